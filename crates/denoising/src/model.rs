@@ -1,0 +1,51 @@
+//! What the scheduler needs of a model: rows in, predictions out.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use reverie_diffusion::guidance::Condition;
+
+/// One conditional evaluation of the model.
+#[derive(Debug)]
+pub struct Row<'a, C> {
+    /// The noisy sample x_t, one sample's elements, row-major.
+    pub x: &'a [f32],
+    /// The training timestep t of `x`.
+    pub timestep: f32,
+    /// Which of `conditions` this row sees; the others are to be masked.
+    pub condition: Condition,
+    /// Everything the trajectory is conditioned on.
+    pub conditions: &'a C,
+    /// Where the prediction goes: as many elements as `x`, every one to be written.
+    pub out: &'a mut [f32],
+}
+
+/// A model that evaluates rows, each independently of the others in its pass.
+///
+/// It lives on the scheduler's thread, so `forward` may block and compute as it likes.
+pub trait RowModel: Send + 'static {
+    /// What one trajectory is conditioned on; shared by its rows and steps.
+    type Conditions: Send + Sync + 'static;
+
+    /// The most rows one forward pass can take.
+    fn max_rows(&self) -> usize;
+
+    /// Evaluates `rows` (between 1 and [`Self::max_rows`]) in one pass.
+    ///
+    /// An error or a panic fails the trajectories of this pass; the model is used again for the others.
+    fn forward(&mut self, rows: &mut [Row<'_, Self::Conditions>]) -> Result<(), ModelError>;
+}
+
+/// A forward pass failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    message: Arc<str>,
+}
+
+impl ModelError {
+    /// The reason, in words; every trajectory of the pass is told.
+    pub fn new(reason: impl Display) -> Self {
+        Self { message: reason.to_string().into() }
+    }
+}

@@ -1,0 +1,168 @@
+//! Starting the scheduler, and the handle its callers hold.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tracing::Span;
+
+use crate::model::RowModel;
+use crate::outlet::Outlet;
+use crate::queue::{Queue, Stats, SubmitError, Waiting};
+use crate::trajectory::{Event, Trajectory};
+use crate::worker::Worker;
+
+/// The limits of a scheduler; each at least 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchedulerSettings {
+    /// Trajectories in progress at once: each holds one x in memory.
+    pub max_trajectories: usize,
+    /// Trajectories in the queue: more are refused.
+    pub max_waiting: usize,
+    /// Rows of one forward pass; the model's own limit applies too.
+    pub max_rows_per_tick: usize,
+    /// Events a receiver may lag behind before progress is left out.
+    pub progress_events: usize,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self { max_trajectories: 16, max_waiting: 64, max_rows_per_tick: 16, progress_events: 16 }
+    }
+}
+
+/// Why a scheduler did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// A limit of 0 would let nothing through.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The operating system gave no thread.
+    #[error("no thread for the step scheduler: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The step scheduler.
+#[derive(Debug)]
+pub struct Scheduler;
+
+impl Scheduler {
+    /// Starts a thread that owns `model` and serves trajectories until told to shut down, or until the last handle is
+    /// dropped; in both cases what was accepted is finished first.
+    pub fn spawn<M: RowModel>(
+        model: M,
+        settings: SchedulerSettings,
+    ) -> Result<SchedulerHandle<M::Conditions>, SpawnError> {
+        let max_rows = settings.max_rows_per_tick.min(model.max_rows());
+        for (name, limit) in [
+            ("max_trajectories", settings.max_trajectories),
+            ("max_waiting", settings.max_waiting),
+            ("max_rows_per_tick", settings.max_rows_per_tick),
+            ("the model's max_rows", max_rows),
+        ] {
+            if limit == 0 {
+                return Err(SpawnError::Zero(name));
+            }
+        }
+        let queue = Arc::new(Queue::new(settings.max_waiting));
+        let (ended, has_ended) = watch::channel(false);
+        let end = End { queue: Arc::clone(&queue), ended };
+        let worker = Worker::new(model, Arc::clone(&queue), settings.max_trajectories, max_rows);
+        thread::Builder::new().name("step-scheduler".into()).spawn(move || {
+            // Last to go, even when the worker panics.
+            let _end = end;
+            worker.run();
+        })?;
+        let owner = Arc::new(Owner(queue));
+        Ok(SchedulerHandle { owner, has_ended, max_rows, progress_events: settings.progress_events })
+    }
+}
+
+/// Tells callers that the worker has ended, however it did.
+struct End<C> {
+    queue: Arc<Queue<C>>,
+    ended: watch::Sender<bool>,
+}
+
+impl<C> Drop for End<C> {
+    fn drop(&mut self) {
+        self.queue.abandon();
+        self.ended.send_replace(true);
+    }
+}
+
+/// Closes the queue when the last handle is dropped.
+struct Owner<C>(Arc<Queue<C>>);
+
+impl<C> Drop for Owner<C> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A caller's end of the scheduler; cheap to clone.
+pub struct SchedulerHandle<C> {
+    owner: Arc<Owner<C>>,
+    has_ended: watch::Receiver<bool>,
+    max_rows: usize,
+    progress_events: usize,
+}
+
+impl<C> SchedulerHandle<C> {
+    /// Queues `trajectory`; never blocks.
+    ///
+    /// The receiver yields [`Event::Progress`] and, always, one last [`Event::Finished`] or [`Event::Failed`]. Dropping
+    /// it cancels the trajectory before its next step.
+    pub fn submit(&self, trajectory: Trajectory<C>) -> Result<mpsc::Receiver<Event>, SubmitError> {
+        if trajectory.elements == 0 {
+            return Err(SubmitError::Empty);
+        }
+        let rows = trajectory.plan.max_rows();
+        if rows > self.max_rows {
+            return Err(SubmitError::TooManyRows { rows, limit: self.max_rows });
+        }
+        let (outlet, events) = Outlet::new(self.progress_events);
+        self.owner.0.push(Waiting {
+            trajectory,
+            outlet,
+            span: Span::current(),
+            submitted: Instant::now(),
+        })?;
+        Ok(events)
+    }
+
+    /// What the scheduler has done and holds now.
+    pub fn stats(&self) -> Stats {
+        self.owner.0.stats()
+    }
+
+    /// Whether the worker thread serves: false once it has shut down, or died.
+    pub fn is_alive(&self) -> bool {
+        self.owner.0.is_served()
+    }
+
+    /// Takes nothing new from now on; what was accepted is finished.
+    pub fn begin_shutdown(&self) {
+        self.owner.0.close();
+    }
+
+    /// Takes nothing new, and waits until everything accepted is finished and the model is dropped.
+    pub async fn shutdown(&self) {
+        self.begin_shutdown();
+        // An error means that the sender is gone, and the worker with it.
+        let _ = self.has_ended.clone().wait_for(|ended| *ended).await;
+    }
+}
+
+impl<C> Clone for SchedulerHandle<C> {
+    fn clone(&self) -> Self {
+        Self { owner: Arc::clone(&self.owner), has_ended: self.has_ended.clone(), ..*self }
+    }
+}
+
+impl<C> std::fmt::Debug for SchedulerHandle<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SchedulerHandle").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,289 @@
+//! The worker thread: admit, pick, evaluate, step; one tick after another.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use reverie_diffusion::Stream;
+use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine};
+use tracing::{Span, debug, trace, warn};
+
+use crate::model::{Row, RowModel};
+use crate::outlet::Outlet;
+use crate::queue::{Queue, Waiting};
+use crate::trajectory::{Event, Failure, Finished, Progress, Timings, Trajectory};
+
+/// A trajectory in progress.
+struct Active<C> {
+    trajectory: Trajectory<C>,
+    outlet: Outlet,
+    span: Span,
+    submitted: Instant,
+    /// x_t, where t is the timestep of step `step`.
+    x: Vec<f32>,
+    /// Steps taken, which is also the number of the step to take.
+    step: usize,
+    /// The rows of that step.
+    plan: StepPlan,
+    timings: Timings,
+}
+
+impl<C> Active<C> {
+    /// Draws x_T.
+    fn begin(waiting: Waiting<C>) -> Self {
+        let Waiting { trajectory, outlet, span, submitted } = waiting;
+        let begun = Instant::now();
+        let mut x = vec![0.0; trajectory.elements];
+        trajectory.noise.fill_normal(Stream::InitialNoise, 0, 0, &mut x);
+        let timings = Timings {
+            queued_seconds: (begun - submitted).as_secs_f64(),
+            overhead_seconds: begun.elapsed().as_secs_f64(),
+            ..Timings::default()
+        };
+        let plan = trajectory.plan.step(0);
+        Self { trajectory, outlet, span, submitted, x, step: 0, plan, timings }
+    }
+
+    fn steps(&self) -> usize {
+        self.trajectory.sampler.steps()
+    }
+
+    fn rows(&self) -> usize {
+        self.plan.rows().len()
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.trajectory.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Moves x one step, given what this step's rows predict, one after another in `outputs`.
+    fn take_step(&mut self, outputs: &mut [f32], guided: &mut Vec<f32>) -> Progress {
+        let Trajectory { sampler, noise, .. } = &mut self.trajectory;
+        let progress = Progress {
+            step: self.step + 1,
+            steps: sampler.steps(),
+            kind: self.plan.kind(),
+            timestep: sampler.timesteps()[self.step],
+            rows: self.plan.rows().len(),
+        };
+        // A single row has the coefficient 1 and is its own sum.
+        let output = if progress.rows == 1 {
+            outputs
+        } else {
+            guided.resize(self.x.len(), 0.0);
+            let (mut coefficients, mut rows) = ([0.0; MAX_ROWS], [&[][..]; MAX_ROWS]);
+            let predictions = self.plan.rows().iter().zip(outputs.chunks_exact(self.x.len()));
+            for (i, (planned, prediction)) in predictions.enumerate() {
+                (coefficients[i], rows[i]) = (planned.coefficient, prediction);
+            }
+            combine(&coefficients[..progress.rows], &rows[..progress.rows], guided);
+            guided
+        };
+        sampler.step(self.step, &mut self.x, output, noise);
+        self.step += 1;
+        self.plan = self.trajectory.plan.step(self.step);
+        progress
+    }
+}
+
+pub(crate) struct Worker<M: RowModel> {
+    model: M,
+    queue: Arc<Queue<M::Conditions>>,
+    max_trajectories: usize,
+    max_rows: usize,
+    /// Trajectories between two ticks; whose turn it is stands first.
+    ready: VecDeque<Active<M::Conditions>>,
+    /// Trajectories of this tick's pass.
+    picked: Vec<Active<M::Conditions>>,
+    admitted: Vec<Waiting<M::Conditions>>,
+    /// What the rows of this tick's pass predict, row after row.
+    outputs: Vec<f32>,
+    /// The guided output of one trajectory.
+    guided: Vec<f32>,
+}
+
+impl<M: RowModel> Worker<M> {
+    pub(crate) fn new(
+        model: M,
+        queue: Arc<Queue<M::Conditions>>,
+        max_trajectories: usize,
+        max_rows: usize,
+    ) -> Self {
+        Self {
+            model,
+            queue,
+            max_trajectories,
+            max_rows,
+            ready: VecDeque::new(),
+            picked: Vec::new(),
+            admitted: Vec::new(),
+            outputs: Vec::new(),
+            guided: Vec::new(),
+        }
+    }
+
+    /// Serves until the queue is closed and everything accepted has ended.
+    pub(crate) fn run(mut self) {
+        while self.admit() {
+            self.pick();
+            if !self.picked.is_empty() {
+                self.tick();
+            }
+        }
+    }
+
+    /// Takes in waiting trajectories; false when there is nothing to do and never will be.
+    fn admit(&mut self) -> bool {
+        let room = self.max_trajectories - self.ready.len();
+        if !self.queue.admit(room, self.ready.is_empty(), &mut self.admitted) {
+            return false;
+        }
+        for waiting in self.admitted.drain(..) {
+            let active = Active::begin(waiting);
+            debug!(parent: &active.span, queued_seconds = active.timings.queued_seconds, "trajectory admitted");
+            self.queue.record(|stats| stats.overhead_seconds += active.timings.overhead_seconds);
+            self.ready.push_back(active);
+        }
+        true
+    }
+
+    /// Moves to `picked` the trajectories of the next pass, in turn, each with all rows of its step, and lets go of those
+    /// nobody waits for any more.
+    ///
+    /// One that does not fit keeps its turn: it stands before those picked when they come back.
+    fn pick(&mut self) {
+        let now = Instant::now();
+        let mut room = self.max_rows;
+        for _ in 0..self.ready.len() {
+            let Some(active) = self.ready.pop_front() else { break };
+            if active.outlet.is_closed() {
+                self.cancel(active);
+            } else if active.is_late(now) {
+                let failure = Failure::DeadlineExceeded { step: active.step, steps: active.steps() };
+                self.fail(active, failure);
+            } else if active.rows() <= room {
+                room -= active.rows();
+                self.picked.push(active);
+            } else {
+                self.ready.push_back(active);
+            }
+        }
+    }
+
+    /// One forward pass, and one step of every trajectory in it.
+    fn tick(&mut self) {
+        let started = Instant::now();
+        // 1. Lay out the rows.
+        let elements = self.picked.iter().map(|active| active.rows() * active.x.len()).sum();
+        if self.outputs.len() < elements {
+            self.outputs.resize(elements, 0.0);
+        }
+        let mut rows = lay_out(&self.picked, &mut self.outputs);
+        let count = rows.len();
+        let layout_seconds = started.elapsed().as_secs_f64();
+
+        // 2. Evaluate them. A model that panics is used again: what it does about its own state is its affair.
+        let evaluated = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&mut rows)));
+        let model_seconds = evaluated.elapsed().as_secs_f64();
+        drop(rows);
+        let failure = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Failure::Model(error)),
+            Err(panic) => Some(Failure::ModelPanicked(panic_message(panic.as_ref()))),
+        };
+        trace!(rows = count, trajectories = self.picked.len(), model_seconds, "forward pass");
+        self.queue.record(|stats| {
+            stats.ticks += 1;
+            stats.rows += count as u64;
+            stats.model_seconds += model_seconds;
+        });
+
+        // 3. Step and report.
+        let mut outputs = mem::take(&mut self.outputs);
+        let mut rest = outputs.as_mut_slice();
+        let mut picked = mem::take(&mut self.picked);
+        for mut active in picked.drain(..) {
+            let share = active.rows() as f64 / count as f64;
+            active.timings.model_seconds += model_seconds * share;
+            active.timings.overhead_seconds += layout_seconds * share;
+            if let Some(failure) = &failure {
+                self.fail(active, failure.clone());
+                continue;
+            }
+            let (mine, others) = rest.split_at_mut(active.rows() * active.x.len());
+            rest = others;
+            let stepped = Instant::now();
+            let progress = active.take_step(mine, &mut self.guided);
+            active.timings.overhead_seconds += stepped.elapsed().as_secs_f64();
+            active.outlet.progress(progress);
+            if active.step < active.steps() {
+                self.ready.push_back(active);
+            } else {
+                self.finish(active);
+            }
+        }
+        (self.outputs, self.picked) = (outputs, picked);
+        self.queue.record(|stats| stats.overhead_seconds += started.elapsed().as_secs_f64() - model_seconds);
+    }
+
+    fn finish(&self, active: Active<M::Conditions>) {
+        if !active.x.iter().all(|value| value.is_finite()) {
+            let failure = Failure::NotFinite { steps: active.steps() };
+            return self.fail(active, failure);
+        }
+        let Active { outlet, span, submitted, x, mut timings, .. } = active;
+        timings.elapsed_seconds = submitted.elapsed().as_secs_f64();
+        debug!(parent: &span, ?timings, "trajectory finished");
+        self.queue.record(|stats| {
+            stats.active -= 1;
+            stats.finished += 1;
+        });
+        outlet.finish(Event::Finished(Finished { x, timings }));
+    }
+
+    fn fail(&self, active: Active<M::Conditions>, failure: Failure) {
+        warn!(parent: &active.span, step = active.step, %failure, "trajectory failed");
+        self.queue.record(|stats| {
+            stats.active -= 1;
+            stats.failed += 1;
+        });
+        active.outlet.finish(Event::Failed(failure));
+    }
+
+    fn cancel(&self, active: Active<M::Conditions>) {
+        debug!(parent: &active.span, step = active.step, "trajectory cancelled");
+        self.queue.record(|stats| {
+            stats.active -= 1;
+            stats.cancelled += 1;
+        });
+    }
+}
+
+/// The rows of `picked`, with consecutive parts of `outputs` to write to.
+fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Row<'a, C>> {
+    let mut rows = Vec::with_capacity(picked.iter().map(Active::rows).sum());
+    for active in picked {
+        for planned in active.plan.rows() {
+            let (out, rest) = outputs.split_at_mut(active.x.len());
+            outputs = rest;
+            rows.push(Row {
+                x: &active.x,
+                timestep: active.trajectory.sampler.timesteps()[active.step] as f32,
+                condition: planned.condition,
+                conditions: &active.trajectory.conditions,
+                out,
+            });
+        }
+    }
+    rows
+}
+
+/// What a panic said, if it said it in words.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").into()
+}

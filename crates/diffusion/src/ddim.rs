@@ -1,0 +1,35 @@
+//! DDIM: Song, Meng & Ermon 2021, "Denoising diffusion implicit models", equations 12 and 16.
+//!
+//! 1. sd = eta sqrt((1 - abar_prev) / (1 - abar_t)) sqrt(1 - abar_t / abar_prev)
+//! 2. x  = sqrt(abar_prev) x0 + sqrt(1 - abar_prev - sd^2) eps + sd z
+//!
+//! eta = 0 is deterministic, eta = 1 is DDPM with its smaller variance.
+
+use crate::schedule::NoiseSchedule;
+use crate::update::Update;
+
+/// The update of each step. `eta` lies in [0, 1].
+///
+/// The previous timestep is t - T/N (integer division) whatever the spacing, as in diffusers, whose pictures people
+/// compare with; before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of
+/// timestep 0 otherwise.
+pub(crate) fn updates(
+    schedule: &NoiseSchedule,
+    timesteps: &[u32],
+    eta: f64,
+    set_alpha_to_one: bool,
+) -> Vec<Update> {
+    let stride = schedule.train_timesteps() / timesteps.len() as u32;
+    let final_abar = if set_alpha_to_one { 1.0 } else { schedule.abar(0) };
+    timesteps
+        .iter()
+        .map(|&t| {
+            let abar = schedule.abar(t);
+            let abar_prev = t.checked_sub(stride).map_or(final_abar, |prev| schedule.abar(prev));
+            // 1.
+            let sd = eta * ((1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)).sqrt();
+            // 2.
+            Update::from_eps(abar, abar_prev.sqrt(), (1.0 - abar_prev - sd * sd).max(0.0).sqrt(), sd)
+        })
+        .collect()
+}

@@ -1,0 +1,296 @@
+//! Guidance: which conditional evaluations a step needs, and how they add up.
+//!
+//! Ho & Salimans 2022 (classifier-free guidance) and Chen et al. 2022 (Re-Imagen), section 3.3. With e(p, n) the model's
+//! output given text p and neighbours n, and `-` for a condition left out:
+//!
+//! - text-enhanced       e_p = w_p e(p, n) - (w_p - 1) e(-, n)
+//! - neighbour-enhanced  e_n = w_n e(p, n) - (w_n - 1) e(p, -)
+//! - interleaved         e_p if R < ratio, else e_n, with R uniform on [0, 1) at each step
+//! - weighted            ratio e_p + (1 - ratio) e_n, the mean of interleaved over R
+//! - joint               w_p e(p, n) - (w_p - 1) e(-, -)
+//!
+//! w = 1 is no guidance (Ho & Salimans count from 0). The coefficients of a step always sum to 1, so guidance commutes
+//! with reading x0, eps or v from the output.
+
+use serde::{Deserialize, Serialize};
+
+use crate::noise::{NoiseSource, Stream};
+
+/// The most rows one step takes.
+pub const MAX_ROWS: usize = 3;
+
+/// Which conditions one evaluation of the model sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// Whether it sees the text prompt, c_p.
+    pub text: bool,
+    /// Whether it sees the neighbours, c_n.
+    pub neighbours: bool,
+}
+
+impl Condition {
+    /// e(p, n)
+    pub const BOTH: Self = Self { text: true, neighbours: true };
+    /// e(p, -)
+    pub const TEXT: Self = Self { text: true, neighbours: false };
+    /// e(-, n)
+    pub const NEIGHBOURS: Self = Self { text: false, neighbours: true };
+    /// e(-, -)
+    pub const NONE: Self = Self { text: false, neighbours: false };
+
+    /// What is left of this condition when only `available` is there.
+    fn within(self, available: Self) -> Self {
+        Self { text: self.text && available.text, neighbours: self.neighbours && available.neighbours }
+    }
+}
+
+/// How interleaved guidance chooses between text and neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draw {
+    /// R drawn anew at each step, from its own stream: the paper.
+    Random,
+    /// Text at step i iff floor((i + 1) ratio) > floor(i ratio): the same shares, evenly spread.
+    LowDiscrepancy,
+}
+
+/// How the two conditions guide.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strategy {
+    /// Text-enhanced at a share `ratio` of the steps, neighbour-enhanced at the others; 2 rows a step.
+    Interleaved {
+        /// Re-Imagen's interleave ratio, in [0, 1]; lower is truer to the neighbours, 0.5 the paper's choice.
+        ratio: f32,
+        /// Who decides.
+        draw: Draw,
+    },
+    /// Both at every step; 3 rows a step.
+    Weighted {
+        /// The share of the text-enhanced output, in [0, 1].
+        ratio: f32,
+    },
+    /// Both conditions or neither, weighted by the text weight; 2 rows a step.
+    Joint,
+    /// Guided by the text alone (Imagen, super-resolution); neighbours, if any, are seen by both rows; 2 rows a step.
+    Text,
+    /// No guidance; 1 row a step.
+    Off,
+}
+
+/// A strategy with its weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance {
+    /// How the two conditions guide.
+    pub strategy: Strategy,
+    /// w_p, at least 0; 1 is no guidance.
+    pub text_weight: f32,
+    /// w_n, at least 0; 1 is no guidance.
+    pub neighbour_weight: f32,
+}
+
+impl Guidance {
+    /// No guidance.
+    pub const OFF: Self = Self { strategy: Strategy::Off, text_weight: 1.0, neighbour_weight: 1.0 };
+}
+
+/// Why guidance is refused.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum GuidanceError {
+    /// A ratio is a share of steps.
+    #[error("interleave_ratio must be in [0, 1], not {0}")]
+    Ratio(f32),
+    /// w_p must be finite and not negative.
+    #[error("text_weight must be at least 0 and finite, not {0}")]
+    TextWeight(f32),
+    /// w_n must be finite and not negative.
+    #[error("neighbour_weight must be at least 0 and finite, not {0}")]
+    NeighbourWeight(f32),
+}
+
+/// What a step turned out to be, for reporting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// One evaluation with every condition: guidance off, or weights of 1.
+    Conditional,
+    /// e_p
+    TextEnhanced,
+    /// e_n
+    NeighbourEnhanced,
+    /// ratio e_p + (1 - ratio) e_n
+    Weighted,
+    /// Both conditions against neither.
+    Joint,
+}
+
+/// One evaluation of the model and its share in the guided output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlannedRow {
+    /// What the model sees.
+    pub condition: Condition,
+    /// Never 0; those of a step sum to 1.
+    pub coefficient: f32,
+}
+
+/// The rows of one step: between 1 and [`MAX_ROWS`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepPlan {
+    kind: StepKind,
+    rows: [PlannedRow; MAX_ROWS],
+    len: usize,
+}
+
+impl StepPlan {
+    /// What the step is.
+    pub fn kind(&self) -> StepKind {
+        self.kind
+    }
+
+    /// The evaluations to make.
+    pub fn rows(&self) -> &[PlannedRow] {
+        &self.rows[..self.len]
+    }
+
+    /// Adds up `terms`, given what is `available`: equal evaluations are made once, those that cancel not at all.
+    fn new(kind: StepKind, terms: &[(Condition, f64)], available: Condition) -> Self {
+        let mut sums = [(Condition::NONE, 0.0_f64); MAX_ROWS];
+        let mut distinct = 0;
+        for &(condition, coefficient) in terms {
+            let condition = condition.within(available);
+            let seen = sums[..distinct].iter().position(|(other, _)| *other == condition);
+            let at = seen.unwrap_or(distinct);
+            distinct = distinct.max(at + 1);
+            sums[at] = (condition, sums[at].1 + coefficient);
+        }
+        let mut plan = Self {
+            kind,
+            rows: [PlannedRow { condition: Condition::NONE, coefficient: 0.0 }; MAX_ROWS],
+            len: 0,
+        };
+        for (condition, coefficient) in sums.into_iter().filter(|(_, coefficient)| *coefficient != 0.0) {
+            plan.rows[plan.len] = PlannedRow { condition, coefficient: coefficient as f32 };
+            plan.len += 1;
+        }
+        if plan.len == 1 && plan.rows[0].condition == available {
+            plan.kind = StepKind::Conditional;
+        }
+        plan
+    }
+}
+
+/// The guidance of one trajectory, step by step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    guidance: Guidance,
+    available: Condition,
+    noise: NoiseSource,
+}
+
+impl Plan {
+    /// A plan for a request that has the conditions `available`.
+    ///
+    /// Where a condition is missing there is nothing to interleave: without neighbours every strategy but
+    /// [`Strategy::Off`] guides by the text alone (Imagen), without text by the neighbours alone, without both not at
+    /// all. `noise` decides a random [`Draw`].
+    pub fn new(guidance: Guidance, available: Condition, noise: NoiseSource) -> Result<Self, GuidanceError> {
+        let valid_weight = |weight: f32| weight.is_finite() && weight >= 0.0;
+        if !valid_weight(guidance.text_weight) {
+            return Err(GuidanceError::TextWeight(guidance.text_weight));
+        }
+        if !valid_weight(guidance.neighbour_weight) {
+            return Err(GuidanceError::NeighbourWeight(guidance.neighbour_weight));
+        }
+        if let Strategy::Interleaved { ratio, .. } | Strategy::Weighted { ratio } = guidance.strategy
+            && !(0.0..=1.0).contains(&ratio)
+        {
+            return Err(GuidanceError::Ratio(ratio));
+        }
+        Ok(Self { guidance, available, noise })
+    }
+
+    /// The rows of step `i`; the same whenever and wherever it is asked for.
+    pub fn step(&self, i: usize) -> StepPlan {
+        self.of_kind(self.kind(i))
+    }
+
+    /// The most rows any step takes.
+    pub fn max_rows(&self) -> usize {
+        let rows = |kind| self.of_kind(kind).len;
+        match self.guidance.strategy {
+            Strategy::Interleaved { .. } if self.available == Condition::BOTH => {
+                rows(StepKind::TextEnhanced).max(rows(StepKind::NeighbourEnhanced))
+            }
+            _ => rows(self.kind(0)),
+        }
+    }
+
+    fn kind(&self, i: usize) -> StepKind {
+        match (self.guidance.strategy, self.available) {
+            (Strategy::Off, _) | (_, Condition::NONE) => StepKind::Conditional,
+            (Strategy::Text, _) | (_, Condition::TEXT) => StepKind::TextEnhanced,
+            (_, Condition::NEIGHBOURS) => StepKind::NeighbourEnhanced,
+            (Strategy::Joint, _) => StepKind::Joint,
+            (Strategy::Weighted { .. }, _) => StepKind::Weighted,
+            (Strategy::Interleaved { draw, .. }, _) if self.draws_text(draw, i) => StepKind::TextEnhanced,
+            (Strategy::Interleaved { .. }, _) => StepKind::NeighbourEnhanced,
+        }
+    }
+
+    fn draws_text(&self, draw: Draw, i: usize) -> bool {
+        let r = self.ratio();
+        match draw {
+            Draw::Random => self.noise.uniform(Stream::Interleave, i as u32) < r,
+            Draw::LowDiscrepancy => ((i + 1) as f64 * r).floor() > (i as f64 * r).floor(),
+        }
+    }
+
+    /// The share of text-enhanced output; 1 where neighbours do not guide.
+    fn ratio(&self) -> f64 {
+        match self.guidance.strategy {
+            Strategy::Interleaved { ratio, .. } | Strategy::Weighted { ratio } => f64::from(ratio),
+            Strategy::Joint | Strategy::Text | Strategy::Off => 1.0,
+        }
+    }
+
+    fn of_kind(&self, kind: StepKind) -> StepPlan {
+        let (w_p, w_n) = (f64::from(self.guidance.text_weight), f64::from(self.guidance.neighbour_weight));
+        let plan = |terms: &[(Condition, f64)]| StepPlan::new(kind, terms, self.available);
+        match kind {
+            StepKind::Conditional => plan(&[(Condition::BOTH, 1.0)]),
+            StepKind::TextEnhanced => plan(&[(Condition::BOTH, w_p), (Condition::NEIGHBOURS, 1.0 - w_p)]),
+            StepKind::NeighbourEnhanced => plan(&[(Condition::BOTH, w_n), (Condition::TEXT, 1.0 - w_n)]),
+            StepKind::Joint => plan(&[(Condition::BOTH, w_p), (Condition::NONE, 1.0 - w_p)]),
+            StepKind::Weighted => {
+                let r = self.ratio();
+                plan(&[
+                    (Condition::BOTH, r * w_p + (1.0 - r) * w_n),
+                    (Condition::NEIGHBOURS, r * (1.0 - w_p)),
+                    (Condition::TEXT, (1.0 - r) * (1.0 - w_n)),
+                ])
+            }
+        }
+    }
+}
+
+/// out = sum over rows of coefficient x row: the guided output of one step.
+///
+/// # Panics
+/// When there are not as many coefficients as rows, no rows, or a row differs from `out` in length.
+pub fn combine(coefficients: &[f32], rows: &[&[f32]], out: &mut [f32]) {
+    assert_eq!(coefficients.len(), rows.len(), "a coefficient a row");
+    assert!(rows.iter().all(|row| row.len() == out.len()), "rows have the shape of the output");
+    match (coefficients, rows) {
+        ([c], [row]) => out.iter_mut().zip(*row).for_each(|(out, value)| *out = c * value),
+        ([c, d], [first, second]) => {
+            for ((out, first), second) in out.iter_mut().zip(*first).zip(*second) {
+                *out = c * first + d * second;
+            }
+        }
+        _ => {
+            out.fill(0.0);
+            for (c, row) in coefficients.iter().zip(rows) {
+                out.iter_mut().zip(*row).for_each(|(out, value)| *out += c * value);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The mathematics of guided diffusion sampling: schedules, timesteps, samplers, guidance, thresholding and noise.
+//!
+//! Nothing here knows of models, threads or the network. A picture is a flat `f32` slice (any shape, row-major,
+//! pixels in [-1, 1]); one slice is one sample.
+//!
+//! # Notation
+//!
+//! | here       | papers            | meaning                                                                     |
+//! |------------|-------------------|-----------------------------------------------------------------------------|
+//! | `abar`     | ᾱ_t               | cumulative product of 1 - β: the share of signal variance left at timestep t |
+//! | `a`, `s`   | √ᾱ_t, √(1-ᾱ_t)    | signal and noise scale: x_t = a x0 + s ε                                    |
+//! | `x`        | x_t               | the noisy sample                                                            |
+//! | `x0`       | x̂_0               | the clean sample as the model sees it from x_t                              |
+//! | `eps`      | ε                 | the noise in x_t, unit normal                                               |
+//! | `z`        | z                 | fresh noise that a stochastic step adds                                     |
+//! | T, N       | T, S              | timesteps in training, steps in sampling                                    |
+//! | c_p, c_n   | c_p, c_n          | text prompt and neighbours, the two conditions of Re-Imagen                 |
+//!
+//! # One step
+//!
+//! [`guidance::Plan`] says which conditional evaluations step i needs and how to add them up ([`guidance::combine`]);
+//! [`Sampler::step`] turns the sum into x0, thresholds it ([`Thresholding`]) and moves x to the next timestep. All
+//! randomness is a pure function of (seed, sample, stage, stream, step, index): see [`NoiseSource`].
+
+mod augmentation;
+mod ddim;
+mod ddpm;
+pub mod guidance;
+mod noise;
+mod philox;
+mod prediction;
+mod sampler;
+mod schedule;
+mod threshold;
+mod timesteps;
+mod update;
+
+pub use augmentation::{AugmentationError, augment};
+pub use ddpm::Variance;
+pub use noise::{NoiseSource, Stream};
+pub use prediction::{Conversion, PredictionType};
+pub use sampler::{Sampler, SamplerError, SamplerKind, SamplerSettings};
+pub use schedule::{BetaSchedule, NoiseSchedule, ScheduleError};
+pub use threshold::{ThresholdError, Thresholder, Thresholding, ThresholdingKind};
+pub use timesteps::{TimestepError, TimestepSpacing};

@@ -1,0 +1,22 @@
+//! What every service needs and none should write twice: settings, telemetry, serving and draining, health that tells
+//! the truth, errors with details, deadlines and trace context, and channels to other services.
+
+pub mod admission;
+pub mod client;
+pub mod context;
+pub mod health;
+pub mod listener;
+pub mod process;
+pub mod refusal;
+pub mod serve;
+pub mod settings;
+pub mod telemetry;
+
+pub use admission::Admission;
+pub use context::Context;
+pub use health::Health;
+pub use listener::{Address, Listener};
+pub use refusal::{Refusal, Violations};
+pub use serve::{RunError, Server};
+/// Ends a service when cancelled: it drains, then `run` returns.
+pub use tokio_util::sync::CancellationToken as Shutdown;

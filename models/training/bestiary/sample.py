@@ -1,0 +1,66 @@
+"""`python -m bestiary.sample --out sheet.png`: held-out creatures by the base model.
+
+Columns: two neighbours, the truth, with retrieval, without.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .contact_sheet import save_sheet
+from .frozen_text import FrozenText
+from .render import draw_whole
+from .sampling import sample_base
+from .scenes import draw_neighbour, scene_prompt, scene_view, stack
+from .trained import load_base
+from .world import BACKGROUNDS, POSITIONS, SIZES, held_out_entities
+
+NEIGHBOURS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--creatures", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--text-weight", type=float, default=2.0)
+    parser.add_argument("--neighbour-weight", type=float, default=2.0)
+    parser.add_argument("--interleave-ratio", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    rng = np.random.default_rng(a.seed)
+    looks, captions, truths, prompts = [], [], [], []
+    for entity in held_out_entities()[: a.creatures]:
+        backgrounds = rng.permutation(len(BACKGROUNDS))
+        for k in range(NEIGHBOURS):
+            view, caption = draw_neighbour(entity, rng, int(backgrounds[k]))
+            looks.append(view)
+            captions.append(caption)
+        size, position, background = 1 + int(rng.integers(2)), int(rng.integers(3)), int(backgrounds[-1])
+        truths.append(scene_view(entity, rng, size, position, background))
+        prompts.append(scene_prompt(entity.name, SIZES[size], POSITIONS[position], BACKGROUNDS[background]))
+    unet, facts = load_base()
+    text = FrozenText()
+    neighbours, truth = draw_whole(stack(looks), 64), draw_whole(stack(truths), 64)
+    n = len(prompts)
+    with torch.no_grad():
+        features = [f.unflatten(0, (n, NEIGHBOURS)) for f in unet.encode_neighbours(neighbours, *text(captions))]
+    tokens, text_mask = text(prompts)
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(a.seed))
+    weights = dict(steps=a.steps, text_weight=a.text_weight, neighbour_weight=a.neighbour_weight, interleave_ratio=a.interleave_ratio)
+    seen, hidden = torch.ones(n, NEIGHBOURS), torch.zeros(n, NEIGHBOURS)
+    with_retrieval = sample_base(unet, noise, tokens, text_mask, features, seen, **weights)
+    without = sample_base(unet, noise, tokens, text_mask, features, hidden, **weights)
+    columns = [*neighbours.unflatten(0, (n, NEIGHBOURS)).unbind(1), truth, with_retrieval, without]
+    # Two creatures a row of the sheet.
+    save_sheet(torch.stack(columns, 1).flatten(0, 1), 2 * len(columns), a.out, zoom=2)
+    print(f"step {facts['step']}, loss {facts['loss']}")
+    print("\n".join(prompts))
+
+
+if __name__ == "__main__":
+    main()

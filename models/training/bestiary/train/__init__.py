@@ -1,0 +1,1 @@
+"""Trainers: `python -m bestiary.train <model> --config configs/<model>.toml`."""

@@ -1,0 +1,72 @@
+"""The base model: v-prediction at 64 px, conditioned on text and neighbours.
+
+Besides the diffusion loss, heads on each neighbour's pooled vector name its genome. They are thrown away after
+training; without them attention to neighbours is the last thing the model learns.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..batches import draw_batch
+from ..diffusion import TRAIN_TIMESTEPS, diffuse, min_snr_weight_v, squaredcos_cap_v2, velocity
+from ..frozen_text import FrozenText
+from ..render import draw_whole
+from ..unet import UNet, UNetSettings
+from ..world import FACTOR_SIZES, training_entities
+from .loop import Loop, LoopSettings
+
+NAME = "base-64"
+
+
+class BaseTraining(nn.Module):
+    """The U-Net and the genome heads."""
+
+    def __init__(self, s: UNetSettings):
+        super().__init__()
+        self.unet = UNet(s)
+        self.genome_heads = nn.Linear(s.embedding, sum(FACTOR_SIZES))
+
+    def genome_loss(self, pooled, genome):
+        """Mean cross entropy over the factors; also the share named right."""
+        logits = self.genome_heads(pooled).float().split(FACTOR_SIZES, dim=1)
+        losses = [F.cross_entropy(part, genome[:, i]) for i, part in enumerate(logits)]
+        right = sum((part.argmax(1) == genome[:, i]).float().mean() for i, part in enumerate(logits)) / len(logits)
+        return sum(losses) / len(losses), right
+
+
+def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> None:
+    model_settings = UNetSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()})
+    data = config["data"]
+    torch.manual_seed(settings.seed)
+    model = BaseTraining(model_settings).to(device, memory_format=torch.channels_last)
+    text = FrozenText(device)
+    entities = training_entities()
+    abar = squaredcos_cap_v2().to(device)
+
+    def loss_of_step(step):
+        batch = draw_batch(entities, np.random.default_rng([settings.seed, step]), data["entities"], data["targets_each"])
+        n = batch.targets
+        pictures = draw_whole(batch.views, model_settings.image_size, device).contiguous(memory_format=torch.channels_last)
+        tokens, text_mask = text(batch.texts)
+        x0, looks = pictures[:n], pictures[n:]
+        seen = torch.from_numpy(batch.text_seen).to(device)[:, None]
+        neighbours, mask = torch.from_numpy(batch.neighbours).to(device), torch.from_numpy(batch.mask).to(device)
+        # Stratified timesteps: one in each n-th of the trajectory.
+        t = ((torch.randperm(n, device=device) + torch.rand(n, device=device)) * (TRAIN_TIMESTEPS / n)).long().clamp_(0, TRAIN_TIMESTEPS - 1)
+        noise = torch.randn_like(x0)
+        with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
+            features = model.unet.encode_neighbours(looks, tokens[n:], text_mask[n:])
+            prediction = model.unet(
+                diffuse(x0, noise, abar[t]), t.float(), tokens[:n], text_mask[:n] * seen, *(f[neighbours] for f in features), mask
+            )
+            genome = torch.from_numpy(batch.views.genome[n:]).to(device)
+            genome_loss, right = model.genome_loss(features[-1], genome)
+        error = (prediction.float() - velocity(x0, noise, abar[t])).square().mean((1, 2, 3))
+        loss = (min_snr_weight_v(abar[t]) * error).mean()
+        numbers = {"loss": loss.detach(), "v": error.mean().detach(), "genome": genome_loss.detach(), "right": right.detach()}
+        return loss + data["genome_weight"] * genome_loss, numbers
+
+    meta = {"kind": NAME, **config["model"], "images_per_step": data["entities"] * data["targets_each"]}
+    Loop(NAME, model, settings, device, meta).run(loss_of_step, resume)

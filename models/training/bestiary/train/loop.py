@@ -1,0 +1,111 @@
+"""The loop every trainer shares: learning rate, moving average, log, checkpoints, resuming."""
+
+import json
+import math
+import signal
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .. import checkpoint
+from ..paths import training_dir
+
+
+@dataclass
+class LoopSettings:
+    """`steps` is where this run stops; the rate is constant after warm-up and falls to zero over the last `decay_steps`."""
+
+    steps: int = 1000
+    decay_steps: int = 0
+    learning_rate: float = 5e-4
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 1
+    checkpoint_minutes: float = 3.0
+    log_every: int = 20
+    threads: int = 2
+    bf16: bool = True
+
+
+@dataclass
+class Loop:
+    """Runs `loss(step, rng) -> (tensor, {name: number})` until done; state lives in `<training_dir>/<name>.pt`."""
+
+    name: str
+    module: torch.nn.Module
+    settings: LoopSettings
+    device: str = "cpu"
+    meta: dict = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return training_dir() / f"{self.name}.pt"
+
+    def rate(self, step: int) -> float:
+        s = self.settings
+        warm = min(1.0, (step + 1) / max(1, s.warmup_steps))
+        left = (s.steps - step) / s.decay_steps if s.decay_steps else 1.0
+        cool = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
+        return s.learning_rate * warm * cool
+
+    def run(self, loss_of_step, resume: bool) -> None:
+        s = self.settings
+        optimiser = torch.optim.AdamW(self.module.parameters(), lr=s.learning_rate, betas=(0.9, 0.99), weight_decay=s.weight_decay)
+        average = checkpoint.MovingAverage(self.module, s.ema_decay)
+        step, seconds = 0, 0.0
+        if resume and self.path.exists():
+            state = checkpoint.load(self.path, self.device)
+            self.module.load_state_dict(state["weights"])
+            optimiser.load_state_dict(state["optimiser"])
+            average.values = state["average"]
+            step, seconds = state["step"], state["seconds"]
+        stop = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.append(True))
+        log = open(training_dir() / f"{self.name}.jsonl", "a")
+        started = saved = tick = time.monotonic()
+        first, sums, last_loss = step, {}, 0.0
+
+        def keep():
+            spent = seconds + time.monotonic() - started
+            checkpoint.save(self.path, dict(weights=self.module.state_dict(), average=average.values, optimiser=optimiser.state_dict(),
+                                            step=step, seconds=spent, loss=last_loss, meta=self.meta))
+
+        while step < s.steps and not stop:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate(step)
+            # Step and seed alone decide a step's random numbers: a resumed run continues as if never stopped.
+            torch.manual_seed(s.seed * 1_000_003 + step)
+            loss, numbers = loss_of_step(step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), s.clip_norm)
+            optimiser.step()
+            average.update(self.module, step)
+            step += 1
+            for key, value in numbers.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+            if step % s.log_every == 0:
+                now = time.monotonic()
+                count = min(s.log_every, step - first)
+                row = {"step": step, **{k: round(v / count, 5) for k, v in sums.items()}, "s_per_step": round((now - tick) / count, 4),
+                       "rate": self.rate(step), "seconds": round(seconds + now - started)}
+                last_loss = row.get("loss", last_loss)
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                print(row, flush=True)
+                sums, tick = {}, now
+            if time.monotonic() - saved > 60 * s.checkpoint_minutes:
+                keep()
+                saved = time.monotonic()
+        keep()
+
+
+def read_config(path: Path) -> dict:
+    with open(path, "rb") as file:
+        return tomllib.load(file)
