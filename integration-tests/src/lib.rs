@@ -1,1 +1,18 @@
-//! reverie-integration-tests
+//! What the tests of all services together share: the mesh in one process, the mesh as six processes, quick requests, the
+//! creatures they are about, and a collector of traces.
+
+pub mod collector;
+pub mod creatures;
+pub mod health;
+pub mod mesh;
+pub mod processes;
+pub mod requests;
+
+/// What a test may fail with besides its assertions.
+pub type Fallible<T> = Result<T, reverie::Failure>;
+
+/// The root of the workspace, absolute.
+pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The bundle that everything is tested with, absolute.
+pub const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bestiary");

@@ -1,2 +1,147 @@
-//! xtask
-fn main() {}
+//! The project's own commands: set-up, demonstration, tests, benchmark and every check that CI runs.
+//!
+//! `cargo xtask --help` lists them. What CI does is `cargo xtask ci` and nothing else, so a change that passes here
+//! passes there.
+
+mod bench;
+mod cache_folder;
+mod cargo_checks;
+mod cargo_deny;
+mod checksum;
+mod ci;
+mod contracts;
+mod demo;
+mod onnxruntime;
+mod process;
+mod python;
+mod release_build;
+mod test_suite;
+mod wheel;
+mod workspace;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What every task returns: nothing, or why it stopped.
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Reverie's own commands: set-up, demonstration, tests, benchmark and checks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Fetch and verify the pinned ONNX Runtime (once), and print where the library is
+    #[command(name = "onnxruntime")]
+    OnnxRuntime,
+    /// Draw a picture: fetch ONNX Runtime, build in release, run `reverie generate`
+    Demo {
+        /// The sentence to draw
+        prompt: String,
+        /// Further flags, passed to `reverie generate` as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        flags: Vec<String>,
+    },
+    /// Run every test: fetch ONNX Runtime, build the services, run `cargo test --workspace`
+    Test {
+        /// Further arguments, passed to `cargo test` as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Measure: build in release and run `reverie bench`
+    Bench {
+        /// Further arguments, passed to `reverie bench` as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, buf, test
+    Ci,
+    /// Check the formatting of all Rust code
+    Fmt,
+    /// Lint all Rust code, warnings denied
+    Clippy,
+    /// Build the documentation, warnings denied
+    Doc,
+    /// Check dependencies: bans, licences, sources (installs cargo-deny if it is absent)
+    Deny,
+    /// Check dependencies against the advisory database (fetched over the network; not part of `ci`)
+    Advisories,
+    /// Lint and build the contracts in protos/ with buf (through npx)
+    Buf,
+}
+
+impl Task {
+    fn run(&self) -> Outcome {
+        let workspace = Workspace::locate();
+        match self {
+            Self::OnnxRuntime => {
+                println!("{}", onnxruntime::ensure()?.display());
+                Ok(())
+            }
+            Self::Demo { prompt, flags } => demo::run(&workspace, prompt, flags),
+            Self::Test { args } => test_suite::run(&workspace, args),
+            Self::Bench { args } => bench::run(&workspace, args),
+            Self::Ci => ci::run(&workspace),
+            Self::Fmt => cargo_checks::fmt(&workspace),
+            Self::Clippy => cargo_checks::clippy(&workspace),
+            Self::Doc => cargo_checks::doc(&workspace),
+            Self::Deny => cargo_deny::check(&workspace),
+            Self::Advisories => cargo_deny::advisories(&workspace),
+            Self::Buf => contracts::check(&workspace),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match CommandLine::parse().task.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(inner) = cause {
+                eprintln!("  because: {inner}");
+                cause = inner.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_after_the_prompt_pass_through_untouched() {
+        let line = ["cargo xtask", "demo", "a small dribago", "--seed", "7", "--help", "-v"];
+        let Task::Demo { prompt, flags } = CommandLine::try_parse_from(line).unwrap().task else {
+            panic!("not a demo");
+        };
+        assert_eq!(prompt, "a small dribago");
+        assert_eq!(flags, ["--seed", "7", "--help", "-v"]);
+    }
+
+    #[test]
+    fn test_passes_arguments_for_the_harness_through() {
+        let line = ["cargo xtask", "test", "-p", "xtask", "--", "--nocapture"];
+        let Task::Test { args } = CommandLine::try_parse_from(line).unwrap().task else {
+            panic!("not a test");
+        };
+        assert_eq!(args, ["-p", "xtask", "--", "--nocapture"]);
+    }
+}

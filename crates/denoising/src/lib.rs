@@ -17,6 +17,7 @@ mod model;
 mod outlet;
 mod queue;
 mod scheduler;
+pub mod serving;
 mod trajectory;
 mod worker;
 

@@ -8,7 +8,7 @@ use reverie_diffusion::guidance::Condition;
 /// One conditional evaluation of the model.
 #[derive(Debug)]
 pub struct Row<'a, C> {
-    /// The noisy sample x_t, one sample's elements, row-major.
+    /// The noisy sample `x_t`, one sample's elements, row-major.
     pub x: &'a [f32],
     /// The training timestep t of `x`.
     pub timestep: f32,

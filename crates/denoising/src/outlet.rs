@@ -47,3 +47,29 @@ impl Drop for Outlet {
         self.send_last(Event::Failed(Failure::WorkerGone));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_diffusion::guidance::StepKind;
+
+    use super::*;
+
+    #[test]
+    fn progress_gives_way_and_the_last_event_does_not() {
+        let progress = |step| Progress { step, steps: 9, kind: StepKind::Joint, timestep: 0, rows: 2 };
+        let (outlet, mut events) = Outlet::new(2);
+        (1..=9).for_each(|step| outlet.progress(progress(step)));
+        outlet.finish(Event::Failed(Failure::NotFinite { steps: 9 }));
+        assert_eq!(events.blocking_recv(), Some(Event::Progress(progress(1))));
+        assert_eq!(events.blocking_recv(), Some(Event::Progress(progress(2))));
+        assert_eq!(events.blocking_recv(), Some(Event::Failed(Failure::NotFinite { steps: 9 })));
+        assert_eq!(events.blocking_recv(), None);
+    }
+
+    #[test]
+    fn a_worker_that_dies_says_so() {
+        let (outlet, mut events) = Outlet::new(1);
+        drop(outlet);
+        assert_eq!(events.blocking_recv(), Some(Event::Failed(Failure::WorkerGone)));
+    }
+}

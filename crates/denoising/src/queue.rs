@@ -139,10 +139,8 @@ impl<C> Queue<C> {
     /// false means none will come.
     pub(crate) fn admit(&self, room: usize, idle: bool, admitted: &mut Vec<Waiting<C>>) -> bool {
         let mut state = self.lock();
-        let mut now;
         loop {
-            now = Instant::now();
-            state.sweep(now);
+            state.sweep(Instant::now());
             if !idle || !state.waiting.is_empty() {
                 break;
             }
@@ -151,14 +149,9 @@ impl<C> Queue<C> {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let mut queued_seconds = 0.0;
         let count = room.min(state.waiting.len());
-        for waiting in state.waiting.drain(..count) {
-            queued_seconds += (now - waiting.submitted).as_secs_f64();
-            admitted.push(waiting);
-        }
+        admitted.extend(state.waiting.drain(..count));
         state.stats.active += count;
-        state.stats.queue_seconds += queued_seconds;
         true
     }
 

@@ -14,7 +14,8 @@ use crate::trajectory::{Event, Trajectory};
 use crate::worker::Worker;
 
 /// The limits of a scheduler; each at least 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SchedulerSettings {
     /// Trajectories in progress at once: each holds one x in memory.
     pub max_trajectories: usize,
@@ -29,6 +30,19 @@ pub struct SchedulerSettings {
 impl Default for SchedulerSettings {
     fn default() -> Self {
         Self { max_trajectories: 16, max_waiting: 64, max_rows_per_tick: 16, progress_events: 16 }
+    }
+}
+
+impl SchedulerSettings {
+    /// Names the limit that is 0, if one is.
+    pub fn validate(&self) -> Result<(), &'static str> {
+        let limits = [
+            ("max_trajectories", self.max_trajectories),
+            ("max_waiting", self.max_waiting),
+            ("max_rows_per_tick", self.max_rows_per_tick),
+            ("progress_events", self.progress_events),
+        ];
+        limits.iter().find(|(_, limit)| *limit == 0).map_or(Ok(()), |(name, _)| Err(*name))
     }
 }
 
@@ -55,15 +69,9 @@ impl Scheduler {
         settings: SchedulerSettings,
     ) -> Result<SchedulerHandle<M::Conditions>, SpawnError> {
         let max_rows = settings.max_rows_per_tick.min(model.max_rows());
-        for (name, limit) in [
-            ("max_trajectories", settings.max_trajectories),
-            ("max_waiting", settings.max_waiting),
-            ("max_rows_per_tick", settings.max_rows_per_tick),
-            ("the model's max_rows", max_rows),
-        ] {
-            if limit == 0 {
-                return Err(SpawnError::Zero(name));
-            }
+        settings.validate().map_err(SpawnError::Zero)?;
+        if max_rows == 0 {
+            return Err(SpawnError::Zero("the model's max_rows"));
         }
         let queue = Arc::new(Queue::new(settings.max_waiting));
         let (ended, has_ended) = watch::channel(false);

@@ -17,7 +17,7 @@ pub struct Trajectory<C> {
     pub sampler: Sampler,
     /// Which rows each step takes.
     pub plan: Plan,
-    /// Where x_T and the noise of each step come from.
+    /// Where `x_T` and the noise of each step come from.
     pub noise: NoiseSource,
     /// What the model sees beside x and t.
     pub conditions: Arc<C>,
@@ -54,7 +54,7 @@ pub struct Progress {
 /// A finished sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// x_0, as the sampler left it.
+    /// `x_0`, as the sampler left it.
     pub x: Vec<f32>,
     /// Where the time went.
     pub timings: Timings,

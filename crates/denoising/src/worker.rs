@@ -22,7 +22,7 @@ struct Active<C> {
     outlet: Outlet,
     span: Span,
     submitted: Instant,
-    /// x_t, where t is the timestep of step `step`.
+    /// `x_t`, where t is the timestep of step `step`.
     x: Vec<f32>,
     /// Steps taken, which is also the number of the step to take.
     step: usize,
@@ -32,12 +32,12 @@ struct Active<C> {
 }
 
 impl<C> Active<C> {
-    /// Draws x_T.
+    /// Draws `x_T`.
     fn begin(waiting: Waiting<C>) -> Self {
         let Waiting { trajectory, outlet, span, submitted } = waiting;
         let begun = Instant::now();
         let mut x = vec![0.0; trajectory.elements];
-        trajectory.noise.fill_normal(Stream::InitialNoise, 0, 0, &mut x);
+        trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
         let timings = Timings {
             queued_seconds: (begun - submitted).as_secs_f64(),
             overhead_seconds: begun.elapsed().as_secs_f64(),
@@ -144,7 +144,10 @@ impl<M: RowModel> Worker<M> {
         for waiting in self.admitted.drain(..) {
             let active = Active::begin(waiting);
             debug!(parent: &active.span, queued_seconds = active.timings.queued_seconds, "trajectory admitted");
-            self.queue.record(|stats| stats.overhead_seconds += active.timings.overhead_seconds);
+            self.queue.record(|stats| {
+                stats.queue_seconds += active.timings.queued_seconds;
+                stats.overhead_seconds += active.timings.overhead_seconds;
+            });
             self.ready.push_back(active);
         }
         true
@@ -160,7 +163,7 @@ impl<M: RowModel> Worker<M> {
         for _ in 0..self.ready.len() {
             let Some(active) = self.ready.pop_front() else { break };
             if active.outlet.is_closed() {
-                self.cancel(active);
+                self.cancel(&active);
             } else if active.is_late(now) {
                 let failure = Failure::DeadlineExceeded { step: active.step, steps: active.steps() };
                 self.fail(active, failure);
@@ -254,7 +257,7 @@ impl<M: RowModel> Worker<M> {
         active.outlet.finish(Event::Failed(failure));
     }
 
-    fn cancel(&self, active: Active<M::Conditions>) {
+    fn cancel(&self, active: &Active<M::Conditions>) {
         debug!(parent: &active.span, step = active.step, "trajectory cancelled");
         self.queue.record(|stats| {
             stats.active -= 1;
@@ -274,7 +277,7 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
                 x: &active.x,
                 timestep: active.trajectory.sampler.timesteps()[active.step] as f32,
                 condition: planned.condition,
-                conditions: &active.trajectory.conditions,
+                conditions: active.trajectory.conditions.as_ref(),
                 out,
             });
         }

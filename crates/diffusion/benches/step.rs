@@ -1,1 +1,57 @@
-fn main() {}
+//! What a step costs outside the model: noise, thresholding, sampler, guidance.
+//!
+//! `cargo bench -p reverie-diffusion`; one sample of 3 channels at the three sides of the cascade.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use reverie_diffusion::guidance::combine;
+use reverie_diffusion::{
+    BetaSchedule, NoiseSchedule, NoiseSource, Sampler, SamplerKind, SamplerSettings, Stream, Thresholding,
+};
+
+fn step(criterion: &mut Criterion) {
+    let noise = NoiseSource::new(7, 0, 0);
+    let schedule = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();
+    let dynamic = Thresholding::Dynamic { quantile: 0.995, cap: None };
+    for side in [64, 256, 1024] {
+        let elements = 3 * side * side;
+        let mut group = criterion.benchmark_group(format!("{side}x{side}"));
+        group.throughput(Throughput::Elements(elements as u64)).sample_size(10);
+
+        let mut z = vec![0.0; elements];
+        group.bench_function("noise", |b| {
+            b.iter(|| noise.fill_normal(Stream::StepNoise, 1, black_box(&mut z)));
+        });
+
+        for (name, kind, thresholding) in [
+            ("ddim", SamplerKind::Ddim, Thresholding::None),
+            ("ddim, static", SamplerKind::Ddim, Thresholding::Static),
+            ("ddim, dynamic", SamplerKind::Ddim, dynamic),
+            ("ddpm, static", SamplerKind::Ddpm, Thresholding::Static),
+        ] {
+            let settings = SamplerSettings { kind, thresholding, ..SamplerSettings::default() };
+            let mut sampler = Sampler::new(&schedule, &settings).unwrap();
+            let (mut x, mut output) = (z.clone(), z.clone());
+            group.bench_function(BenchmarkId::new("step", name), |b| {
+                b.iter(|| {
+                    // Some pixels out of range, as guidance leaves them.
+                    output.copy_from_slice(&z);
+                    x.copy_from_slice(&z);
+                    sampler.step(25, black_box(&mut x), &mut output, &noise);
+                });
+            });
+        }
+
+        let mut out = vec![0.0; elements];
+        group.bench_function("guidance of two rows", |b| {
+            b.iter(|| combine(&[3.0, -2.0], &[black_box(&z), &z], &mut out));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, step);
+criterion_main!(benches);

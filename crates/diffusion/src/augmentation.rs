@@ -13,9 +13,6 @@ use crate::schedule::NoiseSchedule;
 #[error("noise_level must be in [0, 1], not {0}")]
 pub struct AugmentationError(pub f32);
 
-/// Elements noised at a time.
-const CHUNK: usize = 1024;
-
 /// Noises `picture` (already upsampled, pixels in [-1, 1]) in place, once a request.
 ///
 /// `level` lies in [0, 1], as a fraction of the training timesteps of `schedule`; 0 means no noise at all.
@@ -34,13 +31,50 @@ pub fn augment(
     let last = f64::from(schedule.train_timesteps() - 1);
     let abar = schedule.abar((f64::from(level) * last).round_ties_even() as u32);
     let (a, s) = (abar.sqrt() as f32, (1.0 - abar).sqrt() as f32);
-    let mut eps = [0.0; CHUNK];
-    for (chunk, pixels) in picture.chunks_mut(CHUNK).enumerate() {
-        let eps = &mut eps[..pixels.len()];
-        noise.fill_normal(Stream::Augmentation, 0, chunk * CHUNK, eps);
-        for (pixel, eps) in pixels.iter_mut().zip(eps) {
-            *pixel = a * *pixel + s * *eps;
+    for pixel in picture.iter_mut() {
+        *pixel *= a;
+    }
+    noise.add_normal(Stream::Augmentation, 0, s, picture);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::BetaSchedule;
+
+    fn schedule() -> NoiseSchedule {
+        NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap()
+    }
+
+    #[test]
+    fn level_zero_is_the_picture_itself() {
+        let mut picture = [0.25, -0.5, 1.0];
+        augment(&mut picture, 0.0, &schedule(), &NoiseSource::new(1, 0, 1)).unwrap();
+        assert_eq!(picture, [0.25, -0.5, 1.0]);
+    }
+
+    #[test]
+    fn signal_and_noise_are_mixed_as_at_that_timestep() {
+        let noise = NoiseSource::new(1, 0, 1);
+        let mut eps = [0.0; 50];
+        noise.fill_normal(Stream::Augmentation, 0, &mut eps);
+        // 0.1 of 999 is 99.9; 0.5 is 499.5, which rounds to even.
+        for (level, timestep) in [(0.1, 100), (0.5, 500), (1.0, 999)] {
+            let mut picture = [0.75; 50];
+            augment(&mut picture, level, &schedule(), &noise).unwrap();
+            let abar = schedule().abar(timestep);
+            for (pixel, eps) in picture.iter().zip(eps) {
+                let expected = abar.sqrt() * 0.75 + (1.0 - abar).sqrt() * f64::from(eps);
+                assert!((f64::from(*pixel) - expected).abs() < 1e-6);
+            }
         }
     }
-    Ok(())
+
+    #[test]
+    fn levels_out_of_range_are_refused() {
+        for level in [-0.1, 1.5, f32::NAN] {
+            assert!(augment(&mut [0.0], level, &schedule(), &NoiseSource::new(1, 0, 1)).is_err());
+        }
+    }
 }

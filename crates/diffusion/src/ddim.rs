@@ -5,17 +5,33 @@
 //!
 //! eta = 0 is deterministic, eta = 1 is DDPM with its smaller variance.
 
+use serde::{Deserialize, Serialize};
+
 use crate::schedule::NoiseSchedule;
 use crate::update::Update;
 
+/// Which noise level a DDIM step moves x to. The two agree wherever N divides T.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreviousTimestep {
+    /// That of t - T/N (integer division) whatever the spacing, as in diffusers, whose pictures people compare with.
+    ///
+    /// Where N does not divide T the model is then told less noise than there is: at 256 of 1000 steps, trailing,
+    /// Gaussian data of standard deviation 0.5 comes out at 0.58, fine detail of 0.05 at 0.10.
+    #[default]
+    Stride,
+    /// That of the timestep visited next, as in the paper.
+    Next,
+}
+
 /// The update of each step. `eta` lies in [0, 1].
 ///
-/// The previous timestep is t - T/N (integer division) whatever the spacing, as in diffusers, whose pictures people
-/// compare with; before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of
-/// timestep 0 otherwise.
+/// Before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of timestep 0
+/// otherwise.
 pub(crate) fn updates(
     schedule: &NoiseSchedule,
     timesteps: &[u32],
+    previous: PreviousTimestep,
     eta: f64,
     set_alpha_to_one: bool,
 ) -> Vec<Update> {
@@ -23,9 +39,14 @@ pub(crate) fn updates(
     let final_abar = if set_alpha_to_one { 1.0 } else { schedule.abar(0) };
     timesteps
         .iter()
-        .map(|&t| {
+        .enumerate()
+        .map(|(i, &t)| {
+            let prev = match previous {
+                PreviousTimestep::Stride => t.checked_sub(stride),
+                PreviousTimestep::Next => timesteps.get(i + 1).copied(),
+            };
             let abar = schedule.abar(t);
-            let abar_prev = t.checked_sub(stride).map_or(final_abar, |prev| schedule.abar(prev));
+            let abar_prev = prev.map_or(final_abar, |prev| schedule.abar(prev));
             // 1.
             let sd = eta * ((1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)).sqrt();
             // 2.

@@ -24,11 +24,11 @@ pub enum Variance {
 
 /// The update of each step; the previous timestep is the next in the list, and x0 itself (abar = 1) after the last.
 pub(crate) fn updates(schedule: &NoiseSchedule, timesteps: &[u32], variance: Variance) -> Vec<Update> {
-    let after = timesteps.iter().skip(1).map(|&t| Some(t)).chain([None]);
     timesteps
         .iter()
-        .zip(after)
-        .map(|(&t, prev)| {
+        .enumerate()
+        .map(|(i, &t)| {
+            let prev = timesteps.get(i + 1).copied();
             let abar = schedule.abar(t);
             let abar_prev = prev.map_or(1.0, |prev| schedule.abar(prev));
             let alpha = abar / abar_prev;

@@ -294,3 +294,185 @@ pub fn combine(coefficients: &[f32], rows: &[&[f32]], out: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    const INTERLEAVED: Strategy = Strategy::Interleaved { ratio: 0.5, draw: Draw::Random };
+
+    fn plan_of(strategy: Strategy, w_p: f32, w_n: f32, available: Condition, seed: u64) -> Plan {
+        let guidance = Guidance { strategy, text_weight: w_p, neighbour_weight: w_n };
+        Plan::new(guidance, available, NoiseSource::new(seed, 0, 0)).unwrap()
+    }
+
+    fn plan(strategy: Strategy, w_p: f32, w_n: f32) -> Plan {
+        plan_of(strategy, w_p, w_n, Condition::BOTH, 1)
+    }
+
+    fn rows(step: &StepPlan) -> Vec<(Condition, f32)> {
+        step.rows().iter().map(|row| (row.condition, row.coefficient)).collect()
+    }
+
+    /// A model that answers each condition with a number of its own.
+    fn output(condition: Condition) -> f64 {
+        match (condition.text, condition.neighbours) {
+            (true, true) => 1.0,
+            (true, false) => 0.3,
+            (false, true) => -0.7,
+            (false, false) => 0.1,
+        }
+    }
+
+    fn guided(step: &StepPlan) -> f64 {
+        step.rows().iter().map(|row| f64::from(row.coefficient) * output(row.condition)).sum()
+    }
+
+    #[test]
+    fn rows_are_those_of_the_paper() {
+        let interleaved = |ratio| plan(Strategy::Interleaved { ratio, draw: Draw::Random }, 4.0, 3.0).step(0);
+        let text = [(Condition::BOTH, 4.0), (Condition::NEIGHBOURS, -3.0)];
+        assert_eq!(rows(&interleaved(1.0)), text);
+        assert_eq!(rows(&interleaved(0.0)), [(Condition::BOTH, 3.0), (Condition::TEXT, -2.0)]);
+        assert_eq!(rows(&plan(Strategy::Text, 4.0, 3.0).step(0)), text);
+        let joint = plan(Strategy::Joint, 4.0, 3.0).step(0);
+        assert_eq!(rows(&joint), [(Condition::BOTH, 4.0), (Condition::NONE, -3.0)]);
+        let weighted = plan(Strategy::Weighted { ratio: 0.25 }, 4.0, 3.0).step(0);
+        assert_eq!(
+            rows(&weighted),
+            [(Condition::BOTH, 3.25), (Condition::NEIGHBOURS, -0.75), (Condition::TEXT, -1.5)]
+        );
+        assert_eq!(rows(&plan(Strategy::Off, 4.0, 3.0).step(0)), [(Condition::BOTH, 1.0)]);
+    }
+
+    #[test]
+    fn a_weight_of_one_is_the_conditional_row() {
+        for strategy in [INTERLEAVED, Strategy::Weighted { ratio: 0.3 }, Strategy::Joint, Strategy::Text] {
+            let plan = plan(strategy, 1.0, 1.0);
+            assert_eq!(plan.max_rows(), 1);
+            for step in (0..20).map(|i| plan.step(i)) {
+                assert_eq!(rows(&step), [(Condition::BOTH, 1.0)]);
+                assert_eq!(step.kind(), StepKind::Conditional);
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_guided_half_takes_two_rows() {
+        let plan = plan(INTERLEAVED, 5.0, 1.0);
+        assert_eq!(plan.max_rows(), 2);
+        let kinds: Vec<_> = (0..50).map(|i| (plan.step(i).kind(), plan.step(i).rows().len())).collect();
+        assert!(kinds.contains(&(StepKind::TextEnhanced, 2)));
+        assert!(kinds.contains(&(StepKind::Conditional, 1)));
+    }
+
+    #[test]
+    fn a_ratio_of_one_or_zero_is_purely_text_or_neighbours() {
+        for draw in [Draw::Random, Draw::LowDiscrepancy] {
+            for (ratio, kind) in [(1.0, StepKind::TextEnhanced), (0.0, StepKind::NeighbourEnhanced)] {
+                let plan = plan(Strategy::Interleaved { ratio, draw }, 4.0, 3.0);
+                assert!((0..1000).all(|i| plan.step(i).kind() == kind), "{draw:?} {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn interleaved_is_weighted_in_the_mean() {
+        let ratio = 0.3;
+        let weighted = guided(&plan(Strategy::Weighted { ratio }, 4.0, 3.0).step(0));
+        let seeds = 40_000;
+        let interleaved = Strategy::Interleaved { ratio, draw: Draw::Random };
+        let draw = |seed| guided(&plan_of(interleaved, 4.0, 3.0, Condition::BOTH, seed).step(5));
+        let mean = (0..seeds).map(draw).sum::<f64>() / f64::from(seeds as u32);
+        // e_p - e_n is 3.7, so the standard error is 3.7 sqrt(0.21 / 40000) = 0.0085.
+        assert!((mean - weighted).abs() < 0.03, "{mean} is not {weighted}");
+    }
+
+    #[test]
+    fn low_discrepancy_keeps_the_shares_at_every_length() {
+        let plan = plan(Strategy::Interleaved { ratio: 0.3, draw: Draw::LowDiscrepancy }, 4.0, 3.0);
+        let mut text = 0;
+        for i in 0..500 {
+            text += i32::from(plan.step(i).kind() == StepKind::TextEnhanced);
+            assert!((f64::from(text) - 0.3 * (i + 1) as f64).abs() <= 1.0);
+        }
+    }
+
+    #[test]
+    fn without_neighbours_it_is_imagen() {
+        for strategy in [INTERLEAVED, Strategy::Weighted { ratio: 0.3 }, Strategy::Joint, Strategy::Text] {
+            let plan = plan_of(strategy, 4.0, 3.0, Condition::TEXT, 1);
+            for step in (0..20).map(|i| plan.step(i)) {
+                assert_eq!(rows(&step), [(Condition::TEXT, 4.0), (Condition::NONE, -3.0)]);
+                assert_eq!(step.kind(), StepKind::TextEnhanced);
+            }
+        }
+    }
+
+    #[test]
+    fn without_text_the_neighbours_guide() {
+        let plan = plan_of(INTERLEAVED, 4.0, 3.0, Condition::NEIGHBOURS, 1);
+        assert_eq!(rows(&plan.step(0)), [(Condition::NEIGHBOURS, 3.0), (Condition::NONE, -2.0)]);
+        let text_only = plan_of(Strategy::Text, 4.0, 3.0, Condition::NEIGHBOURS, 1);
+        assert_eq!(rows(&text_only.step(0)), [(Condition::NEIGHBOURS, 1.0)]);
+    }
+
+    #[test]
+    fn with_nothing_to_go_by_nothing_guides() {
+        let plan = plan_of(INTERLEAVED, 4.0, 3.0, Condition::NONE, 1);
+        assert_eq!(rows(&plan.step(0)), [(Condition::NONE, 1.0)]);
+    }
+
+    #[test]
+    fn combining_adds_up_the_rows() {
+        let (a, b, c) = ([1.0, 2.0], [10.0, 20.0], [100.0, 200.0]);
+        let mut out = [f32::NAN; 2];
+        combine(&[2.0], &[&a], &mut out);
+        assert_eq!(out, [2.0, 4.0]);
+        combine(&[3.0, -2.0], &[&a, &b], &mut out);
+        assert_eq!(out, [-17.0, -34.0]);
+        combine(&[1.0, 1.0, -1.0], &[&a, &b, &c], &mut out);
+        assert_eq!(out, [-89.0, -178.0]);
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        let new = |strategy, text_weight, neighbour_weight| {
+            let guidance = Guidance { strategy, text_weight, neighbour_weight };
+            Plan::new(guidance, Condition::BOTH, NoiseSource::new(1, 0, 0)).unwrap_err()
+        };
+        assert_eq!(new(Strategy::Weighted { ratio: 1.5 }, 1.0, 1.0), GuidanceError::Ratio(1.5));
+        assert_eq!(new(Strategy::Joint, -1.0, 1.0), GuidanceError::TextWeight(-1.0));
+        assert_eq!(new(Strategy::Joint, 1.0, f32::INFINITY), GuidanceError::NeighbourWeight(f32::INFINITY));
+    }
+
+    proptest! {
+        #[test]
+        fn coefficients_sum_to_one(
+            w_p in 0_f32..40.0, w_n in 0_f32..40.0, ratio in 0_f32..=1.0, strategy in 0_usize..6,
+            text: bool, neighbours: bool, i in 0_usize..300,
+        ) {
+            let strategy = [
+                Strategy::Interleaved { ratio, draw: Draw::Random },
+                Strategy::Interleaved { ratio, draw: Draw::LowDiscrepancy },
+                Strategy::Weighted { ratio },
+                Strategy::Joint,
+                Strategy::Text,
+                Strategy::Off,
+            ][strategy];
+            let available = Condition { text, neighbours };
+            let plan = plan_of(strategy, w_p, w_n, available, 3);
+            let step = plan.step(i);
+            let sum: f64 = step.rows().iter().map(|row| f64::from(row.coefficient)).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-5);
+            prop_assert!((1..=plan.max_rows()).contains(&step.rows().len()));
+            for (k, row) in step.rows().iter().enumerate() {
+                prop_assert!(row.coefficient != 0.0);
+                prop_assert_eq!(row.condition, row.condition.within(available));
+                prop_assert!(step.rows()[..k].iter().all(|other| other.condition != row.condition));
+            }
+        }
+    }
+}

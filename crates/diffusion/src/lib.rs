@@ -22,6 +22,9 @@
 //! [`Sampler::step`] turns the sum into x0, thresholds it ([`Thresholding`]) and moves x to the next timestep. All
 //! randomness is a pure function of (seed, sample, stage, stream, step, index): see [`NoiseSource`].
 
+#![expect(clippy::doc_markdown, reason = "formulas stand as the papers print them: x_t, e_p, w_n")]
+#![cfg_attr(test, expect(clippy::float_cmp, reason = "what should be exact is tested to be exact"))]
+
 mod augmentation;
 mod ddim;
 mod ddpm;
@@ -36,6 +39,7 @@ mod timesteps;
 mod update;
 
 pub use augmentation::{AugmentationError, augment};
+pub use ddim::PreviousTimestep;
 pub use ddpm::Variance;
 pub use noise::{NoiseSource, Stream};
 pub use prediction::{Conversion, PredictionType};

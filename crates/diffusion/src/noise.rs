@@ -8,6 +8,8 @@
 //! platform; the ones of the standard library are the platform's own and differ in the last bits.
 
 use std::f64::consts::TAU;
+use std::num::NonZero;
+use std::thread;
 
 use crate::philox::philox4x32;
 
@@ -25,6 +27,9 @@ pub enum Stream {
     Augmentation = 3,
 }
 
+/// Normals worth a thread of their own: about 2 ms, against some 50 us to start it.
+const PART: usize = 1 << 16;
+
 /// All random numbers of one sample at one stage of the cascade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoiseSource {
@@ -36,7 +41,7 @@ pub struct NoiseSource {
 impl NoiseSource {
     /// The numbers of sample `sample` (0-based within its request) at stage `stage` (0 = base, then one a
     /// super-resolution level).
-    pub fn new(seed: u64, sample: u32, stage: u16) -> Self {
+    pub const fn new(seed: u64, sample: u32, stage: u16) -> Self {
         Self { seed, sample, stage }
     }
 
@@ -45,19 +50,45 @@ impl NoiseSource {
         unit(self.words(stream, step, 0)[0])
     }
 
-    /// Fills `out` with standard normals number `start`, `start + 1`, ... of a step.
-    ///
-    /// Filling a picture in parts gives what filling it at once gives. A step has 2^34 normals.
-    pub fn fill_normal(&self, stream: Stream, step: u32, start: usize, out: &mut [f32]) {
-        let mut block = start / 4;
-        let mut skip = start % 4;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let normals = box_muller(self.words(stream, step, block as u32));
-            let (head, tail) = rest.split_at_mut(rest.len().min(4 - skip));
-            head.copy_from_slice(&normals[skip..skip + head.len()]);
-            (rest, skip, block) = (tail, 0, block + 1);
+    /// Fills `out` with the standard normals of a step, from the first.
+    pub fn fill_normal(&self, stream: Stream, step: u32, out: &mut [f32]) {
+        self.for_each_normal(stream, step, out, |value, z| *value = z);
+    }
+
+    /// Adds `scale` times the standard normals of a step to `values`.
+    pub fn add_normal(&self, stream: Stream, step: u32, scale: f32, values: &mut [f32]) {
+        self.for_each_normal(stream, step, values, |value, z| *value += scale * z);
+    }
+
+    /// Gives each of `values` its normal, in parallel where there are many: the split changes nothing, as each normal
+    /// is found by its index.
+    fn for_each_normal(
+        &self,
+        stream: Stream,
+        step: u32,
+        values: &mut [f32],
+        apply: impl Fn(&mut f32, f32) + Sync,
+    ) {
+        let run = |first_block: usize, values: &mut [f32]| {
+            for (block, values) in values.chunks_mut(4).enumerate() {
+                let normals = box_muller(self.words(stream, step, (first_block + block) as u32));
+                values.iter_mut().zip(normals).for_each(|(value, z)| apply(value, z));
+            }
+        };
+        let threads = match values.len() / PART {
+            0 | 1 => 1,
+            parts => parts.min(thread::available_parallelism().map_or(1, NonZero::get)),
+        };
+        if threads == 1 {
+            return run(0, values);
         }
+        let blocks = values.len().div_ceil(4).div_ceil(threads);
+        thread::scope(|scope| {
+            let run = &run;
+            for (part, values) in values.chunks_mut(4 * blocks).enumerate() {
+                scope.spawn(move || run(part * blocks, values));
+            }
+        });
     }
 
     fn words(&self, stream: Stream, step: u32, block: u32) -> [u32; 4] {
@@ -81,4 +112,101 @@ fn box_muller(words: [u32; 4]) -> [f32; 4] {
     };
     let ((z0, z1), (z2, z3)) = (pair(words[0], words[1]), pair(words[2], words[3]));
     [z0, z1, z2, z3]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normals(noise: NoiseSource, stream: Stream, step: u32, count: usize) -> Vec<f32> {
+        let mut out = vec![0.0; count];
+        noise.fill_normal(stream, step, &mut out);
+        out
+    }
+
+    #[test]
+    fn normals_have_the_moments_of_the_unit_normal() {
+        let count = 400_000;
+        let z = normals(NoiseSource::new(1, 2, 3), Stream::StepNoise, 4, count);
+        let moment = |power: i32| z.iter().map(|z| f64::from(*z).powi(power)).sum::<f64>() / count as f64;
+        // Standard errors: 0.0016, 0.0022, 0.0061, 0.0155.
+        for (power, expected, tolerance) in
+            [(1, 0.0, 0.006), (2, 1.0, 0.009), (3, 0.0, 0.025), (4, 3.0, 0.06)]
+        {
+            assert!((moment(power) - expected).abs() < tolerance, "moment {power} is {}", moment(power));
+        }
+        // Neighbours in a block share a radius or an angle, but are not correlated.
+        for lag in 1..=4 {
+            let products = z.iter().zip(&z[lag..]).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+            assert!((products / count as f64).abs() < 0.007, "lag {lag}");
+        }
+    }
+
+    #[test]
+    fn box_muller_is_finite_at_its_ends() {
+        assert_eq!(box_muller([0; 4]), [0.0; 4]);
+        let [z0, z1, z2, z3] = box_muller([u32::MAX, 0, u32::MAX, 1 << 30]);
+        // sqrt(-2 ln 2^-32), at the angles 0 and a quarter turn.
+        let largest = (64.0 * std::f32::consts::LN_2).sqrt();
+        assert!((z0 - largest).abs() < 1e-5 && z1.abs() < 1e-5, "{z0} {z1}");
+        assert!(z2.abs() < 1e-5 && (z3 - largest).abs() < 1e-5, "{z2} {z3}");
+    }
+
+    /// Pinned, so that no platform and no change of ours gives an old seed a new picture.
+    #[test]
+    fn a_seed_keeps_its_numbers() {
+        let noise = NoiseSource::new(0x0123_4567_89ab_cdef, 3, 1);
+        let bits: Vec<u32> = normals(noise, Stream::InitialNoise, 0, 6).iter().map(|z| z.to_bits()).collect();
+        // The same in Python: its integers for Philox, its math module for Box-Muller.
+        assert_eq!(bits, [0x3e89_f90f, 0xbf3b_437d, 0xbf15_31d8, 0xbf74_f871, 0xbfed_affd, 0xbd78_dc21]);
+    }
+
+    #[test]
+    fn threads_do_not_change_the_numbers() {
+        let noise = NoiseSource::new(9, 0, 0);
+        let many = normals(noise, Stream::StepNoise, 7, 5 * PART + 3);
+        let one_by_one = (0..many.len().div_ceil(4))
+            .flat_map(|block| box_muller(noise.words(Stream::StepNoise, 7, block as u32)));
+        assert!(many.iter().copied().eq(one_by_one.take(many.len())));
+    }
+
+    #[test]
+    fn adding_is_filling_scaled() {
+        let noise = NoiseSource::new(5, 0, 0);
+        let mut values = [1.0; 10];
+        noise.add_normal(Stream::Augmentation, 0, 0.5, &mut values);
+        let z = normals(noise, Stream::Augmentation, 0, 10);
+        assert!(values.iter().zip(z).all(|(value, z)| *value == 1.0 + 0.5 * z));
+    }
+
+    #[test]
+    fn every_part_of_the_address_matters() {
+        let of = |seed, sample, stage, stream, step| {
+            normals(NoiseSource::new(seed, sample, stage), stream, step, 4)
+        };
+        let all = [
+            of(1, 0, 0, Stream::InitialNoise, 0),
+            of(2, 0, 0, Stream::InitialNoise, 0),
+            of(1 << 32, 0, 0, Stream::InitialNoise, 0),
+            of(1, 1, 0, Stream::InitialNoise, 0),
+            of(1, 0, 1, Stream::InitialNoise, 0),
+            of(1, 0, 0, Stream::StepNoise, 0),
+            of(1, 0, 0, Stream::InitialNoise, 1),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|other| one != other), "address {i}");
+        }
+    }
+
+    #[test]
+    fn uniforms_cover_the_unit_interval() {
+        let noise = NoiseSource::new(11, 0, 0);
+        let draws: Vec<f64> = (0..20_000).map(|step| noise.uniform(Stream::Interleave, step)).collect();
+        assert!(draws.iter().all(|u| (0.0..1.0).contains(u)));
+        for tenth in 0..10 {
+            let share = draws.iter().filter(|u| (**u * 10.0) as i32 == tenth).count();
+            // 2000 expected, standard deviation 42.
+            assert!((1800..2200).contains(&share), "{share} in tenth {tenth}");
+        }
+    }
 }

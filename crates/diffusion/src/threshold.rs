@@ -26,7 +26,7 @@ pub enum Thresholding {
     Static,
     /// s = max(quantile(|x0|, `quantile`), 1), then x0 = clip(x0, -s, s) / s.
     Dynamic {
-        /// p, in (0, 1]; Imagen 0.995, `DeepFloyd` IF 0.95. Linear interpolation between order statistics.
+        /// p, in (0, 1]; Imagen 0.995, DeepFloyd IF 0.95. Linear interpolation between order statistics.
         quantile: f32,
         /// The largest s allowed, at least 1; 1 is plain clipping. Usually none.
         cap: Option<f32>,
@@ -88,11 +88,17 @@ impl Thresholder {
     pub fn apply(&mut self, x0: &mut [f32]) {
         match self.thresholding {
             Thresholding::None => {}
-            Thresholding::Static => x0.iter_mut().for_each(|value| *value = value.clamp(-1.0, 1.0)),
+            Thresholding::Static => {
+                for value in x0 {
+                    *value = value.clamp(-1.0, 1.0);
+                }
+            }
             Thresholding::Dynamic { quantile, cap } => {
                 let s = self.magnitude_quantile(x0, quantile).max(1.0).min(cap.unwrap_or(f32::MAX));
                 let scale = 1.0 / s;
-                x0.iter_mut().for_each(|value| *value = value.clamp(-s, s) * scale);
+                for value in x0 {
+                    *value = value.clamp(-s, s) * scale;
+                }
             }
         }
     }

@@ -42,12 +42,7 @@ impl TimestepSpacing {
     /// The `steps` (N) timesteps to visit, strictly falling, each below `train_timesteps` (T).
     ///
     /// `offset` (usually 0; 1 for Stable Diffusion) is added by [`Self::Leading`] only.
-    pub fn timesteps(
-        self,
-        train_timesteps: u32,
-        steps: u32,
-        offset: u32,
-    ) -> Result<Vec<u32>, TimestepError> {
+    pub fn timesteps(self, train_timesteps: u32, steps: u32, offset: u32) -> Result<Vec<u32>, TimestepError> {
         if !(1..=train_timesteps).contains(&steps) {
             return Err(TimestepError::Steps { steps, train_timesteps });
         }
@@ -66,7 +61,8 @@ impl TimestepSpacing {
             }
             Self::Trailing => {
                 let stride = f64::from(train_timesteps) / f64::from(steps);
-                let visit = |i| (f64::from(train_timesteps) - f64::from(i) * stride).round_ties_even() as u32 - 1;
+                let visit =
+                    |i| (f64::from(train_timesteps) - f64::from(i) * stride).round_ties_even() as u32 - 1;
                 (0..steps).map(visit).collect()
             }
         };

@@ -13,9 +13,6 @@ pub(crate) struct Update {
     pub(crate) z: f32,
 }
 
-/// Elements moved at a time: their noise stays in the first-level cache.
-const CHUNK: usize = 1024;
-
 impl Update {
     /// The update A x0 + B eps + C z at a timestep with cumulative alpha `abar`: eps = (x - a x0) / s.
     pub(crate) fn from_eps(abar: f64, x0: f64, eps: f64, z: f64) -> Self {
@@ -25,19 +22,11 @@ impl Update {
 
     /// Moves `x`; the noise is drawn only where it counts.
     pub(crate) fn apply(&self, step: u32, x: &mut [f32], x0: &[f32], noise: &NoiseSource) {
-        if self.z == 0.0 {
-            for (x, x0) in x.iter_mut().zip(x0) {
-                *x = self.x * *x + self.x0 * x0;
-            }
-            return;
+        for (x, x0) in x.iter_mut().zip(x0) {
+            *x = self.x * *x + self.x0 * x0;
         }
-        let mut buffer = [0.0; CHUNK];
-        for (chunk, (x, x0)) in x.chunks_mut(CHUNK).zip(x0.chunks(CHUNK)).enumerate() {
-            let z = &mut buffer[..x.len()];
-            noise.fill_normal(Stream::StepNoise, step, chunk * CHUNK, z);
-            for ((x, x0), z) in x.iter_mut().zip(x0).zip(z) {
-                *x = self.x * *x + self.x0 * x0 + self.z * *z;
-            }
+        if self.z != 0.0 {
+            noise.add_normal(Stream::StepNoise, step, self.z, x);
         }
     }
 }

@@ -9,6 +9,9 @@ use image::{ExtendedColorType, ImageEncoder as _, ImageFormat as Codec, ImageRea
 
 use crate::tensor::v1::{Image, ImageFormat};
 
+/// Pixels: interleaved 8-bit RGB.
+pub use image::RgbImage as Rgb;
+
 /// Largest encoded picture that is looked at, bytes.
 pub const MAX_ENCODED_BYTES: usize = 8 << 20;
 /// Longest side of a picture that is decoded, pixels.
@@ -98,7 +101,11 @@ fn decode_raw(message: &Image) -> Result<RgbImage, PictureError> {
 
 fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
     let valid = 1..=MAX_SIDE;
-    if valid.contains(&width) && valid.contains(&height) { Ok(()) } else { Err(PictureError::Size { width, height }) }
+    if valid.contains(&width) && valid.contains(&height) {
+        Ok(())
+    } else {
+        Err(PictureError::Size { width, height })
+    }
 }
 
 fn on_white(picture: &image::RgbaImage) -> RgbImage {
@@ -176,12 +183,8 @@ pub fn from_planes(planes: &[f32], side: u32) -> Result<RgbImage, PictureError> 
             }
         }
     }
-    let length = PictureError::Length {
-        width: side,
-        height: side,
-        expected: 3 * area as u64,
-        actual: planes.len(),
-    };
+    let length =
+        PictureError::Length { width: side, height: side, expected: 3 * area as u64, actual: planes.len() };
     RgbImage::from_raw(side, side, pixels).filter(|_| planes.len() == 3 * area).ok_or(length)
 }
 
@@ -228,7 +231,9 @@ mod tests {
 
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (!(crc & 1)).wrapping_add(1)))
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                (crc >> 1) ^ (0xedb8_8320 & (!(crc & 1)).wrapping_add(1))
+            })
         })
     }
 
@@ -242,9 +247,11 @@ mod tests {
 
     #[test]
     fn raw_pixels_must_fill_the_picture() {
-        let message = Image { format: ImageFormat::Rgb8.into(), width: 2, height: 2, data: vec![0; 11].into() };
+        let message =
+            Image { format: ImageFormat::Rgb8.into(), width: 2, height: 2, data: vec![0; 11].into() };
         assert!(matches!(decode(&message), Err(PictureError::Length { expected: 12, actual: 11, .. })));
-        let message = Image { format: ImageFormat::Rgb8.into(), width: 0, height: 9, data: vec![0; 11].into() };
+        let message =
+            Image { format: ImageFormat::Rgb8.into(), width: 0, height: 9, data: vec![0; 11].into() };
         assert!(matches!(decode(&message), Err(PictureError::Size { .. })));
     }
 

@@ -136,14 +136,16 @@ mod tests {
 
     #[test]
     fn reads_f16() {
-        let data: Vec<u8> = [f16::from_f32(0.5), f16::from_f32(-2.0)].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let data: Vec<u8> =
+            [f16::from_f32(0.5), f16::from_f32(-2.0)].iter().flat_map(|v| v.to_le_bytes()).collect();
         let tensor = Tensor { dtype: DataType::F16.into(), shape: vec![2], data: data.into() };
         assert_eq!(to_f32(&tensor).unwrap().1, [0.5, -2.0]);
     }
 
     #[test]
     fn refuses_a_shape_that_overflows() {
-        let tensor = Tensor { dtype: DataType::F32.into(), shape: vec![u64::MAX, u64::MAX], data: Bytes::new() };
+        let tensor =
+            Tensor { dtype: DataType::F32.into(), shape: vec![u64::MAX, u64::MAX], data: Bytes::new() };
         assert!(matches!(to_f32(&tensor), Err(TensorError::Shape(_))));
     }
 

@@ -1,1 +1,15 @@
-//! reverie
+//! The `reverie` command: the whole mesh in one process, and the commands of its client.
+//!
+//! The mesh in one process is the six services over in-memory streams: the same gRPC, no second code path.
+
+pub mod bench;
+pub mod generate;
+pub mod knowledge;
+pub mod mesh;
+pub mod progress;
+pub mod report;
+pub mod serve;
+pub mod sheet;
+
+/// What a command may fail with; told to the user as it is.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -79,6 +79,7 @@ impl Stage {
 
     /// Tells the caller which stage failed and how. What the caller can act on keeps its code and details; a defect of
     /// a stage becomes INTERNAL; a stage out of reach becomes UNAVAILABLE.
+    #[expect(clippy::needless_pass_by_value, reason = "fits map_err, and the status is done with")]
     pub fn blame(&self, context: Context, status: Status) -> Status {
         let out_of_time = context.deadline().is_some_and(|deadline| {
             // tonic ends an expired call with CANCELLED; ours pass on 95 % of the time, so the deadline is near by then.

@@ -126,7 +126,8 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let deadline = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+        let deadline =
+            request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         request.extensions_mut().insert(deadline.map(Context::with_timeout).unwrap_or_default());
         let path = request.uri().path().trim_start_matches('/').to_owned();
         // Probes and reflection come every second; they would drown the requests.
@@ -134,7 +135,11 @@ where
             return Box::pin(self.inner.call(request));
         }
         let span = tracing::info_span!(
-            "grpc.server", otel.name = path, otel.kind = "server", service = self.service, rpc.system = "grpc",
+            "grpc.server",
+            otel.name = path,
+            otel.kind = "server",
+            service = self.service,
+            rpc.system = "grpc",
             rpc.grpc.status_code = field::Empty,
         );
         let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
@@ -144,7 +149,8 @@ where
         Box::pin(
             async move {
                 let response = response.await?;
-                if let Some(code) = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()) {
+                if let Some(code) = response.headers().get("grpc-status").and_then(|code| code.to_str().ok())
+                {
                     Span::current().record("rpc.grpc.status_code", code);
                 }
                 Ok(response)
@@ -189,7 +195,9 @@ struct MetadataInjector<'a>(&'a mut MetadataMap);
 impl Injector for MetadataInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
         use tonic::metadata::{MetadataKey, MetadataValue};
-        if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(key.as_bytes()), MetadataValue::try_from(value)) {
+        if let (Ok(key), Ok(value)) =
+            (MetadataKey::from_bytes(key.as_bytes()), MetadataValue::try_from(value))
+        {
             self.0.insert(key, value);
         }
     }
@@ -201,7 +209,10 @@ impl Extractor for MetadataInjector<'_> {
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().filter_map(|key| if let KeyRef::Ascii(key) = key { Some(key.as_str()) } else { None }).collect()
+        self.0
+            .keys()
+            .filter_map(|key| if let KeyRef::Ascii(key) = key { Some(key.as_str()) } else { None })
+            .collect()
     }
 }
 
@@ -230,7 +241,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_past_the_deadline_is_given_up() {
         let context = Context::with_timeout(Duration::from_secs(1));
-        let status = context.within("a long sleep", std::future::pending::<Result<(), Status>>()).await.unwrap_err();
+        let status =
+            context.within("a long sleep", std::future::pending::<Result<(), Status>>()).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert!(status.message().contains("a long sleep"));
     }

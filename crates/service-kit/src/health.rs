@@ -9,7 +9,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::Shutdown;
 
-/// Reports the health of one process; cheap to clone. Starts as NOT_SERVING.
+/// Reports the health of one process; cheap to clone. Starts as `NOT_SERVING`.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
@@ -35,8 +35,13 @@ impl Health {
 
     /// Asks `check` every `interval` and reports what it says, until `shutdown`. `check` gives the reason if the service
     /// cannot do its work.
-    pub(crate) async fn watch<C, F>(self, names: &[&str], interval: Duration, shutdown: Shutdown, mut check: C)
-    where
+    pub(crate) async fn watch<C, F>(
+        self,
+        names: &[&str],
+        interval: Duration,
+        shutdown: Shutdown,
+        mut check: C,
+    ) where
         C: FnMut() -> F,
         F: Future<Output = Result<(), String>>,
     {

@@ -128,7 +128,8 @@ impl Violations {
         if self.fields.is_empty() {
             return Ok(());
         }
-        let told: Vec<String> = self.fields.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+        let told: Vec<String> =
+            self.fields.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
         let mut details = ErrorDetails::with_error_info("INVALID_FIELD", DOMAIN, []);
         details.set_bad_request(self.fields);
         Err(Status::with_error_details(Code::InvalidArgument, told.join("; "), details))
@@ -149,7 +150,10 @@ mod tests {
         let status = violations.into_result().unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         let fields: Vec<_> = status.get_details_bad_request().unwrap().field_violations;
-        assert_eq!(fields.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["steps", "prompt", "caption"]);
+        assert_eq!(
+            fields.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
+            ["steps", "prompt", "caption"]
+        );
         assert_eq!(fields[0].description, "must be 1 to 1000, not 0");
     }
 

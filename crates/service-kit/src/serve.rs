@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::RoutesBuilder;
 use tonic::service::Routes;
+use tonic::service::RoutesBuilder;
 use tonic::transport::server::TcpIncoming;
 
 use crate::context::ContextLayer;
@@ -81,7 +81,11 @@ pub struct Server {
 
 impl Server {
     /// A server of the service `service` that will answer for the gRPC services `names`.
-    pub async fn new(service: &'static str, names: &'static [&'static str], settings: &ServerSettings) -> Self {
+    pub async fn new(
+        service: &'static str,
+        names: &'static [&'static str],
+        settings: &ServerSettings,
+    ) -> Self {
         let (health, health_server) = Health::new(names).await;
         let mut routes = Routes::builder();
         routes.add_service(health_server);
@@ -104,7 +108,7 @@ impl Server {
         &mut self.routes
     }
 
-    /// Serves until `shutdown`, then drains: NOT_SERVING first, no new connections, calls in flight finish or are cut off
+    /// Serves until `shutdown`, then drains: `NOT_SERVING` first, no new connections, calls in flight finish or are cut off
     /// when the drain time is over. Once a second `check` tells whether the service can do its work, or why not.
     pub async fn serve<C, F>(self, listener: Listener, shutdown: Shutdown, check: C) -> Result<(), RunError>
     where

@@ -55,7 +55,9 @@ pub enum SettingsError {
         why: String,
     },
     /// A variable looks like one of ours and is not.
-    #[error("environment variable {found} has no effect: sections are separated by two underscores, as in {prefix}__SERVER__LISTEN")]
+    #[error(
+        "environment variable {found} has no effect: sections are separated by two underscores, as in {prefix}__SERVER__LISTEN"
+    )]
     Variable {
         /// The variable.
         found: String,
@@ -163,7 +165,11 @@ mod tests {
         }
 
         fn validate(&self) -> Result<(), SettingsError> {
-            if self.colour.is_empty() { Err(SettingsError::value("colour", "must not be empty")) } else { Ok(()) }
+            if self.colour.is_empty() {
+                Err(SettingsError::value("colour", "must not be empty"))
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -194,14 +200,18 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named() {
-        let error = load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
+        let error =
+            load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
         assert!(error.unwrap_err().to_string().contains("color"));
     }
 
     #[test]
     fn a_variable_with_the_wrong_separator_is_named() {
-        let error = load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX_COLOUR", "x")]));
-        assert!(matches!(error, Err(SettingsError::Variable { found, .. }) if found == "REVERIE_PAINT_BOX_COLOUR"));
+        let error =
+            load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX_COLOUR", "x")]));
+        assert!(
+            matches!(error, Err(SettingsError::Variable { found, .. }) if found == "REVERIE_PAINT_BOX_COLOUR")
+        );
     }
 
     #[test]

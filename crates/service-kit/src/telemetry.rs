@@ -77,7 +77,8 @@ impl Telemetry {
         };
         let exported = traces.as_ref().map(|provider| {
             // The exporter speaks gRPC itself: without this filter it would feed itself.
-            let ours = tracing_subscriber::filter::filter_fn(|metadata| metadata.target().starts_with("reverie"));
+            let ours =
+                tracing_subscriber::filter::filter_fn(|metadata| metadata.target().starts_with("reverie"));
             tracing_opentelemetry::layer().with_tracer(provider.tracer("reverie")).with_filter(ours)
         });
         // A second call in one process (tests, the one-process mesh) keeps what is installed.

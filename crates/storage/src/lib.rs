@@ -1,1 +1,11 @@
-//! reverie-storage
+//! Folders in object storage, files that are verified before anyone looks inside, and knowledge bases as immutable
+//! epochs. Nothing is ever overwritten: a name, once written, keeps its bytes.
+
+pub mod digest;
+pub mod error;
+pub mod folder;
+pub mod knowledge;
+
+pub use digest::{FileDigest, sha256_hex};
+pub use error::StorageError;
+pub use folder::Folder;

@@ -1,1 +1,33 @@
-//! reverie-pipeline
+//! The pipeline service: the public door. It runs the cascade (`cascade.rs`) over the other services.
+
+mod cascade;
+mod convert;
+mod grpc;
+mod settings;
+mod stages;
+
+use std::time::Duration;
+
+use reverie_proto::generation::v1::generation_service_server::{GenerationServiceServer, SERVICE_NAME};
+use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
+use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+
+pub use settings::Settings;
+
+use crate::stages::Stages;
+
+/// How long a stage may take to say whether it is well.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs the service until `shutdown`.
+pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let stages = Stages::new(&settings.stages);
+    let service = grpc::Generation::new(stages.clone(), &settings);
+    let mut server = Server::new("pipeline", &[SERVICE_NAME], &settings.server).await;
+    server.routes().add_service(
+        GenerationServiceServer::new(service)
+            .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+            .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
+    );
+    server.serve(listener, shutdown, || stages.check_health(HEALTH_TIMEOUT)).await
+}

@@ -1,1 +1,56 @@
-//! reverie-retrieval
+//! The retrieval service: from a prompt to pictures worth remembering (Re-Imagen, section 3).
+//!
+//! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `bm25.rs`, `embedding.rs`, or both, and `fusion.rs`.
+
+mod bm25;
+mod convert;
+mod embedding;
+mod error;
+mod fusion;
+mod grpc;
+mod knowledge_base;
+mod settings;
+mod strategy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
+use reverie_service_kit::settings::ServiceSettings as _;
+use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+
+pub use settings::{Fusion, Limits, Settings, Stages};
+
+use embedding::EmbeddingSearch;
+use knowledge_base::KnowledgeBase;
+
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Loads every knowledge base, then serves until `shutdown`.
+pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let mut knowledge_bases = BTreeMap::new();
+    for (name, location) in settings.knowledge_bases() {
+        let knowledge_base = KnowledgeBase::open(name, location)
+            .await
+            .map_err(RunError::prepare(format!("knowledge base {name:?} at {location:?}")))?;
+        tracing::info!(
+            name,
+            epoch = knowledge_base.epoch,
+            size = knowledge_base.entries.len(),
+            "knowledge base loaded"
+        );
+        knowledge_bases.insert(name.to_owned(), Arc::new(knowledge_base));
+    }
+    let embedding = EmbeddingSearch::new(&settings.stages);
+    let service = grpc::Retrieval::new(knowledge_bases, embedding.clone(), &settings);
+    let mut server = Server::new("retrieval", &[SERVICE_NAME], settings.server()).await;
+    let service = RetrievalServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
+    server.routes().add_service(service);
+    // The default strategy needs both stages.
+    let check = || {
+        let embedding = embedding.clone();
+        async move { embedding.check_health(HEALTH_TIMEOUT).await }
+    };
+    server.serve(listener, shutdown, check).await
+}

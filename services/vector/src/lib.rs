@@ -1,1 +1,40 @@
-//! reverie-vector
+//! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
+//!
+//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`.
+
+mod collection;
+mod convert;
+mod error;
+mod grpc;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
+use reverie_service_kit::settings::ServiceSettings as _;
+use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+
+pub use collection::build_index;
+pub use error::CollectionError;
+pub use settings::{Limits, Settings};
+
+use collection::Collection;
+
+/// Loads every collection, then serves until `shutdown`.
+pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let mut collections = BTreeMap::new();
+    for (name, location) in settings.knowledge_bases() {
+        let collection = Collection::open(name, location, settings.limits.max_in_flight)
+            .await
+            .map_err(RunError::prepare(format!("knowledge base {name:?} at {location:?}")))?;
+        tracing::info!(name, epoch = collection.epoch(), size = collection.size(), "collection loaded");
+        collections.insert(name.to_owned(), Arc::new(collection));
+    }
+    let service = grpc::Vector::new(collections, settings.limits.max_in_flight);
+    let mut server = Server::new("vector", &[SERVICE_NAME], settings.server()).await;
+    let service = VectorServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
+    server.routes().add_service(service);
+    // What is loaded stays: indices are immutable and in memory, so a service that started can do its work.
+    server.serve(listener, shutdown, || async { Ok(()) }).await
+}

@@ -1,0 +1,291 @@
+//! `reverie generate`: one picture.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
+use reverie_proto::generation::v1::generate_request::Memory;
+use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
+use reverie_proto::generation::v1::{
+    Completed, GenerateRequest, NeighboursFound, NoMemory, Preview, Reference, References, Retrieval, Started,
+};
+use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::{Address, Context};
+use tonic::Status;
+
+use crate::Failure;
+use crate::mesh::{Mesh, MeshArguments, MeshSettings};
+use crate::progress::Bars;
+use crate::{report, sheet};
+
+/// Draws one picture.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to draw, such as "a small zunin on the left, snow".
+    pub prompt: String,
+    /// Where the picture goes; .png, .jpg or .webp.
+    #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
+    pub out: PathBuf,
+    /// Also writes a contact sheet: the neighbours and every level of the cascade.
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Prints one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of every random draw; without it one is chosen and told.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest.
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<u32>,
+    #[command(flatten)]
+    guidance: GuidanceArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
+    /// Seconds to wait for the picture.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<Address>,
+    #[command(flatten)]
+    mesh: MeshArguments,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sampling and guidance (default: the model's own)")]
+struct GuidanceArguments {
+    /// Steps of the base model.
+    #[arg(long)]
+    steps: Option<u32>,
+    /// Sampler of the base model.
+    #[arg(long)]
+    sampler: Option<SamplerName>,
+    /// How text and neighbours guide.
+    #[arg(long)]
+    strategy: Option<StrategyName>,
+    /// Weight of the text, 1 (off) to 50.
+    #[arg(long, value_name = "W")]
+    text_weight: Option<f32>,
+    /// Weight of the neighbours, 1 (off) to 50.
+    #[arg(long, value_name = "W")]
+    neighbour_weight: Option<f32>,
+    /// Share of the steps that are guided by the text; lower is truer to the neighbours.
+    #[arg(long, value_name = "0..1")]
+    interleave_ratio: Option<f32>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is remembered")]
+struct MemoryArguments {
+    /// K: how many neighbours to remember, 1 to 8.
+    #[arg(long, short = 'k', value_name = "K")]
+    neighbours: Option<u32>,
+    /// How neighbours are searched.
+    #[arg(long)]
+    retrieval: Option<RetrievalName>,
+    /// Knowledge base to search.
+    #[arg(long, value_name = "NAME")]
+    knowledge_base: Option<String>,
+    /// Draws from the text alone.
+    #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "references"])]
+    no_retrieval: bool,
+    /// Your own picture and what it shows, instead of a search; may be repeated.
+    #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
+          conflicts_with_all = ["neighbours", "retrieval", "knowledge_base"])]
+    references: Vec<(PathBuf, String)>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SamplerName {
+    Ddim,
+    Ddpm,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StrategyName {
+    Interleaved,
+    Weighted,
+    Joint,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RetrievalName {
+    Bm25,
+    Embedding,
+    Hybrid,
+}
+
+fn file_and_caption(text: &str) -> Result<(PathBuf, String), String> {
+    match text.split_once('=') {
+        Some((file, caption)) if !file.is_empty() => Ok((file.into(), caption.to_owned())),
+        _ => Err("write FILE=CAPTION".to_owned()),
+    }
+}
+
+/// Everything that came of a request.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first event.
+    pub started: Started,
+    /// The neighbours, if there are any.
+    pub neighbours: NeighboursFound,
+    /// The smaller levels, if they were asked for.
+    pub previews: Vec<Preview>,
+    /// The picture.
+    pub image: Image,
+    /// The last event.
+    pub completed: Completed,
+}
+
+/// Sends `request` to the pipeline at `address` and gathers what it tells; `watch` sees every event first.
+pub async fn ask(
+    address: &Address,
+    request: GenerateRequest,
+    timeout: Duration,
+    mut watch: impl FnMut(&Event),
+) -> Result<Outcome, Status> {
+    let stage = Stage::new("pipeline", address);
+    let mut client = GenerationServiceClient::new(stage.channel())
+        .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+        .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
+    let context = Context::with_timeout(timeout);
+    let mut outcome = Outcome::default();
+    let answer = async {
+        let mut news = client.generate(context.outgoing(request)).await?.into_inner();
+        while let Some(message) = news.message().await? {
+            let Some(event) = message.event else { continue };
+            watch(&event);
+            match event {
+                Event::Started(started) => outcome.started = started,
+                Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
+                Event::Preview(preview) => outcome.previews.push(preview),
+                Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
+                Event::Completed(completed) => outcome.completed = completed,
+                Event::Progress(_) => {}
+            }
+        }
+        Ok(())
+    };
+    context.within("waiting for the picture", answer).await?;
+    Ok(outcome)
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let request = request(&arguments).await?;
+    let mesh = match &arguments.server {
+        Some(_) => None,
+        None => Some(Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?),
+    };
+    let address = match (&arguments.server, &mesh) {
+        (Some(server), _) => server.clone(),
+        (None, Some(mesh)) => mesh.pipeline().clone(),
+        (None, None) => return Err("no mesh".into()),
+    };
+    let mut bars = Bars::new(arguments.json);
+    let timeout = Duration::from_secs(arguments.timeout);
+    let outcome = ask(&address, request, timeout, |event| bars.show(event)).await;
+    bars.finish();
+    let outcome = outcome.map_err(|status| status.message().to_owned())?;
+
+    write(&arguments.out, &outcome.image).await?;
+    if let Some(path) = &arguments.sheet {
+        let sheet = sheet::compose(&outcome)?;
+        write(path, &sheet).await?;
+    }
+    if arguments.json {
+        println!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()));
+    } else {
+        print!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref()));
+    }
+    if let Some(mesh) = mesh {
+        mesh.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
+    let written = tokio::fs::write(path, &image.data).await;
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}
+
+async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
+    let GuidanceArguments { steps, sampler, strategy, text_weight, neighbour_weight, interleave_ratio } =
+        arguments.guidance;
+    let output_format = match arguments.out.extension().and_then(|extension| extension.to_str()) {
+        Some("png") => ImageFormat::Png,
+        Some("jpg" | "jpeg") => ImageFormat::Jpeg,
+        Some("webp") => ImageFormat::Webp,
+        _ => return Err(format!("{}: write .png, .jpg or .webp", arguments.out.display()).into()),
+    };
+    Ok(GenerateRequest {
+        prompt: arguments.prompt.clone(),
+        seed: arguments.seed,
+        size: arguments.size,
+        memory: Some(memory(&arguments.memory).await?),
+        guidance: Some(Guidance {
+            strategy: strategy.map_or(GuidanceStrategy::Unspecified, strategy_message).into(),
+            text_weight,
+            neighbour_weight,
+            interleave_ratio,
+        }),
+        base_sampling: Some(Sampling {
+            steps,
+            sampler: sampler.map_or(Sampler::Unspecified, sampler_message).into(),
+            ..Sampling::default()
+        }),
+        super_resolution: Vec::new(),
+        output_format: output_format.into(),
+        previews: arguments.sheet.is_some(),
+    })
+}
+
+async fn memory(arguments: &MemoryArguments) -> Result<Memory, Failure> {
+    if arguments.no_retrieval {
+        return Ok(Memory::None(NoMemory {}));
+    }
+    if arguments.references.is_empty() {
+        return Ok(Memory::Retrieval(Retrieval {
+            knowledge_base: arguments.knowledge_base.clone().unwrap_or_default(),
+            neighbours: arguments.neighbours,
+            strategy: arguments.retrieval.map_or(RetrievalStrategy::Unspecified, retrieval_message).into(),
+        }));
+    }
+    let mut references = Vec::new();
+    for (file, caption) in &arguments.references {
+        let data = tokio::fs::read(file)
+            .await
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let image = Image { data: data.into(), ..Image::default() };
+        references.push(Reference { image: Some(image), caption: caption.clone() });
+    }
+    Ok(Memory::References(References { references }))
+}
+
+fn sampler_message(name: SamplerName) -> Sampler {
+    match name {
+        SamplerName::Ddim => Sampler::Ddim,
+        SamplerName::Ddpm => Sampler::Ddpm,
+    }
+}
+
+fn strategy_message(name: StrategyName) -> GuidanceStrategy {
+    match name {
+        StrategyName::Interleaved => GuidanceStrategy::Interleaved,
+        StrategyName::Weighted => GuidanceStrategy::Weighted,
+        StrategyName::Joint => GuidanceStrategy::Joint,
+    }
+}
+
+fn retrieval_message(name: RetrievalName) -> RetrievalStrategy {
+    match name {
+        RetrievalName::Bm25 => RetrievalStrategy::Bm25,
+        RetrievalName::Embedding => RetrievalStrategy::Embedding,
+        RetrievalName::Hybrid => RetrievalStrategy::Hybrid,
+    }
+}

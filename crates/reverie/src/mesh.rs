@@ -1,0 +1,209 @@
+//! The whole mesh in one process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reverie_inference::Bundle;
+use reverie_service_kit::client::Stage;
+use reverie_service_kit::settings::{self, ServiceSettings, Sources};
+use reverie_service_kit::{Address, Listener, RunError, Shutdown};
+use tokio::task::JoinSet;
+
+use crate::Failure;
+
+/// How long the services get to load their models.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Where the mesh takes its models and settings from.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MeshArguments {
+    /// Folder of the model bundle.
+    #[arg(long, value_name = "FOLDER", default_value = "models/bestiary", env = "REVERIE_BUNDLE")]
+    pub bundle: String,
+    /// One more knowledge base that requests may name; may be repeated.
+    #[arg(long = "with-knowledge-base", value_name = "NAME=FOLDER", value_parser = name_and_folder)]
+    pub knowledge_bases: Vec<(String, PathBuf)>,
+    /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
+    #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = service_override)]
+    pub overrides: Vec<(String, String, String)>,
+}
+
+impl Default for MeshArguments {
+    fn default() -> Self {
+        Self { bundle: "models/bestiary".to_owned(), knowledge_bases: Vec::new(), overrides: Vec::new() }
+    }
+}
+
+/// The settings of the six services, made to fit one process.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// Of the pipeline.
+    pub pipeline: reverie_pipeline::Settings,
+    /// Of the encoder.
+    pub encoder: reverie_encoder::Settings,
+    /// Of retrieval.
+    pub retrieval: reverie_retrieval::Settings,
+    /// Of the vector service.
+    pub vector: reverie_vector::Settings,
+    /// Of the denoiser.
+    pub denoiser: reverie_denoiser::Settings,
+    /// Of super-resolution.
+    pub super_resolution: reverie_super_resolution::Settings,
+}
+
+impl MeshSettings {
+    /// Defaults < environment < flags, with the bundle's models and knowledge bases.
+    pub async fn load(arguments: &MeshArguments) -> Result<Self, Failure> {
+        let bundle = Bundle::open(&arguments.bundle).await?;
+        let within = |folder: &String| format!("{}/{folder}", arguments.bundle.trim_end_matches('/'));
+        let mut knowledge_bases = bundle.manifest.knowledge_bases.clone();
+        for folder in knowledge_bases.values_mut() {
+            *folder = within(folder);
+        }
+        for (name, folder) in &arguments.knowledge_bases {
+            knowledge_bases.insert(name.clone(), folder.display().to_string());
+        }
+        let mut settings = Self {
+            pipeline: service(arguments)?,
+            encoder: service(arguments)?,
+            retrieval: service(arguments)?,
+            vector: service(arguments)?,
+            denoiser: service(arguments)?,
+            super_resolution: service(arguments)?,
+        };
+        settings.retrieval.knowledge_bases.clone_from(&knowledge_bases);
+        settings.vector.knowledge_bases = knowledge_bases;
+        for inference in [
+            &mut settings.encoder.inference,
+            &mut settings.denoiser.inference,
+            &mut settings.super_resolution.inference,
+        ] {
+            inference.bundle.clone_from(&arguments.bundle);
+        }
+        Ok(settings)
+    }
+}
+
+/// The settings of one service, with the overrides that name it.
+pub(crate) fn service<S: ServiceSettings>(arguments: &MeshArguments) -> Result<S, Failure> {
+    let of_this = arguments.overrides.iter().filter(|(service, ..)| service == S::SERVICE);
+    let overrides = of_this.map(|(_, key, value)| (key.clone(), value.clone())).collect();
+    Ok(settings::load(&Sources { config: None, overrides })?)
+}
+
+/// A running mesh. Dropping it ends the services; [`Mesh::shutdown`] drains them.
+#[derive(Debug)]
+pub struct Mesh {
+    pipeline: Address,
+    shutdown: Shutdown,
+    services: JoinSet<(&'static str, Result<(), RunError>)>,
+}
+
+impl Mesh {
+    /// Starts the six services and waits until the pipeline says that all of them serve. `public` is where the pipeline
+    /// listens besides memory.
+    pub async fn start(settings: MeshSettings, public: Option<Listener>) -> Result<Self, Failure> {
+        let MeshSettings { mut pipeline, encoder, mut retrieval, vector, denoiser, super_resolution } =
+            settings;
+        let shutdown = Shutdown::new();
+        let mut services = JoinSet::new();
+        macro_rules! start {
+            ($name:literal, $run:path, $settings:expr) => {{
+                let (listener, address) = Listener::memory();
+                let running = $run($settings, listener, shutdown.clone());
+                services.spawn(async move { ($name, running.await) });
+                address
+            }};
+        }
+        let encoder = start!("encoder", reverie_encoder::run, encoder);
+        let vector = start!("vector", reverie_vector::run, vector);
+        retrieval.stages.encoder = encoder.clone();
+        retrieval.stages.vector = vector;
+        pipeline.stages.encoder = encoder;
+        pipeline.stages.retrieval = start!("retrieval", reverie_retrieval::run, retrieval);
+        pipeline.stages.denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
+        pipeline.stages.super_resolution =
+            vec![start!("super-resolution", reverie_super_resolution::run, super_resolution)];
+        if let Some(listener) = public {
+            let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
+            services.spawn(async move { ("pipeline", running.await) });
+        }
+        let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
+        let mut mesh = Self { pipeline, shutdown, services };
+        mesh.ready().await?;
+        Ok(mesh)
+    }
+
+    /// How its pipeline is reached.
+    pub fn pipeline(&self) -> &Address {
+        &self.pipeline
+    }
+
+    /// Waits until the pipeline serves, or a service ends and says why.
+    async fn ready(&mut self) -> Result<(), Failure> {
+        let pipeline = Stage::new("pipeline", &self.pipeline);
+        let poll = async {
+            while pipeline.check_health(START_TIMEOUT).await.is_err() {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = poll => Ok(()),
+            () = tokio::time::sleep(START_TIMEOUT) => {
+                let why = pipeline.check_health(POLL_INTERVAL).await.err().unwrap_or_default();
+                Err(format!("the mesh was not ready after {} s: {why}", START_TIMEOUT.as_secs()).into())
+            }
+            ended = self.services.join_next() => Err(explain(ended)),
+        }
+    }
+
+    /// Waits until a service ends of itself, and says why.
+    pub async fn ended(&mut self) -> Failure {
+        explain(self.services.join_next().await)
+    }
+
+    /// Drains and ends the services.
+    pub async fn shutdown(mut self) {
+        self.shutdown.cancel();
+        while self.services.join_next().await.is_some() {}
+    }
+}
+
+type Ended = Option<Result<(&'static str, Result<(), RunError>), tokio::task::JoinError>>;
+
+fn explain(ended: Ended) -> Failure {
+    match ended {
+        Some(Ok((name, Err(error)))) => format!("the {name} service: {error}").into(),
+        Some(Ok((name, Ok(())))) => format!("the {name} service ended").into(),
+        Some(Err(error)) => error.into(),
+        None => "no service is running".into(),
+    }
+}
+
+fn name_and_folder(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
+            Ok((name.to_owned(), folder.into()))
+        }
+        _ => Err("write NAME=FOLDER".to_owned()),
+    }
+}
+
+fn service_override(text: &str) -> Result<(String, String, String), String> {
+    let services = [
+        reverie_pipeline::Settings::SERVICE,
+        reverie_encoder::Settings::SERVICE,
+        reverie_retrieval::Settings::SERVICE,
+        reverie_vector::Settings::SERVICE,
+        reverie_denoiser::Settings::SERVICE,
+        reverie_super_resolution::Settings::SERVICE,
+    ];
+    let parts = text.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
+    match parts {
+        Some(((service, key), value)) if services.contains(&service) => {
+            Ok((service.to_owned(), key.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("write SERVICE.KEY=VALUE with a service of {}", services.join(", "))),
+    }
+}

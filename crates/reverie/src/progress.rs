@@ -1,0 +1,64 @@
+//! A progress bar for each stage.
+
+use std::collections::HashMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reverie_proto::generation::v1::Stage;
+use reverie_proto::generation::v1::generate_response::Event;
+
+/// The bars of one picture, on standard error; nothing where that is no terminal.
+#[derive(Debug)]
+pub struct Bars {
+    all: MultiProgress,
+    of_stage: HashMap<i32, ProgressBar>,
+}
+
+/// A stage's name for people.
+pub fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Unspecified => "unknown",
+        Stage::Encode => "encode",
+        Stage::Retrieve => "retrieve",
+        Stage::Base => "base",
+        Stage::SuperResolution1 => "super-resolution 1",
+        Stage::SuperResolution2 => "super-resolution 2",
+    }
+}
+
+impl Bars {
+    /// No bars yet; none at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Self { all: MultiProgress::with_draw_target(target), of_stage: HashMap::new() }
+    }
+
+    /// Shows what an event says.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::Started(started) => {
+                let style = ProgressStyle::with_template("{prefix:>20} {bar:32} {pos:>3}/{len}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                for &stage in &started.stages {
+                    let bar = ProgressBar::new(1).with_style(style.clone());
+                    let name = stage_name(Stage::try_from(stage).unwrap_or_default());
+                    self.of_stage.insert(stage, self.all.add(bar.with_prefix(name)));
+                }
+            }
+            Event::Progress(progress) => {
+                if let Some(bar) = self.of_stage.get(&progress.stage) {
+                    bar.set_length(u64::from(progress.steps));
+                    bar.set_position(u64::from(progress.step));
+                    bar.tick();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves the bars as they are.
+    pub fn finish(&self) {
+        for bar in self.of_stage.values() {
+            bar.abandon();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `reverie serve`: the whole mesh in one process, listening.
+
+use std::net::SocketAddr;
+
+use reverie_service_kit::process::cancel_on_signal;
+use reverie_service_kit::{Listener, RunError, Shutdown};
+
+use crate::Failure;
+use crate::mesh::{Mesh, MeshArguments, MeshSettings};
+
+/// Keeps the mesh listening.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7100")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    mesh: MeshArguments,
+}
+
+/// Runs the command until SIGTERM or SIGINT.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let settings = MeshSettings::load(&arguments.mesh).await?;
+    let address = arguments.listen;
+    let listener = Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let told = listener.describe();
+    let mut mesh = Mesh::start(settings, Some(listener)).await?;
+    println!("listening on {told}");
+    let shutdown = Shutdown::new();
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
+    tokio::select! {
+        () = shutdown.cancelled() => {
+            mesh.shutdown().await;
+            Ok(())
+        }
+        why = mesh.ended() => Err(why),
+    }
+}

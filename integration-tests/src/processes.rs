@@ -1,0 +1,167 @@
+//! The services as processes of their own, on ports that the system chose.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use reverie_service_kit::Address;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tonic_health::ServingStatus;
+
+use crate::{Fallible, WORKSPACE, health};
+
+/// How long a process may take to say where it listens, or to end.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The command that runs `service` at the root of the workspace, where its default settings find the bundle. Each of
+/// `settings` is a KEY=VALUE.
+pub fn command(service: &str, settings: &[String]) -> Fallible<Command> {
+    let mut command = Command::new(binary(service)?);
+    command.current_dir(WORKSPACE).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(["--set", "server.listen=127.0.0.1:0"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    Ok(command)
+}
+
+/// The binary lies in target/PROFILE, the test that asks in target/PROFILE/deps.
+fn binary(service: &str) -> Fallible<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).ok_or("the test lies in no target folder")?;
+    let binary = folder.join(format!("reverie-{service}{}", std::env::consts::EXE_SUFFIX));
+    if binary.is_file() {
+        Ok(binary)
+    } else {
+        let how = "run `cargo xtask test`, or `cargo build --workspace --bins` first";
+        Err(format!("{} is not built: {how}", binary.display()).into())
+    }
+}
+
+/// One service process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    service: &'static str,
+    child: Child,
+    /// HOST:PORT, as it said itself.
+    listens: String,
+    log: NamedTempFile,
+}
+
+impl Process {
+    /// Starts it and waits until it says where it listens; its models may still be loading.
+    pub async fn start(service: &'static str, settings: &[String]) -> Fallible<Self> {
+        let log = NamedTempFile::new()?;
+        let mut child = command(service, settings)?.stdout(Stdio::piped()).stderr(log.reopen()?).spawn()?;
+        let stdout = child.stdout.take().ok_or("its output is not piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
+        match line.as_deref().and_then(|line| line.strip_prefix("listening on ")) {
+            Some(listens) => Ok(Self { service, child, listens: listens.to_owned(), log }),
+            None => Err(format!("{service} said {line:?}, not where it listens\n{}", read(&log)).into()),
+        }
+    }
+
+    /// The service's name.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// HOST:PORT.
+    pub fn listens(&self) -> &str {
+        &self.listens
+    }
+
+    /// How it is reached, for settings.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listens)
+    }
+
+    /// How it is reached.
+    pub fn address(&self) -> Fallible<Address> {
+        Ok(self.url().parse()?)
+    }
+
+    /// Waits until it serves, or ends and says why.
+    pub async fn serving(&mut self) -> Fallible<()> {
+        let address = self.address()?;
+        let outcome = tokio::select! {
+            outcome = health::becomes(&address, ServingStatus::Serving) => outcome,
+            status = self.child.wait() => Err(format!("it ended: {}", status?).into()),
+        };
+        outcome.map_err(|error| format!("{}: {error}\n{}", self.service, read(&self.log)).into())
+    }
+
+    /// Kills it without a warning, as `kill -9` does.
+    pub async fn kill(&mut self) -> Fallible<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    pub async fn terminate(&mut self) -> Fallible<ExitStatus> {
+        let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
+        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        if !sent.success() {
+            return Err(format!("{}: SIGTERM was not sent: {sent}", self.service).into());
+        }
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => Err(format!("{} runs on after SIGTERM\n{}", self.service, read(&self.log)).into()),
+        }
+    }
+}
+
+fn read(log: &NamedTempFile) -> String {
+    std::fs::read_to_string(log.path()).unwrap_or_else(|error| error.to_string())
+}
+
+/// The six services. Dropping it kills them.
+#[derive(Debug)]
+pub struct Processes {
+    /// Encoder.
+    pub encoder: Process,
+    /// Vector.
+    pub vector: Process,
+    /// Denoiser.
+    pub denoiser: Process,
+    /// Super-resolution.
+    pub super_resolution: Process,
+    /// Retrieval.
+    pub retrieval: Process,
+    /// Pipeline.
+    pub pipeline: Process,
+}
+
+impl Processes {
+    /// Starts all, each with `settings`, and waits until all of them serve.
+    pub async fn start(settings: &[String]) -> Fallible<Self> {
+        let (encoder, vector, denoiser, super_resolution) = tokio::try_join!(
+            Process::start("encoder", settings),
+            Process::start("vector", settings),
+            Process::start("denoiser", settings),
+            Process::start("super-resolution", settings),
+        )?;
+        let with = |stages: &[String]| [settings, stages].concat();
+        let stages = [format!("stages.encoder={}", encoder.url()), format!("stages.vector={}", vector.url())];
+        let retrieval = Process::start("retrieval", &with(&stages)).await?;
+        let stages = [
+            format!("stages.encoder={}", encoder.url()),
+            format!("stages.retrieval={}", retrieval.url()),
+            format!("stages.denoiser={}", denoiser.url()),
+            format!("stages.super_resolution=[\"{}\"]", super_resolution.url()),
+        ];
+        let pipeline = Process::start("pipeline", &with(&stages)).await?;
+        let mut processes = Self { encoder, vector, denoiser, super_resolution, retrieval, pipeline };
+        try_join_all(processes.all().map(Process::serving)).await?;
+        Ok(processes)
+    }
+
+    /// All of them, the pipeline first.
+    pub fn all(&mut self) -> [&mut Process; 6] {
+        let Self { encoder, vector, denoiser, super_resolution, retrieval, pipeline } = self;
+        [pipeline, encoder, retrieval, vector, denoiser, super_resolution]
+    }
+}

@@ -1,0 +1,152 @@
+//! Bad input gets a clear answer: the code, the field and its range.
+
+use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
+use reverie_integration_tests::{Fallible, mesh};
+use reverie_proto::denoiser::v1::Guidance;
+use reverie_proto::generation::v1::generate_request::Memory;
+use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
+use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::tensor::v1::{Image, ImageFormat};
+use tonic::{Code, Status};
+use tonic_types::{FieldViolation, StatusExt as _};
+
+/// A request made bad, the field that is to be named, and a part of what is to be said of it.
+type Case = (GenerateRequest, &'static str, &'static str);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_field_is_named_with_its_range() -> Fallible<()> {
+    let mesh = mesh::start().await?;
+    let pipeline = mesh.pipeline();
+    for (request, field, said) in cases()? {
+        let status = draw(pipeline, request).await.map(|_| ()).expect_err(field);
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
+        let named = violations(&status);
+        let [violation] = &named[..] else { panic!("{field}: {named:?}") };
+        assert_eq!(violation.field, field);
+        assert!(violation.description.contains(said), "{field}: {}", violation.description);
+        assert!(status.message().contains(field) && status.message().contains(said), "{status}");
+    }
+
+    let unknown = Retrieval { knowledge_base: "birds".to_owned(), ..Default::default() };
+    let status = draw(pipeline, with_memory(Memory::Retrieval(unknown))).await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    assert!(status.message().contains("birds"), "{status}");
+
+    // What was refused left nothing behind that is in the way of a good request.
+    assert_eq!(dimensions(&draw(pipeline, good()).await?)?, (64, 64));
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_is_said_at_once() -> Fallible<()> {
+    let mesh = mesh::start().await?;
+    let mut request = with_memory(neighbours(9));
+    request.prompt.clear();
+    request.size = Some(100);
+    let status = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();
+    let named = violations(&status);
+    let mut fields: Vec<_> = named.iter().map(|violation| violation.field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["prompt", "retrieval.neighbours", "size"]);
+    mesh.shutdown().await;
+    Ok(())
+}
+
+fn violations(status: &Status) -> Vec<FieldViolation> {
+    status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default()
+}
+
+fn good() -> GenerateRequest {
+    quick("a small zunin on the left, snow", 64, 1)
+}
+
+fn with_prompt(prompt: &str) -> GenerateRequest {
+    GenerateRequest { prompt: prompt.to_owned(), ..good() }
+}
+
+fn with_memory(memory: Memory) -> GenerateRequest {
+    GenerateRequest { memory: Some(memory), ..good() }
+}
+
+fn with_guidance(guidance: Guidance) -> GenerateRequest {
+    GenerateRequest { guidance: Some(guidance), ..good() }
+}
+
+fn with_steps(count: u32) -> GenerateRequest {
+    GenerateRequest { base_sampling: Some(steps(count)), ..good() }
+}
+
+fn with_reference(format: ImageFormat, data: Vec<u8>, caption: &str) -> GenerateRequest {
+    let image = Image { format: format.into(), data: data.into(), ..Default::default() };
+    let references = vec![Reference { image: Some(image), caption: caption.to_owned() }];
+    with_memory(Memory::References(References { references }))
+}
+
+fn text_weight(weight: f32) -> GenerateRequest {
+    with_guidance(Guidance { text_weight: Some(weight), ..Default::default() })
+}
+
+fn neighbour_weight(weight: f32) -> GenerateRequest {
+    with_guidance(Guidance { neighbour_weight: Some(weight), ..Default::default() })
+}
+
+fn cases() -> Fallible<Vec<Case>> {
+    let small = pictures::encode(&Rgb::new(8, 8), ImageFormat::Png)?.data.to_vec();
+    let reference = |data: Vec<u8>| with_reference(ImageFormat::Unspecified, data, "a zunin");
+    let interleave = |ratio| with_guidance(Guidance { interleave_ratio: Some(ratio), ..Default::default() });
+    let mut many_levels = good();
+    many_levels.super_resolution.extend_from_within(..);
+    let mut level_steps = good();
+    level_steps.super_resolution[1].sampling = Some(steps(1001));
+    let (ratio, weight, step_range) = ("must be 0 to 1", "must be 1 to 50", "must be 1 to 1000");
+    let (image, caption) = ("references.references[0].image", "references.references[0].caption");
+    Ok(vec![
+        (with_prompt(""), "prompt", "must not be empty: 1 to 1000"),
+        (with_prompt(" \t "), "prompt", "must not be empty: 1 to 1000"),
+        (with_prompt(&"a".repeat(1001)), "prompt", "at most 1000 bytes, not 1001"),
+        (with_prompt("a zunin\u{0}"), "prompt", "control character"),
+        (with_prompt("a zunin\u{1b}[2J, snow"), "prompt", "control character"),
+        (with_memory(neighbours(0)), "retrieval.neighbours", "must be 1 to 8, not 0"),
+        (with_memory(neighbours(9)), "retrieval.neighbours", "must be 1 to 8, not 9"),
+        (with_steps(0), "base_sampling.steps", step_range),
+        (with_steps(1001), "base_sampling.steps", step_range),
+        (level_steps, "super_resolution[1].sampling.steps", step_range),
+        (many_levels, "super_resolution", "at most 2"),
+        (GenerateRequest { size: Some(100), ..good() }, "size", "must be 64, 256, 1024, not 100"),
+        (GenerateRequest { size: Some(0), ..good() }, "size", "must be 64, 256, 1024, not 0"),
+        (GenerateRequest { output_format: 99, ..good() }, "output_format", "PNG, JPEG or WEBP"),
+        (text_weight(0.5), "guidance.text_weight", weight),
+        (text_weight(51.0), "guidance.text_weight", weight),
+        (text_weight(f32::NAN), "guidance.text_weight", weight),
+        (neighbour_weight(0.5), "guidance.neighbour_weight", weight),
+        (neighbour_weight(51.0), "guidance.neighbour_weight", weight),
+        (interleave(1.5), "guidance.interleave_ratio", ratio),
+        (interleave(-0.1), "guidance.interleave_ratio", ratio),
+        (with_guidance(Guidance { strategy: 99, ..Default::default() }), "guidance.strategy", "99"),
+        (with_memory(Memory::References(References::default())), "references.references", "1 to 8"),
+        (reference(Vec::new()), image, "empty"),
+        (reference(b"no picture at all".to_vec()), image, "PNG, JPEG, WebP"),
+        (reference(small[..40].to_vec()), image, "cannot be decoded"),
+        (reference(huge(&small)), image, "65535 x 65535 pixels, each side must be 1 to 4096"),
+        (reference([small.clone(), vec![0; 8 << 20]].concat()), image, "at most 8388608"),
+        (with_reference(ImageFormat::Jpeg, small.clone(), "a zunin"), image, "cannot be decoded"),
+        (with_reference(ImageFormat::Png, small, ""), caption, "must not be empty"),
+    ])
+}
+
+/// The PNG `small`, claiming to be 65,535 pixels wide and high, its checksum made right.
+fn huge(small: &[u8]) -> Vec<u8> {
+    let mut picture = small.to_vec();
+    picture[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+    let checksum = crc32(&picture[12..29]);
+    picture[29..33].copy_from_slice(&checksum.to_be_bytes());
+    picture
+}
+
+/// The checksum of PNG's chunks (ISO/IEC 15948, annex D).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (!(crc & 1)).wrapping_add(1)))
+    })
+}

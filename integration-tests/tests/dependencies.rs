@@ -1,0 +1,197 @@
+//! The workspace's dependencies point one way, and each version is written once.
+//!
+//! Services know the crates and never each other: they meet on the wire only. The crates know no service, except
+//! `reverie`, which is all of them in one process. The diffusion mathematics knows nobody.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use cargo_metadata::{Metadata, MetadataCommand};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// The package that binds all services into one process.
+const MESH: &str = "reverie";
+/// The package that is mathematics alone.
+const DIFFUSION: &str = "reverie-diffusion";
+
+/// The part of the tree that a member lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Crates,
+    Services,
+    IntegrationTests,
+    Xtask,
+}
+
+/// A member of the workspace and the members it depends on: for running, for building or for its tests.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    room: Room,
+    ours: BTreeSet<String>,
+}
+
+#[test]
+fn dependencies_point_one_way() -> Fallible<()> {
+    let members = members(&metadata()?)?;
+    let services = members.iter().filter(|member| member.room == Room::Services).count();
+    assert_eq!(services, 6, "the rooms are not recognised: {members:?}");
+    let wrong = wrong_ways(&members);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn a_wrong_way_is_noticed() {
+    let member = |name: &str, room, ours: &[&str]| Member {
+        name: name.to_owned(),
+        room,
+        ours: ours.iter().map(ToString::to_string).collect(),
+    };
+    let members = [
+        member(MESH, Room::Crates, &["reverie-pipeline", "reverie-vector"]),
+        member(DIFFUSION, Room::Crates, &["reverie-proto"]),
+        member("reverie-proto", Room::Crates, &["reverie-vector"]),
+        member("reverie-pipeline", Room::Services, &["reverie-proto", "reverie-vector"]),
+        member("reverie-vector", Room::Services, &[MESH]),
+        member("reverie-integration-tests", Room::IntegrationTests, &[MESH, "reverie-vector"]),
+        member("xtask", Room::Xtask, &["reverie-proto"]),
+    ];
+    let wrong = wrong_ways(&members);
+    let expected = [
+        "reverie-diffusion depends on reverie-proto",
+        "reverie-proto depends on reverie-vector",
+        "reverie-pipeline depends on reverie-vector",
+        "reverie-vector depends on reverie",
+        "xtask depends on reverie-proto",
+    ];
+    assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+    for (line, start) in wrong.iter().zip(expected) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+/// The whole tree below it, not its own manifest alone: a runtime would come in by the back door otherwise.
+#[test]
+fn the_diffusion_mathematics_stands_alone() -> Fallible<()> {
+    let tree = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            DIFFUSION,
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .args(["--locked", "--offline", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()?;
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let listed = String::from_utf8(tree.stdout)?;
+    let below: BTreeSet<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(below.contains(DIFFUSION), "{below:?}");
+    for package in below {
+        let foreign = package.starts_with("tokio") || package.starts_with("tonic") || package == "ort";
+        let ours = package.starts_with("reverie") && package != DIFFUSION;
+        assert!(!foreign && !ours, "{DIFFUSION} depends on {package}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_version_stands_in_the_workspace_table() -> Fallible<()> {
+    let metadata = metadata()?;
+    for package in metadata.workspace_packages() {
+        let manifest = fs::read_to_string(&package.manifest_path)?.parse::<toml::Table>()?;
+        let astray = outside_the_table(&manifest);
+        assert!(astray.is_empty(), "{} must say `workspace = true` of {astray:?}", package.manifest_path);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_version_in_a_member_is_noticed() -> Fallible<()> {
+    let manifest = r#"
+        [dependencies]
+        tonic.workspace = true
+        tokio = { workspace = true, features = ["test-util"] }
+        one = "1"
+        [dev-dependencies]
+        two = { path = "../two" }
+        [build-dependencies]
+        three = { version = "3", workspace = false }
+        [target.'cfg(unix)'.dependencies]
+        four = "4"
+    "#;
+    assert_eq!(outside_the_table(&manifest.parse()?), ["one", "two", "three", "four"]);
+    Ok(())
+}
+
+/// This workspace's members and their manifests; nothing is resolved or downloaded.
+fn metadata() -> Fallible<Metadata> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    Ok(MetadataCommand::new().manifest_path(manifest).no_deps().exec()?)
+}
+
+fn members(metadata: &Metadata) -> Fallible<Vec<Member>> {
+    let packages = metadata.workspace_packages();
+    let names: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    packages
+        .iter()
+        .map(|package| {
+            let place = package.manifest_path.strip_prefix(&metadata.workspace_root)?;
+            let room = match place.components().next().map(|first| first.as_str()) {
+                Some("crates") => Room::Crates,
+                Some("services") => Room::Services,
+                Some("integration-tests") => Room::IntegrationTests,
+                Some("xtask") => Room::Xtask,
+                _ => return Err(format!("{place} is in no known room").into()),
+            };
+            let ours = package.dependencies.iter().map(|dependency| dependency.name.clone());
+            let ours = ours.filter(|name| names.contains(name.as_str())).collect();
+            Ok(Member { name: package.name.to_string(), room, ours })
+        })
+        .collect()
+}
+
+/// Every dependency between members that the architecture does not allow, one line each.
+fn wrong_ways(members: &[Member]) -> Vec<String> {
+    let room_of = |name: &str| members.iter().find(|member| member.name == name).map(|member| member.room);
+    let mut wrong = Vec::new();
+    for member in members {
+        for dependency in &member.ours {
+            let reason = match (member.room, room_of(dependency)) {
+                (Room::Xtask, _) => "xtask is built before everything else",
+                (_, Some(Room::IntegrationTests | Room::Xtask)) => "nothing depends on tests or xtask",
+                (Room::Services, Some(Room::Services)) => "services meet on the wire only",
+                (Room::Services | Room::Crates, _) if dependency == MESH => "the mesh is above all else",
+                (Room::Crates, Some(Room::Services)) if member.name != MESH => "crates know no service",
+                (Room::Crates, _) if member.name == DIFFUSION => "it is mathematics alone",
+                _ => continue,
+            };
+            wrong.push(format!("{} depends on {dependency}: {reason}", member.name));
+        }
+    }
+    wrong
+}
+
+/// The dependencies of a manifest that carry their own version, path or source, in every table that can hold any.
+fn outside_the_table(manifest: &toml::Table) -> Vec<String> {
+    const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    let targets = targets.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+    std::iter::once(manifest)
+        .chain(targets)
+        .flat_map(|table| TABLES.iter().filter_map(|name| table.get(*name)?.as_table()))
+        .flatten()
+        .filter(|(_, value)| value.get("workspace").and_then(toml::Value::as_bool) != Some(true))
+        .map(|(name, _)| name.clone())
+        .collect()
+}

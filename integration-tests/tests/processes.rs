@@ -1,0 +1,116 @@
+//! Six processes on loopback: the same pictures as in one process, and clear words when one of them is gone.
+
+use std::collections::BTreeSet;
+
+use futures::future::try_join_all;
+use reverie_integration_tests::processes::{Process, Processes};
+use reverie_integration_tests::requests::{dimensions, draw, quick};
+use reverie_integration_tests::{Fallible, health, mesh};
+use reverie_service_kit::Address;
+use reverie_service_kit::client::Stage;
+use tonic::Code;
+use tonic_health::ServingStatus;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_processes_draw_the_same_bytes_as_one() -> Fallible<()> {
+    let (one, six) = tokio::try_join!(mesh::start(), Processes::start(&[]))?;
+    let pipeline = six.pipeline.address()?;
+    for size in [64, 256, 1024] {
+        let request = || quick("a small zunin on the left, snow", size, 23);
+        let within = draw(one.pipeline(), request()).await?;
+        let across = draw(&pipeline, request()).await?;
+        assert_eq!(dimensions(&across)?, (size, size));
+        assert_eq!(within.neighbours, across.neighbours);
+        // Not assert_eq!: nobody wants to read a million bytes.
+        assert!(within.image == across.image, "{size} px: the bytes differ");
+        assert_eq!(within.completed.step_kinds, across.completed.step_kinds);
+    }
+    one.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_process_tells_what_it_serves_and_ends_well() -> Fallible<()> {
+    // Started means that all six have reported SERVING.
+    let mut six = Processes::start(&[]).await?;
+    for process in six.all() {
+        let names = reflected(&process.address()?).await?;
+        let own = match process.service() {
+            "pipeline" => "reverie.generation.v1.GenerationService",
+            "encoder" => "reverie.encoder.v1.EncoderService",
+            "retrieval" => "reverie.retrieval.v1.RetrievalService",
+            "vector" => "reverie.vector.v1.VectorService",
+            "denoiser" => "reverie.denoiser.v1.DenoiserService",
+            "super-resolution" => "reverie.superresolution.v1.SuperResolutionService",
+            other => panic!("{other} is not known here"),
+        };
+        assert!(names.contains(own) && names.contains("grpc.health.v1.Health"), "{own}: {names:?}");
+    }
+    let ended = try_join_all(six.all().map(async |process| {
+        let status = process.terminate().await?;
+        Ok::<_, reverie::Failure>((process.service(), status.code()))
+    }));
+    for (service, code) in ended.await? {
+        assert_eq!(code, Some(0), "{service} after SIGTERM");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_is_gone_is_named_and_taken_back() -> Fallible<()> {
+    let mut six = Processes::start(&[]).await?;
+    let pipeline = six.pipeline.address()?;
+    let request = || quick("a small zunin on the left, snow", 256, 23);
+    let before = draw(&pipeline, request()).await?;
+
+    six.super_resolution.kill().await?;
+    // A deadline that passed would be DEADLINE_EXCEEDED: this is an answer within it.
+    let status = draw(&pipeline, request()).await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("super-resolution"), "{status}");
+    health::becomes(&pipeline, ServingStatus::NotServing).await?;
+
+    let same_port = format!("server.listen={}", six.super_resolution.listens());
+    six.super_resolution = Process::start("super-resolution", &[same_port]).await?;
+    health::becomes(&pipeline, ServingStatus::Serving).await?;
+    let after = draw(&pipeline, request()).await?;
+    assert!(after.image == before.image, "the bytes differ");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_that_never_had_the_stage_says_so() -> Fallible<()> {
+    // A port that was free a moment ago: nobody listens there.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let stages = ["encoder", "retrieval", "denoiser"].map(|stage| format!("stages.{stage}=http://{nobody}"));
+    let settings = [&stages[..], &[format!("stages.super_resolution=[\"http://{nobody}\"]")]].concat();
+    let pipeline = Process::start("pipeline", &settings).await?;
+    let address = pipeline.address()?;
+    health::becomes(&address, ServingStatus::NotServing).await?;
+    let status = draw(&address, quick("a zunin, cave", 64, 1)).await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("super-resolution"), "{status}");
+    assert!(status.message().contains(&nobody.to_string()), "{status}");
+    Ok(())
+}
+
+/// The full names of the services that a process lists by reflection.
+async fn reflected(address: &Address) -> Fallible<BTreeSet<String>> {
+    let mut client = ServerReflectionClient::new(Stage::new("service", address).channel());
+    let list = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut answers = client.server_reflection_info(tokio_stream::once(list)).await?.into_inner();
+    let answer = answers.message().await?.and_then(|answer| answer.message_response);
+    match answer {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            Ok(list.service.into_iter().map(|service| service.name).collect())
+        }
+        other => Err(format!("{other:?}").into()),
+    }
+}

@@ -1,0 +1,43 @@
+//! One request is one trace through all six processes.
+
+use std::collections::BTreeSet;
+
+use futures::future::try_join_all;
+use reverie_integration_tests::Fallible;
+use reverie_integration_tests::collector::Collector;
+use reverie_integration_tests::processes::{Process, Processes};
+use reverie_integration_tests::requests::{draw, quick};
+
+const SERVICES: [&str; 6] = [
+    "reverie-denoiser",
+    "reverie-encoder",
+    "reverie-pipeline",
+    "reverie-retrieval",
+    "reverie-super-resolution",
+    "reverie-vector",
+];
+const ROOT: &str = "reverie.generation.v1.GenerationService/Generate";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_is_one_trace_through_six_processes() -> Fallible<()> {
+    let collector = Collector::start().await?;
+    let mut six = Processes::start(&[format!("telemetry.otlp_endpoint={}", collector.endpoint())]).await?;
+    draw(&six.pipeline.address()?, quick("a small zunin on the left, snow", 256, 1)).await?;
+    // A process sends what it still has before it ends.
+    try_join_all(six.all().map(Process::terminate)).await?;
+
+    let spans = collector.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.name == ROOT).collect();
+    let [root] = roots[..] else { panic!("{} spans {ROOT} in {spans:?}", roots.len()) };
+    assert_eq!(root.service, "reverie-pipeline");
+    assert!(root.parent.is_empty(), "{root:?}");
+    let of_request: Vec<_> = spans.iter().filter(|span| span.trace == root.trace).collect();
+    let services: Vec<_> =
+        of_request.iter().map(|span| span.service.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    assert_eq!(services, SERVICES, "{spans:?}");
+    for span in &of_request {
+        let caused = span.id == root.id || of_request.iter().any(|other| other.id == span.parent);
+        assert!(caused, "nothing in the trace caused {span:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! The base model as the step scheduler sees it: rows in, predictions out.
+
+use reverie_denoising::serving::forward_error;
+use reverie_denoising::{ModelError as ForwardError, Row, RowModel};
+use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
+
+use crate::Settings;
+use crate::convert::Facts;
+
+/// What the rows of one picture are conditioned on.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    /// f32 `[max_tokens, dim]`.
+    pub(crate) text: Vec<f32>,
+    /// f32 `[max_tokens]`, 1 for a real token.
+    pub(crate) text_mask: Vec<f32>,
+    /// K, at least 1: without neighbours there is one that is hidden.
+    pub(crate) neighbours: usize,
+    /// Whether the neighbours are real.
+    pub(crate) has_neighbours: bool,
+    /// Features of all neighbours, one tensor `[K, …]` a feature.
+    pub(crate) features: Vec<Vec<f32>>,
+}
+
+pub(crate) struct BaseModel {
+    pool: SessionPool,
+    facts: Facts,
+    max_rows: usize,
+}
+
+impl BaseModel {
+    pub(crate) fn load(package: &Package, facts: &Facts, settings: &Settings) -> Result<Self, ModelError> {
+        let pool = SessionPool::load(package, &settings.inference)?;
+        Ok(Self { pool, facts: facts.clone(), max_rows: settings.scheduler.max_rows_per_tick })
+    }
+}
+
+impl RowModel for BaseModel {
+    type Conditions = Conditions;
+
+    fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Result<(), ForwardError> {
+        let facts = &self.facts;
+        let (side, tokens) = (facts.side, facts.text.max_tokens);
+        self.pool
+            .for_each(rows, |model, row| {
+                let Conditions { text, text_mask, neighbours, has_neighbours, features } = row.conditions;
+                let hidden_text = vec![0.0; tokens];
+                let text_mask = if row.condition.text { text_mask } else { &hidden_text };
+                let seen = if row.condition.neighbours && *has_neighbours { 1.0 } else { 0.0 };
+                let neighbour_mask = vec![seen; *neighbours];
+                let shapes: Vec<Vec<usize>> = facts
+                    .features
+                    .iter()
+                    .map(|feature| [&[1, *neighbours], &feature.shape[..]].concat())
+                    .collect();
+                let timestep = [row.timestep];
+                let (x_shape, text_shape) = ([1, 3, side, side], [1, tokens, facts.text.dim]);
+                let (text_mask_shape, neighbour_mask_shape) = ([1, tokens], [1, *neighbours]);
+                let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
+                let mut inputs = vec![
+                    input("x", &x_shape[..], row.x),
+                    input("timestep", &[1], &timestep),
+                    input("text_tokens", &text_shape, text),
+                    input("text_mask", &text_mask_shape, text_mask),
+                    input("neighbour_mask", &neighbour_mask_shape, &neighbour_mask),
+                ];
+                for ((feature, shape), values) in facts.features.iter().zip(&shapes).zip(features) {
+                    inputs.push(input(&feature.name, shape, values));
+                }
+                model.run(&inputs, &mut [("prediction", &mut *row.out)])
+            })
+            .map_err(forward_error)
+    }
+}

@@ -1,0 +1,164 @@
+//! The model's facts, and requests checked against them.
+
+use reverie_denoising::serving;
+use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, Strategy};
+use reverie_diffusion::{NoiseSchedule, NoiseSource, Sampler};
+use reverie_inference::package::{Defaults, DiffusionFacts, Extent, NeighbourConditions, TextCondition};
+use reverie_inference::{ModelError, Package};
+use reverie_proto::denoiser::v1::{self as wire, DenoiseRequest};
+use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::tensor::v1::TextTokens;
+use reverie_proto::tensors::EncodedText;
+use reverie_service_kit::{Refusal, Violations};
+use tonic::Status;
+
+/// The base model's place in the cascade, for the noise streams.
+const STAGE: u16 = 0;
+const MIN_WEIGHT: f32 = 1.0;
+const MAX_WEIGHT: f32 = 50.0;
+const DEFAULT_INTERLEAVE_RATIO: f32 = 0.5;
+
+/// What the base model takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Side of the picture, pixels.
+    pub(crate) side: usize,
+    pub(crate) diffusion: DiffusionFacts,
+    pub(crate) defaults: Defaults,
+    pub(crate) text: TextCondition,
+    pub(crate) neighbours: NeighbourConditions,
+    /// The neighbour encoder's outputs that the model takes.
+    pub(crate) features: Vec<Feature>,
+    pub(crate) schedule: NoiseSchedule,
+    pub(crate) identity: wire::ModelIdentity,
+}
+
+/// One of a neighbour's features.
+#[derive(Debug, Clone)]
+pub(crate) struct Feature {
+    pub(crate) name: String,
+    /// Its extents for one neighbour.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Facts {
+    pub(crate) fn of(package: &Package) -> Result<Self, ModelError> {
+        let wrong = |why: &str| ModelError::Manifest { file: package.location.clone(), why: why.to_owned() };
+        let conditions = &package.manifest.conditions;
+        let (diffusion, defaults) = serving::facts(package)?;
+        let text = conditions.text.clone().ok_or_else(|| wrong("[conditions.text] is missing"))?;
+        let neighbours =
+            conditions.neighbours.clone().ok_or_else(|| wrong("[conditions.neighbours] is missing"))?;
+        let features = neighbours
+            .features
+            .iter()
+            .map(|name| {
+                let facts =
+                    package.manifest.graph.inputs.get(name).ok_or_else(|| wrong("a feature is no input"))?;
+                // [batch, neighbours, …]
+                let shape = facts.shape.iter().skip(2).map(|extent| match extent {
+                    Extent::Fixed(extent) => Ok(*extent),
+                    Extent::Dynamic(_) => Err(wrong("a feature has an open extent")),
+                });
+                Ok(Feature { name: name.clone(), shape: shape.collect::<Result<_, _>>()? })
+            })
+            .collect::<Result<_, ModelError>>()?;
+        let schedule = NoiseSchedule::new(diffusion.beta_schedule, diffusion.train_timesteps)
+            .map_err(|error| wrong(&error.to_string()))?;
+        let side = diffusion.image_size;
+        let identity = serving::identity(package);
+        Ok(Self { side, diffusion, defaults, text, neighbours, features, schedule, identity })
+    }
+}
+
+/// A request that can be drawn.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) text: EncodedText,
+    pub(crate) neighbours: Vec<(Rgb, EncodedText)>,
+    pub(crate) sampler: Sampler,
+    pub(crate) plan: Plan,
+    pub(crate) noise: NoiseSource,
+}
+
+/// Checks a request. Decodes pictures, so it blocks.
+pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
+    let mut violations = Violations::new();
+    let text = text(&mut violations, "text", request.text.as_ref(), facts);
+    let most = facts.neighbours.max;
+    violations.require(
+        request.neighbours.len() <= most,
+        "neighbours",
+        format!("must be at most {most}, not {}", request.neighbours.len()),
+    );
+    let mut neighbours = Vec::new();
+    for (index, neighbour) in request.neighbours.iter().enumerate().take(most) {
+        let image = neighbour.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
+        let image = violations.take(format!("neighbours[{index}].image"), image);
+        let caption = self::text(
+            &mut violations,
+            &format!("neighbours[{index}].caption"),
+            neighbour.caption.as_ref(),
+            facts,
+        );
+        neighbours.extend(image.zip(caption));
+    }
+    let guidance = guidance(&mut violations, request.guidance.as_ref(), &facts.defaults);
+    let settings =
+        serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, &facts.defaults);
+    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let noise = NoiseSource::new(request.seed, request.sample, STAGE);
+    let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };
+    let plan = violations.take("guidance", Plan::new(guidance, available, noise));
+    violations.into_result()?;
+    let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
+        return Err(Refusal::internal("a request without violations is incomplete").into());
+    };
+    for encoded in neighbours.iter().map(|(_, caption)| caption).chain([&text]) {
+        if encoded.encoder_digest != facts.text.encoder {
+            return Err(Refusal::mismatch(format!(
+                "the text was encoded by {}, the denoiser was trained with {}: deploy one bundle everywhere",
+                encoded.encoder_digest, facts.text.encoder
+            ))
+            .into());
+        }
+    }
+    Ok(Job { text, neighbours, sampler, plan, noise })
+}
+
+fn text(
+    violations: &mut Violations,
+    field: &str,
+    text: Option<&TextTokens>,
+    facts: &Facts,
+) -> Option<EncodedText> {
+    let empty = TextTokens::default();
+    let text = text.unwrap_or(&empty);
+    violations.take(field, EncodedText::from_message(text, facts.text.max_tokens, facts.text.dim))
+}
+
+fn guidance(violations: &mut Violations, guidance: Option<&wire::Guidance>, defaults: &Defaults) -> Guidance {
+    let unset = wire::Guidance::default();
+    let guidance = guidance.unwrap_or(&unset);
+    let mut weight = |field, value, default: Option<f32>| {
+        violations.in_range(field, value, default.unwrap_or(MIN_WEIGHT), MIN_WEIGHT, MAX_WEIGHT)
+    };
+    let text_weight = weight("guidance.text_weight", guidance.text_weight, defaults.text_weight);
+    let neighbour_weight =
+        weight("guidance.neighbour_weight", guidance.neighbour_weight, defaults.neighbour_weight);
+    let default_ratio = defaults.interleave_ratio.unwrap_or(DEFAULT_INTERLEAVE_RATIO);
+    let ratio =
+        violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, default_ratio, 0.0, 1.0);
+    let interleaved = Strategy::Interleaved { ratio, draw: Draw::Random };
+    let strategy = match wire::GuidanceStrategy::try_from(guidance.strategy) {
+        Ok(wire::GuidanceStrategy::Unspecified | wire::GuidanceStrategy::Interleaved) => interleaved,
+        Ok(wire::GuidanceStrategy::Weighted) => Strategy::Weighted { ratio },
+        Ok(wire::GuidanceStrategy::Joint) => Strategy::Joint,
+        Err(_) => {
+            violations
+                .add("guidance.strategy", format!("{} is no strategy that is known here", guidance.strategy));
+            interleaved
+        }
+    };
+    Guidance { strategy, text_weight, neighbour_weight }
+}

@@ -1,0 +1,51 @@
+//! Settings of the encoder service; `settings.toml` says what each key means.
+
+use reverie_inference::InferenceSettings;
+use reverie_service_kit::serve::ServerSettings;
+use reverie_service_kit::settings::{ServiceSettings, SettingsError};
+use reverie_service_kit::telemetry::TelemetrySettings;
+use serde::Deserialize;
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Listening and draining.
+    pub server: ServerSettings,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+    /// Models and what they run on.
+    pub inference: InferenceSettings,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests in flight.
+    pub max_in_flight: usize,
+    /// Texts whose encoding is remembered.
+    pub cached_texts: u64,
+}
+
+impl ServiceSettings for Settings {
+    const SERVICE: &'static str = "encoder";
+    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn server(&self) -> &ServerSettings {
+        &self.server
+    }
+
+    fn telemetry(&self) -> &TelemetrySettings {
+        &self.telemetry
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        if self.limits.max_in_flight == 0 {
+            return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! The cascade: encode the prompt and find neighbours side by side, draw the base picture, enlarge it level by level.
+//!
+//! Each step is one call to one service; no stage knows the next one.
+
+use std::time::Instant;
+
+use reverie_proto::denoiser::v1::{DenoiseRequest, ModelIdentity, NeighbourCondition, StageTimings};
+use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::{
+    Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
+};
+use reverie_proto::pictures;
+use reverie_proto::retrieval::v1::Neighbour;
+use reverie_proto::superresolution::v1::UpscaleRequest;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_service_kit::{Context, Refusal};
+use tokio::sync::mpsc::Sender;
+use tonic::Status;
+
+use crate::convert::{Memory, Run};
+use crate::stages::Stages;
+
+/// The stages of the super-resolution levels, in cascade order.
+const LEVEL_STAGES: [Stage; 2] = [Stage::SuperResolution1, Stage::SuperResolution2];
+
+/// The stages a run goes through.
+fn stages_of(run: &Run) -> Vec<Stage> {
+    let retrieve = matches!(run.memory, Memory::Retrieval(_)).then_some(Stage::Retrieve);
+    let levels = LEVEL_STAGES.into_iter().take(run.levels.len());
+    [Stage::Encode].into_iter().chain(retrieve).chain([Stage::Base]).chain(levels).collect()
+}
+
+/// Draws one picture and tells `news` about it.
+pub(crate) async fn draw(
+    run: Run,
+    stages: &Stages,
+    context: Context,
+    news: &Sender<Event>,
+) -> Result<(), Status> {
+    let begun = Instant::now();
+    let mut ledger = Ledger { news, reports: Vec::new() };
+    let started = stages_of(&run).into_iter().map(Into::into).collect();
+    ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
+
+    // 1. The prompt's tokens, and the pictures worth remembering.
+    let encoding = timed(stages.encode(context, vec![run.prompt]));
+    let remembering = timed(remember(run.memory, stages, context));
+    let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
+    if let Some(found) = memory.searched.then_some(retrieve_seconds) {
+        ledger.done(Stage::Retrieve, 1, found, None, None).await;
+    }
+    let neighbours = memory.found.neighbours.clone();
+    if !neighbours.is_empty() {
+        ledger.tell(Event::Neighbours(memory.found)).await;
+    }
+
+    // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
+    let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
+    let (captions, caption_seconds) = timed(stages.encode(context, captions)).await?;
+    ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
+    let neighbours = memory
+        .pictures
+        .into_iter()
+        .zip(captions)
+        .map(|(image, caption)| NeighbourCondition { image: Some(image), caption: Some(caption) });
+
+    // 3. The base picture.
+    let request = DenoiseRequest {
+        seed: run.seed,
+        sample: 0,
+        text: text.first().cloned(),
+        neighbours: neighbours.collect(),
+        guidance: run.guidance,
+        sampling: run.base_sampling,
+    };
+    let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
+    let (base, seconds) = drawing.await?;
+    let steps = base.step_kinds.len() as u32;
+    ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
+    let mut image = base.image.unwrap_or_default();
+    let mut stage = Stage::Base;
+
+    // 4. Level by level.
+    for ((level, options), next) in run.levels.into_iter().zip(LEVEL_STAGES) {
+        if run.previews {
+            let image = encode_picture(image.clone(), run.output_format).await?;
+            ledger.tell(Event::Preview(Preview { stage: stage.into(), image: Some(image) })).await;
+        }
+        stage = next;
+        let request = UpscaleRequest {
+            seed: run.seed,
+            sample: 0,
+            image: Some(image),
+            text: text.first().cloned(),
+            guidance_weight: options.guidance_weight,
+            noise_level: options.noise_level,
+            sampling: options.sampling,
+        };
+        let mut steps = 1;
+        let enlarging = timed(stages.upscale(context, &level, request, |step| {
+            steps = step.steps;
+            ledger.step(stage, step);
+        }));
+        let (larger, seconds) = enlarging.await?;
+        ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
+        image = larger.image.unwrap_or_default();
+    }
+
+    // 5. The picture, and what one needs to repeat it.
+    let image = encode_picture(image, run.output_format).await?;
+    ledger.tell(Event::Image(GeneratedImage { image: Some(image) })).await;
+    let completed = Completed {
+        seed: run.seed,
+        stages: std::mem::take(&mut ledger.reports),
+        step_kinds: base.step_kinds,
+        total_seconds: begun.elapsed().as_secs_f64(),
+    };
+    ledger.tell(Event::Completed(completed)).await;
+    Ok(())
+}
+
+/// What a picture is drawn from besides its prompt.
+#[derive(Default)]
+struct Remembered {
+    /// Whether a knowledge base was searched.
+    searched: bool,
+    /// What the caller is told.
+    found: NeighboursFound,
+    /// The neighbours' pictures, in the same order.
+    pictures: Vec<Image>,
+}
+
+async fn remember(memory: Memory, stages: &Stages, context: Context) -> Result<Remembered, Status> {
+    match memory {
+        Memory::None => Ok(Remembered::default()),
+        Memory::Retrieval(request) => {
+            let answer = stages.retrieve(context, request).await?;
+            let pictures = answer
+                .neighbours
+                .iter()
+                .map(|neighbour| neighbour.image.clone().unwrap_or_default())
+                .collect();
+            let found = NeighboursFound {
+                neighbours: answer.neighbours,
+                knowledge_base: answer.knowledge_base,
+                epoch: answer.epoch,
+            };
+            Ok(Remembered { searched: true, found, pictures })
+        }
+        Memory::References(references) => {
+            let (mut neighbours, mut pictures) = (Vec::new(), Vec::new());
+            for (index, reference) in references.into_iter().enumerate() {
+                let id = format!("reference-{}", index + 1);
+                neighbours.push(Neighbour { id, caption: reference.caption, ..Neighbour::default() });
+                pictures.push(reference.image.unwrap_or_default());
+            }
+            let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
+            Ok(Remembered { searched: false, found, pictures })
+        }
+    }
+}
+
+/// Tells the caller what happens, and keeps account of the stages.
+struct Ledger<'a> {
+    news: &'a Sender<Event>,
+    reports: Vec<StageReport>,
+}
+
+impl Ledger<'_> {
+    /// A caller that is gone hears nothing; the run is then cancelled from outside.
+    async fn tell(&self, event: Event) {
+        let _ = self.news.send(event).await;
+    }
+
+    /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
+    fn step(&self, stage: Stage, step: reverie_proto::denoiser::v1::Progress) {
+        if step.step < step.steps {
+            let progress = Progress { stage: stage.into(), step: step.step, steps: step.steps };
+            let _ = self.news.try_send(Event::Progress(progress));
+        }
+    }
+
+    async fn done(
+        &mut self,
+        stage: Stage,
+        steps: u32,
+        seconds: f64,
+        timings: Option<StageTimings>,
+        model: Option<ModelIdentity>,
+    ) {
+        self.reports.push(StageReport { stage: stage.into(), seconds, timings, model });
+        self.tell(Event::Progress(Progress { stage: stage.into(), step: steps, steps })).await;
+    }
+}
+
+async fn timed<T>(work: impl Future<Output = Result<T, Status>>) -> Result<(T, f64), Status> {
+    let begun = Instant::now();
+    Ok((work.await?, begun.elapsed().as_secs_f64()))
+}
+
+async fn encode_picture(image: Image, format: ImageFormat) -> Result<Image, Status> {
+    let encode = move || pictures::decode(&image).and_then(|picture| pictures::encode(&picture, format));
+    let encoded = tokio::task::spawn_blocking(encode).await.map_err(Refusal::internal)?;
+    encoded.map_err(|error| {
+        Refusal::internal(format!("a stage gave a picture that cannot be read: {error}")).into()
+    })
+}

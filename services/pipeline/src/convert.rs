@@ -1,0 +1,176 @@
+//! Requests to cascade runs: everything that can be checked without a model is checked here, and every violation named.
+
+use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, Thresholding};
+use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
+use reverie_proto::generation::v1::{GenerateRequest, Reference, Retrieval, SuperResolutionOptions};
+use reverie_proto::pictures;
+use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
+use reverie_proto::tensor::v1::ImageFormat;
+use reverie_service_kit::Violations;
+use tonic::Status;
+
+use crate::settings::Defaults;
+use crate::stages::Level;
+
+/// Most neighbours or references of a request.
+pub(crate) const MAX_NEIGHBOURS: u32 = 8;
+const MAX_TEXT_BYTES: usize = 1000;
+const MAX_NAME_BYTES: usize = 200;
+const MAX_STEPS: u32 = 1000;
+const WEIGHTS: (f32, f32) = (1.0, 50.0);
+
+/// A picture to draw, checked.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) prompt: String,
+    pub(crate) seed: u64,
+    pub(crate) memory: Memory,
+    pub(crate) guidance: Option<Guidance>,
+    pub(crate) base_sampling: Option<Sampling>,
+    /// The levels to go through, each with its options.
+    pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
+    pub(crate) output_format: ImageFormat,
+    pub(crate) previews: bool,
+}
+
+/// Where the remembered pictures come from.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// A search.
+    Retrieval(RetrieveRequest),
+    /// The caller's own.
+    References(Vec<Reference>),
+    /// None.
+    None,
+}
+
+/// Checks a request. Decodes the caller's pictures, so it blocks.
+pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Defaults) -> Result<Run, Status> {
+    let mut violations = Violations::new();
+    let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
+    let memory = memory(&mut violations, request.memory, &prompt, defaults);
+    guidance(&mut violations, request.guidance.as_ref());
+    sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
+
+    let sides: Vec<u32> = levels
+        .first()
+        .map(|first| first.low_side)
+        .into_iter()
+        .chain(levels.iter().map(|level| level.side))
+        .collect();
+    let size = request.size.or(sides.last().copied()).unwrap_or_default();
+    let depth = sides.iter().position(|side| *side == size);
+    if let (None, Some(asked)) = (depth, request.size) {
+        let sides: Vec<_> = sides.iter().map(ToString::to_string).collect();
+        violations.add("size", format!("must be {}, not {asked}", sides.join(", ")));
+    }
+    violations.require(
+        request.super_resolution.len() <= levels.len(),
+        "super_resolution",
+        format!("must be at most {} levels", levels.len()),
+    );
+    for (index, options) in request.super_resolution.iter().enumerate() {
+        let field = |name: &str| format!("super_resolution[{index}].{name}");
+        violations.in_range(&field("guidance_weight"), options.guidance_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
+        violations.in_range(&field("noise_level"), options.noise_level, 0.0, 0.0, 1.0);
+        sampling(&mut violations, &field("sampling"), options.sampling.as_ref());
+    }
+    let output_format = match ImageFormat::try_from(request.output_format) {
+        Ok(ImageFormat::Unspecified) => ImageFormat::Png,
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Webp)) => format,
+        _ => {
+            violations.add("output_format", "must be PNG, JPEG or WEBP");
+            ImageFormat::Png
+        }
+    };
+    violations.into_result()?;
+    let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
+    Ok(Run {
+        prompt,
+        seed: request.seed.unwrap_or_else(rand::random),
+        memory,
+        guidance: request.guidance,
+        base_sampling: request.base_sampling,
+        levels: levels.iter().take(depth.unwrap_or_default()).cloned().zip(options).collect(),
+        output_format,
+        previews: request.previews,
+    })
+}
+
+fn memory(
+    violations: &mut Violations,
+    memory: Option<MemoryMessage>,
+    prompt: &str,
+    defaults: &Defaults,
+) -> Memory {
+    match memory.unwrap_or_else(|| MemoryMessage::Retrieval(Retrieval::default())) {
+        MemoryMessage::None(_) => Memory::None,
+        MemoryMessage::Retrieval(retrieval) => {
+            let limit = violations.in_range(
+                "retrieval.neighbours",
+                retrieval.neighbours,
+                defaults.neighbours,
+                1,
+                MAX_NEIGHBOURS,
+            );
+            if !retrieval.knowledge_base.is_empty() {
+                violations.text("retrieval.knowledge_base", &retrieval.knowledge_base, MAX_NAME_BYTES);
+            }
+            violations.require(
+                RetrievalStrategy::try_from(retrieval.strategy).is_ok(),
+                "retrieval.strategy",
+                format!("{} is no strategy that is known here", retrieval.strategy),
+            );
+            Memory::Retrieval(RetrieveRequest {
+                knowledge_base: retrieval.knowledge_base,
+                text: prompt.to_owned(),
+                limit,
+                strategy: retrieval.strategy,
+            })
+        }
+        MemoryMessage::References(references) => {
+            let count = references.references.len();
+            violations.require(
+                (1..=MAX_NEIGHBOURS as usize).contains(&count),
+                "references.references",
+                format!("must be 1 to {MAX_NEIGHBOURS} pictures, not {count}"),
+            );
+            for (index, reference) in references.references.iter().enumerate().take(MAX_NEIGHBOURS as usize) {
+                let field = |name: &str| format!("references.references[{index}].{name}");
+                violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
+                let image =
+                    reference.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
+                violations.take(field("image"), image);
+            }
+            Memory::References(references.references)
+        }
+    }
+}
+
+fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
+    let Some(guidance) = guidance else { return };
+    violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
+    violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
+    violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);
+    violations.require(
+        GuidanceStrategy::try_from(guidance.strategy).is_ok(),
+        "guidance.strategy",
+        format!("{} is no strategy that is known here", guidance.strategy),
+    );
+}
+
+fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {
+    let Some(sampling) = sampling else { return };
+    violations.in_range(&format!("{field}.steps"), sampling.steps, 1, 1, MAX_STEPS);
+    violations.in_range(&format!("{field}.ddim_eta"), sampling.ddim_eta, 0.0, 0.0, 1.0);
+    violations.require(
+        Sampler::try_from(sampling.sampler).is_ok(),
+        format!("{field}.sampler"),
+        format!("{} is no sampler that is known here", sampling.sampler),
+    );
+    violations.require(
+        Thresholding::try_from(sampling.thresholding).is_ok(),
+        format!("{field}.thresholding"),
+        format!("{} is not known here", sampling.thresholding),
+    );
+}

@@ -1,0 +1,86 @@
+//! Settings of the pipeline service; `settings.toml` says what each key means.
+
+use reverie_service_kit::Address;
+use reverie_service_kit::serve::ServerSettings;
+use reverie_service_kit::settings::{ServiceSettings, SettingsError};
+use reverie_service_kit::telemetry::TelemetrySettings;
+use serde::Deserialize;
+
+use crate::convert::MAX_NEIGHBOURS;
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Listening and draining.
+    pub server: ServerSettings,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+    /// Where the other services are.
+    pub stages: StageAddresses,
+    /// Bounds.
+    pub limits: Limits,
+    /// What a request that says nothing gets.
+    pub defaults: Defaults,
+}
+
+/// Where the other services are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageAddresses {
+    /// The encoder service.
+    pub encoder: Address,
+    /// The retrieval service.
+    pub retrieval: Address,
+    /// The denoiser service.
+    pub denoiser: Address,
+    /// The super-resolution deployments.
+    pub super_resolution: Vec<Address>,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Pictures in flight.
+    pub max_in_flight: usize,
+    /// Seconds that a request may take.
+    pub max_request_seconds: u64,
+}
+
+/// What a request that says nothing gets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// K.
+    pub neighbours: u32,
+}
+
+impl ServiceSettings for Settings {
+    const SERVICE: &'static str = "pipeline";
+    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn server(&self) -> &ServerSettings {
+        &self.server
+    }
+
+    fn telemetry(&self) -> &TelemetrySettings {
+        &self.telemetry
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        if self.limits.max_in_flight == 0 {
+            return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
+        }
+        if self.limits.max_request_seconds == 0 {
+            return Err(SettingsError::value("limits.max_request_seconds", "must be at least 1"));
+        }
+        if !(1..=MAX_NEIGHBOURS).contains(&self.defaults.neighbours) {
+            return Err(SettingsError::value(
+                "defaults.neighbours",
+                format!("must be 1 to {MAX_NEIGHBOURS}"),
+            ));
+        }
+        Ok(())
+    }
+}

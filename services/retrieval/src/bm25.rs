@@ -1,0 +1,201 @@
+//! BM25 over captions (Robertson & Zaragoza 2009; k1 = 1.2, b = 0.75), on an index in memory.
+//!
+//! A query is the set of words of the text, each optional: user text never meets a query language. A word that every
+//! caption has ("a", "on") has next to no weight by itself, so there is no list of stop words.
+
+use tantivy::collector::TopDocs;
+use tantivy::merge_policy::NoMergePolicy;
+use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
+use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnalyzer};
+use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, Term};
+
+use crate::fusion::Hit;
+
+const TOKENIZER: &str = "captions";
+const POSITION: &str = "position";
+/// Longer words are left out of the index and of queries, bytes.
+const MAX_WORD_BYTES: usize = 64;
+/// Memory of the index writer, bytes; the least that tantivy takes is 15 MB.
+const WRITER_MEMORY: usize = 50_000_000;
+/// In a small knowledge base no share of it is small; a word of this many captions is rare in any.
+const RARE_IN_ANY: u64 = 4;
+
+/// The captions of a knowledge base, ready for search.
+pub(crate) struct Captions {
+    reader: IndexReader,
+    tokenizer: TextAnalyzer,
+    caption: Field,
+}
+
+/// A word of a query and the number of captions that have it.
+struct Word {
+    term: Term,
+    captions: u64,
+}
+
+impl Captions {
+    /// Indexes `captions`; a hit's key is the position in them. Blocking.
+    pub(crate) fn index<'a>(captions: impl Iterator<Item = &'a str>) -> Result<Self, TantivyError> {
+        let tokenizer = TextAnalyzer::builder(SimpleTokenizer::default())
+            .filter(RemoveLongFilter::limit(MAX_WORD_BYTES))
+            .filter(LowerCaser)
+            .build();
+        let indexing = TextFieldIndexing::default()
+            .set_tokenizer(TOKENIZER)
+            .set_index_option(IndexRecordOption::WithFreqs);
+        let mut schema = Schema::builder();
+        let caption = schema.add_text_field("caption", TextOptions::default().set_indexing_options(indexing));
+        let position = schema.add_u64_field(POSITION, FAST);
+        let index = Index::create_in_ram(schema.build());
+        index.tokenizers().register(TOKENIZER, tokenizer.clone());
+        // One thread and no merges, so that the same captions always give the same index.
+        let mut writer = index.writer_with_num_threads::<TantivyDocument>(1, WRITER_MEMORY)?;
+        writer.set_merge_policy(Box::new(NoMergePolicy));
+        for (key, text) in (0..).zip(captions) {
+            let mut document = TantivyDocument::new();
+            document.add_text(caption, text);
+            document.add_u64(position, key);
+            writer.add_document(document)?;
+        }
+        writer.commit()?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { reader, tokenizer, caption })
+    }
+
+    /// The best `limit` captions that have a word of `text`. Blocking.
+    pub(crate) fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+        let words =
+            self.words(text)?.into_iter().map(|word| (Occur::Should, term_query(word.term))).collect();
+        self.find(&BooleanQuery::new(words), limit)
+    }
+
+    /// The best `limit` captions that have one of the rarest words of `text`, ranked by all its words; nothing if no word
+    /// is rare. Names are rare words: this finds what a text names.
+    ///
+    /// A word is rare if less than `rare_share` of the captions have it, or four captions at most, and the text has no word
+    /// that less than half as many captions have: beside a name, a word that is merely seldom does not count. Blocking.
+    pub(crate) fn search_rare(
+        &self,
+        text: &str,
+        limit: usize,
+        rare_share: f64,
+    ) -> Result<Vec<Hit>, TantivyError> {
+        let size = self.reader.searcher().num_docs() as f64;
+        let words = self.words(text)?;
+        let rarest = words.iter().map(|word| word.captions).min().unwrap_or_default();
+        let (rare, others): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| {
+            let seldom = word.captions <= RARE_IN_ANY || (word.captions as f64) < rare_share * size;
+            seldom && word.captions <= 2 * rarest
+        });
+        if rare.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rare = rare.into_iter().map(|word| (Occur::Should, term_query(word.term))).collect();
+        let named: Box<dyn Query> = Box::new(BooleanQuery::new(rare));
+        let others = others.into_iter().map(|word| (Occur::Should, term_query(word.term)));
+        let all = std::iter::once((Occur::Must, named)).chain(others).collect();
+        self.find(&BooleanQuery::new(all), limit)
+    }
+
+    /// The different words of `text` that some caption has.
+    fn words(&self, text: &str) -> Result<Vec<Word>, TantivyError> {
+        let mut terms = Vec::new();
+        self.tokenizer
+            .clone()
+            .token_stream(text)
+            .process(&mut |token| terms.push(Term::from_field_text(self.caption, &token.text)));
+        terms.sort_unstable();
+        terms.dedup();
+        let searcher = self.reader.searcher();
+        let mut words = Vec::new();
+        for term in terms {
+            let captions = searcher.doc_freq(&term)?;
+            if captions > 0 {
+                words.push(Word { term, captions });
+            }
+        }
+        Ok(words)
+    }
+
+    fn find(&self, query: &BooleanQuery, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+        let searcher = self.reader.searcher();
+        let found = searcher.search(query, &TopDocs::with_limit(limit).order_by_score())?;
+        let mut hits = Vec::with_capacity(found.len());
+        for (score, address) in found {
+            let positions = searcher.segment_reader(address.segment_ord).fast_fields().u64(POSITION)?;
+            if let Some(key) = positions.first(address.doc_id) {
+                hits.push(Hit { key, score });
+            }
+        }
+        hits.sort_by(Hit::best_first);
+        Ok(hits)
+    }
+}
+
+fn term_query(term: Term) -> Box<dyn Query> {
+    Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captions(texts: &[&str]) -> Captions {
+        Captions::index(texts.iter().copied()).unwrap()
+    }
+
+    fn keys(hits: &[Hit]) -> Vec<u64> {
+        hits.iter().map(|hit| hit.key).collect()
+    }
+
+    #[test]
+    fn rare_words_weigh_more_than_common_ones() {
+        let mut texts = vec!["a fox on the left"; 20];
+        texts.extend(["a hen on snow"; 20]);
+        texts.push("a dribago on snow");
+        let captions = captions(&texts);
+        let hits = captions.search("A DRIBAGO, on the left!", 4).unwrap();
+        assert_eq!(hits[0].key, 40);
+        assert!(hits.iter().all(|hit| hit.score > 0.0));
+    }
+
+    #[test]
+    fn scores_are_those_of_bm25() {
+        // idf = ln(1 + (N - n + 0.5) / (n + 0.5)), here N = 2, n = 1; tf = 1, and both captions have the mean length.
+        let captions = captions(&["red fox", "blue hen"]);
+        let hits = captions.search("fox", 2).unwrap();
+        assert_eq!(keys(&hits), [0]);
+        assert!((hits[0].score - 2.0_f32.ln()).abs() < 1e-5, "{}", hits[0].score);
+    }
+
+    #[test]
+    fn a_query_language_is_just_words() {
+        let captions = captions(&["a fox", "a hen"]);
+        for text in ["+hen -fox", "caption:hen AND (", "hen* ^3 \"", "[hen TO *]", "hen hen hen"] {
+            assert_eq!(captions.search(text, 1).unwrap().len(), 1, "{text}");
+        }
+        assert!(captions.search("?!", 9).unwrap().is_empty());
+        assert!(captions.search("unheard-of", 9).unwrap().is_empty());
+        assert_eq!(keys(&captions.search("-fox", 9).unwrap()), [0]);
+    }
+
+    #[test]
+    fn ties_are_told_in_order_of_position() {
+        let captions = captions(&["a fox"; 20]);
+        assert_eq!(keys(&captions.search("fox", 5).unwrap()), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn only_what_a_text_names_is_found_by_its_rare_words() {
+        let mut texts = vec!["a hen on the left, snow"; 50];
+        texts.extend(["a tilted hen"; 10]);
+        texts.extend(["a dribago on sand", "a dribago on snow", "a quopple"]);
+        let captions = captions(&texts);
+        assert_eq!(keys(&captions.search_rare("a tilted dribago, snow", 9, 0.3).unwrap()), [61, 60]);
+        let both = captions.search_rare("a dribago and a quopple", 9, 0.3).unwrap();
+        assert_eq!(both.len(), 3);
+        assert!(captions.search_rare("a hen on the left", 9, 0.3).unwrap().is_empty());
+        assert_eq!(captions.search_rare("a tilted hen", 99, 0.3).unwrap().len(), 10);
+    }
+}

@@ -1,0 +1,83 @@
+//! From messages to what can be searched, and back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reverie_proto::retrieval::v1;
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::{Refusal, Violations};
+use tonic::Status;
+
+use crate::fusion::Hit;
+use crate::knowledge_base::{KnowledgeBase, picture_format};
+use crate::strategy::{Retrieve, Strategy};
+
+/// The most neighbours that one request gets.
+pub(crate) const MAX_NEIGHBOURS: u32 = 8;
+const MAX_TEXT_BYTES: usize = 2000;
+
+/// Checks a request; `default` is the knowledge base of one that names none.
+pub(crate) fn retrieve(
+    request: &v1::RetrieveRequest,
+    knowledge_bases: &BTreeMap<String, Arc<KnowledgeBase>>,
+    default: &str,
+) -> Result<Retrieve, Status> {
+    let mut violations = Violations::new();
+    let text = violations.text("text", &request.text, MAX_TEXT_BYTES);
+    let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_NEIGHBOURS);
+    let strategy = match v1::RetrievalStrategy::try_from(request.strategy) {
+        Ok(v1::RetrievalStrategy::Bm25) => Strategy::Bm25,
+        Ok(v1::RetrievalStrategy::Embedding) => Strategy::Embedding,
+        Ok(v1::RetrievalStrategy::Unspecified | v1::RetrievalStrategy::Hybrid) => Strategy::Hybrid,
+        Err(_) => {
+            violations.add("strategy", format!("{} is not a known strategy", request.strategy));
+            Strategy::Hybrid
+        }
+    };
+    violations.into_result()?;
+    let name = if request.knowledge_base.is_empty() { default } else { &request.knowledge_base };
+    let Some(knowledge_base) = knowledge_bases.get(name) else {
+        let known: Vec<_> = knowledge_bases.keys().map(String::as_str).collect();
+        return Err(Refusal::not_found(format!(
+            "there is no knowledge base {name:?}; there is {}",
+            known.join(", ")
+        ))
+        .into());
+    };
+    Ok(Retrieve { knowledge_base: Arc::clone(knowledge_base), text, limit, strategy })
+}
+
+/// The neighbours with their pictures. The bytes are shared with the knowledge base, not copied.
+pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::RetrieveResponse {
+    let neighbours = hits.iter().filter_map(|hit| {
+        let entry = knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
+        let image = Image {
+            format: picture_format(&entry.image).unwrap_or_default().into(),
+            width: 0,
+            height: 0,
+            data: entry.image.clone(),
+        };
+        Some(v1::Neighbour {
+            id: entry.id.clone(),
+            caption: entry.caption.clone(),
+            image: Some(image),
+            score: hit.score,
+            attribution: entry.attribution.clone(),
+        })
+    });
+    v1::RetrieveResponse {
+        neighbours: neighbours.collect(),
+        knowledge_base: knowledge_base.name.clone(),
+        epoch: knowledge_base.epoch,
+    }
+}
+
+/// What is known of a knowledge base.
+pub(crate) fn describe(knowledge_base: &KnowledgeBase) -> v1::KnowledgeBase {
+    v1::KnowledgeBase {
+        name: knowledge_base.name.clone(),
+        epoch: knowledge_base.epoch,
+        size: knowledge_base.entries.len() as u64,
+        description: knowledge_base.description.clone(),
+    }
+}

@@ -1,0 +1,72 @@
+//! The gRPC face: convert, retrieve, convert.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
+use reverie_proto::retrieval::v1::{
+    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
+};
+use reverie_service_kit::{Admission, Context};
+use tonic::{Request, Response, Status};
+
+use crate::convert;
+use crate::embedding::EmbeddingSearch;
+use crate::knowledge_base::KnowledgeBase;
+use crate::settings::{Fusion, Settings};
+
+/// Largest request: a text and a name, with room.
+pub(crate) const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// Answers with neighbours.
+pub(crate) struct Retrieval {
+    knowledge_bases: BTreeMap<String, Arc<KnowledgeBase>>,
+    default: String,
+    embedding: EmbeddingSearch,
+    fusion: Fusion,
+    admission: Admission,
+}
+
+impl Retrieval {
+    pub(crate) fn new(
+        knowledge_bases: BTreeMap<String, Arc<KnowledgeBase>>,
+        embedding: EmbeddingSearch,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            knowledge_bases,
+            default: settings.default_knowledge_base.clone(),
+            embedding,
+            fusion: settings.fusion,
+            admission: Admission::new(settings.limits.max_in_flight),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RetrievalService for Retrieval {
+    async fn retrieve(
+        &self,
+        request: Request<RetrieveRequest>,
+    ) -> Result<Response<RetrieveResponse>, Status> {
+        let context = Context::of(&request);
+        let work = async {
+            let _permit = self.admission.admit()?;
+            let retrieve = convert::retrieve(request.get_ref(), &self.knowledge_bases, &self.default)?;
+            let hits = retrieve.run(context, &self.embedding, self.fusion).await?;
+            Ok(Response::new(convert::response(&retrieve.knowledge_base, &hits)))
+        };
+        context.within("retrieval", work).await
+    }
+
+    async fn list_knowledge_bases(
+        &self,
+        _: Request<ListKnowledgeBasesRequest>,
+    ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
+        let knowledge_bases = self.knowledge_bases.values().map(|found| convert::describe(found)).collect();
+        Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

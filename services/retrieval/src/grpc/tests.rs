@@ -1,0 +1,258 @@
+//! The service over in-memory channels, with stages that answer as they are told.
+
+use std::time::{Duration, Instant};
+
+use reverie_proto::encoder::v1 as encoder;
+use reverie_proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
+use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
+use reverie_proto::tensor::v1::ImageFormat;
+use reverie_proto::tensors;
+use reverie_proto::vector::v1 as vector;
+use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
+use reverie_service_kit::client::Stage;
+use reverie_service_kit::settings::{Sources, load};
+use reverie_service_kit::{Address, Listener, Refusal, Server, Shutdown};
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::knowledge_base::tests::{PNG, write};
+use crate::run;
+
+use super::*;
+
+/// Embeds every text alike, in the space of this digest.
+struct StillEncoder(&'static str);
+
+#[tonic::async_trait]
+impl EncoderService for StillEncoder {
+    async fn encode_text(
+        &self,
+        _: Request<encoder::EncodeTextRequest>,
+    ) -> Result<Response<encoder::EncodeTextResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn embed_text(
+        &self,
+        request: Request<encoder::EmbedTextRequest>,
+    ) -> Result<Response<encoder::EmbedTextResponse>, Status> {
+        assert_eq!(request.get_ref().texts.len(), 1);
+        let embeddings = Some(tensors::from_f32(&[1, 4], &[1.0, 0.0, 0.0, 0.0]));
+        Ok(Response::new(encoder::EmbedTextResponse { embeddings, space_digest: self.0.repeat(64) }))
+    }
+
+    async fn embed_image(
+        &self,
+        _: Request<encoder::EmbedImageRequest>,
+    ) -> Result<Response<encoder::EmbedImageResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
+
+/// Finds the first entries for every vector, or refuses.
+struct FirstEntries {
+    overloaded: bool,
+}
+
+#[tonic::async_trait]
+impl VectorService for FirstEntries {
+    async fn search(
+        &self,
+        request: Request<vector::SearchRequest>,
+    ) -> Result<Response<vector::SearchResponse>, Status> {
+        if self.overloaded {
+            return Err(Refusal::overloaded("all places are taken").into());
+        }
+        let request = request.into_inner();
+        assert_eq!((request.collection.as_str(), request.epoch), ("creatures", Some(3)));
+        assert_eq!(request.vector, [1.0, 0.0, 0.0, 0.0]);
+        let hits = (0..u64::from(request.limit.min(64)))
+            .map(|key| vector::Hit { key, score: 0.9 - key as f32 / 100.0 })
+            .collect();
+        Ok(Response::new(vector::SearchResponse { hits, epoch: 3 }))
+    }
+
+    async fn list_collections(
+        &self,
+        _: Request<vector::ListCollectionsRequest>,
+    ) -> Result<Response<vector::ListCollectionsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
+
+/// 40 creatures, four captions each; the dribagos are entries 100 to 103.
+fn captions() -> Vec<String> {
+    let name = |creature: usize| match creature {
+        25 => "dribago".to_owned(),
+        _ => format!("{}o", ["bel", "cor", "dun", "fip", "gam"][creature % 5].repeat(1 + creature / 5)),
+    };
+    let views = [
+        "a small {} on the left, snow",
+        "a large {} seen close up",
+        "a {} tilted, desert",
+        "a {} on the right",
+    ];
+    (0..160).map(|entry| views[entry % 4].replace("{}", &name(entry / 4))).collect()
+}
+
+struct Mesh {
+    client: RetrievalServiceClient<Channel>,
+    stage: Stage,
+    shutdown: Shutdown,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Settings) -> Address {
+    let (listener, address) = Listener::memory();
+    let mut server = Server::new("encoder", &[], &settings.server).await;
+    server.routes().add_service(EncoderServiceServer::new(StillEncoder(space)));
+    tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
+    address
+}
+
+async fn serve_vector(overloaded: bool, shutdown: &Shutdown, settings: &Settings) -> Address {
+    let (listener, address) = Listener::memory();
+    let mut server = Server::new("vector", &[], &settings.server).await;
+    server.routes().add_service(VectorServiceServer::new(FirstEntries { overloaded }));
+    tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
+    address
+}
+
+/// The address of a service that is gone.
+fn nobody() -> Address {
+    Listener::memory().1
+}
+
+async fn mesh(space: &'static str, overloaded: bool, with_encoder: bool) -> Mesh {
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().to_str().unwrap();
+    write(location, &captions(), PNG).await;
+    let overrides = vec![("knowledge_bases.creatures".to_owned(), format!("{location:?}"))];
+    let mut settings: Settings = load(&Sources { config: None, overrides }).unwrap();
+    let shutdown = Shutdown::new();
+    settings.stages.encoder =
+        if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
+    settings.stages.vector = serve_vector(overloaded, &shutdown, &settings).await;
+    let (listener, address) = Listener::memory();
+    tokio::spawn(run(settings, listener, shutdown.clone()));
+    let stage = Stage::new("retrieval", &address);
+    let client = RetrievalServiceClient::new(stage.channel());
+    Mesh { client, stage, shutdown, _directory: directory }
+}
+
+fn ask(text: &str, strategy: RetrievalStrategy) -> RetrieveRequest {
+    RetrieveRequest {
+        knowledge_base: String::new(),
+        text: text.to_owned(),
+        limit: 4,
+        strategy: strategy.into(),
+    }
+}
+
+fn ids(response: &RetrieveResponse) -> Vec<&str> {
+    response.neighbours.iter().map(|neighbour| neighbour.id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_prompt_that_names_an_entity_finds_its_pictures() {
+    let mut mesh = mesh("a", false, true).await;
+    for text in [
+        "a small dribago on the left, snow",
+        "two Dribagos? no: a dribago",
+        "a dribago tilted seen close up, desert",
+    ] {
+        let request = ask(text, RetrievalStrategy::Unspecified);
+        let found = mesh.client.retrieve(request).await.unwrap().into_inner();
+        let mut found_ids = ids(&found);
+        found_ids.sort_unstable();
+        assert_eq!(found_ids, ["100", "101", "102", "103"], "{text}");
+        assert!(found.neighbours.iter().all(|neighbour| (0.0..=1.0).contains(&neighbour.score)));
+    }
+    let found =
+        mesh.client.retrieve(ask("a small dribago on the left, snow", RetrievalStrategy::Hybrid)).await;
+    assert_eq!(ids(found.unwrap().get_ref())[0], "100");
+}
+
+#[tokio::test]
+async fn each_strategy_ranks_by_its_own_score() {
+    let mut mesh = mesh("a", false, true).await;
+    let found =
+        mesh.client.retrieve(ask("dribago", RetrievalStrategy::Embedding)).await.unwrap().into_inner();
+    assert_eq!(ids(&found), ["0", "1", "2", "3"]);
+    assert!((found.neighbours[0].score - 0.9).abs() < 1e-6);
+    let found =
+        mesh.client.retrieve(ask("small dribago", RetrievalStrategy::Bm25)).await.unwrap().into_inner();
+    assert_eq!(ids(&found)[0], "100");
+    assert_eq!((found.knowledge_base.as_str(), found.epoch), ("creatures", 3));
+    let neighbour = &found.neighbours[0];
+    assert_eq!(neighbour.caption, "a small dribago on the left, snow");
+    assert_eq!(neighbour.attribution, "drawn by nobody");
+    let image = neighbour.image.as_ref().unwrap();
+    assert_eq!((image.format(), image.data.as_ref()), (ImageFormat::Png, PNG));
+    // Nothing is named and no caption has a word of it: the embeddings alone decide.
+    let found =
+        mesh.client.retrieve(ask("unheard-of", RetrievalStrategy::Hybrid)).await.unwrap().into_inner();
+    assert_eq!(ids(&found), ["0", "1", "2", "3"]);
+    let found = mesh.client.retrieve(ask("unheard-of", RetrievalStrategy::Bm25)).await.unwrap().into_inner();
+    assert!(found.neighbours.is_empty());
+    let listed = mesh.client.list_knowledge_bases(ListKnowledgeBasesRequest {}).await.unwrap().into_inner();
+    assert_eq!((listed.knowledge_bases[0].name.as_str(), listed.knowledge_bases[0].size), ("creatures", 160));
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_told_by_field() {
+    let mut mesh = mesh("a", false, true).await;
+    let good = ask("a dribago", RetrievalStrategy::Bm25);
+    let cases = [
+        (RetrieveRequest { text: " ".to_owned(), ..good.clone() }, Code::InvalidArgument, "text"),
+        (RetrieveRequest { text: "x".repeat(2001), ..good.clone() }, Code::InvalidArgument, "text"),
+        (RetrieveRequest { limit: 0, ..good.clone() }, Code::InvalidArgument, "limit"),
+        (RetrieveRequest { limit: 9, ..good.clone() }, Code::InvalidArgument, "limit"),
+        (RetrieveRequest { strategy: 99, ..good.clone() }, Code::InvalidArgument, "strategy"),
+        (RetrieveRequest { knowledge_base: "birds".to_owned(), ..good.clone() }, Code::NotFound, "creatures"),
+    ];
+    for (request, code, told) in cases {
+        let status = mesh.client.retrieve(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(told), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_stage_that_fails_is_named_and_words_still_work() {
+    let mut gone = mesh("a", false, false).await;
+    let status = gone.client.retrieve(ask("a dribago", RetrievalStrategy::Hybrid)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("encoder"), "{status}");
+    assert!(gone.client.retrieve(ask("a dribago", RetrievalStrategy::Bm25)).await.is_ok());
+    let unhealthy = gone.stage.check_health(Duration::from_secs(5)).await.unwrap_err();
+    assert!(unhealthy.contains("not serving"), "{unhealthy}");
+
+    let mut full = mesh("a", true, true).await;
+    let status = full.client.retrieve(ask("a dribago", RetrievalStrategy::Embedding)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().starts_with("vector"), "{status}");
+
+    let mut foreign = mesh("b", false, true).await;
+    let status = foreign.client.retrieve(ask("a dribago", RetrievalStrategy::Hybrid)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("build it again"), "{status}");
+}
+
+#[tokio::test]
+async fn health_follows_the_stages() {
+    let mesh = mesh("a", false, true).await;
+    // The stages' own health turns to SERVING while this service looks for it once a second.
+    let until = Instant::now() + Duration::from_secs(20);
+    while let Err(reason) = mesh.stage.check_health(Duration::from_secs(5)).await {
+        assert!(Instant::now() < until, "{reason}");
+        tokio::task::yield_now().await;
+    }
+}

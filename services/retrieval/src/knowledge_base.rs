@@ -1,0 +1,133 @@
+//! A knowledge base in memory: one epoch's entries and the index of its captions.
+
+use bytes::Bytes;
+use reverie_proto::tensor::v1::ImageFormat;
+use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
+use reverie_storage::Folder;
+use reverie_storage::knowledge::{Entry, Manifest};
+
+use crate::bm25::Captions;
+use crate::convert::MAX_NEIGHBOURS;
+use crate::error::KnowledgeError;
+
+/// Room in an answer for captions, ids and attributions, bytes.
+const ROOM_FOR_TEXT: usize = 8 << 20;
+/// The largest picture of which the largest answer can hold as many as it must.
+const MAX_PICTURE_BYTES: usize = (MAX_INTERNAL_MESSAGE - ROOM_FOR_TEXT) / MAX_NEIGHBOURS as usize;
+
+/// One epoch of a knowledge base.
+pub(crate) struct KnowledgeBase {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) epoch: u64,
+    /// SHA-256 of the encoder that embedded the pictures.
+    pub(crate) space_digest: String,
+    /// Length of the pictures' vectors.
+    pub(crate) dimension: usize,
+    /// A hit's key is a position in here.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) captions: Captions,
+}
+
+impl KnowledgeBase {
+    /// Loads the epoch at `location`, which must be of the knowledge base `name`.
+    pub(crate) async fn open(name: &str, location: &str) -> Result<Self, KnowledgeError> {
+        let folder = Folder::open(location)?;
+        let manifest = Manifest::read(&folder).await?;
+        if manifest.name != name {
+            return Err(KnowledgeError::Name { found: manifest.name });
+        }
+        let entries = manifest.read_entries(&folder).await?;
+        for Entry { id, image, .. } in &entries {
+            let wrong = |why: String| KnowledgeError::Picture { id: id.clone(), why };
+            if image.len() > MAX_PICTURE_BYTES {
+                return Err(wrong(format!("has {} bytes, more than {MAX_PICTURE_BYTES}", image.len())));
+            }
+            if picture_format(image).is_none() {
+                return Err(wrong("is not PNG, JPEG or WebP".to_owned()));
+            }
+        }
+        let (entries, captions) = tokio::task::spawn_blocking(move || {
+            let captions = Captions::index(entries.iter().map(|entry| entry.caption.as_str()))?;
+            Ok::<_, KnowledgeError>((entries, captions))
+        })
+        .await??;
+        Ok(Self {
+            name: manifest.name,
+            description: manifest.description,
+            epoch: manifest.epoch,
+            space_digest: manifest.space_digest,
+            dimension: manifest.dimension as usize,
+            entries,
+            captions,
+        })
+    }
+}
+
+/// The format of an encoded picture, by its first bytes.
+pub(crate) fn picture_format(image: &Bytes) -> Option<ImageFormat> {
+    if image.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some(ImageFormat::Png)
+    } else if image.starts_with(b"\xff\xd8\xff") {
+        Some(ImageFormat::Jpeg)
+    } else if image.starts_with(b"RIFF") && image.get(8..12) == Some(b"WEBP") {
+        Some(ImageFormat::Webp)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use reverie_storage::knowledge::{NewEpoch, write_epoch};
+
+    use super::*;
+
+    pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+    /// Writes a knowledge base "creatures" with these captions; an entry's id is its position.
+    pub(crate) async fn write(location: &str, captions: &[String], picture: &'static [u8]) {
+        let entries = captions
+            .iter()
+            .enumerate()
+            .map(|(position, caption)| Entry {
+                id: position.to_string(),
+                caption: caption.clone(),
+                attribution: "drawn by nobody".to_owned(),
+                image: Bytes::from_static(picture),
+            })
+            .collect();
+        let epoch = NewEpoch {
+            name: "creatures".to_owned(),
+            description: "made-up creatures".to_owned(),
+            epoch: 3,
+            dimension: 4,
+            space_digest: "a".repeat(64),
+            entries,
+            vectors: Bytes::from_static(b"not looked at here"),
+        };
+        write_epoch(&Folder::open(location).unwrap(), epoch).await.unwrap();
+    }
+
+    async fn open_with(picture: &'static [u8], name: &str) -> Result<KnowledgeBase, KnowledgeError> {
+        let directory = tempfile::tempdir().unwrap();
+        let location = directory.path().to_str().unwrap();
+        write(location, &["a dribago".to_owned()], picture).await;
+        KnowledgeBase::open(name, location).await
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_loaded() {
+        let loaded = open_with(PNG, "creatures").await.unwrap();
+        assert_eq!((loaded.epoch, loaded.dimension, loaded.entries.len()), (3, 4, 1));
+        assert_eq!(picture_format(&loaded.entries[0].image), Some(ImageFormat::Png));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_picture_or_another_knowledge_base_is_refused() {
+        let error = open_with(b"GIF89a", "creatures").await.err().unwrap().to_string();
+        assert!(error.contains("entry \"0\""), "{error}");
+        let error = open_with(PNG, "birds").await.err().unwrap().to_string();
+        assert!(error.contains("creatures"), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! What an operator can set; `settings.toml` holds the commented defaults.
+
+use std::collections::BTreeMap;
+
+use reverie_service_kit::Address;
+use reverie_service_kit::serve::ServerSettings;
+use reverie_service_kit::settings::{ServiceSettings, SettingsError};
+use reverie_service_kit::telemetry::TelemetrySettings;
+use serde::Deserialize;
+
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// Settings of this service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The knowledge base of requests that name none.
+    pub default_knowledge_base: String,
+    /// Where it listens.
+    pub server: ServerSettings,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+    /// What it takes on at a time.
+    pub limits: Limits,
+    /// The services that it calls.
+    pub stages: Stages,
+    /// How the hybrid strategy fuses.
+    pub fusion: Fusion,
+    /// Name and location of each knowledge base; one without a location is left out.
+    pub knowledge_bases: BTreeMap<String, String>,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests that may be worked on at a time.
+    pub max_in_flight: usize,
+}
+
+/// The `[stages]` table: where the services are that this one calls.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stages {
+    /// Turns the prompt into a vector.
+    pub encoder: Address,
+    /// Finds the vectors nearest to it.
+    pub vector: Address,
+}
+
+/// The `[fusion]` table: how BM25 and embeddings are fused.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fusion {
+    /// How many hits of each side are fused.
+    pub candidates: u32,
+    /// A hit of rank r counts weight / (`rank_constant` + r).
+    pub rank_constant: f64,
+    /// A word that fewer than this share of the captions contain is rare.
+    pub rare_share: f64,
+    /// Weight of BM25 against 1 of the embeddings if a rare word of the prompt occurs in the captions.
+    pub rare_weight: f64,
+}
+
+impl Settings {
+    /// Name and location of each knowledge base that has a location.
+    pub(crate) fn knowledge_bases(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.knowledge_bases.iter().map(|(name, location)| (name.as_str(), location.as_str()));
+        named.filter(|(_, location)| !location.is_empty())
+    }
+}
+
+impl ServiceSettings for Settings {
+    const SERVICE: &'static str = "retrieval";
+    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn server(&self) -> &ServerSettings {
+        &self.server
+    }
+
+    fn telemetry(&self) -> &TelemetrySettings {
+        &self.telemetry
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
+        within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
+        within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;
+        within("fusion.rare_share", self.fusion.rare_share, 0.0, 1.0)?;
+        within("fusion.rare_weight", self.fusion.rare_weight, 1.0, 100.0)?;
+        if !self.knowledge_bases().any(|(name, _)| name == self.default_knowledge_base) {
+            let known: Vec<_> = self.knowledge_bases().map(|(name, _)| name).collect();
+            let why = format!(
+                "{:?} is not one of [knowledge_bases]: {}",
+                self.default_knowledge_base,
+                known.join(", ")
+            );
+            return Err(SettingsError::value("default_knowledge_base", why));
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
+    key: &str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), SettingsError> {
+    if value >= min && value <= max {
+        Ok(())
+    } else {
+        Err(SettingsError::value(key, format!("must be {min} to {max}, not {value}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reverie_service_kit::settings::{Sources, load};
+
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Result<Settings, SettingsError> {
+        load(&Sources { config: None, overrides: vec![(key.to_owned(), value.to_owned())] })
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let settings = with("limits.max_in_flight", "8").unwrap();
+        assert_eq!(settings.server.listen.port(), 7102);
+        assert_eq!(settings.stages.encoder.to_string(), "http://127.0.0.1:7101/");
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_key() {
+        for (key, value) in [
+            ("limits.max_in_flight", "0"),
+            ("fusion.candidates", "7"),
+            ("fusion.rank_constant", "0.5"),
+            ("fusion.rare_share", "nan"),
+            ("fusion.rare_weight", "0.9"),
+            ("default_knowledge_base", "birds"),
+        ] {
+            let error = with(key, value).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        assert!(with("stages.encoder", "ftp://nowhere").is_err());
+    }
+}

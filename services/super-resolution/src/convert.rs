@@ -1,0 +1,94 @@
+//! Requests checked against a level's facts.
+
+use reverie_denoising::serving;
+use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
+use reverie_diffusion::{NoiseSource, Sampler, augment};
+use reverie_proto::pictures;
+use reverie_proto::superresolution::v1::UpscaleRequest;
+use reverie_proto::tensor::v1::TextTokens;
+use reverie_proto::tensors::EncodedText;
+use reverie_service_kit::{Refusal, Violations};
+use tonic::Status;
+
+use crate::level::{Conditions, Facts, Level};
+use crate::upsample::bilinear;
+
+const MIN_WEIGHT: f32 = 1.0;
+const MAX_WEIGHT: f32 = 50.0;
+
+/// A request that can be drawn.
+pub(crate) struct Job {
+    pub(crate) level: Level,
+    pub(crate) sampler: Sampler,
+    pub(crate) plan: Plan,
+    pub(crate) noise: NoiseSource,
+    pub(crate) conditions: Conditions,
+}
+
+/// Checks a request and prepares its smaller picture. Blocks.
+pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Status> {
+    let mut violations = Violations::new();
+    let image = request.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
+    let image = violations.take("image", image);
+    let level = image.as_ref().and_then(|image| {
+        let fits =
+            |level: &&Level| image.dimensions() == (level.facts.low_side as u32, level.facts.low_side as u32);
+        let level = levels.iter().find(fits);
+        if level.is_none() {
+            let sides: Vec<_> =
+                levels.iter().map(|level| format!("{0} x {0}", level.facts.low_side)).collect();
+            let (width, height) = image.dimensions();
+            violations.add("image", format!("is {width} x {height} pixels, must be {}", sides.join(" or ")));
+        }
+        level
+    });
+    let (Some(image), Some(level)) = (&image, level) else {
+        violations.into_result()?;
+        return Err(Refusal::internal("no level was found").into());
+    };
+    let facts = &level.facts;
+    let text = facts.text.as_ref().and_then(|text| {
+        let empty = TextTokens::default();
+        let message = request.text.as_ref().unwrap_or(&empty);
+        violations.take("text", EncodedText::from_message(message, text.max_tokens, text.dim))
+    });
+    let defaults = &facts.defaults;
+    let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
+    let weight = violations.in_range(
+        "guidance_weight",
+        request.guidance_weight,
+        default_weight,
+        MIN_WEIGHT,
+        MAX_WEIGHT,
+    );
+    let default_level = defaults.noise_level.unwrap_or(0.0);
+    let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
+    let settings = serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, defaults);
+    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
+    let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };
+    let guidance = if text.is_some() { guidance } else { Guidance::OFF };
+    let available = Condition { text: text.is_some(), neighbours: false };
+    let plan = violations.take("guidance_weight", Plan::new(guidance, available, noise));
+    violations.into_result()?;
+    let (Some(sampler), Some(plan)) = (sampler, plan) else {
+        return Err(Refusal::internal("a request without violations is incomplete").into());
+    };
+    check_encoder(facts, text.as_ref())?;
+
+    let mut low_resolution = bilinear(&pictures::to_planes(image), facts.low_side, facts.side);
+    augment(&mut low_resolution, noise_level, &facts.schedule, &noise).map_err(Refusal::internal)?;
+    let conditions = Conditions { low_resolution, noise_level, text };
+    Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
+}
+
+fn check_encoder(facts: &Facts, text: Option<&EncodedText>) -> Result<(), Status> {
+    match (&facts.text, text) {
+        (Some(facts), Some(text)) if text.encoder_digest != facts.encoder => Err(Refusal::mismatch(format!(
+            "the text was encoded by {}, the model was trained with {}: deploy one bundle everywhere",
+            text.encoder_digest, facts.encoder
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,52 @@
+//! Bilinear upsampling with half-pixel centres: pixel i of the large picture lies at (i + 1/2) low / high - 1/2 of the small
+//! one; beyond the edge the edge goes on (PyTorch's `interpolate(mode="bilinear", align_corners=False)`).
+
+/// For each of `high` places the two neighbours in `low` and the weight of the second.
+fn taps(low: usize, high: usize) -> Vec<(usize, usize, f32)> {
+    let scale = low as f32 / high as f32;
+    (0..high)
+        .map(|i| {
+            let place = ((i as f32 + 0.5) * scale - 0.5).max(0.0);
+            let first = (place as usize).min(low - 1);
+            (first, (first + 1).min(low - 1), place - first as f32)
+        })
+        .collect()
+}
+
+/// f32 `[3, low, low]` to `[3, high, high]`.
+pub(crate) fn bilinear(planes: &[f32], low: usize, high: usize) -> Vec<f32> {
+    let taps = taps(low, high);
+    let mut large = Vec::with_capacity(3 * high * high);
+    for plane in planes.chunks_exact(low * low) {
+        for &(top, bottom, down) in &taps {
+            let (top, bottom) = (&plane[top * low..][..low], &plane[bottom * low..][..low]);
+            for &(left, right, across) in &taps {
+                let upper = top[left] + across * (top[right] - top[left]);
+                let lower = bottom[left] + across * (bottom[right] - bottom[left]);
+                large.push(upper + down * (lower - upper));
+            }
+        }
+    }
+    large
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_stays_a_ramp_and_the_edge_goes_on() {
+        let row = [0.0, 1.0];
+        let planes: Vec<f32> = row.iter().chain(&row).copied().cycle().take(12).collect();
+        let large = bilinear(&planes, 2, 4);
+        assert_eq!(large.len(), 48);
+        // torch.nn.functional.interpolate(torch.tensor([[[0., 1.]]]), 4, mode="linear") gives 0, 0.25, 0.75, 1.
+        assert_eq!(&large[..4], [0.0, 0.25, 0.75, 1.0]);
+        assert_eq!(&large[44..], [0.0, 0.25, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn a_flat_picture_stays_flat() {
+        assert!(bilinear(&[0.3; 3 * 9], 3, 12).iter().all(|&value| (value - 0.3).abs() < 1e-6));
+    }
+}

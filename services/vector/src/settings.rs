@@ -1,0 +1,100 @@
+//! What an operator can set; `settings.toml` holds the commented defaults.
+
+use std::collections::BTreeMap;
+
+use reverie_service_kit::serve::ServerSettings;
+use reverie_service_kit::settings::{ServiceSettings, SettingsError};
+use reverie_service_kit::telemetry::TelemetrySettings;
+use serde::Deserialize;
+
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// Settings of this service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where it listens.
+    pub server: ServerSettings,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+    /// What it takes on at a time.
+    pub limits: Limits,
+    /// Name and location of each knowledge base; one without a location is left out.
+    pub knowledge_bases: BTreeMap<String, String>,
+}
+
+/// The `[limits]` table.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Searches that may run at a time.
+    pub max_in_flight: usize,
+}
+
+impl Settings {
+    /// Name and location of each knowledge base that has a location.
+    pub(crate) fn knowledge_bases(&self) -> impl Iterator<Item = (&str, &str)> {
+        let named = self.knowledge_bases.iter().map(|(name, location)| (name.as_str(), location.as_str()));
+        named.filter(|(_, location)| !location.is_empty())
+    }
+}
+
+impl ServiceSettings for Settings {
+    const SERVICE: &'static str = "vector";
+    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn server(&self) -> &ServerSettings {
+        &self.server
+    }
+
+    fn telemetry(&self) -> &TelemetrySettings {
+        &self.telemetry
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        let limit = self.limits.max_in_flight;
+        if !(1..=MAX_IN_FLIGHT).contains(&limit) {
+            let why = format!("must be 1 to {MAX_IN_FLIGHT}, not {limit}");
+            return Err(SettingsError::value("limits.max_in_flight", why));
+        }
+        if self.knowledge_bases().next().is_none() {
+            return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reverie_service_kit::settings::{Sources, load};
+
+    use super::*;
+
+    fn with(overrides: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let overrides =
+            overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        load(&Sources { config: None, overrides })
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        let settings = with(&[]).unwrap();
+        assert_eq!(settings.server.listen.port(), 7103);
+        assert_eq!(settings.knowledge_bases().next().unwrap().0, "creatures");
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_key() {
+        for (key, value) in [("limits.max_in_flight", "0"), ("knowledge_bases.creatures", "\"\"")] {
+            let error = with(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(key.split_once(".c").map_or(key, |(table, _)| table)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_default_knowledge_base_can_be_left_out() {
+        let settings =
+            with(&[("knowledge_bases.creatures", "\"\""), ("knowledge_bases.birds", "\"/birds\"")]).unwrap();
+        assert_eq!(settings.knowledge_bases().collect::<Vec<_>>(), [("birds", "/birds")]);
+    }
+}

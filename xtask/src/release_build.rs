@@ -1,0 +1,72 @@
+//! Building the command `reverie` in release, and learning from cargo where it put the executable.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::process::{self, ProcessError};
+use crate::workspace::Workspace;
+
+/// The package, and the executable of the same name.
+const REVERIE: &str = "reverie";
+
+/// Why there is no executable.
+#[derive(Debug, Error)]
+pub(crate) enum BuildError {
+    #[error(transparent)]
+    Cargo(#[from] ProcessError),
+    /// The build passed but reported no such executable.
+    #[error("cargo built the package `{REVERIE}` but reported no executable of that name")]
+    NoExecutable,
+}
+
+/// Builds `reverie` in release, progress on the terminal, and returns the executable.
+pub(crate) fn reverie(workspace: &Workspace) -> Result<PathBuf, BuildError> {
+    let mut build = workspace.cargo("build");
+    build
+        .args(["--release", "--locked", "--package", REVERIE, "--message-format=json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let output = process::capture(&mut build)?;
+    executable_in(&String::from_utf8_lossy(&output.stdout)).ok_or(BuildError::NoExecutable)
+}
+
+/// Cargo writes one JSON message a line; the one for the executable names its path, wherever the target folder is.
+fn executable_in(messages: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let target = &message["target"];
+        let is_reverie = message["reason"] == "compiler-artifact"
+            && target["name"] == REVERIE
+            && target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
+        is_reverie.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGES: &str = concat!(
+        r#"{"reason":"build-script-executed","package_id":"ring"}"#,
+        "\n",
+        r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"reverie"},"executable":null}"#,
+        "\n",
+        r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"other"},"executable":"/t/other"}"#,
+        "\nnot a message\n",
+        r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"reverie"},"executable":"/t/release/reverie"}"#,
+        "\n",
+        r#"{"reason":"build-finished","success":true}"#,
+    );
+
+    #[test]
+    fn the_executable_is_the_binary_and_not_the_library() {
+        assert_eq!(executable_in(MESSAGES), Some(PathBuf::from("/t/release/reverie")));
+    }
+
+    #[test]
+    fn a_library_alone_is_no_executable() {
+        let without: Vec<_> = MESSAGES.lines().filter(|line| !line.contains("/t/release/")).collect();
+        assert_eq!(executable_in(&without.join("\n")), None);
+    }
+}
