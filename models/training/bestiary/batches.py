@@ -15,24 +15,24 @@ DROP_TEXT, DROP_NEIGHBOURS, DROP_BOTH = 0.15, 0.15, 0.05
 
 @dataclass
 class Batch:
-    """N targets followed by M neighbours in `views` and `texts`; `neighbours` [N, 4] indexes the M, `mask` [N, 4] hides."""
+    """N targets followed by M neighbours in `views` and `texts`; `neighbours` [N, K] indexes the M, `mask` [N, K] hides."""
 
     views: Views
     texts: list[str]
     targets: int
-    neighbours: np.ndarray  # int64 [N, 4]
-    mask: np.ndarray  # f32 [N, 4]
+    neighbours: np.ndarray  # int64 [N, K]
+    mask: np.ndarray  # f32 [N, K]
     text_seen: np.ndarray  # f32 [N]
 
 
 def draw_batch(entities: tuple[Entity, ...], rng: np.random.Generator, entity_count: int, targets_each: int) -> Batch:
-    targets, texts, looks, captions, rows, masks = [], [], [], [], [], []
+    targets, texts, looks, captions, rows = [], [], [], [], []
+    # One number of neighbours for the whole batch: no attention is wasted on padding.
+    count = 1 + int(rng.choice(MAX_NEIGHBOURS, p=NEIGHBOUR_COUNTS))
     for index in rng.choice(len(entities), entity_count, replace=False):
         entity = entities[int(index)]
         backgrounds = rng.permutation(len(BACKGROUNDS))
-        count = 1 + int(rng.choice(MAX_NEIGHBOURS, p=NEIGHBOUR_COUNTS))
-        row = np.zeros(MAX_NEIGHBOURS, dtype=np.int64)
-        row[:count] = len(looks) + np.arange(count)
+        row = len(looks) + np.arange(count)
         for k in range(count):
             view, caption = draw_neighbour(entity, rng, int(backgrounds[k % NEIGHBOUR_BACKGROUNDS]))
             looks.append(view)
@@ -42,12 +42,20 @@ def draw_batch(entities: tuple[Entity, ...], rng: np.random.Generator, entity_co
             targets.append(view)
             texts.append(prompt)
             rows.append(row)
-            masks.append((np.arange(MAX_NEIGHBOURS) < count).astype(np.float32))
     n = len(targets)
     chance = rng.random(n)
     no_text = (chance < DROP_TEXT + DROP_BOTH).astype(np.float32)
     no_neighbours = ((chance >= DROP_TEXT) & (chance < DROP_TEXT + DROP_BOTH + DROP_NEIGHBOURS)).astype(np.float32)
     return Batch(
         views=stack(targets + looks), texts=texts + captions, targets=n, neighbours=np.stack(rows),
-        mask=np.stack(masks) * (1 - no_neighbours)[:, None], text_seen=1 - no_text,
+        mask=np.repeat((1 - no_neighbours)[:, None], count, axis=1), text_seen=1 - no_text,
     )
+
+
+def draw_looks(entities: tuple[Entity, ...], rng: np.random.Generator, count: int) -> tuple[Views, list[str]]:
+    """One neighbour picture each of `count` different creatures, and the captions."""
+    drawn = [
+        draw_neighbour(entities[int(i)], rng, int(rng.integers(len(BACKGROUNDS))))
+        for i in rng.choice(len(entities), count, replace=False)
+    ]
+    return stack([view for view, _ in drawn]), [caption for _, caption in drawn]

@@ -52,3 +52,20 @@ def sample_base(unet, noise, tokens, text_mask, features, neighbour_mask, steps=
         return abar[t].sqrt() * x - (1 - abar[t]).sqrt() * v
 
     return ddim(predict_x0, noise, steps)
+
+
+@torch.no_grad()
+def enlarge(model, picture, noise, steps, noise_level, tokens=None, text_mask=None):
+    """One super-resolution level: picture [N, 3, s, s], noise [N, 3, S, S] -> [N, 3, S, S]."""
+    n, side = len(picture), model.settings.image_size
+    low = torch.nn.functional.interpolate(picture, size=(side, side), mode="bilinear", align_corners=False)
+    level = torch.full((n,), float(noise_level))
+    if noise_level > 0:
+        a = squaredcos_cap_v2()[round(noise_level * (TRAIN_TIMESTEPS - 1))]
+        low = a.sqrt() * low + (1 - a).sqrt() * torch.randn(low.shape, generator=torch.Generator().manual_seed(1))
+    text = (tokens, text_mask) if model.settings.text else ()
+
+    def predict_x0(x, t, i):
+        return model(x, low, torch.full((n,), float(t)), level, *text)
+
+    return ddim(predict_x0, noise, steps, threshold=False)

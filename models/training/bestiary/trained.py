@@ -4,24 +4,41 @@ import torch
 
 from . import checkpoint
 from .paths import training_dir
+from .joint import JointImage, JointText
+from .super_resolution import SuperResolution, SuperResolutionSettings
 from .unet import UNet, UNetSettings
 
 
 def averaged(name: str, prefix: str = "", device="cpu") -> tuple[dict, dict]:
     """The averaged weights below `prefix` and the checkpoint's other facts."""
-    state = checkpoint.load(training_dir() / f"{name}.pt", device)
+    path = training_dir() / f"{name}.pt"
+    state = checkpoint.load(path, device)
     weights = {k[len(prefix) :]: v for k, v in state["average"].items() if k.startswith(prefix)}
-    facts = {k: state[k] for k in ("step", "seconds", "loss", "meta")}
+    facts = {k: state[k] for k in ("step", "seconds", "loss", "meta")} | {"images": state.get("images", 0), "time": path.stat().st_mtime}
     return weights, facts
+
+
+def _settings(kind, meta: dict):
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items() if k in kind.__dataclass_fields__})
+
+
+def _ready(module: torch.nn.Module, weights: dict, device) -> torch.nn.Module:
+    module.load_state_dict(weights)
+    return module.eval().requires_grad_(False).to(device)
 
 
 def load_base(device="cpu") -> tuple[UNet, dict]:
     weights, facts = averaged("base-64", "unet.", device)
-    known = UNetSettings.__dataclass_fields__
-    unet = UNet(UNetSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["meta"].items() if k in known}))
-    unet.load_state_dict(weights)
-    return unet.eval().requires_grad_(False).to(device), facts
+    return _ready(UNet(_settings(UNetSettings, facts["meta"])), weights, device), facts
 
 
-def parameters(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def load_super_resolution(name: str, device="cpu") -> tuple[SuperResolution, dict]:
+    weights, facts = averaged(name, "", device)
+    return _ready(SuperResolution(_settings(SuperResolutionSettings, facts["meta"])), weights, device), facts
+
+
+def load_joint(device="cpu") -> tuple[JointText, JointImage, dict]:
+    text, facts = averaged("joint", "text.", device)
+    image, _ = averaged("joint", "image.", device)
+    vocabulary = text["transformer.embed.weight"].shape[0]
+    return _ready(JointText(vocabulary), text, device), _ready(JointImage(), image, device), facts

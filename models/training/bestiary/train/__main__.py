@@ -1,4 +1,4 @@
-"""`python -m bestiary.train <model> --config configs/<model>.toml [--device cuda] [--resume] [--steps N] [--decay-steps N]`."""
+"""`python -m bestiary.train <model> --config configs/<model>.toml [--device cuda] [--resume] [--steps N] [--decay-steps N] [--threads N]`."""
 
 import argparse
 import dataclasses
@@ -20,10 +20,11 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint, if there is one")
     parser.add_argument("--steps", type=int, help="stop after this many steps in all (the configuration's number otherwise)")
     parser.add_argument("--decay-steps", type=int, help="cool the learning rate down over the last steps")
+    parser.add_argument("--threads", type=int, help="of this process; one each for two trainings at a time on a busy machine")
     arguments = parser.parse_args()
     config = read_config(arguments.config)
     settings = LoopSettings(**config["train"])
-    for name in ("steps", "decay_steps"):
+    for name in ("steps", "decay_steps", "threads"):
         if (value := getattr(arguments, name)) is not None:
             settings = dataclasses.replace(settings, **{name: value})
     torch.set_num_threads(settings.threads)

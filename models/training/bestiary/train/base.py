@@ -1,7 +1,8 @@
 """The base model: v-prediction at 64 px, conditioned on text and neighbours.
 
 Besides the diffusion loss, heads on each neighbour's pooled vector name its genome. They are thrown away after
-training; without them attention to neighbours is the last thing the model learns.
+training; without them attention to neighbours is the last thing the model learns. For some steps (`looking_steps`) the DStack
+learns nothing but to look: many different creatures a step, no denoising.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..batches import draw_batch
+from ..batches import draw_batch, draw_looks
 from ..diffusion import TRAIN_TIMESTEPS, diffuse, min_snr_weight_v, squaredcos_cap_v2, velocity
 from ..frozen_text import FrozenText
 from ..render import draw_whole
@@ -45,7 +46,17 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
     entities = training_entities()
     abar = squaredcos_cap_v2().to(device)
 
+    def look(step):
+        views, captions = draw_looks(entities, np.random.default_rng([settings.seed, step]), data["looks"])
+        pictures = draw_whole(views, model_settings.image_size, device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
+            pooled = model.unet.encode_neighbours(pictures, *text(captions))[-1]
+            genome_loss, right = model.genome_loss(pooled, torch.from_numpy(views.genome).to(device))
+        return genome_loss, {"genome": genome_loss.detach(), "right": right.detach()}
+
     def loss_of_step(step):
+        if data["looking_steps"][0] <= step < data["looking_steps"][1]:
+            return look(step)
         batch = draw_batch(entities, np.random.default_rng([settings.seed, step]), data["entities"], data["targets_each"])
         n = batch.targets
         pictures = draw_whole(batch.views, model_settings.image_size, device).contiguous(memory_format=torch.channels_last)

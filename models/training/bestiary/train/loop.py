@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 import tomllib
@@ -28,8 +29,8 @@ class LoopSettings:
     seed: int = 1
     checkpoint_minutes: float = 3.0
     log_every: int = 20
-    threads: int = 2
-    bf16: bool = True
+    threads: int = 2  # at most: one while other programs are busy (two would wait for each other at every barrier)
+    bf16: bool = False  # autocast; on a CPU without AMX f32 is the faster one
 
 
 @dataclass
@@ -57,24 +58,26 @@ class Loop:
         s = self.settings
         optimiser = torch.optim.AdamW(self.module.parameters(), lr=s.learning_rate, betas=(0.9, 0.99), weight_decay=s.weight_decay)
         average = checkpoint.MovingAverage(self.module, s.ema_decay)
-        step, seconds = 0, 0.0
+        step, seconds, images, last_loss = 0, 0.0, 0, 0.0
         if resume and self.path.exists():
             state = checkpoint.load(self.path, self.device)
             self.module.load_state_dict(state["weights"])
             optimiser.load_state_dict(state["optimiser"])
             average.values = state["average"]
-            step, seconds = state["step"], state["seconds"]
+            step, seconds, last_loss = state["step"], state["seconds"], state["loss"]
+            # Batches may change size between runs, so images are counted.
+            images = state.get("images", step * state["meta"].get("images_per_step", 0))
         stop = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.append(True))
         log = open(training_dir() / f"{self.name}.jsonl", "a")
         started = saved = tick = time.monotonic()
-        first, sums, last_loss = step, {}, 0.0
+        first, sums = step, {}
 
         def keep():
             spent = seconds + time.monotonic() - started
             checkpoint.save(self.path, dict(weights=self.module.state_dict(), average=average.values, optimiser=optimiser.state_dict(),
-                                            step=step, seconds=spent, loss=last_loss, meta=self.meta))
+                                            step=step, images=images, seconds=spent, loss=last_loss, meta=self.meta))
 
         while step < s.steps and not stop:
             for group in optimiser.param_groups:
@@ -88,9 +91,12 @@ class Loop:
             optimiser.step()
             average.update(self.module, step)
             step += 1
+            images += self.meta["images_per_step"]
             for key, value in numbers.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             if step % s.log_every == 0:
+                busy = os.getloadavg()[0] > s.threads + 1
+                torch.set_num_threads(1 if busy else s.threads)
                 now = time.monotonic()
                 count = min(s.log_every, step - first)
                 row = {"step": step, **{k: round(v / count, 5) for k, v in sums.items()}, "s_per_step": round((now - tick) / count, 4),

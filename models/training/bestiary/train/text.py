@@ -50,5 +50,5 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         loss = token_loss + scene_loss
         return loss, {"loss": loss.detach(), "tokens": token_loss.detach(), "scene": scene_loss.detach()}
 
-    meta = {"kind": NAME, **config["model"], "captions": batch}
+    meta = {"kind": NAME, **config["model"], "images_per_step": batch}
     Loop(NAME, model, settings, device, meta).run(loss_of_step, resume)

@@ -1,0 +1,64 @@
+"""`python -m bestiary.knowledge --out DIR`: pictures of held-out creatures, the input of `reverie knowledge build`.
+
+Writes `entries.jsonl` and `images/*.png` (128 px), and `held-out.json`: the genomes, for a benchmark that judges what was drawn.
+Each creature's first view shows it whole; the others may be turned, tilted, close up or partly outside the frame. The views'
+backgrounds differ, so that no two pictures of a creature share a scene.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .contact_sheet import to_bytes
+from .paths import training_dir
+from .render import draw_whole
+from .scenes import draw_neighbour, stack
+from .world import BACKGROUNDS, GENOME, WORLD_SEED, Entity, held_out_entities
+
+VIEWS = 4
+SIDE = 128
+ATTRIBUTION = "drawn by Reverie's bestiary, Apache-2.0"
+
+
+def draw_entity(entity: Entity, rng: np.random.Generator) -> tuple[list[dict], np.ndarray]:
+    """The entries of one creature and its pictures u8 [VIEWS, SIDE, SIDE, 3]."""
+    backgrounds = rng.permutation(len(BACKGROUNDS))
+    views = [draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0) for k in range(VIEWS)]
+    entries = [
+        {"id": f"{entity.name}-{k + 1}", "caption": caption, "image": f"images/{entity.name}-{k + 1}.png", "attribution": ATTRIBUTION}
+        for k, (_, caption) in enumerate(views)
+    ]
+    return entries, to_bytes(draw_whole(stack([view for view, _ in views]), SIDE))
+
+
+def write_knowledge(entities: tuple[Entity, ...], out: Path) -> int:
+    """Draws every creature's views into `out`; returns how many pictures there are. The same world gives the same pictures."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, entity in enumerate(entities):
+        entries, pictures = draw_entity(entity, np.random.default_rng([WORLD_SEED, 2, number]))
+        for entry, picture in zip(entries, pictures):
+            Image.fromarray(picture).save(out / entry["image"], optimize=True)
+            lines.append(json.dumps(entry))
+    (out / "entries.jsonl").write_text("\n".join(lines) + "\n")
+    creatures = [{"name": e.name, "genome": list(e.genome), "looks": e.looks()} for e in entities]
+    facts = {"schema": 1, "factors": {k: list(v) for k, v in GENOME.items()}, "backgrounds": list(BACKGROUNDS), "creatures": creatures}
+    (out / "held-out.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return len(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="the training directory's knowledge-creatures when left out")
+    parser.add_argument("--creatures", type=int, default=len(held_out_entities()))
+    a = parser.parse_args()
+    out = a.out or training_dir() / "knowledge-creatures"
+    count = write_knowledge(held_out_entities()[: a.creatures], out)
+    print(f"{count} pictures in {out}")
+
+
+if __name__ == "__main__":
+    main()
