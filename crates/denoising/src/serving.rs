@@ -1,7 +1,5 @@
 //! What the services around a scheduler share: wire messages to sampler settings, and events to answers.
 
-use std::fmt::Display;
-
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind};
@@ -168,11 +166,6 @@ pub fn submit_status(error: SubmitError) -> Status {
         SubmitError::TooManyRows { .. } | SubmitError::Empty => Refusal::internal(error),
     }
     .into()
-}
-
-/// What ONNX Runtime said, as a failed forward pass.
-pub fn forward_error(error: impl Display) -> crate::ModelError {
-    crate::ModelError::new(error)
 }
 
 /// The diffusion facts and defaults of a package that must have both.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use opentelemetry::global;
 use opentelemetry::propagation::{Extractor, Injector};
-use tonic::metadata::{KeyRef, MetadataMap};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field};
@@ -200,19 +200,6 @@ impl Injector for MetadataInjector<'_> {
         {
             self.0.insert(key, value);
         }
-    }
-}
-
-impl Extractor for MetadataInjector<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0
-            .keys()
-            .filter_map(|key| if let KeyRef::Ascii(key) = key { Some(key.as_str()) } else { None })
-            .collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The base model as the step scheduler sees it: rows in, predictions out.
 
-use reverie_denoising::serving::forward_error;
 use reverie_denoising::{ModelError as ForwardError, Row, RowModel};
 use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
 
@@ -73,6 +72,6 @@ impl RowModel for BaseModel {
                 }
                 model.run(&inputs, &mut [("prediction", &mut *row.out)])
             })
-            .map_err(forward_error)
+            .map_err(ForwardError::new)
     }
 }

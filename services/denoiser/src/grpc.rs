@@ -66,18 +66,17 @@ impl DenoiserService for Denoiser {
             .map_err(submit_status)?;
 
         let model = Some(self.facts.identity.clone());
-        let respond = |event| DenoiseResponse { event: Some(event) };
         let stream = answers(
             events,
             side as u32,
             |progress| DenoiseResponse { event: Some(Event::Progress(progress)) },
-            move |drawn| {
-                respond(Event::Completed(DenoiseCompleted {
+            move |drawn| DenoiseResponse {
+                event: Some(Event::Completed(DenoiseCompleted {
                     image: Some(drawn.image),
                     step_kinds: kinds,
                     timings: Some(drawn.timings),
                     model,
-                }))
+                })),
             },
         );
         Ok(Response::new(Box::pin(stream)))

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use reverie_denoising::serving::{self, forward_error};
+use reverie_denoising::serving;
 use reverie_denoising::{ModelError as ForwardError, Row, RowModel, Scheduler, SchedulerHandle};
 use reverie_diffusion::NoiseSchedule;
 use reverie_inference::package::{Defaults, DiffusionFacts, TextCondition};
@@ -117,6 +117,6 @@ impl RowModel for LevelModel {
                 }
                 model.run(&inputs, &mut [("prediction", &mut *row.out)])
             })
-            .map_err(forward_error)
+            .map_err(ForwardError::new)
     }
 }
