@@ -16,12 +16,17 @@ SMALLEST_WEIGHT = 64  # elements; shorter initialisers (shapes, scalars, small t
 KEEP_F32 = ("abar",)  # f16 would spoil the noise schedule
 
 
-def export(graph: Graph, path: Path) -> None:
-    """Writes the graph; initialisers f32 -> f16 followed by a Cast that ONNX Runtime folds at load."""
+def export_graph(graph: Graph, path: Path) -> None:
+    """Writes the graph as PyTorch exports it, f32."""
     torch.onnx.export(
         graph.module, tuple(graph.inputs.values()), str(path), input_names=list(graph.inputs), output_names=graph.outputs,
         dynamic_axes=graph.dynamic, opset_version=OPSET, dynamo=False, do_constant_folding=True,
     )
+
+
+def export(graph: Graph, path: Path) -> None:
+    """Writes the graph; initialisers f32 -> f16 followed by a Cast that ONNX Runtime folds at load."""
+    export_graph(graph, path)
     model = onnx.load(str(path))
     _store_as_f16(model.graph)
     model.doc_string = ""

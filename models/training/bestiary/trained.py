@@ -18,7 +18,8 @@ def averaged(name: str, prefix: str = "", device="cpu") -> tuple[dict, dict]:
     return weights, facts
 
 
-def _settings(kind, meta: dict):
+def settings_from(kind, meta: dict):
+    """A model's settings from a checkpoint's facts or a configuration's `[model]`; other keys are left out."""
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items() if k in kind.__dataclass_fields__})
 
 
@@ -29,12 +30,12 @@ def _ready(module: torch.nn.Module, weights: dict, device) -> torch.nn.Module:
 
 def load_base(device="cpu") -> tuple[UNet, dict]:
     weights, facts = averaged("base-64", "unet.", device)
-    return _ready(UNet(_settings(UNetSettings, facts["meta"])), weights, device), facts
+    return _ready(UNet(settings_from(UNetSettings, facts["meta"])), weights, device), facts
 
 
 def load_super_resolution(name: str, device="cpu") -> tuple[SuperResolution, dict]:
     weights, facts = averaged(name, "", device)
-    return _ready(SuperResolution(_settings(SuperResolutionSettings, facts["meta"])), weights, device), facts
+    return _ready(SuperResolution(settings_from(SuperResolutionSettings, facts["meta"])), weights, device), facts
 
 
 def load_joint(device="cpu") -> tuple[JointText, JointImage, dict]:

@@ -41,14 +41,14 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
     model_settings = UNetSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()})
     data = config["data"]
     torch.manual_seed(settings.seed)
-    model = BaseTraining(model_settings).to(device, memory_format=torch.channels_last)
+    model = BaseTraining(model_settings).to(device)
     text = FrozenText(device)
     entities = training_entities()
     abar = squaredcos_cap_v2().to(device)
 
     def look(step):
         views, captions = draw_looks(entities, np.random.default_rng([settings.seed, step]), data["looks"])
-        pictures = draw_whole(views, model_settings.image_size, device).contiguous(memory_format=torch.channels_last)
+        pictures = draw_whole(views, model_settings.image_size, device)
         with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             pooled = model.unet.encode_neighbours(pictures, *text(captions))[-1]
             genome_loss, right = model.genome_loss(pooled, torch.from_numpy(views.genome).to(device))
@@ -59,7 +59,7 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
             return look(step)
         batch = draw_batch(entities, np.random.default_rng([settings.seed, step]), data["entities"], data["targets_each"])
         n = batch.targets
-        pictures = draw_whole(batch.views, model_settings.image_size, device).contiguous(memory_format=torch.channels_last)
+        pictures = draw_whole(batch.views, model_settings.image_size, device)
         tokens, text_mask = text(batch.texts)
         x0, looks = pictures[:n], pictures[n:]
         seen = torch.from_numpy(batch.text_seen).to(device)[:, None]

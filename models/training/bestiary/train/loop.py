@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from .. import checkpoint
+from . import muon
 from ..paths import training_dir
 
 
@@ -31,6 +32,7 @@ class LoopSettings:
     log_every: int = 20
     threads: int = 2  # at most: one while other programs are busy (two would wait for each other at every barrier)
     bf16: bool = False  # autocast; on a CPU without AMX f32 is the faster one
+    muon: bool = False  # for the matrices; AdamW for all else
 
 
 @dataclass
@@ -47,26 +49,36 @@ class Loop:
     def path(self) -> Path:
         return training_dir() / f"{self.name}.pt"
 
-    def rate(self, step: int) -> float:
+    def optimisers(self) -> list[torch.optim.Optimizer]:
         s = self.settings
-        warm = min(1.0, (step + 1) / max(1, s.warmup_steps))
+        matrices, others = muon.split(self.module) if s.muon else ([], list(self.module.parameters()))
+        adamw = torch.optim.AdamW(others, lr=s.learning_rate, betas=(0.9, 0.99), weight_decay=s.weight_decay)
+        return [adamw, muon.Muon(matrices, lr=s.learning_rate, weight_decay=s.weight_decay)] if matrices else [adamw]
+
+    def rate(self, step: int, born: int = 0) -> float:
+        """Warms up from the step at which the optimisers were `born`."""
+        s = self.settings
+        warm = min(1.0, (step - born + 1) / max(1, s.warmup_steps))
         left = (s.steps - step) / s.decay_steps if s.decay_steps else 1.0
         cool = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
         return s.learning_rate * warm * cool
 
     def run(self, loss_of_step, resume: bool) -> None:
         s = self.settings
-        optimiser = torch.optim.AdamW(self.module.parameters(), lr=s.learning_rate, betas=(0.9, 0.99), weight_decay=s.weight_decay)
+        optimisers = self.optimisers()
         average = checkpoint.MovingAverage(self.module, s.ema_decay)
-        step, seconds, images, last_loss = 0, 0.0, 0, 0.0
+        step, born, seconds, images, last_loss = 0, 0, 0.0, 0, 0.0
         if resume and self.path.exists():
             state = checkpoint.load(self.path, self.device)
-            self.module.load_state_dict(state["weights"])
-            optimiser.load_state_dict(state["optimiser"])
-            average.values = state["average"]
+            whole = "optimisers" in state  # a restored package has neither optimisers nor heads
+            self.module.load_state_dict(state["weights"], strict=whole)
+            for optimiser, kept in zip(optimisers, state.get("optimisers", [])):
+                optimiser.load_state_dict(kept)
+            average.values |= state["average"]
             step, seconds, last_loss = state["step"], state["seconds"], state["loss"]
             # Batches may change size between runs, so images are counted.
             images = state.get("images", step * state["meta"].get("images_per_step", 0))
+            born = state["born"] if whole else step
         stop = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.append(True))
@@ -76,19 +88,20 @@ class Loop:
 
         def keep():
             spent = seconds + time.monotonic() - started
-            checkpoint.save(self.path, dict(weights=self.module.state_dict(), average=average.values, optimiser=optimiser.state_dict(),
-                                            step=step, images=images, seconds=spent, loss=last_loss, meta=self.meta))
+            checkpoint.save(self.path, dict(weights=self.module.state_dict(), average=average.values, optimisers=[o.state_dict() for o in optimisers],
+                                            step=step, born=born, images=images, seconds=spent, loss=last_loss, meta=self.meta))
 
         while step < s.steps and not stop:
-            for group in optimiser.param_groups:
-                group["lr"] = self.rate(step)
+            for group in (g for o in optimisers for g in o.param_groups):
+                group["lr"] = self.rate(step, born)
             # Step and seed alone decide a step's random numbers: a resumed run continues as if never stopped.
             torch.manual_seed(s.seed * 1_000_003 + step)
             loss, numbers = loss_of_step(step)
-            optimiser.zero_grad(set_to_none=True)
+            self.module.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), s.clip_norm)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             average.update(self.module, step)
             step += 1
             images += self.meta["images_per_step"]
