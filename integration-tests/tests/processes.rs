@@ -10,6 +10,9 @@ use reverie_service_kit::Address;
 use reverie_service_kit::client::Stage;
 use tonic::Code;
 use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus as Health;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -57,6 +60,24 @@ async fn each_process_tells_what_it_serves_and_ends_well() -> Fallible<()> {
     for (service, code) in ended.await? {
         assert_eq!(code, Some(0), "{service} after SIGTERM");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_its_health_does_not_keep_a_process_from_ending() -> Fallible<()> {
+    // Cut off by the drain time, it would end long after this test has lost patience.
+    let mut process = Process::start("vector", &["server.drain_seconds=3600".to_owned()]).await?;
+    process.serving().await?;
+    let mut client = HealthClient::new(Stage::new("vector", &process.address()?).channel());
+    let mut changes = client.watch(HealthCheckRequest::default()).await?.into_inner();
+    let first = changes.message().await?.ok_or("it says nothing")?;
+    assert_eq!(first.status(), Health::Serving);
+    assert_eq!(process.terminate().await?.code(), Some(0));
+    let mut last = first;
+    while let Some(change) = changes.message().await? {
+        last = change;
+    }
+    assert_eq!(last.status(), Health::NotServing);
     Ok(())
 }
 

@@ -4,14 +4,13 @@
 //! before, in which batch, or on which thread. So a seed gives the same picture alone or in a crowd, and any part of
 //! a picture can be drawn first.
 //!
-//! Normals are Box & Muller 1958 in `f64`. Logarithms and cosines come from `libm`, which is the same code on every
-//! platform; the ones of the standard library are the platform's own and differ in the last bits.
+//! Words are Philox4x32-10; normals are made of them in `normal.rs`, bit for bit the same on every platform.
 
-use std::f64::consts::TAU;
-use std::num::NonZero;
 use std::thread;
 
+use crate::normal::{LANES, box_muller};
 use crate::philox::philox4x32;
+use crate::threads::threads_for;
 
 /// What a random number is for: streams never share numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +26,8 @@ pub enum Stream {
     Augmentation = 3,
 }
 
-/// Normals worth a thread of their own: about 2 ms, against some 50 us to start it.
-const PART: usize = 1 << 16;
+/// Normals made at once: a Philox block has four words, two pairs.
+const BATCH: usize = 2 * LANES;
 
 /// All random numbers of one sample at one stage of the cascade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,26 +68,34 @@ impl NoiseSource {
         values: &mut [f32],
         apply: impl Fn(&mut f32, f32) + Sync,
     ) {
-        let run = |first_block: usize, values: &mut [f32]| {
-            for (block, values) in values.chunks_mut(4).enumerate() {
-                let normals = box_muller(self.words(stream, step, (first_block + block) as u32));
+        let run = |first_batch: usize, values: &mut [f32]| {
+            for (batch, values) in values.chunks_mut(BATCH).enumerate() {
+                let normals = self.normals(stream, step, first_batch + batch);
                 values.iter_mut().zip(normals).for_each(|(value, z)| apply(value, z));
             }
         };
-        let threads = match values.len() / PART {
-            0 | 1 => 1,
-            parts => parts.min(thread::available_parallelism().map_or(1, NonZero::get)),
-        };
+        let threads = threads_for(values.len());
         if threads == 1 {
             return run(0, values);
         }
-        let blocks = values.len().div_ceil(4).div_ceil(threads);
+        let batches = values.len().div_ceil(BATCH).div_ceil(threads);
         thread::scope(|scope| {
             let run = &run;
-            for (part, values) in values.chunks_mut(4 * blocks).enumerate() {
-                scope.spawn(move || run(part * blocks, values));
+            for (part, values) in values.chunks_mut(BATCH * batches).enumerate() {
+                scope.spawn(move || run(part * batches, values));
             }
         });
+    }
+
+    /// The normals of a batch: block b of Philox gives those at 4 b to 4 b + 3.
+    fn normals(&self, stream: Stream, step: u32, batch: usize) -> [f32; BATCH] {
+        let (mut radii, mut angles) = ([0; LANES], [0; LANES]);
+        for block in 0..LANES / 2 {
+            let words = self.words(stream, step, (batch * LANES / 2 + block) as u32);
+            [radii[2 * block], angles[2 * block], radii[2 * block + 1], angles[2 * block + 1]] = words;
+        }
+        let [cosines, sines] = box_muller(&radii, &angles);
+        std::array::from_fn(|i| if i % 2 == 0 { cosines[i / 2] } else { sines[i / 2] })
     }
 
     fn words(&self, stream: Stream, step: u32, block: u32) -> [u32; 4] {
@@ -102,21 +109,10 @@ fn unit(word: u32) -> f64 {
     f64::from(word) * 2_f64.powi(-32)
 }
 
-/// Four standard normals from four uniform words; |z| <= sqrt(64 ln 2) = 6.66.
-fn box_muller(words: [u32; 4]) -> [f32; 4] {
-    let pair = |radius_word: u32, angle_word: u32| {
-        // 1 - u lies in (0, 1], where the logarithm is finite.
-        let radius = (-2.0 * libm::log(1.0 - unit(radius_word))).sqrt();
-        let (sin, cos) = libm::sincos(TAU * unit(angle_word));
-        ((radius * cos) as f32, (radius * sin) as f32)
-    };
-    let ((z0, z1), (z2, z3)) = (pair(words[0], words[1]), pair(words[2], words[3]));
-    [z0, z1, z2, z3]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::PART;
 
     fn normals(noise: NoiseSource, stream: Stream, step: u32, count: usize) -> Vec<f32> {
         let mut out = vec![0.0; count];
@@ -142,31 +138,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn box_muller_is_finite_at_its_ends() {
-        assert_eq!(box_muller([0; 4]), [0.0; 4]);
-        let [z0, z1, z2, z3] = box_muller([u32::MAX, 0, u32::MAX, 1 << 30]);
-        // sqrt(-2 ln 2^-32), at the angles 0 and a quarter turn.
-        let largest = (64.0 * std::f32::consts::LN_2).sqrt();
-        assert!((z0 - largest).abs() < 1e-5 && z1.abs() < 1e-5, "{z0} {z1}");
-        assert!(z2.abs() < 1e-5 && (z3 - largest).abs() < 1e-5, "{z2} {z3}");
-    }
-
     /// Pinned, so that no platform and no change of ours gives an old seed a new picture.
     #[test]
     fn a_seed_keeps_its_numbers() {
         let noise = NoiseSource::new(0x0123_4567_89ab_cdef, 3, 1);
-        let bits: Vec<u32> = normals(noise, Stream::InitialNoise, 0, 6).iter().map(|z| z.to_bits()).collect();
-        // The same in Python: its integers for Philox, its math module for Box-Muller.
-        assert_eq!(bits, [0x3e89_f90f, 0xbf3b_437d, 0xbf15_31d8, 0xbf74_f871, 0xbfed_affd, 0xbd78_dc21]);
+        let z = normals(noise, Stream::InitialNoise, 0, 6);
+        let bits: Vec<u32> = z.iter().map(|z| z.to_bits()).collect();
+        assert_eq!(bits, [0x3e89_f90f, 0xbf3b_437c, 0xbf15_31d9, 0xbf74_f86f, 0xbfed_affc, 0xbd78_dc21]);
+        // Python's integers for Philox and its math module, f64, for Box-Muller.
+        let exact = [0.269_478_29, -0.731_498_54, -0.582_791_81, -0.956_915_91, -1.856_933_24, -0.060_756_81];
+        for (z, exact) in z.iter().zip(exact) {
+            assert!((f64::from(*z) - exact).abs() < 5e-7, "{z} is not {exact}");
+        }
     }
 
     #[test]
     fn threads_do_not_change_the_numbers() {
         let noise = NoiseSource::new(9, 0, 0);
         let many = normals(noise, Stream::StepNoise, 7, 5 * PART + 3);
-        let one_by_one = (0..many.len().div_ceil(4))
-            .flat_map(|block| box_muller(noise.words(Stream::StepNoise, 7, block as u32)));
+        let one_by_one =
+            (0..many.len().div_ceil(BATCH)).flat_map(|batch| noise.normals(Stream::StepNoise, 7, batch));
         assert!(many.iter().copied().eq(one_by_one.take(many.len())));
     }
 

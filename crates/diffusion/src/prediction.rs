@@ -51,6 +51,10 @@ impl PredictionType {
 }
 
 impl Conversion {
+    /// Of an output that is x0 already.
+    pub(crate) const OF_X0: Self =
+        Self { x0_from_x: 0.0, x0_from_output: 1.0, eps_from_x: 0.0, eps_from_output: 0.0 };
+
     /// x0 at one element.
     pub fn x0(&self, x: f32, output: f32) -> f32 {
         self.x0_from_x * x + self.x0_from_output * output

@@ -3,6 +3,8 @@
 //! To add a sampler: one file with an `updates` function beside [`ddim`] and [`ddpm`], one variant of [`SamplerKind`],
 //! one arm in [`Sampler::new`].
 
+use std::thread;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ddim::{self, PreviousTimestep};
@@ -10,6 +12,7 @@ use crate::ddpm::{self, Variance};
 use crate::noise::NoiseSource;
 use crate::prediction::{Conversion, PredictionType};
 use crate::schedule::NoiseSchedule;
+use crate::threads::threads_for;
 use crate::threshold::{ThresholdError, Thresholder, Thresholding};
 use crate::timesteps::{TimestepError, TimestepSpacing};
 use crate::update::Update;
@@ -140,16 +143,36 @@ impl Sampler {
     /// When `i` is not below [`Self::steps`] or the two slices differ in length.
     pub fn step(&mut self, i: usize, x: &mut [f32], output: &mut [f32], noise: &NoiseSource) {
         assert_eq!(x.len(), output.len(), "a model's output has the shape of its input");
-        // 1. What the model says x0 is.
-        let conversion = self.conversions[i];
-        for (x, output) in x.iter().zip(output.iter_mut()) {
-            *output = conversion.x0(*x, *output);
+        let (mut conversion, update) = (self.conversions[i], self.updates[i]);
+        if self.thresholder.is_dynamic() {
+            // The range depends on the whole of x0.
+            for (x, output) in x.iter().zip(output.iter_mut()) {
+                *output = conversion.x0(*x, *output);
+            }
+            conversion = Conversion::OF_X0;
         }
-        // 2. Back into range.
-        let x0 = output;
-        self.thresholder.apply(x0);
-        // 3. To the next timestep, with the eps that belongs to this x0 (see `Update`).
-        self.updates[i].apply(i as u32, x, x0, noise);
+        let range = self.thresholder.range(output);
+        // One walk through memory: large samples cost what they move.
+        let walk = |x: &mut [f32], output: &mut [f32]| {
+            for (x, output) in x.iter_mut().zip(output) {
+                // 1. What the model says x0 is, back in range.
+                let x0 = range.bring(conversion.x0(*x, *output));
+                *output = x0;
+                // 2. To the next timestep, with the eps that belongs to this x0 (see `Update`).
+                *x = update.moved(*x, x0);
+            }
+        };
+        match threads_for(x.len()) {
+            1 => walk(x, output),
+            threads => thread::scope(|scope| {
+                let part = x.len().div_ceil(threads);
+                for (x, output) in x.chunks_mut(part).zip(output.chunks_mut(part)) {
+                    scope.spawn(move || walk(x, output));
+                }
+            }),
+        }
+        // 3. Fresh noise, where the sampler adds some.
+        update.add_noise(i as u32, x, noise);
     }
 }
 

@@ -77,6 +77,19 @@ pub struct Thresholder {
     magnitudes: Vec<u32>,
 }
 
+/// What a value of x0 is clipped to, and scaled by afterwards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    bound: f32,
+    scale: f32,
+}
+
+impl Range {
+    pub(crate) fn bring(self, value: f32) -> f32 {
+        value.clamp(-self.bound, self.bound) * self.scale
+    }
+}
+
 impl Thresholder {
     /// A thresholder for the samples of one trajectory.
     pub fn new(thresholding: Thresholding) -> Result<Self, ThresholdError> {
@@ -84,22 +97,28 @@ impl Thresholder {
         Ok(Self { thresholding, magnitudes: Vec::new() })
     }
 
+    /// The range of one whole sample `x0`. Only dynamic thresholding looks at it.
+    pub(crate) fn range(&mut self, x0: &[f32]) -> Range {
+        match self.thresholding {
+            Thresholding::None => Range { bound: f32::INFINITY, scale: 1.0 },
+            Thresholding::Static => Range { bound: 1.0, scale: 1.0 },
+            Thresholding::Dynamic { quantile, cap } => {
+                let bound = self.magnitude_quantile(x0, quantile).max(1.0).min(cap.unwrap_or(f32::MAX));
+                Range { bound, scale: 1.0 / bound }
+            }
+        }
+    }
+
+    /// Whether the range of a sample depends on the sample.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        matches!(self.thresholding, Thresholding::Dynamic { .. })
+    }
+
     /// Brings one whole sample `x0` back into range, in place.
     pub fn apply(&mut self, x0: &mut [f32]) {
-        match self.thresholding {
-            Thresholding::None => {}
-            Thresholding::Static => {
-                for value in x0 {
-                    *value = value.clamp(-1.0, 1.0);
-                }
-            }
-            Thresholding::Dynamic { quantile, cap } => {
-                let s = self.magnitude_quantile(x0, quantile).max(1.0).min(cap.unwrap_or(f32::MAX));
-                let scale = 1.0 / s;
-                for value in x0 {
-                    *value = value.clamp(-s, s) * scale;
-                }
-            }
+        let range = self.range(x0);
+        for value in x0 {
+            *value = range.bring(*value);
         }
     }
 

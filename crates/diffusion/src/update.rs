@@ -20,11 +20,13 @@ impl Update {
         Self { x: (eps / s) as f32, x0: (x0 - eps * a / s) as f32, z: z as f32 }
     }
 
-    /// Moves `x`; the noise is drawn only where it counts.
-    pub(crate) fn apply(&self, step: u32, x: &mut [f32], x0: &[f32], noise: &NoiseSource) {
-        for (x, x0) in x.iter_mut().zip(x0) {
-            *x = self.x * *x + self.x0 * x0;
-        }
+    /// x at the next timestep, before noise.
+    pub(crate) fn moved(&self, x: f32, x0: f32) -> f32 {
+        self.x * x + self.x0 * x0
+    }
+
+    /// Adds the noise of step `step`, drawn only where it counts.
+    pub(crate) fn add_noise(&self, step: u32, x: &mut [f32], noise: &NoiseSource) {
         if self.z != 0.0 {
             noise.add_normal(Stream::StepNoise, step, self.z, x);
         }

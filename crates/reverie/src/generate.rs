@@ -18,7 +18,7 @@ use reverie_service_kit::{Address, Context};
 use tonic::Status;
 
 use crate::Failure;
-use crate::mesh::{Mesh, MeshArguments, MeshSettings};
+use crate::mesh::{Mesh, MeshArguments};
 use crate::progress::Bars;
 use crate::{report, sheet};
 
@@ -155,9 +155,14 @@ pub async fn ask(
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let context = Context::with_timeout(timeout);
     let mut outcome = Outcome::default();
+    // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
+    let blame = |status: Status| match status.details() {
+        [] => stage.blame(context, status),
+        _ => status,
+    };
     let answer = async {
-        let mut news = client.generate(context.outgoing(request)).await?.into_inner();
-        while let Some(message) = news.message().await? {
+        let mut news = client.generate(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        while let Some(message) = news.message().await.map_err(blame)? {
             let Some(event) = message.event else { continue };
             watch(&event);
             match event {
@@ -178,15 +183,10 @@ pub async fn ask(
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let request = request(&arguments).await?;
-    let mesh = match &arguments.server {
-        Some(_) => None,
-        None => Some(Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?),
-    };
-    let address = match (&arguments.server, &mesh) {
-        (Some(server), _) => server.clone(),
-        (None, Some(mesh)) => mesh.pipeline().clone(),
-        (None, None) => return Err("no mesh".into()),
-    };
+    if let Some(sheet) = &arguments.sheet {
+        format_of(sheet)?;
+    }
+    let (mesh, address) = Mesh::or_running(&arguments.mesh, arguments.server.as_ref()).await?;
     let mut bars = Bars::new(arguments.json);
     let timeout = Duration::from_secs(arguments.timeout);
     let outcome = ask(&address, request, timeout, |event| bars.show(event)).await;
@@ -195,8 +195,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 
     write(&arguments.out, &outcome.image).await?;
     if let Some(path) = &arguments.sheet {
-        let sheet = sheet::compose(&outcome)?;
-        write(path, &sheet).await?;
+        write(path, &sheet::stack(&[sheet::row(&outcome, None)?], format_of(path)?)?).await?;
     }
     if arguments.json {
         println!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()));
@@ -209,7 +208,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
+/// The encoding that a file's name asks for.
+pub(crate) fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("png") => Ok(ImageFormat::Png),
+        Some("jpg" | "jpeg") => Ok(ImageFormat::Jpeg),
+        Some("webp") => Ok(ImageFormat::Webp),
+        _ => Err(format!("{}: write .png, .jpg or .webp", path.display()).into()),
+    }
+}
+
+pub(crate) async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
     let written = tokio::fs::write(path, &image.data).await;
     written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
@@ -217,12 +226,6 @@ async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     let GuidanceArguments { steps, sampler, strategy, text_weight, neighbour_weight, interleave_ratio } =
         arguments.guidance;
-    let output_format = match arguments.out.extension().and_then(|extension| extension.to_str()) {
-        Some("png") => ImageFormat::Png,
-        Some("jpg" | "jpeg") => ImageFormat::Jpeg,
-        Some("webp") => ImageFormat::Webp,
-        _ => return Err(format!("{}: write .png, .jpg or .webp", arguments.out.display()).into()),
-    };
     Ok(GenerateRequest {
         prompt: arguments.prompt.clone(),
         seed: arguments.seed,
@@ -240,7 +243,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
             ..Sampling::default()
         }),
         super_resolution: Vec::new(),
-        output_format: output_format.into(),
+        output_format: format_of(&arguments.out)?.into(),
         previews: arguments.sheet.is_some(),
     })
 }

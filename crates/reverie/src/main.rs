@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reverie::{Failure, bench, generate, knowledge, serve};
+use reverie::{Failure, bench, gallery, generate, knowledge, serve};
 use reverie_service_kit::telemetry::{LogFormat, Telemetry, TelemetrySettings};
 
 /// Draws pictures from text and remembered pictures: retrieval-augmented, cascaded diffusion.
@@ -24,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Draws one picture, by a mesh in this process or by a running one (--server).
     Generate(generate::Arguments),
+    /// Draws several prompts on one contact sheet, each with what was remembered and without.
+    Gallery(gallery::Arguments),
     /// Keeps the whole mesh listening in one process.
     Serve(serve::Arguments),
     /// Builds knowledge bases.
@@ -54,6 +56,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         let telemetry = Telemetry::install("mesh", &settings)?;
         let outcome = match arguments.command {
             Command::Generate(arguments) => generate::run(arguments).await,
+            Command::Gallery(arguments) => gallery::run(arguments).await,
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Knowledge(arguments) => knowledge::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,

@@ -135,6 +135,19 @@ impl Mesh {
         Ok(mesh)
     }
 
+    /// The mesh that a command asks: a running one, or one started in this process.
+    pub(crate) async fn or_running(
+        arguments: &MeshArguments,
+        running: Option<&Address>,
+    ) -> Result<(Option<Self>, Address), Failure> {
+        if let Some(address) = running {
+            return Ok((None, address.clone()));
+        }
+        let mesh = Self::start(MeshSettings::load(arguments).await?, None).await?;
+        let address = mesh.pipeline().clone();
+        Ok((Some(mesh), address))
+    }
+
     /// How its pipeline is reached.
     pub fn pipeline(&self) -> &Address {
         &self.pipeline

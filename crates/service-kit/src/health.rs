@@ -3,9 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_check_response::ServingStatus::NotServing as NOT_SERVING;
+use tonic_health::pb::health_server::{Health as HealthContract, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::Shutdown;
 
@@ -17,13 +22,18 @@ pub struct Health {
 
 impl Health {
     /// Health under `names` (full gRPC service names) and under the empty name, and the gRPC service that answers for it.
-    pub(crate) async fn new(names: &'static [&'static str]) -> (Self, HealthServer<impl HealthService>) {
-        let (reporter, server) = tonic_health::server::health_reporter();
+    /// Watches end when `draining` is cancelled.
+    pub(crate) async fn new(
+        names: &'static [&'static str],
+        draining: Shutdown,
+    ) -> (Self, HealthServer<impl HealthContract>) {
+        let reporter = HealthReporter::new();
         for name in names {
             reporter.set_service_status(name, ServingStatus::NotServing).await;
         }
         reporter.set_service_status("", ServingStatus::NotServing).await;
-        (Self { reporter }, server)
+        let statuses = HealthService::from_health_reporter(reporter.clone());
+        (Self { reporter }, HealthServer::new(UntilDraining { statuses, draining }))
     }
 
     pub(crate) async fn set(&self, names: &[&str], serving: bool) {
@@ -52,10 +62,12 @@ impl Health {
                 return;
             }
             if serving != Some(outcome.is_ok()) {
+                let first = serving.is_none();
                 serving = Some(outcome.is_ok());
                 self.set(names, outcome.is_ok()).await;
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
+                    Err(reason) if first => tracing::info!(%reason, "not serving yet"),
                     Err(reason) => tracing::warn!(%reason, "not serving"),
                 }
             }
@@ -64,5 +76,33 @@ impl Health {
                 () = tokio::time::sleep(interval) => {}
             }
         }
+    }
+}
+
+/// Health whose watches end with `NOT_SERVING` once the service drains: an open watch would hold up the drain.
+struct UntilDraining {
+    statuses: HealthService,
+    draining: Shutdown,
+}
+
+#[tonic::async_trait]
+impl HealthContract for UntilDraining {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.statuses.check(request).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let changes = self.statuses.watch(request).await?.into_inner();
+        let changes = changes.take_until(self.draining.clone().cancelled_owned());
+        let last = async { Ok(HealthCheckResponse { status: NOT_SERVING.into() }) };
+        Ok(Response::new(changes.chain(futures::stream::once(last)).boxed()))
     }
 }

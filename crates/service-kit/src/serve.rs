@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -76,6 +77,8 @@ pub struct Server {
     names: &'static [&'static str],
     routes: RoutesBuilder,
     health: Health,
+    /// Server, health and its watchers stop taking work with this; calls in flight go on.
+    draining: Shutdown,
     settings: ServerSettings,
 }
 
@@ -86,21 +89,26 @@ impl Server {
         names: &'static [&'static str],
         settings: &ServerSettings,
     ) -> Self {
-        let (health, health_server) = Health::new(names).await;
+        let draining = Shutdown::new();
+        let (health, health_server) = Health::new(names, draining.clone()).await;
         let mut routes = Routes::builder();
         routes.add_service(health_server);
-        match tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(reverie_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-        {
-            Ok(reflection) => {
-                routes.add_service(reflection);
+        let descriptors = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(reverie_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Older clients speak v1alpha only.
+        match (descriptors().build_v1(), descriptors().build_v1alpha()) {
+            (Ok(v1), Ok(v1alpha)) => {
+                routes.add_service(v1).add_service(v1alpha);
             }
             // The descriptors are compiled in, so this cannot happen in a build that passed its tests.
-            Err(error) => tracing::error!(%error, "no reflection: the compiled descriptors cannot be read"),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "no reflection: the compiled descriptors cannot be read");
+            }
         }
-        Self { service, names, routes, health, settings: settings.clone() }
+        Self { service, names, routes, health, draining, settings: settings.clone() }
     }
 
     /// Where the service's own gRPC services are added.
@@ -115,32 +123,9 @@ impl Server {
         C: FnMut() -> F + Send,
         F: Future<Output = Result<(), String>> + Send,
     {
-        let Self { service, names, routes, health, settings } = self;
+        let Self { service, names, routes, health, draining, settings } = self;
         tracing::info!(service, address = listener.describe(), "listening");
-        let server = tonic::transport::Server::builder()
-            .max_concurrent_streams(settings.max_concurrent_streams)
-            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .layer(ContextLayer::new(service));
-        // Both the watcher and the server stop taking work with this; the server then waits for calls in flight.
-        let draining = Shutdown::new();
-        let signal = draining.clone().cancelled_owned();
-        let routes = routes.routes().prepare();
-        let serving = async move {
-            match listener {
-                Listener::Tcp(listener) => {
-                    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                    server.serve_with_incoming_shutdown(routes, incoming, signal).await
-                }
-                Listener::Memory(receiver) => {
-                    let incoming = ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>);
-                    server.serve_with_incoming_shutdown(routes, incoming, signal).await
-                }
-            }
-        };
+        let serving = transport(service, routes, &settings, listener, draining.clone());
         let drain = async {
             shutdown.cancelled().await;
             health.set(names, false).await;
@@ -161,4 +146,38 @@ impl Server {
             () = watch => Ok(()),
         }
     }
+}
+
+/// The HTTP/2 server; it ends when `draining` is cancelled and the calls in flight are done.
+///
+/// Boxed, so that it is compiled here and not once more in every service.
+fn transport(
+    service: &'static str,
+    routes: RoutesBuilder,
+    settings: &ServerSettings,
+    listener: Listener,
+    draining: Shutdown,
+) -> BoxFuture<'static, Result<(), tonic::transport::Error>> {
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(ContextLayer::new(service));
+    let signal = draining.cancelled_owned();
+    let routes = routes.routes().prepare();
+    Box::pin(async move {
+        match listener {
+            Listener::Tcp(listener) => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming_shutdown(routes, incoming, signal).await
+            }
+            Listener::Memory(receiver) => {
+                let incoming = ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>);
+                server.serve_with_incoming_shutdown(routes, incoming, signal).await
+            }
+        }
+    })
 }

@@ -17,14 +17,19 @@ fn taps(low: usize, high: usize) -> Vec<(usize, usize, f32)> {
 pub(crate) fn bilinear(planes: &[f32], low: usize, high: usize) -> Vec<f32> {
     let taps = taps(low, high);
     let mut large = Vec::with_capacity(3 * high * high);
+    let mut wide = Vec::with_capacity(low * high);
     for plane in planes.chunks_exact(low * low) {
+        // 1. Every row to its full width.
+        wide.clear();
+        for row in plane.chunks_exact(low) {
+            wide.extend(
+                taps.iter().map(|&(left, right, across)| row[left] + across * (row[right] - row[left])),
+            );
+        }
+        // 2. Between rows.
         for &(top, bottom, down) in &taps {
-            let (top, bottom) = (&plane[top * low..][..low], &plane[bottom * low..][..low]);
-            for &(left, right, across) in &taps {
-                let upper = top[left] + across * (top[right] - top[left]);
-                let lower = bottom[left] + across * (bottom[right] - bottom[left]);
-                large.push(upper + down * (lower - upper));
-            }
+            let (upper, lower) = (&wide[top * high..][..high], &wide[bottom * high..][..high]);
+            large.extend(upper.iter().zip(lower).map(|(upper, lower)| upper + down * (lower - upper)));
         }
     }
     large

@@ -1,0 +1,80 @@
+//! `reverie gallery`: several prompts on one contact sheet, each drawn with what was remembered and without.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reverie_proto::generation::v1::generate_request::Memory;
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory};
+use reverie_service_kit::Address;
+
+use crate::Failure;
+use crate::generate::{ask, format_of, write};
+use crate::mesh::{Mesh, MeshArguments};
+use crate::sheet;
+
+/// Creatures of the bundled knowledge base, which no model was trained on.
+const PROMPTS: [&str; 8] = [
+    "a large zunin in the middle, snow",
+    "a large leka on the left, meadow",
+    "a large vuloni on the right, desert",
+    "a large dibo in the middle, night",
+    "a large skasni on the left, sea",
+    "a large trigru on the right, forest",
+    "a large bedonul in the middle, volcano",
+    "a large plunapi in the middle, blossom",
+];
+
+/// Draws several prompts on one contact sheet.
+///
+/// A row is a prompt: the neighbours it remembered, the picture at every level of the cascade, and the picture that the
+/// same seed gives without neighbours.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to draw, one row each. Default: eight creatures of the bundled knowledge base.
+    pub prompts: Vec<String>,
+    /// Where the sheet goes; .png, .jpg or .webp.
+    #[arg(long, short, value_name = "FILE", default_value = "gallery.png")]
+    pub out: PathBuf,
+    /// Seed of every row.
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Seconds to wait for one picture.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<Address>,
+    #[command(flatten)]
+    mesh: MeshArguments,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let format = format_of(&arguments.out)?;
+    let (mesh, address) = Mesh::or_running(&arguments.mesh, arguments.server.as_ref()).await?;
+    let prompts =
+        if arguments.prompts.is_empty() { PROMPTS.map(str::to_owned).to_vec() } else { arguments.prompts };
+    let timeout = Duration::from_secs(arguments.timeout);
+    let mut rows = Vec::new();
+    for prompt in prompts {
+        let request = GenerateRequest {
+            prompt: prompt.clone(),
+            seed: Some(arguments.seed),
+            previews: true,
+            ..GenerateRequest::default()
+        };
+        let without = GenerateRequest { memory: Some(Memory::None(NoMemory {})), ..request.clone() };
+        let draw = async |request| {
+            let outcome = ask(&address, request, timeout, |_| {}).await;
+            outcome.map_err(|status| Failure::from(format!("{prompt}: {}", status.message())))
+        };
+        rows.push(sheet::row(&draw(request).await?, Some(&draw(without).await?))?);
+        println!("{:>2}  {prompt}", rows.len());
+    }
+    write(&arguments.out, &sheet::stack(&rows, format)?).await?;
+    println!("{}", arguments.out.display());
+    if let Some(mesh) = mesh {
+        mesh.shutdown().await;
+    }
+    Ok(())
+}
