@@ -1,15 +1,13 @@
 //! `reverie gallery`: several prompts on one contact sheet, each drawn with what was remembered and without.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory};
-use reverie_service_kit::Address;
 
 use crate::Failure;
 use crate::generate::{ask, format_of, write};
-use crate::mesh::{Mesh, MeshArguments};
+use crate::mesh::AskArguments;
 use crate::sheet;
 
 /// Creatures of the bundled knowledge base, which no model was trained on.
@@ -38,23 +36,17 @@ pub struct Arguments {
     /// Seed of every row.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Seconds to wait for one picture.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub timeout: u64,
-    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
-    #[arg(long, value_name = "URL")]
-    pub server: Option<Address>,
     #[command(flatten)]
-    mesh: MeshArguments,
+    mesh: AskArguments,
 }
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let format = format_of(&arguments.out)?;
-    let (mesh, address) = Mesh::or_running(&arguments.mesh, arguments.server.as_ref()).await?;
+    let (address, mesh) = arguments.mesh.reach().await?;
     let prompts =
         if arguments.prompts.is_empty() { PROMPTS.map(str::to_owned).to_vec() } else { arguments.prompts };
-    let timeout = Duration::from_secs(arguments.timeout);
+    let timeout = arguments.mesh.timeout();
     let mut rows = Vec::new();
     for prompt in prompts {
         let request = GenerateRequest {

@@ -18,7 +18,7 @@ use reverie_service_kit::{Address, Context};
 use tonic::Status;
 
 use crate::Failure;
-use crate::mesh::{Mesh, MeshArguments};
+use crate::mesh::AskArguments;
 use crate::progress::Bars;
 use crate::{report, sheet};
 
@@ -46,14 +46,8 @@ pub struct Arguments {
     guidance: GuidanceArguments,
     #[command(flatten)]
     memory: MemoryArguments,
-    /// Seconds to wait for the picture.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub timeout: u64,
-    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
-    #[arg(long, value_name = "URL")]
-    pub server: Option<Address>,
     #[command(flatten)]
-    mesh: MeshArguments,
+    mesh: AskArguments,
 }
 
 #[derive(Debug, clap::Args)]
@@ -186,9 +180,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(sheet) = &arguments.sheet {
         format_of(sheet)?;
     }
-    let (mesh, address) = Mesh::or_running(&arguments.mesh, arguments.server.as_ref()).await?;
+    let (address, mesh) = arguments.mesh.reach().await?;
     let mut bars = Bars::new(arguments.json);
-    let timeout = Duration::from_secs(arguments.timeout);
+    let timeout = arguments.mesh.timeout();
     let outcome = ask(&address, request, timeout, |event| bars.show(event)).await;
     bars.finish();
     let outcome = outcome.map_err(|status| status.message().to_owned())?;

@@ -35,6 +35,36 @@ impl Default for MeshArguments {
     }
 }
 
+/// Which mesh a command asks, and how long it waits.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AskArguments {
+    /// Seconds to wait for a picture.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<Address>,
+    /// Of the mesh that is started.
+    #[command(flatten)]
+    pub mesh: MeshArguments,
+}
+
+impl AskArguments {
+    /// How its pipeline is reached; and the mesh, if it was started for this command.
+    pub(crate) async fn reach(&self) -> Result<(Address, Option<Mesh>), Failure> {
+        if let Some(running) = &self.server {
+            return Ok((running.clone(), None));
+        }
+        let mesh = Mesh::start(MeshSettings::load(&self.mesh).await?, None).await?;
+        Ok((mesh.pipeline().clone(), Some(mesh)))
+    }
+
+    /// How long to wait for a picture.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
 /// The settings of the six services, made to fit one process.
 #[derive(Debug, Clone)]
 pub struct MeshSettings {
@@ -133,19 +163,6 @@ impl Mesh {
         let mut mesh = Self { pipeline, shutdown, services };
         mesh.ready().await?;
         Ok(mesh)
-    }
-
-    /// The mesh that a command asks: a running one, or one started in this process.
-    pub(crate) async fn or_running(
-        arguments: &MeshArguments,
-        running: Option<&Address>,
-    ) -> Result<(Option<Self>, Address), Failure> {
-        if let Some(address) = running {
-            return Ok((None, address.clone()));
-        }
-        let mesh = Self::start(MeshSettings::load(arguments).await?, None).await?;
-        let address = mesh.pipeline().clone();
-        Ok((Some(mesh), address))
     }
 
     /// How its pipeline is reached.

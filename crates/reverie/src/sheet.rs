@@ -54,3 +54,52 @@ pub(crate) fn stack(rows: &[Rgb], format: ImageFormat) -> Result<Image, Failure>
     }
     Ok(pictures::encode(&sheet, format)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_proto::generation::v1::{NeighboursFound, Preview};
+    use reverie_proto::retrieval::v1::Neighbour;
+
+    use super::*;
+
+    /// A picture of one colour, and so is its cell on the sheet.
+    fn picture(side: u32, red: u8) -> Image {
+        pictures::raw(Rgb::from_pixel(side, side, image::Rgb([red, 0, 0])))
+    }
+
+    fn outcome(neighbours: u8) -> Outcome {
+        let neighbours =
+            (0..neighbours).map(|i| Neighbour { image: Some(picture(128, i)), ..Neighbour::default() });
+        Outcome {
+            neighbours: NeighboursFound { neighbours: neighbours.collect(), ..NeighboursFound::default() },
+            previews: [(64, 100), (256, 101)]
+                .map(|(side, red)| Preview { image: Some(picture(side, red)), ..Preview::default() })
+                .to_vec(),
+            image: picture(1024, 102),
+            ..Outcome::default()
+        }
+    }
+
+    /// The reds of a row's cells, left to right; paper is left out.
+    fn cells(row: &Rgb) -> Vec<u8> {
+        let middle = row.height() / 2;
+        let mut reds: Vec<u8> = (0..row.width()).map(|x| row.get_pixel(x, middle)[0]).collect();
+        reds.dedup();
+        reds.retain(|red| *red != PAPER[0]);
+        reds
+    }
+
+    #[test]
+    fn a_row_shows_neighbours_levels_and_the_picture_without_them() {
+        let without = Outcome { image: picture(1024, 200), ..Outcome::default() };
+        assert_eq!(cells(&row(&outcome(2), Some(&without)).unwrap()), [0, 1, 100, 101, 102, 200]);
+        assert_eq!(cells(&row(&outcome(0), None).unwrap()), [100, 101, 102]);
+    }
+
+    #[test]
+    fn rows_stand_one_below_the_other_whatever_their_width() {
+        let rows = [row(&outcome(2), None).unwrap(), row(&outcome(0), None).unwrap()];
+        let sheet = stack(&rows, ImageFormat::Png).unwrap();
+        assert_eq!((sheet.width, sheet.height), (rows[0].width(), 2 * (CELL + GAP) + GAP));
+    }
+}

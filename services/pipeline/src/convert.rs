@@ -62,7 +62,7 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
     let depth = sides.iter().position(|side| *side == size);
     if let (None, Some(asked)) = (depth, request.size) {
         let sides: Vec<_> = sides.iter().map(ToString::to_string).collect();
-        violations.add("size", format!("must be {}, not {asked}", sides.join(", ")));
+        violations.add("size", format!("must be {}, not {asked}", sides.join(" or ")));
     }
     violations.require(
         request.super_resolution.len() <= levels.len(),
