@@ -6,7 +6,7 @@ import torch
 
 TRAIN_TIMESTEPS = 1000
 MAX_BETA = 0.999
-MIN_SNR_GAMMA = 5.0
+MAX_SNR_WEIGHT = 5.0
 
 
 def squaredcos_cap_v2(steps: int = TRAIN_TIMESTEPS) -> torch.Tensor:
@@ -31,7 +31,12 @@ def velocity(x0, noise, abar_t):
     return a.sqrt() * noise - (1 - a).sqrt() * x0
 
 
-def min_snr_weight_v(abar_t):
-    """min(SNR, 5) / (SNR + 1): Min-SNR-5 (Hang et al. 2023) for a v-prediction loss."""
+def snr_weight_v(abar_t):
+    """clamp(SNR, 1, 5) / (SNR + 1) for a v-prediction loss, which is clamp(SNR, 1, 5) on x0.
+
+    Capped at 5 as Min-SNR-5 (Hang et al. 2023), so that nearly clean pictures do not rule; at least 1 as the truncated SNR
+    weighting of Salimans & Ho 2022. Without that floor the noisiest steps count for nothing, and it is there that text
+    and neighbours decide what the picture will be.
+    """
     snr = abar_t / (1 - abar_t)
-    return snr.clamp_max(MIN_SNR_GAMMA) / (snr + 1)
+    return snr.clamp(1.0, MAX_SNR_WEIGHT) / (snr + 1)

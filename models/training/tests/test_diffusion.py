@@ -2,7 +2,7 @@
 
 import torch
 
-from bestiary.diffusion import TRAIN_TIMESTEPS, diffuse, min_snr_weight_v, squaredcos_cap_v2, velocity
+from bestiary.diffusion import TRAIN_TIMESTEPS, diffuse, snr_weight_v, squaredcos_cap_v2, velocity
 from bestiary.sampling import ddim, trailing_timesteps
 
 
@@ -20,10 +20,10 @@ def test_velocity_gives_back_picture_and_noise():
     assert torch.allclose((1 - a).sqrt() * x + a.sqrt() * v, noise, atol=1e-5)
 
 
-def test_min_snr_weight_is_capped():
-    # Below SNR 5 the weight is SNR / (SNR + 1) = abar.
-    assert torch.isclose(min_snr_weight_v(torch.tensor(0.5)), torch.tensor(0.5))
-    assert torch.isclose(min_snr_weight_v(torch.tensor(0.99)), torch.tensor(5 / 100.0), atol=1e-4)
+def test_the_weight_of_x0_is_the_snr_between_its_bounds():
+    # SNR 1e-4, 0.25, 3 and 99; on v it is divided by SNR + 1.
+    for abar, weight in ((1e-4, 1.0), (0.2, 1.0), (0.75, 3.0), (0.99, 5.0)):
+        assert torch.isclose(snr_weight_v(torch.tensor(abar)) / (1 - abar), torch.tensor(weight), rtol=1e-4)
 
 
 def test_trailing_starts_at_the_end():

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..batches import draw_batch, draw_looks
-from ..diffusion import TRAIN_TIMESTEPS, diffuse, min_snr_weight_v, squaredcos_cap_v2, velocity
+from ..diffusion import TRAIN_TIMESTEPS, diffuse, snr_weight_v, squaredcos_cap_v2, velocity
 from ..frozen_text import FrozenText
 from ..render import draw_whole
 from ..unet import UNet, UNetSettings
@@ -75,7 +75,7 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
             genome = torch.from_numpy(batch.views.genome[n:]).to(device)
             genome_loss, right = model.genome_loss(features[-1], genome)
         error = (prediction.float() - velocity(x0, noise, abar[t])).square().mean((1, 2, 3))
-        loss = (min_snr_weight_v(abar[t]) * error).mean()
+        loss = (snr_weight_v(abar[t]) * error).mean()
         numbers = {"loss": loss.detach(), "v": error.mean().detach(), "genome": genome_loss.detach(), "right": right.detach()}
         return loss + data["genome_weight"] * genome_loss, numbers
 
