@@ -33,6 +33,15 @@ def load_base(device="cpu") -> tuple[UNet, dict]:
     return _ready(UNet(settings_from(UNetSettings, facts["meta"])), weights, device), facts
 
 
+def load_genome_heads(device="cpu") -> torch.nn.Linear | None:
+    """The heads of the base model's training; None where the checkpoint was restored from a package, which has none."""
+    weights, _ = averaged("base-64", "genome_heads.", device)
+    if not weights:
+        return None
+    factors, embedding = weights["weight"].shape
+    return _ready(torch.nn.Linear(embedding, factors), weights, device)
+
+
 def load_super_resolution(name: str, device="cpu") -> tuple[SuperResolution, dict]:
     weights, facts = averaged(name, "", device)
     return _ready(SuperResolution(settings_from(SuperResolutionSettings, facts["meta"])), weights, device), facts
