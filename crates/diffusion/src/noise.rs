@@ -88,6 +88,7 @@ impl NoiseSource {
     }
 
     /// The normals of a batch: block b of Philox gives those at 4 b to 4 b + 3.
+    #[inline]
     fn normals(&self, stream: Stream, step: u32, batch: usize) -> [f32; BATCH] {
         let (mut radii, mut angles) = ([0; LANES], [0; LANES]);
         for block in 0..LANES / 2 {
@@ -98,6 +99,7 @@ impl NoiseSource {
         std::array::from_fn(|i| if i % 2 == 0 { cosines[i / 2] } else { sines[i / 2] })
     }
 
+    #[inline]
     fn words(&self, stream: Stream, step: u32, block: u32) -> [u32; 4] {
         let use_of = u32::from(self.stage) << 16 | u32::from(stream as u16);
         philox4x32([block, step, self.sample, use_of], [self.seed as u32, (self.seed >> 32) as u32])

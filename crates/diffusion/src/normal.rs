@@ -11,6 +11,7 @@ use std::f32::consts::{LN_2, SQRT_2, TAU};
 pub(crate) const LANES: usize = 16;
 
 /// Two normals from each pair of words, sqrt(-2 ln(1 - u)) cos and sin of v turns with u, v = word / 2^32; |z| <= sqrt(64 ln 2) = 6.66.
+#[inline]
 pub(crate) fn box_muller(radius_words: &[u32; LANES], angle_words: &[u32; LANES]) -> [[f32; LANES]; 2] {
     let mut normals = [[0.0; LANES]; 2];
     for lane in 0..LANES {

@@ -56,11 +56,13 @@ impl Conversion {
         Self { x0_from_x: 0.0, x0_from_output: 1.0, eps_from_x: 0.0, eps_from_output: 0.0 };
 
     /// x0 at one element.
+    #[inline]
     pub fn x0(&self, x: f32, output: f32) -> f32 {
         self.x0_from_x * x + self.x0_from_output * output
     }
 
     /// eps at one element.
+    #[inline]
     pub fn eps(&self, x: f32, output: f32) -> f32 {
         self.eps_from_x * x + self.eps_from_output * output
     }

@@ -85,6 +85,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    #[inline]
     pub(crate) fn bring(self, value: f32) -> f32 {
         value.clamp(-self.bound, self.bound) * self.scale
     }

@@ -21,6 +21,7 @@ impl Update {
     }
 
     /// x at the next timestep, before noise.
+    #[inline]
     pub(crate) fn moved(&self, x: f32, x0: f32) -> f32 {
         self.x * x + self.x0 * x0
     }
