@@ -10,7 +10,8 @@ use std::f32::consts::{LN_2, SQRT_2, TAU};
 /// Words worked on together.
 pub(crate) const LANES: usize = 16;
 
-/// Two normals from each pair of words, sqrt(-2 ln(1 - u)) cos and sin of v turns with u, v = word / 2^32; |z| <= sqrt(64 ln 2) = 6.66.
+/// Two normals from each pair of words: sqrt(-2 ln(1 - u)) times the cosine and the sine of v turns, with u and v the
+/// words / 2^32; |z| <= sqrt(64 ln 2) = 6.66.
 #[inline]
 pub(crate) fn box_muller(radius_words: &[u32; LANES], angle_words: &[u32; LANES]) -> [[f32; LANES]; 2] {
     let mut normals = [[0.0; LANES]; 2];
@@ -98,6 +99,20 @@ mod tests {
             assert!((f64::from(sin) - exact_sin).abs() < 2e-7, "sin of {word}: {sin}, not {exact_sin}");
             assert!((f64::from(cos) - exact_cos).abs() < 2e-7, "cos of {word}: {cos}, not {exact_cos}");
         }
+    }
+
+    #[test]
+    fn box_muller_is_finite_at_its_ends() {
+        assert_eq!(box_muller(&[0; LANES], &[0; LANES]), [[0.0; LANES]; 2]);
+        let at = |angle| {
+            let [[cosine, ..], [sine, ..]] = box_muller(&[u32::MAX; LANES], &[angle; LANES]);
+            (cosine, sine)
+        };
+        // sqrt(-2 ln 2^-32), at the angles 0 and a quarter turn.
+        let largest = (64.0 * LN_2).sqrt();
+        let ((z0, z1), (z2, z3)) = (at(0), at(1 << 30));
+        assert!((z0 - largest).abs() < 1e-5 && z1.abs() < 1e-5, "{z0} {z1}");
+        assert!(z2.abs() < 1e-5 && (z3 - largest).abs() < 1e-5, "{z2} {z3}");
     }
 
     #[test]

@@ -7,7 +7,6 @@ not in a package: `--resume` starts a new one.
 
 import argparse
 import tempfile
-import time
 import tomllib
 import warnings
 from pathlib import Path
