@@ -30,6 +30,8 @@ pub enum Role {
     Denoiser,
     /// A super-resolution diffusion model.
     SuperResolution,
+    /// Names what a picture shows, to judge what models draw.
+    Judge,
 }
 
 /// `model.toml`.
@@ -62,6 +64,8 @@ pub struct Manifest {
     pub conditions: Conditions,
     /// What a request that says nothing gets.
     pub defaults: Option<Defaults>,
+    /// What a judge names.
+    pub judge: Option<JudgeFacts>,
     /// Where the model comes from; for people.
     #[serde(default)]
     pub provenance: toml::Table,
@@ -212,6 +216,38 @@ pub struct Defaults {
     pub noise_level: Option<f32>,
 }
 
+/// What a judge names in a picture.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeFacts {
+    /// Side of the pictures it takes, pixels.
+    pub image_size: u32,
+    /// The factors, in the order of its logits.
+    pub factors: Vec<Factor>,
+}
+
+/// Something that pictures differ in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// Its name.
+    pub name: String,
+    /// What decides it.
+    pub kind: FactorKind,
+    /// What it may be; one logit each.
+    pub values: Vec<String>,
+}
+
+/// What decides a factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FactorKind {
+    /// What the creature is; a prompt that only names it does not say.
+    Genome,
+    /// What the prompt says of the scene.
+    Scene,
+}
+
 /// A package whose files were verified.
 #[derive(Debug, Clone)]
 pub struct Package {
@@ -262,6 +298,11 @@ impl Package {
     /// The defaults.
     pub fn defaults(&self) -> Result<&Defaults, ModelError> {
         self.manifest.defaults.as_ref().ok_or_else(|| self.wrong("[defaults] is missing".to_owned()))
+    }
+
+    /// What a judge names.
+    pub fn judge(&self) -> Result<&JudgeFacts, ModelError> {
+        self.manifest.judge.as_ref().ok_or_else(|| self.wrong("[judge] is missing".to_owned()))
     }
 
     /// The extents of an output `[batch, …]` for one sample, without the batch.

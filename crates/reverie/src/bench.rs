@@ -1,124 +1,31 @@
-//! `reverie bench`: what one picture costs.
+//! `reverie bench`: what a picture costs, and how true it is.
 
-use std::time::Duration;
+use clap::Subcommand;
 
-use reverie_proto::generation::v1::{GenerateRequest, Stage};
-use serde_json::json;
+use crate::{Failure, creatures};
 
-use crate::Failure;
-use crate::generate::{Outcome, ask};
-use crate::mesh::{Mesh, MeshArguments, MeshSettings};
-use crate::progress::stage_name;
+mod picture;
 
-const TIMEOUT: Duration = Duration::from_mins(5);
-
-/// Measures the mesh.
+/// Measures the mesh in this process: seconds a picture, time outside ONNX Runtime, memory.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
-    /// Pictures to draw, one after another; one more is drawn first and not counted.
-    #[arg(long, default_value_t = 5)]
-    pub pictures: u32,
-    /// What to draw.
-    #[arg(long, default_value = "a small zunin on the left, snow")]
-    pub prompt: String,
-    /// Prints one JSON object instead of a table.
-    #[arg(long)]
-    pub json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
-    mesh: MeshArguments,
+    picture: picture::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// CreatureDrawBench: how true to its creature and to its text a picture is, with and without retrieval.
+    Creatures(creatures::Arguments),
 }
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mesh = Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?;
-    let mut outcomes = Vec::new();
-    for index in 0..=arguments.pictures {
-        let seed = Some(u64::from(index));
-        let request =
-            GenerateRequest { prompt: arguments.prompt.clone(), seed, ..GenerateRequest::default() };
-        let outcome =
-            ask(mesh.pipeline(), request, TIMEOUT, |_| {}).await.map_err(|s| s.message().to_owned())?;
-        if index > 0 {
-            outcomes.push(outcome);
-        }
+    match arguments.command {
+        Some(Command::Creatures(arguments)) => creatures::run(arguments).await,
+        None => picture::run(arguments.picture).await,
     }
-    mesh.shutdown().await;
-    print(&arguments, &outcomes);
-    Ok(())
-}
-
-fn print(arguments: &Arguments, outcomes: &[Outcome]) {
-    let totals = Spread::of(outcomes.iter().map(|outcome| outcome.completed.total_seconds));
-    let model = Spread::of(outcomes.iter().map(|outcome| {
-        let timings = outcome.completed.stages.iter().filter_map(|stage| stage.timings);
-        timings.map(|timings| timings.model_seconds).sum()
-    }));
-    let outside = Spread::of(outcomes.iter().map(|outcome| {
-        let timings = outcome.completed.stages.iter().filter_map(|stage| stage.timings);
-        let model: f64 = timings.map(|timings| timings.model_seconds).sum();
-        100.0 * (1.0 - model / outcome.completed.total_seconds)
-    }));
-    let memory = peak_memory_mib();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    if arguments.json {
-        let value = json!({
-            "pictures": arguments.pictures, "cores": cores,
-            "total_seconds": totals.json(), "model_seconds": model.json(), "outside_percent": outside.json(),
-            "peak_memory_mib": memory,
-        });
-        println!("{value}");
-        return;
-    }
-    println!("{} pictures, one at a time, {cores} cores", arguments.pictures);
-    println!("{:>20}  {totals} s", "in all");
-    for (index, stage) in
-        outcomes.first().map(|o| o.completed.stages.clone()).unwrap_or_default().iter().enumerate()
-    {
-        let seconds =
-            outcomes.iter().filter_map(|outcome| Some(outcome.completed.stages.get(index)?.seconds));
-        println!(
-            "{:>20}  {} s",
-            stage_name(Stage::try_from(stage.stage).unwrap_or_default()),
-            Spread::of(seconds)
-        );
-    }
-    println!("{:>20}  {model} s", "denoising models");
-    println!("{:>20}  {outside} % of the whole", "outside them");
-    match memory {
-        Some(memory) => println!("{:>20}  {memory} MiB at most", "resident"),
-        None => println!("{:>20}  not known on this system", "resident"),
-    }
-}
-
-/// Median, least and most.
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self { median: at(values.len() / 2), min: at(0), max: at(values.len().saturating_sub(1)) }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({"median": self.median, "min": self.min, "max": self.max})
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{:7.3} (median; {:.3} to {:.3})", self.median, self.min, self.max)
-    }
-}
-
-/// The most memory this process has had resident, MiB; Linux only.
-fn peak_memory_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
 }

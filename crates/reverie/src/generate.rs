@@ -94,14 +94,16 @@ struct MemoryArguments {
     references: Vec<(PathBuf, String)>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SamplerName {
+/// A sampler, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SamplerName {
     Ddim,
     Ddpm,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum StrategyName {
+/// A guidance strategy, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategyName {
     Interleaved,
     Weighted,
     Joint,
@@ -226,14 +228,14 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         size: arguments.size,
         memory: Some(memory(&arguments.memory).await?),
         guidance: Some(Guidance {
-            strategy: strategy.map_or(GuidanceStrategy::Unspecified, strategy_message).into(),
+            strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
             text_weight,
             neighbour_weight,
             interleave_ratio,
         }),
         base_sampling: Some(Sampling {
             steps,
-            sampler: sampler.map_or(Sampler::Unspecified, sampler_message).into(),
+            sampler: sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
             ..Sampling::default()
         }),
         super_resolution: Vec::new(),
@@ -264,18 +266,22 @@ async fn memory(arguments: &MemoryArguments) -> Result<Memory, Failure> {
     Ok(Memory::References(References { references }))
 }
 
-fn sampler_message(name: SamplerName) -> Sampler {
-    match name {
-        SamplerName::Ddim => Sampler::Ddim,
-        SamplerName::Ddpm => Sampler::Ddpm,
+impl SamplerName {
+    pub(crate) fn message(self) -> Sampler {
+        match self {
+            Self::Ddim => Sampler::Ddim,
+            Self::Ddpm => Sampler::Ddpm,
+        }
     }
 }
 
-fn strategy_message(name: StrategyName) -> GuidanceStrategy {
-    match name {
-        StrategyName::Interleaved => GuidanceStrategy::Interleaved,
-        StrategyName::Weighted => GuidanceStrategy::Weighted,
-        StrategyName::Joint => GuidanceStrategy::Joint,
+impl StrategyName {
+    pub(crate) fn message(self) -> GuidanceStrategy {
+        match self {
+            Self::Interleaved => GuidanceStrategy::Interleaved,
+            Self::Weighted => GuidanceStrategy::Weighted,
+            Self::Joint => GuidanceStrategy::Joint,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The mesh in one process is the six services over in-memory streams: the same gRPC, no second code path.
 
 pub mod bench;
+pub mod creatures;
 pub mod gallery;
 pub mod generate;
 pub mod knowledge;

@@ -30,7 +30,7 @@ enum Command {
     Serve(serve::Arguments),
     /// Builds knowledge bases.
     Knowledge(knowledge::Arguments),
-    /// Measures the mesh in this process: seconds a picture, time outside ONNX Runtime, memory.
+    /// Measures the mesh: what a picture costs, and how true it is.
     Bench(bench::Arguments),
 }
 

@@ -15,10 +15,11 @@ from . import graphs
 from .diffusion import TRAIN_TIMESTEPS
 from .export_defaults import BASE_DEFAULTS, SUPER_RESOLUTION_DEFAULTS
 from .frozen_text import load_text_encoder
+from .judge import IMAGE_SIZE, factors_table
 from .onnx_graph import export, largest_error, milliseconds_a_row
 from .package import Package, fresh, sha256, write_bundle, write_package
 from .paths import training_dir
-from .trained import averaged, load_base, load_joint, load_super_resolution
+from .trained import averaged, load_base, load_joint, load_judge, load_super_resolution
 from .unet import NEIGHBOUR_FEATURES
 from .vocabulary import MAX_TOKENS, PAD_ID, write_tokenizer
 
@@ -52,7 +53,7 @@ class Exporter:
             outputs = graph.module(*graph.inputs.values())
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         shapes = {n: tuple(o.shape) for n, o in zip(graph.outputs, outputs)}
-        write_package(part, Package(f"bestiary-{folder}", role, description, graph, shapes, facts, tables))
+        write_package(part, Package(f"bestiary-{path.parent.stem}", role, description, graph, shapes, facts, tables))
         error, largest = largest_error(graph, path)
         speed = " ".join(f"{milliseconds_a_row(graph, path, t):.1f} ms/{t}t" for t in (1, 2)) if self.measure else ""
         print(f"{folder}: {path.stat().st_size / 1e6:.2f} MB, max |onnx - torch| {error:.2g} of {largest:.2g} {speed}", flush=True)
@@ -73,6 +74,11 @@ class Exporter:
         self.write("joint-text", "joint-text", "Text side of the joint encoders: descriptive captions to unit vectors.",
                    graphs.joint_text(text), said, {"tokenizer": TOKENIZER})
         self.write("joint-image", "joint-image", "Image side of the joint encoders: 64 px pictures to unit vectors.", graphs.joint_image(image), said, {})
+
+    def judge(self) -> None:
+        model, facts = load_judge()
+        self.write("benchmark/judge", "judge", "CreatureDrawBench's judge: names the factors of a 64 px picture. Trained on true drawings alone.",
+                   graphs.judge(model), self.provenance(facts), {"judge": {"image_size": IMAGE_SIZE, "factors": factors_table()}})
 
     def base(self, text_digest: str) -> None:
         unet, facts = load_base()
@@ -124,6 +130,8 @@ def main() -> None:
     text_digest = exporter.text_encoder()
     if wanted("joint"):
         exporter.joint()
+    if wanted("judge"):
+        exporter.judge()
     if wanted("base-64"):
         exporter.base(text_digest)
     for name in SUPER_RESOLUTIONS:

@@ -48,6 +48,10 @@ def joint_image(encoder) -> Graph:
     return Graph(encoder, {"image": torch.randn(BATCH, 3, 64, 64)}, ["embedding"])
 
 
+def judge(model) -> Graph:
+    return Graph(model, {"image": torch.rand(BATCH, 3, 64, 64) * 2 - 1}, ["logits", "features"])
+
+
 class NeighbourEncoder(nn.Module):
     def __init__(self, unet):
         super().__init__()

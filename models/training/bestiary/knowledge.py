@@ -1,6 +1,6 @@
 """`python -m bestiary.knowledge --out DIR`: pictures of held-out creatures, the input of `reverie knowledge build`.
 
-Writes `entries.jsonl` and `images/*.png` (128 px), and `held-out.json`: the genomes, for a benchmark that judges what was drawn.
+Writes `entries.jsonl` and `images/*.png` (128 px). What each creature looks like is in the benchmark (`bestiary.benchmark`).
 Each creature's first view shows it whole; the others may be turned, tilted, close up or partly outside the frame. The views'
 backgrounds differ, so that no two pictures of a creature share a scene.
 """
@@ -15,18 +15,24 @@ from PIL import Image
 from .contact_sheet import to_bytes
 from .paths import training_dir
 from .render import draw_whole
-from .scenes import draw_neighbour, stack
-from .world import BACKGROUNDS, GENOME, WORLD_SEED, Entity, held_out_entities
+from .scenes import Views, draw_neighbour, stack
+from .world import BACKGROUNDS, WORLD_SEED, Entity, held_out_entities
 
 VIEWS = 4
 SIDE = 128
 ATTRIBUTION = "drawn by Reverie's bestiary, Apache-2.0"
 
 
-def draw_entity(entity: Entity, rng: np.random.Generator) -> tuple[list[dict], np.ndarray]:
-    """The entries of one creature and its pictures u8 [VIEWS, SIDE, SIDE, 3]."""
+def draw_views(entity: Entity, number: int) -> list[tuple[Views, str]]:
+    """The views of the held-out creature `number`, with captions. The same world gives the same views."""
+    rng = np.random.default_rng([WORLD_SEED, 2, number])
     backgrounds = rng.permutation(len(BACKGROUNDS))
-    views = [draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0) for k in range(VIEWS)]
+    return [draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0) for k in range(VIEWS)]
+
+
+def draw_entity(entity: Entity, number: int) -> tuple[list[dict], np.ndarray]:
+    """The entries of one creature and its pictures u8 [VIEWS, SIDE, SIDE, 3]."""
+    views = draw_views(entity, number)
     entries = [
         {"id": f"{entity.name}-{k + 1}", "caption": caption, "image": f"images/{entity.name}-{k + 1}.png", "attribution": ATTRIBUTION}
         for k, (_, caption) in enumerate(views)
@@ -35,18 +41,15 @@ def draw_entity(entity: Entity, rng: np.random.Generator) -> tuple[list[dict], n
 
 
 def write_knowledge(entities: tuple[Entity, ...], out: Path) -> int:
-    """Draws every creature's views into `out`; returns how many pictures there are. The same world gives the same pictures."""
+    """Draws every creature's views into `out`; returns how many pictures there are."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     lines = []
     for number, entity in enumerate(entities):
-        entries, pictures = draw_entity(entity, np.random.default_rng([WORLD_SEED, 2, number]))
+        entries, pictures = draw_entity(entity, number)
         for entry, picture in zip(entries, pictures):
             Image.fromarray(picture).save(out / entry["image"], optimize=True)
             lines.append(json.dumps(entry))
     (out / "entries.jsonl").write_text("\n".join(lines) + "\n")
-    creatures = [{"name": e.name, "genome": list(e.genome), "looks": e.looks()} for e in entities]
-    facts = {"schema": 1, "factors": {k: list(v) for k, v in GENOME.items()}, "backgrounds": list(BACKGROUNDS), "creatures": creatures}
-    (out / "held-out.json").write_text(json.dumps(facts, indent=1) + "\n")
     return len(lines)
 
 

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from . import checkpoint, graphs
 from .joint import JointImage, JointText
+from .judge import Judge
 from .onnx_graph import export_graph, largest_error
 from .paths import training_dir
 from .super_resolution import SuperResolution, SuperResolutionSettings
@@ -119,6 +120,10 @@ def joint() -> None:
     restore("joint", {f"{side}.{k}": v for side, found in sides.items() for k, v in found.items()}, "joint-text", {"kind": "joint"})
 
 
+def judge() -> None:
+    restore("judge", one_graph(Judge(), graphs.judge, "benchmark/judge"), "benchmark/judge", {"kind": "judge"})
+
+
 def super_resolution(name: str) -> None:
     config = read_config(CONFIGS / f"{name}.toml")
     model = SuperResolution(settings_from(SuperResolutionSettings, config["model"]))
@@ -129,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="names of checkpoints to restore")
     a = parser.parse_args()
-    every = {"text-encoder": text, "joint": joint, "base-64": base,
+    every = {"text-encoder": text, "joint": joint, "judge": judge, "base-64": base,
              **{name: (lambda name=name: super_resolution(name)) for name in ("super-resolution-256", "super-resolution-1024")}}
     for name, run in every.items():
         if a.only is None or name in a.only:

@@ -5,6 +5,7 @@ import torch
 from . import checkpoint
 from .paths import training_dir
 from .joint import JointImage, JointText
+from .judge import Judge
 from .super_resolution import SuperResolution, SuperResolutionSettings
 from .unet import UNet, UNetSettings
 
@@ -52,3 +53,8 @@ def load_joint(device="cpu") -> tuple[JointText, JointImage, dict]:
     image, _ = averaged("joint", "image.", device)
     vocabulary = text["transformer.embed.weight"].shape[0]
     return _ready(JointText(vocabulary), text, device), _ready(JointImage(), image, device), facts
+
+
+def load_judge(device="cpu") -> tuple[Judge, dict]:
+    weights, facts = averaged("judge", "", device)
+    return _ready(Judge(), weights, device), facts

@@ -9,6 +9,7 @@ import torch
 
 from bestiary import graphs
 from bestiary.joint import JointImage, JointText
+from bestiary.judge import Judge
 from bestiary.onnx_graph import export, largest_error, session
 from bestiary.package import Package, sha256, to_toml, write_package
 from bestiary.super_resolution import SuperResolution, SuperResolutionSettings
@@ -41,6 +42,7 @@ GRAPHS = {
     "denoiser": lambda unet: graphs.denoiser(unet),
     "joint-text": lambda unet: graphs.joint_text(lively(JointText(VOCABULARY))),
     "joint-image": lambda unet: graphs.joint_image(lively(JointImage())),
+    "judge": lambda unet: graphs.judge(lively(Judge())),
     "super-resolution-with-text": lambda unet: graphs.super_resolution(super_resolution(True)),
     "super-resolution": lambda unet: graphs.super_resolution(super_resolution(False)),
 }

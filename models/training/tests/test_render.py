@@ -51,5 +51,3 @@ def test_knowledge_pictures_are_listed_and_differ(tmp_path):
     assert all(p.size == (SIDE, SIDE) and p.mode == "RGB" for p in pictures)
     assert len({p.tobytes() for p in pictures}) == len(pictures)
     assert all(any(x.name in e["caption"] for x in entities) for e in entries)
-    creatures = json.loads((tmp_path / "held-out.json").read_text())["creatures"]
-    assert [tuple(c["genome"]) for c in creatures] == [e.genome for e in entities]

@@ -9,7 +9,7 @@ import torch
 
 from .loop import LoopSettings, read_config
 
-MODELS = {"text": "text", "base": "base", "super-resolution-256": "super_resolution", "super-resolution-1024": "super_resolution", "joint": "joint"}
+MODELS = {"text": "text", "base": "base", "judge": "judge", "super-resolution-256": "super_resolution", "super-resolution-1024": "super_resolution", "joint": "joint"}
 
 
 def main() -> None:

@@ -108,7 +108,8 @@ class Loop:
             for key, value in numbers.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             if step % s.log_every == 0:
-                busy = os.getloadavg()[0] > s.threads + 1
+                # A process of raised priority (negative nice) need not give way.
+                busy = os.getloadavg()[0] > s.threads + 1 and os.getpriority(os.PRIO_PROCESS, 0) >= 0
                 torch.set_num_threads(1 if busy else s.threads)
                 now = time.monotonic()
                 count = min(s.log_every, step - first)

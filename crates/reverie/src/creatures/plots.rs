@@ -1,0 +1,96 @@
+//! The curves of the report.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, STRATEGIES, name_of};
+use super::report::Results;
+use super::statistics::Estimate;
+use crate::Failure;
+
+const RATIO: &str = "ratio.svg";
+const NEIGHBOURS: &str = "neighbours.svg";
+const STEPS: &str = "steps.svg";
+/// File and what it shows.
+pub(super) const FILES: [(&str, &str); 3] = [
+    (RATIO, "Faithfulness and text against the interleave ratio"),
+    (NEIGHBOURS, "Faithfulness and text against the number of neighbours"),
+    (STEPS, "Faithfulness against evaluations of the base model, by guidance strategy"),
+];
+const SIZE: (u32, u32) = (720, 400);
+const COLOURS: [RGBColor; 3] =
+    [RGBColor(0x1f, 0x77, 0xb4), RGBColor(0xd6, 0x5f, 0x27), RGBColor(0x2c, 0x8c, 0x4a)];
+
+struct Series {
+    name: String,
+    points: Vec<(f64, Estimate)>,
+}
+
+/// Writes the plots whose arms were drawn.
+pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
+    let oracle = || Arm::of(Memory::Oracle);
+    let ratios = RATIOS.map(|ratio| (f64::from(ratio), Arm { interleave_ratio: Some(ratio), ..oracle() }));
+    let both = faithful_and_text(results, &ratios);
+    plot(&out.join(RATIO), "interleave ratio", &both)?;
+
+    let some = (1..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm { neighbours: Some(k), ..oracle() }));
+    let counts: Vec<_> = [(0.0, Arm::of(Memory::None))].into_iter().chain(some).collect();
+    plot(&out.join(NEIGHBOURS), "neighbours", &faithful_and_text(results, &counts))?;
+
+    let of = |strategy| {
+        let arms = results.arms.iter().zip(&results.summaries);
+        let these = arms.filter(|(arm, _)| arm.strategy == Some(strategy) && arm.memory == Memory::Oracle);
+        let points = these.map(|(_, summary)| (summary.evaluations, summary.faithful)).collect();
+        Series { name: name_of(strategy), points }
+    };
+    plot(&out.join(STEPS), "evaluations of the base model", &STRATEGIES.map(of))
+}
+
+fn faithful_and_text(results: &Results, arms: &[(f64, Arm)]) -> [Series; 2] {
+    let drawn = || arms.iter().filter_map(|(x, arm)| Some((*x, results.summary(arm)?)));
+    [
+        Series {
+            name: "faithful".to_owned(),
+            points: drawn().map(|(x, summary)| (x, summary.faithful)).collect(),
+        },
+        Series { name: "text".to_owned(), points: drawn().map(|(x, summary)| (x, summary.text)).collect() },
+    ]
+}
+
+/// Shares in per cent, with their intervals as bars; nothing where a line has fewer than two points.
+fn plot(path: &Path, label: &str, series: &[Series]) -> Result<(), Failure> {
+    if series.iter().all(|series| series.points.len() < 2) {
+        return Ok(());
+    }
+    let right = series.iter().flat_map(|series| &series.points).map(|(x, _)| *x).fold(0.0, f64::max);
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(44)
+        .build_cartesian_2d(0.0..right * 1.03, 0.0..100.0)?;
+    chart.configure_mesh().x_desc(label).y_desc("per cent").light_line_style(WHITE).draw()?;
+    for (series, colour) in series.iter().zip(COLOURS) {
+        let mut points: Vec<(f64, Estimate)> = series.points.clone();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let line = points.iter().map(|(x, estimate)| (*x, 100.0 * estimate.mean));
+        chart
+            .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+            .label(series.name.clone())
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        let known = points.iter().filter(|(_, estimate)| estimate.low.is_finite());
+        chart.draw_series(known.map(|(x, estimate)| {
+            let [low, mean, high] = [estimate.low, estimate.mean, estimate.high].map(|share| 100.0 * share);
+            ErrorBar::new_vertical(*x, low, mean, high, colour.filled(), 6)
+        }))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+"""The judge of CreatureDrawBench: names every factor of a 64 px picture, and gives features for the Frechet distance.
+
+It is trained on true drawings alone and never sees a picture that a model drew.
+"""
+
+import torch
+from torch import nn
+
+from .world import BACKGROUNDS, FACTOR_SIZES, GENOME, POSITIONS, SIZES
+
+IMAGE_SIZE = 64
+FEATURES = 128
+SCENE = {"background": BACKGROUNDS, "position": POSITIONS, "size": SIZES}
+# Factor -> its values: what a creature is, then what the prompt says of the scene.
+FACTORS = {**GENOME, **SCENE}
+SIZES_OF_FACTORS = tuple(len(values) for values in FACTORS.values())
+assert SIZES_OF_FACTORS[: len(FACTOR_SIZES)] == FACTOR_SIZES
+
+
+def factors_table() -> list[dict]:
+    """The factors in the order of the logits, as model.toml and the benchmark name them."""
+    return [{"name": name, "kind": "scene" if name in SCENE else "genome", "values": list(values)} for name, values in FACTORS.items()]
+
+
+class Judge(nn.Module):
+    """image f32 [N, 3, 64, 64] in [-1, 1] -> logits f32 [N, sum of the factors' sizes], features f32 [N, 128]."""
+
+    def __init__(self, channels=(32, 64, 128, 160)):
+        super().__init__()
+        layers, inputs = [nn.PixelUnshuffle(2)], 12
+        for i, width in enumerate(channels):
+            layers += [nn.Conv2d(inputs, width, 3, stride=1 if i == 0 else 2, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
+                       nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
+            inputs = width
+        self.trunk = nn.Sequential(*layers)
+        # Flattened, not pooled: the position is a factor.
+        side = IMAGE_SIZE // 2 >> (len(channels) - 1)
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(inputs * side * side, FEATURES), nn.SiLU())
+        self.heads = nn.Linear(FEATURES, sum(SIZES_OF_FACTORS))
+
+    def forward(self, image):
+        features = self.features(self.trunk(image))
+        return self.heads(features), features
+
+
+def named(logits: torch.Tensor) -> torch.Tensor:
+    """The value of each factor that the judge names: i64 [N, factors]."""
+    return torch.stack([part.argmax(1) for part in logits.split(SIZES_OF_FACTORS, dim=1)], dim=1)
