@@ -31,8 +31,8 @@ use report::Results;
 
 /// Runs CreatureDrawBench.
 ///
-/// Pictures are kept in the output folder, and those already there are not drawn again. The models must be the same;
-/// empty the folder, or choose another, for other models.
+/// Pictures are kept in the output folder, and those already there are not drawn again. Empty the folder, or choose
+/// another, for other models or defaults.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Where pictures, report, plots and contact sheets go.
@@ -41,9 +41,8 @@ pub struct Arguments {
     /// Folder of the benchmark. Default: `benchmark` in the bundle.
     #[arg(long, value_name = "FOLDER")]
     pub benchmark: Option<String>,
-    /// Groups of arms to draw.
-    #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',',
-          default_values_t = [Suite::Memory, Suite::Neighbours, Suite::Ratio, Suite::Steps])]
+    /// Groups of arms to draw; may be repeated. Default: all but guidance, or none where arms are named.
+    #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',')]
     pub suites: Vec<Suite>,
     /// One more arm, such as oracle,k=2,ratio=0.25; may be repeated. Keys: k, ratio, text, neighbour, steps, strategy,
     /// sampler. Memories: none, oracle, wrong, bm25, embedding, hybrid.

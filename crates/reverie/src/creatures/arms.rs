@@ -63,12 +63,6 @@ const STEPS: [u32; 5] = [4, 8, 16, 32, 64];
 const TEXT_WEIGHTS: [f32; 3] = [1.0, 2.0, 4.0];
 const NEIGHBOUR_WEIGHTS: [f32; 4] = [1.0, 2.0, 3.0, 5.0];
 
-impl fmt::Display for Suite {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&name_of(*self))
-    }
-}
-
 impl Suite {
     fn arms(self) -> Vec<Arm> {
         let oracle = || Arm::of(Memory::Oracle);
@@ -99,8 +93,10 @@ impl Suite {
     }
 }
 
-/// The arms of the suites and the others, each once.
+/// The arms of the suites and the others, each once; the usual suites where nothing is asked for.
 pub(super) fn chosen(suites: &[Suite], others: &[Arm]) -> Vec<Arm> {
+    let usual = [Suite::Memory, Suite::Neighbours, Suite::Ratio, Suite::Steps];
+    let suites = if suites.is_empty() && others.is_empty() { &usual } else { suites };
     let mut arms: Vec<Arm> = Vec::new();
     for arm in suites.iter().flat_map(|suite| suite.arms()).chain(others.iter().cloned()) {
         if !arms.contains(&arm) {
@@ -232,5 +228,7 @@ mod tests {
     fn suites_that_share_an_arm_have_it_once() {
         let arms = chosen(&[Suite::Memory, Suite::Neighbours], &["none".parse().unwrap()]);
         assert_eq!(arms.len(), 6 + 4);
+        assert_eq!(chosen(&[], &["bm25".parse().unwrap()]).len(), 1);
+        assert_eq!(chosen(&[], &[]).len(), 6 + 4 + 5 + 15);
     }
 }

@@ -11,7 +11,7 @@ use super::arms::{Arm, Memory};
 use super::benchmark::{Benchmark, Named};
 use super::draw::{Drawn, stand_in};
 use super::judge::{Judge, Verdict};
-use super::statistics::{Estimate, estimate, kernel_distance};
+use super::statistics::{Estimate, Look, estimate, kernel_distance};
 use crate::Failure;
 
 /// A picture and what was said of it.
@@ -116,11 +116,11 @@ pub(super) fn by_creature(
 }
 
 /// Sums up one arm.
-pub(super) fn summary(
+pub(super) fn summary<'a>(
     benchmark: &Benchmark,
     arm: &Arm,
-    pictures: &Pictures<'_>,
-    truths: &[Verdict],
+    pictures: &Pictures<'a>,
+    truths: &'a [Verdict],
 ) -> Summary {
     let clustered =
         |value: &dyn Fn(&Drawn, &Scored) -> Option<f64>| estimate(&by_creature(benchmark, pictures, value));
@@ -146,9 +146,11 @@ pub(super) fn summary(
     });
     let factors =
         benchmark.factors.iter().enumerate().filter(|(_, factor)| factor.kind == FactorKind::Genome);
-    let features: Vec<&[f32]> =
-        pictures.iter().map(|(_, scored)| scored.verdict.features.as_slice()).collect();
-    let truths: Vec<&[f32]> = truths.iter().map(|truth| truth.features.as_slice()).collect();
+    let look = |creature, verdict: &'a Verdict| Look { creature, features: &verdict.features };
+    let looks: Vec<Look<'_>> =
+        pictures.iter().map(|(drawn, scored)| look(drawn.creature, &scored.verdict)).collect();
+    let truths: Vec<Look<'_>> =
+        truths.iter().enumerate().map(|(at, truth)| look(at / benchmark.prompts(), truth)).collect();
     let mut seconds: Vec<f64> = pictures.iter().map(|(drawn, _)| drawn.seconds).collect();
     seconds.sort_by(f64::total_cmp);
 
@@ -162,7 +164,7 @@ pub(super) fn summary(
         stand_in: (arm.memory == Memory::Wrong)
             .then(|| clustered(&|drawn, scored| Some(against(stand_in(benchmark, drawn.creature), scored)))),
         text: clustered(&|_, scored| Some(scored.text)),
-        kernel_distance: kernel_distance(&features, &truths),
+        kernel_distance: kernel_distance(&looks, &truths),
         factors: factors
             .map(|(factor, _)| {
                 mean(pictures.iter().map(|(drawn, scored)| {
