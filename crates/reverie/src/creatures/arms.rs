@@ -165,7 +165,11 @@ impl FromStr for Arm {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
-        let mut arm = Self::of(Memory::from_str(parts.next().unwrap_or_default(), false)?);
+        let memory = parts.next().unwrap_or_default();
+        let known = || Memory::value_variants().iter().copied().map(name_of).collect::<Vec<_>>().join(", ");
+        let memory =
+            Memory::from_str(memory, false).map_err(|_| format!("{memory} is none of {}", known()))?;
+        let mut arm = Self::of(memory);
         for part in parts {
             let (key, value) = part.split_once('=').ok_or_else(|| format!("{part}: write KEY=VALUE"))?;
             match key {
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn a_wrong_arm_is_refused_and_told_why() {
         for (text, told) in [
-            ("orakel", "orakel"),
+            ("orakel", "orakel is none of none, oracle"),
             ("oracle,k", "KEY=VALUE"),
             ("oracle,k=two", "k=two"),
             ("oracle,seed=1", "seed"),

@@ -257,7 +257,13 @@ impl Library {
             Memory::Wrong => stand_in(benchmark, job.creature),
         };
         let pictures = &benchmark.creatures[shown].pictures;
-        let count = (job.arm.neighbours.unwrap_or(DEFAULT_NEIGHBOURS) as usize).min(pictures.len());
+        let count = job.arm.neighbours.unwrap_or(DEFAULT_NEIGHBOURS) as usize;
+        if count > pictures.len() {
+            let name = &benchmark.creatures[shown].name;
+            return Err(
+                format!("{}: the benchmark has {} pictures of {name}", job.arm, pictures.len()).into()
+            );
+        }
         // Every picture has its turn, whatever K: prompts and seeds begin with another one each.
         let first = job.prompt + job.seed as usize;
         let ids: Vec<String> =
