@@ -1,11 +1,11 @@
 //! `reverie bench creatures`: CreatureDrawBench, after EntityDrawBench of Re-Imagen (Chen et al. 2023, section 4.3).
 //!
-//! 1. [`benchmark`] says what is asked for: creatures that no model was trained on, prompts, the true drawings.
-//! 2. [`arms`] are the ways of asking: with which memory, how many neighbours, what guidance.
-//! 3. [`draw`] asks the mesh by its public API and keeps every picture, so that a run can be broken off and taken up.
-//! 4. [`judge`] names what each picture shows.
-//! 5. [`scores`] sums up; [`statistics`] says how sure that is.
-//! 6. [`report`], [`plots`] and [`sheets`] tell.
+//! 1. `benchmark` says what is asked for: creatures that no model was trained on, prompts, the true drawings.
+//! 2. `arms` are the ways of asking: with which memory, how many neighbours, what guidance.
+//! 3. `draw` asks the mesh by its public API and keeps every picture, so that a run can be broken off and taken up.
+//! 4. `judge` names what each picture shows.
+//! 5. `scores` sums up; `statistics` says how sure that is.
+//! 6. `report`, `plots` and `sheets` tell.
 
 #![cfg_attr(test, expect(clippy::float_cmp, reason = "what should be exact is tested to be exact"))]
 
