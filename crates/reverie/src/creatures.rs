@@ -11,6 +11,8 @@
 
 use std::path::PathBuf;
 
+use reverie_storage::Folder;
+
 use crate::Failure;
 use crate::mesh::AskArguments;
 
@@ -66,26 +68,27 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let bundle = arguments.mesh.mesh.bundle.trim_end_matches('/').to_owned();
-    let folder = arguments.benchmark.clone().unwrap_or_else(|| format!("{bundle}/benchmark"));
-    let mut judge = Judge::load(&format!("{folder}/judge"), &arguments.mesh.mesh).await?;
+    let folder = match &arguments.benchmark {
+        Some(location) => Folder::open(location)?,
+        None => Folder::open(&arguments.mesh.mesh.bundle)?.join("benchmark")?,
+    };
+    let mut judge = Judge::load(&folder.join("judge")?, &arguments.mesh.mesh).await?;
     let mut benchmark = Benchmark::read(&folder, judge.factors()).await?;
     benchmark.keep(arguments.creatures as usize, arguments.prompts as usize);
     let arms = arms::chosen(&arguments.suites, &arguments.arms);
 
     let drawn = draw::all(&arguments, &benchmark, &arms).await?;
-    let out = arguments.out.clone();
-    let results = tokio::task::spawn_blocking(move || -> Result<_, Failure> {
+    let out = arguments.out;
+    tokio::task::spawn_blocking(move || {
         let truths =
             benchmark.truths.iter().map(|truth| judge.names(truth)).collect::<Result<Vec<_>, _>>()?;
         let scored = scores::score(&benchmark, &mut judge, &drawn, &out)?;
-        Ok(Results::new(benchmark, &judge, &truths, arms, drawn, scored))
+        let results = Results::new(benchmark, &judge, &truths, arms, drawn, scored);
+        plots::write(&results, &out)?;
+        sheets::write(&results, &out)?;
+        report::write(&results, &out)?;
+        println!("{}", out.join(report::MARKDOWN).display());
+        Ok(())
     })
-    .await??;
-
-    plots::write(&results, &arguments.out)?;
-    sheets::write(&results, &arguments.out)?;
-    report::write(&results, &arguments.out)?;
-    println!("{}", arguments.out.join(report::MARKDOWN).display());
-    Ok(())
+    .await?
 }

@@ -22,24 +22,34 @@ pub(crate) fn row(outcome: &Outcome, without: Option<&Outcome>) -> Result<Rgb, F
     let levels = outcome.previews.iter().filter_map(|preview| preview.image.as_ref()).chain([&outcome.image]);
     let parts: [Vec<&Image>; 3] =
         [neighbours.collect(), levels.collect(), without.map(|without| &without.image).into_iter().collect()];
+    let decode =
+        |part: &Vec<&Image>| part.iter().map(|image| pictures::decode(image)).collect::<Result<Vec<_>, _>>();
+    let parts = parts.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    let parts: Vec<Vec<Option<&Rgb>>> = parts.iter().map(|part| part.iter().map(Some).collect()).collect();
+    Ok(lay_out(&parts, CELL))
+}
+
+/// A row of parts, apart from each other; a cell without a picture stays blank. `side`: of a cell, pixels.
+pub(crate) fn lay_out(parts: &[Vec<Option<&Rgb>>], side: u32) -> Rgb {
     let parts = parts.iter().filter(|part| !part.is_empty());
     let cells: u32 = parts.clone().map(|part| part.len() as u32).sum();
     let dividers = parts.clone().count().saturating_sub(1) as u32;
 
-    let width = cells * (CELL + GAP) + GAP + dividers * DIVIDER;
-    let mut row = Rgb::from_pixel(width, CELL + 2 * GAP, PAPER);
+    let width = cells * (side + GAP) + GAP + dividers * DIVIDER;
+    let mut row = Rgb::from_pixel(width, side + 2 * GAP, PAPER);
     let mut left = GAP;
     for part in parts {
-        for image in part {
-            let picture = pictures::decode(image)?;
-            // Small pictures keep their pixels; large ones are made smooth.
-            let filter = if picture.width() < CELL { FilterType::Nearest } else { FilterType::Lanczos3 };
-            overlay(&mut row, &resize(&picture, CELL, CELL, filter), i64::from(left), i64::from(GAP));
-            left += CELL + GAP;
+        for picture in part {
+            if let Some(picture) = picture {
+                // Small pictures keep their pixels; large ones are made smooth.
+                let filter = if picture.width() < side { FilterType::Nearest } else { FilterType::Lanczos3 };
+                overlay(&mut row, &resize(*picture, side, side, filter), i64::from(left), i64::from(GAP));
+            }
+            left += side + GAP;
         }
         left += DIVIDER;
     }
-    Ok(row)
+    row
 }
 
 /// A sheet of rows, one below the other.

@@ -1,7 +1,8 @@
 """`python -m bestiary.benchmark --out ../bestiary/benchmark`: what CreatureDrawBench asks for, and the true drawings.
 
 Writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and five
-prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and `truths.png` (a row a creature, a column a prompt, 64 px each).
+prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and `truths.png` (a row a
+creature, a column a prompt, 64 px each).
 The prompts' backgrounds are none of those of the creature's pictures: a copied scene counts as a wrong one.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 from . import WORLD_VERSION
 from .contact_sheet import save_sheet
 from .judge import IMAGE_SIZE
-from .knowledge import draw_views
+from .knowledge import draw_views, entry_id
 from .render import draw_whole
 from .scenes import scene_prompt, scene_view, stack
 from .visible import revealed
@@ -43,7 +44,7 @@ def describe(entities: tuple[Entity, ...]) -> tuple[dict, list]:
     """`creatures.json` and the views of the true drawings, prompt by prompt."""
     creatures, views = [], []
     for number, entity in enumerate(entities):
-        pictures = [{"id": f"{entity.name}-{k + 1}", "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number))]
+        pictures = [{"id": entry_id(entity, k), "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number))]
         prompts = []
         for text, says, view in prompts_of(entity, number):
             prompts.append({"text": text, "says": says})

@@ -69,3 +69,13 @@ class Up(nn.Module):
 
     def forward(self, x):
         return F.interpolate(self.conv(x), scale_factor=2.0, mode="nearest")
+
+
+def convolutions(channels: tuple[int, ...]) -> nn.Sequential:
+    """Picture [N, 3, s, s] -> [N, channels[-1], s / 2^n, s / 2^n] for n widths: two 3x3 convolutions each, the first at s / 2."""
+    layers, inputs = [nn.PixelUnshuffle(2)], 12
+    for i, width in enumerate(channels):
+        layers += [nn.Conv2d(inputs, width, 3, stride=1 if i == 0 else 2, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU(),
+                   nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.SiLU()]
+        inputs = width
+    return nn.Sequential(*layers)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .blocks import convolutions
 from .text_encoder import TextTransformer, masked_mean
 
 DIM = 128
@@ -31,14 +32,8 @@ class JointImage(nn.Module):
 
     def __init__(self, channels=(32, 64, 128, 192)):
         super().__init__()
-        layers, inputs = [nn.PixelUnshuffle(2)], 12
-        for i, width in enumerate(channels):
-            stride = 1 if i == 0 else 2
-            layers += [nn.Conv2d(inputs, width, 3, stride=stride, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
-                       nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
-            inputs = width
-        self.features = nn.Sequential(*layers)
-        self.project = nn.Sequential(nn.Linear(2 * inputs, 256), nn.SiLU(), nn.Linear(256, DIM))
+        self.features = convolutions(channels)
+        self.project = nn.Sequential(nn.Linear(2 * channels[-1], 256), nn.SiLU(), nn.Linear(256, DIM))
 
     def forward(self, image):
         h = self.features(image).flatten(2)

@@ -1,4 +1,4 @@
-"""The judge of CreatureDrawBench: names every factor of a 64 px picture, and gives features for the Frechet distance.
+"""The judge of CreatureDrawBench: names every factor of a 64 px picture, and gives features for the kernel distance.
 
 It is trained on true drawings alone and never sees a picture that a model drew.
 """
@@ -6,6 +6,7 @@ It is trained on true drawings alone and never sees a picture that a model drew.
 import torch
 from torch import nn
 
+from .blocks import convolutions
 from .world import BACKGROUNDS, FACTOR_SIZES, GENOME, POSITIONS, SIZES
 
 IMAGE_SIZE = 64
@@ -27,15 +28,10 @@ class Judge(nn.Module):
 
     def __init__(self, channels=(32, 64, 128, 160)):
         super().__init__()
-        layers, inputs = [nn.PixelUnshuffle(2)], 12
-        for i, width in enumerate(channels):
-            layers += [nn.Conv2d(inputs, width, 3, stride=1 if i == 0 else 2, padding=1), nn.GroupNorm(8, width), nn.SiLU(),
-                       nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.SiLU()]
-            inputs = width
-        self.trunk = nn.Sequential(*layers)
+        self.trunk = convolutions(channels)
         # Flattened, not pooled: the position is a factor.
         side = IMAGE_SIZE // 2 >> (len(channels) - 1)
-        self.features = nn.Sequential(nn.Flatten(), nn.Linear(inputs * side * side, FEATURES), nn.SiLU())
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * side * side, FEATURES), nn.SiLU())
         self.heads = nn.Linear(FEATURES, sum(SIZES_OF_FACTORS))
 
     def forward(self, image):

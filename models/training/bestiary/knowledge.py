@@ -30,11 +30,15 @@ def draw_views(entity: Entity, number: int) -> list[tuple[Views, str]]:
     return [draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0) for k in range(VIEWS)]
 
 
+def entry_id(entity: Entity, view: int) -> str:
+    return f"{entity.name}-{view + 1}"
+
+
 def draw_entity(entity: Entity, number: int) -> tuple[list[dict], np.ndarray]:
     """The entries of one creature and its pictures u8 [VIEWS, SIDE, SIDE, 3]."""
     views = draw_views(entity, number)
     entries = [
-        {"id": f"{entity.name}-{k + 1}", "caption": caption, "image": f"images/{entity.name}-{k + 1}.png", "attribution": ATTRIBUTION}
+        {"id": entry_id(entity, k), "caption": caption, "image": f"images/{entry_id(entity, k)}.png", "attribution": ATTRIBUTION}
         for k, (_, caption) in enumerate(views)
     ]
     return entries, to_bytes(draw_whole(stack([view for view, _ in views]), SIDE))

@@ -21,7 +21,7 @@ DARKEN = 0.28
 # In scales, y down. A radius of -9 takes the part away. Then eyes (y, spacing, radius), ears (x, y), mouth y.
 _GONE = (0.0, -9.0, 0.01, -9.0)
 _NO_BOX = (0.0, 0.01, 0.01, -9.0)
-_BODIES = (
+BODIES = (
     # capsule                     box                        k     eyes                ears           mouth
     ((0.10, 0.90, 0.11, 0.90), (0.1, 0.5, 0.5, 0.5), 0.02, (-0.10, 0.34, 0.215), (0.52, -0.60), 0.30),  # round
     ((-0.42, 0.58, 0.42, 0.60), (0.2, 0.3, 0.3, 0.3), 0.02, (-0.42, 0.27, 0.200), (0.36, -0.86), -0.02),  # tall
@@ -33,7 +33,7 @@ _BODIES = (
     ((-0.44, 0.58, -0.43, 0.58), (0.50, 0.84, 0.48, 0.48), 0.10, (-0.48, 0.25, 0.195), (0.38, -0.86), -0.12),  # peanut
 )
 # Ears: from the ear point a capsule to (dx, dy), radii at both ends, a ball's radius at its end, sideways bend, centred (horn).
-_EARS = (
+EARS = (
     ((0.16, -0.46), 0.26, 0.03, -9.0, 0.0, 0.0),  # pointed
     ((0.10, -0.16), 0.30, 0.30, -9.0, 0.0, 0.0),  # rounded
     ((0.06, -0.78), 0.16, 0.20, -9.0, 0.0, 0.0),  # long
@@ -207,7 +207,7 @@ def _creature(picture, genome, pose, x, y, pixel):
     line_colour = main_colour * DARKEN
     au = u.abs()
 
-    rows = [[*c, *b, k, *e, *a, m] for c, b, k, e, a, m in _BODIES]
+    rows = [[*c, *b, k, *e, *a, m] for c, b, k, e, a, m in BODIES]
     y0, r0, y1, r1, by, bw, bh, br, k, eye_y, eye_gap, eye_r, ear_x, ear_y, mouth_y = _col(rows, shape, device)
     is_long = feet[:, None, None].float()
 
@@ -227,7 +227,7 @@ def _creature(picture, genome, pose, x, y, pixel):
     legs = _segment(au, v, 0.36, 0.70, 0.38, sole_y, 0.13, 0.13)
     feet_d = torch.minimum(soles, legs)
     # Ears, horns or antennae: a capsule each side (or one in the middle), bent, with an optional ball.
-    ear_rows = [[*d, ra, rb, ball, bend, mid, inner] for (d, ra, rb, ball, bend, mid), inner in zip(_EARS, _INNER_EAR)]
+    ear_rows = [[*d, ra, rb, ball, bend, mid, inner] for (d, ra, rb, ball, bend, mid), inner in zip(EARS, _INNER_EAR)]
     edx, edy, ra, rb, ball, bend, mid, inner = _col(ear_rows, ears, device)
     crown = torch.minimum(torch.minimum(y0 - r0, y1 - r1), torch.where(br > 0, by - bh, torch.full_like(by, 9.0)))
     shift = 0.12 * turn

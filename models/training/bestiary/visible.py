@@ -6,7 +6,7 @@ as in the renderer: u to its side, v down, in scales.
 
 import numpy as np
 
-from .render import _BODIES, _EARS
+from .render import BODIES, EARS
 from .scenes import Views
 from .world import FACTORS
 
@@ -21,14 +21,14 @@ def _inside(view: Views, points) -> np.ndarray:
     cos, sin = np.cos(view.tilt[0]), np.sin(view.tilt[0])
     x = view.centre[0, 0] + view.scale[0] * (u * cos - v * sin)
     y = view.centre[0, 1] + view.scale[0] * (u * sin + v * cos)
-    return (np.maximum(abs(x), abs(y)) < 1 - MARGIN)
+    return np.maximum(abs(x), abs(y)) < 1 - MARGIN
 
 
 def revealed(view: Views) -> list[str]:
     """Names of the factors that the one drawing in `view` shows, in the order of the genome."""
     genome = view.genome[0]
-    _, _, _, (eye_y, eye_gap, eye_radius), (ear_x, ear_y), _ = _BODIES[genome[_SHAPE]]
-    (ear_dx, ear_dy), *_, centred = _EARS[genome[_EAR]]
+    _, _, _, (eye_y, eye_gap, eye_radius), (ear_x, ear_y), _ = BODIES[genome[_SHAPE]]
+    (ear_dx, ear_dy), *_, centred = EARS[genome[_EAR]]
     tips = [(0.0, ear_y - 0.6)] if centred else [(side * (ear_x + ear_dx), ear_y + ear_dy) for side in (-1, 1)]
     soles = [(side * 0.4, 0.93 + 0.26 * genome[_FEET]) for side in (-1, 1)]
     seen = {
@@ -41,5 +41,5 @@ def revealed(view: Views) -> list[str]:
         "feet": _inside(view, soles).any(),
     }
     # The second colour is that of soles, tail's tip, inner ears and marks.
-    seen["second"] = bool(seen["feet"] or seen["tail"] or seen["ears"] or seen["pattern"])
+    seen["second"] = seen["feet"] or seen["tail"] or seen["ears"] or seen["pattern"]
     return [factor for factor in FACTORS if seen[factor]]

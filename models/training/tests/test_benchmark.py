@@ -19,6 +19,7 @@ def test_a_prompts_background_is_on_none_of_the_creatures_pictures():
     assert len(views) == len(entities) * len(TEMPLATES)
     for number, (entity, creature) in enumerate(zip(entities, facts["creatures"])):
         assert len(creature["pictures"]) == VIEWS and len(creature["prompts"]) == len(TEMPLATES)
+        assert tuple(GENOME[f].index(creature["looks"][f]) for f in GENOME_FACTORS) == entity.genome
         shown = {BACKGROUNDS[int(view.background[0])] for view, _ in draw_views(entity, number)}
         for prompt in creature["prompts"]:
             assert entity.name in prompt["text"] and prompt["says"].get("background") not in shown

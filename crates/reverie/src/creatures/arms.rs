@@ -68,11 +68,8 @@ impl Suite {
         let oracle = || Arm::of(Memory::Oracle);
         match self {
             Self::Memory => Memory::value_variants().iter().copied().map(Arm::of).collect(),
-            Self::Neighbours => {
-                let some = (1..=MOST_NEIGHBOURS).map(|k| Arm { neighbours: Some(k), ..oracle() });
-                [Arm::of(Memory::None)].into_iter().chain(some).collect()
-            }
-            Self::Ratio => RATIOS.map(|ratio| Arm { interleave_ratio: Some(ratio), ..oracle() }).to_vec(),
+            Self::Neighbours => (0..=MOST_NEIGHBOURS).map(Arm::with_neighbours).collect(),
+            Self::Ratio => RATIOS.map(Arm::at_ratio).to_vec(),
             Self::Steps => {
                 let of = |strategy| {
                     STEPS.map(|steps| Arm { strategy: Some(strategy), steps: Some(steps), ..oracle() })
@@ -118,6 +115,19 @@ impl Arm {
             steps: None,
             strategy: None,
             sampler: None,
+        }
+    }
+
+    /// The creature's own pictures at an interleave ratio.
+    pub(super) fn at_ratio(ratio: f32) -> Self {
+        Self { interleave_ratio: Some(ratio), ..Self::of(Memory::Oracle) }
+    }
+
+    /// `k` of the creature's own pictures; 0 is no memory.
+    pub(super) fn with_neighbours(k: u32) -> Self {
+        match k {
+            0 => Self::of(Memory::None),
+            k => Self { neighbours: Some(k), ..Self::of(Memory::Oracle) },
         }
     }
 

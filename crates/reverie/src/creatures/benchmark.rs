@@ -97,9 +97,9 @@ struct PromptLine {
 }
 
 impl Benchmark {
-    /// Reads the benchmark in the folder `location`, in terms of the judge's `factors`.
-    pub(super) async fn read(location: &str, factors: &[Factor]) -> Result<Self, Failure> {
-        let folder = Folder::open(location)?;
+    /// Reads the benchmark in `folder`, in terms of the judge's `factors`.
+    pub(super) async fn read(folder: &Folder, factors: &[Factor]) -> Result<Self, Failure> {
+        let location = folder.location();
         let file: File = serde_json::from_slice(&folder.read(CREATURES, MAX_BYTES).await?)
             .map_err(|error| format!("{location}/{CREATURES}: {error}"))?;
         let benchmark = file.resolve(factors).map_err(|why| format!("{location}/{CREATURES}: {why}"))?;

@@ -1,7 +1,7 @@
 //! Asks the mesh for every picture of every arm and keeps it: `pictures/ARM/CREATURE-PROMPT-SEED.png`, and a line in
 //! `drawn.jsonl` once the picture is there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use futures::stream::{StreamExt as _, TryStreamExt as _};
@@ -28,6 +28,8 @@ use crate::progress::stage_name;
 
 const DRAWN: &str = "drawn.jsonl";
 const PICTURES: &str = "pictures";
+/// More than there are creatures, or prompts of one: seeds must not depend on how many of them are drawn.
+const APART: u64 = 10_000;
 /// K where the arm does not say, as in the API.
 const DEFAULT_NEIGHBOURS: u32 = 2;
 
@@ -80,9 +82,8 @@ pub(super) async fn all(
         }
     }
     let known = read(&arguments.out).await?;
-    let there: HashSet<_> = known.iter().map(key).collect();
-    let missing: Vec<&Job<'_>> = jobs.iter().filter(|job| !there.contains(&job.key())).collect();
     let mut drawn: HashMap<_, Drawn> = known.into_iter().map(|drawn| (key(&drawn), drawn)).collect();
+    let missing: Vec<&Job<'_>> = jobs.iter().filter(|job| !drawn.contains_key(&job.key())).collect();
     if !missing.is_empty() {
         for new in draw(arguments, benchmark, &missing, drawn.values().next()).await? {
             drawn.insert(key(&new), new);
@@ -166,7 +167,7 @@ async fn one(
     let request = GenerateRequest {
         prompt: prompt.clone(),
         // A seed means the same noise in every arm, and another in every prompt.
-        seed: Some(job.seed * 1_000_000 + (job.creature * benchmark.prompts() + job.prompt) as u64),
+        seed: Some((job.seed * APART + job.creature as u64) * APART + job.prompt as u64),
         size: Some(SIDE),
         memory: Some(memory),
         guidance: Some(job.arm.guidance()),
@@ -227,7 +228,7 @@ struct Library {
 
 impl Library {
     async fn read(arguments: &Arguments, benchmark: &Benchmark) -> Result<Self, Failure> {
-        let location = arguments.mesh.mesh.bundle.trim_end_matches('/');
+        let location = arguments.mesh.mesh.bundle.as_str();
         let bundle = Bundle::open(location).await?;
         let name = benchmark.knowledge_base.clone();
         let folder = bundle.manifest.knowledge_bases.get(&name);
@@ -282,6 +283,6 @@ impl Library {
 }
 
 /// The creature whose pictures are handed over as if they were `creature`'s.
-pub(super) fn stand_in(benchmark: &Benchmark, creature: usize) -> usize {
+fn stand_in(benchmark: &Benchmark, creature: usize) -> usize {
     (creature + 1) % benchmark.creatures.len()
 }

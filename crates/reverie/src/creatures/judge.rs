@@ -28,14 +28,15 @@ pub(super) struct Verdict {
 }
 
 impl Judge {
-    /// Loads the package in the folder `location`; ONNX Runtime is set as for the encoder.
-    pub(super) async fn load(location: &str, arguments: &MeshArguments) -> Result<Self, Failure> {
-        let package = Package::load(&Folder::open(location)?, Role::Judge).await?;
+    /// Loads the package in `folder`; ONNX Runtime is set as for the encoder.
+    pub(super) async fn load(folder: &Folder, arguments: &MeshArguments) -> Result<Self, Failure> {
+        let package = Package::load(folder, Role::Judge).await?;
         let settings = mesh::service::<reverie_encoder::Settings>(arguments)?.inference;
         let model = {
             let package = package.clone();
             tokio::task::spawn_blocking(move || Model::load(&package, &settings)).await??
         };
+        let location = folder.location();
         let facts = package.judge()?;
         let logits: usize = facts.factors.iter().map(|factor| factor.values.len()).sum();
         let shapes = (package.sample_shape("logits")?, package.sample_shape("features")?);

@@ -29,13 +29,11 @@ struct Series {
 
 /// Writes the plots whose arms were drawn.
 pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
-    let oracle = || Arm::of(Memory::Oracle);
-    let ratios = RATIOS.map(|ratio| (f64::from(ratio), Arm { interleave_ratio: Some(ratio), ..oracle() }));
+    let ratios = RATIOS.map(|ratio| (f64::from(ratio), Arm::at_ratio(ratio)));
     let both = faithful_and_text(results, &ratios);
     plot(&out.join(RATIO), "interleave ratio", &both)?;
 
-    let some = (1..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm { neighbours: Some(k), ..oracle() }));
-    let counts: Vec<_> = [(0.0, Arm::of(Memory::None))].into_iter().chain(some).collect();
+    let counts: Vec<_> = (0..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm::with_neighbours(k))).collect();
     plot(&out.join(NEIGHBOURS), "neighbours", &faithful_and_text(results, &counts))?;
 
     let of = |strategy| {
@@ -82,7 +80,7 @@ fn plot(path: &Path, label: &str, series: &[Series]) -> Result<(), Failure> {
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         let known = points.iter().filter(|(_, estimate)| estimate.low.is_finite());
         chart.draw_series(known.map(|(x, estimate)| {
-            let [low, mean, high] = [estimate.low, estimate.mean, estimate.high].map(|share| 100.0 * share);
+            let [mean, low, high] = estimate.percent();
             ErrorBar::new_vertical(*x, low, mean, high, colour.filled(), 6)
         }))?;
     }

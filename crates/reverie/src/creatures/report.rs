@@ -86,8 +86,7 @@ impl Results {
     fn ratio_correlation(&self, value: fn(&Scored) -> f64) -> Option<Correlation> {
         let mut pairs: Vec<Vec<(f64, f64)>> = vec![Vec::new(); self.benchmark.creatures.len()];
         for ratio in RATIOS {
-            let arm = Arm { interleave_ratio: Some(ratio), ..Arm::of(Memory::Oracle) };
-            for (drawn, scored) in self.pictures(&arm)? {
+            for (drawn, scored) in self.pictures(&Arm::at_ratio(ratio))? {
                 pairs[drawn.creature].push((f64::from(ratio), value(scored)));
             }
         }
@@ -98,9 +97,8 @@ impl Results {
     fn marks(&self) -> Vec<Mark> {
         let faithful = |scored: &Scored| scored.faithful;
         let (none, oracle, wrong) = (Arm::of(Memory::None), Arm::of(Memory::Oracle), Arm::of(Memory::Wrong));
-        let k = |k| Arm { neighbours: Some(k), ..Arm::of(Memory::Oracle) };
         let points = |estimate: &Estimate| {
-            let [mean, low, high] = [estimate.mean, estimate.low, estimate.high].map(|share| 100.0 * share);
+            let [mean, low, high] = estimate.percent();
             format!("{mean:+.1} points ({low:+.1} to {high:+.1})")
         };
         let accuracy = mean(self.judge_accuracy.iter().copied());
@@ -155,7 +153,7 @@ impl Results {
         );
         add(
             "faithfulness with 4 neighbours at least 5 points above 1",
-            self.difference(&k(MOST_NEIGHBOURS), &k(1), faithful)
+            self.difference(&Arm::with_neighbours(MOST_NEIGHBOURS), &Arm::with_neighbours(1), faithful)
                 .map(|gain| (points(&gain), gain.mean >= 0.05)),
         );
         marks
@@ -217,12 +215,13 @@ fn interval(estimate: &Estimate) -> String {
     if estimate.mean.is_nan() {
         return "–".to_owned();
     }
-    let [mean, low, high] = [estimate.mean, estimate.low, estimate.high].map(|share| 100.0 * share);
+    let [mean, low, high] = estimate.percent();
     format!("{mean:.1} ({low:.1}–{high:.1})")
 }
 
 /// Writes both.
 pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
+    let marks = results.marks();
     let json = serde_json::json!({
         "world_version": results.benchmark.world_version,
         "creatures": results.benchmark.creatures.len(),
@@ -232,15 +231,15 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
         "judge_accuracy": results.benchmark.factors.iter().map(|factor| factor.name.as_str())
             .zip(&results.judge_accuracy).collect::<BTreeMap<_, _>>(),
         "genome_factors": results.genome(),
-        "marks": results.marks(),
+        "marks": marks,
         "arms": results.summaries,
     });
     std::fs::write(out.join(JSON), serde_json::to_vec_pretty(&json)?)?;
-    std::fs::write(out.join(MARKDOWN), markdown(results, out)?)?;
+    std::fs::write(out.join(MARKDOWN), markdown(results, &marks, out)?)?;
     Ok(())
 }
 
-fn markdown(results: &Results, out: &Path) -> Result<String, Failure> {
+fn markdown(results: &Results, marks: &[Mark], out: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let benchmark = &results.benchmark;
     let seeds = results.drawn.iter().map(|drawn| drawn.seed + 1).max().unwrap_or(0);
@@ -256,7 +255,7 @@ fn markdown(results: &Results, out: &Path) -> Result<String, Failure> {
         benchmark.world_version,
     )?;
     writeln!(text, "| Mark | Reached | |\n| --- | --- | --- |")?;
-    for mark in results.marks() {
+    for mark in marks {
         writeln!(
             text,
             "| {} | {} | {} |",

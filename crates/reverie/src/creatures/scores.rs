@@ -1,6 +1,7 @@
 //! What the verdicts come to: faithfulness to the creature, alignment with the text, distance from true drawings.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use reverie_inference::package::FactorKind;
 use reverie_proto::pictures::{self, Rgb};
@@ -8,8 +9,8 @@ use reverie_proto::tensor::v1::Image;
 use serde::Serialize;
 
 use super::arms::{Arm, Memory};
-use super::benchmark::{Benchmark, Named};
-use super::draw::{Drawn, stand_in};
+use super::benchmark::{Benchmark, Creature, Named};
+use super::draw::Drawn;
 use super::judge::{Judge, Verdict};
 use super::statistics::{Estimate, Look, estimate, kernel_distance};
 use crate::Failure;
@@ -32,24 +33,16 @@ pub(super) fn score(
     benchmark: &Benchmark,
     judge: &mut Judge,
     drawn: &[Drawn],
-    folder: &std::path::Path,
+    folder: &Path,
 ) -> Result<Vec<Scored>, Failure> {
-    let reveals: HashMap<&str, &[usize]> = benchmark
-        .creatures
-        .iter()
-        .flat_map(|creature| &creature.pictures)
-        .map(|picture| (picture.id.as_str(), picture.reveals.as_slice()))
-        .collect();
     let judged = drawn.iter().map(|drawn| {
         let path = folder.join(&drawn.file);
         let data = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let picture = pictures::decode(&Image { data: data.into(), ..Image::default() })?;
         let verdict = judge.names(&picture)?;
         let creature = &benchmark.creatures[drawn.creature];
-        let own =
-            drawn.neighbours.iter().filter(|id| creature.pictures.iter().any(|picture| picture.id == **id));
-        let shown: Vec<usize> =
-            own.filter_map(|id| reveals.get(id.as_str())).flat_map(|r| r.iter().copied()).collect();
+        let own = creature.pictures.iter().filter(|picture| drawn.neighbours.contains(&picture.id));
+        let shown: Vec<usize> = own.flat_map(|picture| picture.reveals.iter().copied()).collect();
         let revealed: Vec<Named> =
             creature.looks.iter().filter(|look| shown.contains(&look.factor)).copied().collect();
         Ok(Scored {
@@ -139,7 +132,7 @@ pub(super) fn summary<'a>(
 
     let others = pictures.iter().flat_map(|(drawn, scored)| {
         // Not the stand-in either: its looks were handed over.
-        let given = (arm.memory == Memory::Wrong).then(|| stand_in(benchmark, drawn.creature));
+        let given = stand_in(benchmark, arm, drawn);
         let others = (0..benchmark.creatures.len())
             .filter(move |&other| other != drawn.creature && Some(other) != given);
         others.map(|other| against(other, scored))
@@ -162,7 +155,7 @@ pub(super) fn summary<'a>(
         strict: clustered(&|_, scored| scored.strict),
         chance: mean(others),
         stand_in: (arm.memory == Memory::Wrong)
-            .then(|| clustered(&|drawn, scored| Some(against(stand_in(benchmark, drawn.creature), scored)))),
+            .then(|| clustered(&|drawn, scored| Some(against(stand_in(benchmark, arm, drawn)?, scored)))),
         text: clustered(&|_, scored| Some(scored.text)),
         kernel_distance: kernel_distance(&looks, &truths),
         factors: factors
@@ -177,6 +170,13 @@ pub(super) fn summary<'a>(
         evaluations: mean(pictures.iter().map(|(drawn, _)| drawn.evaluations as f64)),
         seconds: seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
     }
+}
+
+/// Memory "wrong": the creature whose pictures were handed over.
+fn stand_in(benchmark: &Benchmark, arm: &Arm, drawn: &Drawn) -> Option<usize> {
+    let given =
+        |creature: &Creature| creature.pictures.iter().any(|picture| drawn.neighbours.contains(&picture.id));
+    benchmark.creatures.iter().position(given).filter(|_| arm.memory == Memory::Wrong)
 }
 
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
@@ -246,7 +246,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_wrong_memory_is_held_against_the_creature_that_was_shown() {
-        let summary = of(&[picture(0, 0, 0, [0, 1, 0]), picture(1, 0, 0, [1, 1, 0])], "wrong");
+        let mut pictures = [picture(0, 0, 0, [0, 1, 0]), picture(1, 0, 0, [1, 1, 0])];
+        pictures[0].0.neighbours.push("dibo-1".to_owned());
+        pictures[1].0.neighbours.push("leka-2".to_owned());
+        let summary = of(&pictures, "wrong");
         assert_eq!(summary.stand_in.unwrap().mean, 1.0);
         assert_eq!(summary.faithful.mean, 0.5);
     }

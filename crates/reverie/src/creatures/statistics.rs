@@ -17,6 +17,13 @@ pub(super) struct Estimate {
     pub(super) high: f64,
 }
 
+impl Estimate {
+    /// Mean, low and high end of a share, in per cent.
+    pub(super) fn percent(&self) -> [f64; 3] {
+        [self.mean, self.low, self.high].map(|share| 100.0 * share)
+    }
+}
+
 /// The mean of all values, and its percentile bootstrap interval with whole clusters drawn again (Efron & Tibshirani 1993,
 /// section 13.3; Field & Welsh 2007 for clusters): pictures of one creature are not independent.
 pub(super) fn estimate(clusters: &[Vec<f64>]) -> Estimate {
@@ -63,12 +70,12 @@ pub(super) fn spearman(pairs: &[(f64, f64)]) -> f64 {
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&one, &other| values[one].total_cmp(&values[other]));
-    let mut ranks = vec![0.0; values.len()];
+    let (mut ranks, mut below) = (vec![0.0; values.len()], 0.0);
     for tied in order.chunk_by(|&one, &other| values[one].total_cmp(&values[other]).is_eq()) {
-        let first = order.iter().position(|index| *index == tied[0]).unwrap_or(0);
         for &index in tied {
-            ranks[index] = first as f64 + f64::midpoint(tied.len() as f64, 1.0);
+            ranks[index] = below + f64::midpoint(tied.len() as f64, 1.0);
         }
+        below += tied.len() as f64;
     }
     ranks
 }

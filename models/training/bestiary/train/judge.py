@@ -26,7 +26,7 @@ def draw_scenes(entities: tuple[Entity, ...], rng: np.random.Generator, count: i
 
 
 def spoil(pictures: torch.Tensor) -> torch.Tensor:
-    """Half of the pictures blurred, by up to two pixels; noise of up to 0.15 on all; a shift of up to two pixels."""
+    """Half of the pictures blurred, up to the mean of 3 x 3 pixels; noise of up to 0.15 on all; a shift of up to two pixels."""
     n = len(pictures)
     small = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     strength = (torch.rand(n, 1, 1, 1, device=pictures.device) * 2 - 1).clamp_min(0)
