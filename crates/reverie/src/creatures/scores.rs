@@ -139,9 +139,10 @@ pub(super) fn summary<'a>(
     });
     let factors =
         benchmark.factors.iter().enumerate().filter(|(_, factor)| factor.kind == FactorKind::Genome);
+    let shown = |drawn: &Drawn| stand_in(benchmark, arm, drawn).unwrap_or(drawn.creature);
     let look = |creature, verdict: &'a Verdict| Look { creature, features: &verdict.features };
     let looks: Vec<Look<'_>> =
-        pictures.iter().map(|(drawn, scored)| look(drawn.creature, &scored.verdict)).collect();
+        pictures.iter().map(|(drawn, scored)| look(shown(drawn), &scored.verdict)).collect();
     let truths: Vec<Look<'_>> =
         truths.iter().enumerate().map(|(at, truth)| look(at / benchmark.prompts(), truth)).collect();
     let mut seconds: Vec<f64> = pictures.iter().map(|(drawn, _)| drawn.seconds).collect();
