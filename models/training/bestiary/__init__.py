@@ -1,3 +1,3 @@
 """The bestiary: a drawn world of creatures and the small diffusion cascade trained on it."""
 
-WORLD_VERSION = "1"
+WORLD_VERSION = "2"

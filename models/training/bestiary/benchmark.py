@@ -1,57 +1,95 @@
 """`python -m bestiary.benchmark --out ../bestiary/benchmark`: what CreatureDrawBench asks for, and the true drawings.
 
-Writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and five
+Writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and its
 prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and `truths.png` (a row a
-creature, a column a prompt, 64 px each).
+creature, a column a prompt, 64 px each). A creature has five prompts of scenes, one that paints it in another colour than its
+own, and one that names another creature of the benchmark as well.
 The prompts' backgrounds are none of those of the creature's pictures: a copied scene counts as a wrong one.
 """
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from . import WORLD_VERSION
 from .contact_sheet import save_sheet
 from .judge import IMAGE_SIZE
 from .knowledge import draw_views, entry_id
-from .render import draw_whole
-from .scenes import scene_prompt, scene_view, stack
+from .render import draw_pairs, draw_whole
+from .scenes import Scene, pair_prompt, pair_views, scene_prompt, scene_view
 from .visible import revealed
-from .world import BACKGROUNDS, POSITIONS, SIZES, WORLD_SEED, Entity, held_out_entities
+from .world import BACKGROUNDS, COLOURS, SCENE, WORLD_SEED, Entity, held_out_entities
 
-SCHEMA = 1
+SCHEMA = 2
 CREATURES = 50
-# What each prompt says: (size, position, background).
-TEMPLATES = ((True, True, True), (False, True, True), (True, False, True), (False, False, True), (True, True, False))
+# What each prompt says of the scene. Weather, accessory and pose are never the first of their values, which need no words.
+TEMPLATES = (
+    ("background", "position", "size", "accessory"), ("background", "position", "weather"), ("background", "size", "pose"), ("background",),
+    ("position", "size", "accessory", "weather"),
+)
 
 
-def prompts_of(entity: Entity, number: int):
-    """The five prompts of a creature: text, what it says, and the view that is the true drawing."""
+@dataclass(frozen=True)
+class Prompt:
+    """`says`: factor -> value. `truth` [1, 3, 64, 64] is the true drawing."""
+
+    text: str
+    says: dict[str, str]
+    truth: torch.Tensor
+    paint: str | None = None
+    companion: str | None = None
+
+    def line(self) -> dict:
+        marks = {"paint": self.paint, "companion": self.companion}
+        return {"text": self.text, "says": self.says} | {k: v for k, v in marks.items() if v}
+
+
+def _scene(rng, says, free) -> tuple[Scene, dict[str, str]]:
+    """A scene in one of the backgrounds `free`, and what a prompt says that names the factors `says`."""
+    values = {f: int(rng.integers(len(SCENE[f]))) for f in ("position", "size")} | {"background": int(rng.choice(free))}
+    values |= {f: int(rng.integers(1, len(SCENE[f]))) for f in ("weather", "accessory", "pose") if f in says}
+    return Scene(**values), {f: SCENE[f][values[f]] for f in says}
+
+
+def prompts_of(entities: tuple[Entity, ...], number: int):
+    """The prompts of one creature of `entities`."""
+    entity, other = entities[number], (number + 1) % len(entities)
     rng = np.random.default_rng([WORLD_SEED, 3, number])
-    taken = {int(b) for view, _ in draw_views(entity, number) for b in view.background}
-    free = rng.permutation([b for b in range(len(BACKGROUNDS)) if b not in taken])
-    for template, (says_size, says_position, says_background) in enumerate(TEMPLATES):
-        size, position, background = int(rng.integers(3)), int(rng.integers(3)), int(free[template % len(free)])
-        said = {"size": SIZES[size] if says_size else None, "position": POSITIONS[position] if says_position else None,
-                "background": BACKGROUNDS[background] if says_background else None}
-        text = scene_prompt(entity.name, said["size"], said["position"], said["background"])
-        yield text, {k: v for k, v in said.items() if v}, scene_view(entity, rng, size, position, background)
+    free = _unseen(entities, number)
+    for says in TEMPLATES:
+        scene, told = _scene(rng, says, free)
+        yield Prompt(scene_prompt(entity.name, scene, says), told, draw_whole(scene_view(entity, rng, scene), IMAGE_SIZE))
+    says = ("background", "size")
+    scene, told = _scene(rng, says, free)
+    paint = int(rng.choice(entity.paints()))
+    yield Prompt(scene_prompt(entity.name, scene, says, paint), told, draw_whole(scene_view(entity.painted(paint), rng, scene), IMAGE_SIZE),
+                 paint=COLOURS[paint])
+    companion = entities[other]
+    scene, told = _scene(rng, ("background",), np.intersect1d(free, _unseen(entities, other)))
+    yield Prompt(pair_prompt(entity.name, companion.name, scene), told, draw_pairs(*pair_views(entity, companion, rng, scene), IMAGE_SIZE),
+                 companion=companion.name)
 
 
-def describe(entities: tuple[Entity, ...]) -> tuple[dict, list]:
-    """`creatures.json` and the views of the true drawings, prompt by prompt."""
-    creatures, views = [], []
+def _unseen(entities: tuple[Entity, ...], number: int) -> np.ndarray:
+    """Backgrounds of none of a creature's pictures."""
+    seen = {int(b) for view, _ in draw_views(entities[number], number) for b in view.background}
+    return np.array([b for b in range(len(BACKGROUNDS)) if b not in seen])
+
+
+def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor, int]:
+    """`creatures.json`, the true drawings prompt by prompt, and how many prompts a creature has."""
+    creatures, truths = [], []
     for number, entity in enumerate(entities):
         pictures = [{"id": entry_id(entity, k), "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number))]
-        prompts = []
-        for text, says, view in prompts_of(entity, number):
-            prompts.append({"text": text, "says": says})
-            views.append(view)
-        creatures.append({"name": entity.name, "looks": entity.looks(), "pictures": pictures, "prompts": prompts})
+        prompts = list(prompts_of(entities, number))
+        truths += [prompt.truth for prompt in prompts]
+        creatures.append({"name": entity.name, "looks": entity.looks(), "pictures": pictures, "prompts": [p.line() for p in prompts]})
     facts = {"schema": SCHEMA, "world_version": WORLD_VERSION, "knowledge_base": "creatures", "creatures": creatures}
-    return facts, views
+    return facts, torch.cat(truths), len(creatures[0]["prompts"])
 
 
 def main() -> None:
@@ -59,11 +97,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--creatures", type=int, default=CREATURES)
     a = parser.parse_args()
-    facts, views = describe(held_out_entities()[: a.creatures])
+    facts, truths, columns = describe(held_out_entities()[: a.creatures])
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "creatures.json").write_text(json.dumps(facts, indent=1) + "\n")
-    save_sheet(draw_whole(stack(views), IMAGE_SIZE), len(TEMPLATES), a.out / "truths.png")
-    print(f"{len(views)} prompts of {len(facts['creatures'])} creatures in {a.out}")
+    save_sheet(truths, columns, a.out / "truths.png")
+    print(f"{len(truths)} prompts of {len(facts['creatures'])} creatures in {a.out}")
 
 
 if __name__ == "__main__":

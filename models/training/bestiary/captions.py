@@ -2,23 +2,29 @@
 
 import numpy as np
 
-from .scenes import draw_neighbour, draw_target
-from .world import BACKGROUNDS, training_entities
+from .scenes import draw_neighbour, draw_said, draw_scene, draw_target, pair_prompt
+from .world import BACKGROUNDS, COLOURS, SCENE, training_entities
 
 EVERY_BACKGROUND = np.arange(len(BACKGROUNDS))
+NOT_JUDGED = -100
+# What a caption may say, with the number of its values: the factors of the scene, then the main colour.
+SAYABLE = {**{factor: len(values) for factor, values in SCENE.items()}, "colour": len(COLOURS)}
+_NEIGHBOURS, _PAIRS = 0.25, 0.15  # shares of captions of neighbours and of two creatures
 
 
 def draw_captions(rng: np.random.Generator, count: int) -> tuple[list[str], np.ndarray]:
-    """Captions and scene factors int64 [count, 3] (background, position, size; -1: not said, -100: not judged)."""
+    """Captions and what they say, int64 [count, SAYABLE] (-1: not said, NOT_JUDGED: of no interest)."""
     entities = training_entities()
     texts, factors = [], []
-    for i in range(count):
-        entity = entities[int(rng.integers(len(entities)))]
-        if i % 4:
-            _, text, said = draw_target(entity, rng, EVERY_BACKGROUND)
-        else:
+    for kind in rng.random(count):
+        entity, other = (entities[int(i)] for i in rng.integers(len(entities), size=2))
+        told = [NOT_JUDGED] * len(SAYABLE)
+        if kind < _NEIGHBOURS:
             _, text = draw_neighbour(entity, rng, int(rng.choice(EVERY_BACKGROUND)))
-            said = (-100, -100, -100)
+        elif kind < _NEIGHBOURS + _PAIRS:
+            text = pair_prompt(entity.name, other.name, draw_scene(rng, EVERY_BACKGROUND), draw_said(rng))
+        else:
+            _, text, told = draw_target(entity, rng, EVERY_BACKGROUND)
         texts.append(text)
-        factors.append(said)
+        factors.append(told)
     return texts, np.array(factors)

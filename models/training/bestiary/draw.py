@@ -8,8 +8,8 @@ from PIL import Image
 
 from .contact_sheet import to_bytes
 from .prompt_parser import parse_prompt
-from .render import draw_whole
-from .scenes import scene_view
+from .render import draw_pairs, draw_whole
+from .scenes import pair_views, scene_view
 
 
 def main() -> None:
@@ -19,9 +19,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args()
-    scene = parse_prompt(a.prompt)
-    view = scene_view(scene.entity, np.random.default_rng(a.seed), scene.size, scene.position, scene.background)
-    Image.fromarray(to_bytes(draw_whole(view, a.size))[0]).save(a.out)
+    asked, rng = parse_prompt(a.prompt), np.random.default_rng(a.seed)
+    if asked.companion:
+        picture = draw_pairs(*pair_views(asked.entity, asked.companion, rng, asked.scene), a.size)
+    else:
+        picture = draw_whole(scene_view(asked.entity, rng, asked.scene), a.size)
+    Image.fromarray(to_bytes(picture)[0]).save(a.out)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    scenes = [parse_prompt(p) for p in a.prompts]
-    views = stack([scene_view(s.entity, np.random.default_rng(0), s.size, s.position, s.background) for s in scenes])
+    asked = [parse_prompt(p) for p in a.prompts]
+    views = stack([scene_view(r.entity, np.random.default_rng(0), r.scene) for r in asked])
     model, facts = load_super_resolution(f"super-resolution-{a.to}")
     condition = FrozenText()(a.prompts) if model.settings.text else ()
     noise = torch.randn(len(views), 3, a.to, a.to, generator=torch.Generator().manual_seed(0))

@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from .blocks import convolutions
-from .world import BACKGROUNDS, FACTOR_SIZES, GENOME, POSITIONS, SIZES
+from .world import FACTOR_SIZES, GENOME, SCENE
 
 IMAGE_SIZE = 64
 FEATURES = 128
-SCENE = {"background": BACKGROUNDS, "position": POSITIONS, "size": SIZES}
 # Factor -> its values: what a creature is, then what the prompt says of the scene.
 FACTORS = {**GENOME, **SCENE}
 SIZES_OF_FACTORS = tuple(len(values) for values in FACTORS.values())
@@ -37,6 +36,14 @@ class Judge(nn.Module):
     def forward(self, image):
         features = self.features(self.trunk(image))
         return self.heads(features), features
+
+
+def half_kept(pictures: torch.Tensor, left: bool) -> torch.Tensor:
+    """One half of pictures [N, 3, 64, 64]; the other half repeats the column next to it. For judging one of two creatures."""
+    half = IMAGE_SIZE // 2
+    if left:
+        return torch.cat([pictures[..., :half], pictures[..., half - 1 : half].expand(-1, -1, -1, half)], dim=-1)
+    return torch.cat([pictures[..., half : half + 1].expand(-1, -1, -1, half), pictures[..., half:]], dim=-1)
 
 
 def named(logits: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """`python -m bestiary.knowledge --out DIR`: pictures of held-out creatures, the input of `reverie knowledge build`.
 
 Writes `entries.jsonl` and `images/*.png` (128 px). What each creature looks like is in the benchmark (`bestiary.benchmark`).
-Each creature's first view shows it whole; the others may be turned, tilted, close up or partly outside the frame. The views'
-backgrounds differ, so that no two pictures of a creature share a scene.
+Each creature is shown whole, close up, from behind and behind a bush, in an order that is drawn anew for each: most pictures
+show only a part of what it looks like, so that more of them tell more. The views' backgrounds differ, so that no two
+pictures of a creature share a scene.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from .render import draw_whole
 from .scenes import Views, draw_neighbour, stack
 from .world import BACKGROUNDS, WORLD_SEED, Entity, held_out_entities
 
-VIEWS = 4
+KINDS = ("whole", "close", "behind", "bush")
+VIEWS = len(KINDS)
 SIDE = 128
 ATTRIBUTION = "drawn by Reverie's bestiary, Apache-2.0"
 
@@ -27,7 +29,7 @@ def draw_views(entity: Entity, number: int) -> list[tuple[Views, str]]:
     """The views of the held-out creature `number`, with captions. The same world gives the same views."""
     rng = np.random.default_rng([WORLD_SEED, 2, number])
     backgrounds = rng.permutation(len(BACKGROUNDS))
-    return [draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0) for k in range(VIEWS)]
+    return [draw_neighbour(entity, rng, int(background), str(kind)) for background, kind in zip(backgrounds, rng.permutation(KINDS))]
 
 
 def entry_id(entity: Entity, view: int) -> str:

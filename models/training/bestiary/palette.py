@@ -31,6 +31,7 @@ _NOTHING = dict(
     ground_far="8ccf6a", ground_near="5cab48", ripple=0.0, ripple_frequency=30.0,
     strewn=-9.0, strewn_density=0.0, strewn_colour="ffffff",
     plant=0.0, crown_low=0.0, crown_top=0.0, trunk_colour="6b4a2f", crown_colour="3c8a3e",
+    bush_colour="4fa04a",
 )
 _BACKGROUNDS = {
     "meadow": dict(sun=0.13, flake=0.13, flake_cell=0.55, flake_density=0.35, flake_stretch=1.8, hill=0.16,

@@ -1,30 +1,37 @@
-"""A prompt of the grammar back into a scene; for drawing what a prompt asks for."""
+"""A prompt of the grammar back into what it asks for; for drawing it exactly."""
 
 import re
 from dataclasses import dataclass
 
-from .world import BACKGROUNDS, POSITIONS, SIZES, Entity, held_out_entities, training_entities
+from .scenes import Scene
+from .world import COLOURS, SCENE, Entity, held_out_entities, training_entities
+
+_UNSAID = {"background": "meadow", "position": "middle", "size": "medium"}
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Indices into the world's word lists; what the prompt leaves out has a default."""
+class Request:
+    """The creature (painted where the prompt names a colour), its scene, and who stands on the right where two are named."""
 
     entity: Entity
-    size: int
-    position: int
-    background: int
+    scene: Scene
+    companion: Entity | None = None
 
 
-def parse_prompt(prompt: str) -> Scene:
-    """`a small dribago on the left, snow`. Raises ValueError when no word is a creature's name."""
+def parse_prompt(prompt: str) -> Request:
+    """`a small blue dribago on the left, snow`. Raises ValueError when no word is a creature's name."""
     words = re.findall(r"[a-z]+", prompt.lower())
     known = {e.name: e for e in (*training_entities(), *held_out_entities())}
-    names = [w for w in words if w in known]
-    if not names:
+    entities = [known[w] for w in words if w in known]
+    if not entities:
         raise ValueError(f"no creature of the world is named in {prompt!r}")
 
-    def first(values, default):
-        return next((values.index(w) for w in words if w in values), values.index(default))
+    def first(factor: str) -> int:
+        values = SCENE[factor]
+        return next((values.index(w) for w in words if w in values), values.index(_UNSAID.get(factor, values[0])))
 
-    return Scene(known[names[0]], first(SIZES, "medium"), first(POSITIONS, "middle"), first(BACKGROUNDS, "meadow"))
+    entity, *others = entities
+    colour = next((COLOURS.index(w) for w in words if w in COLOURS), None)
+    return Request(
+        entity if colour is None else entity.painted(colour), Scene(**{f: first(f) for f in SCENE}), others[0] if others else None,
+    )

@@ -14,9 +14,9 @@ from .contact_sheet import save_sheet
 from .frozen_text import FrozenText
 from .render import draw_whole
 from .sampling import sample_base
-from .scenes import draw_neighbour, scene_prompt, scene_view, stack
+from .scenes import draw_neighbour, draw_scene, scene_prompt, scene_view, stack
 from .trained import load_base, load_genome_heads
-from .world import BACKGROUNDS, FACTOR_SIZES, FACTORS, POSITIONS, SIZES, held_out_entities
+from .world import BACKGROUNDS, FACTOR_SIZES, FACTORS, held_out_entities
 
 @torch.no_grad()
 def share_named(unet, heads, pictures, tokens, text_mask, genomes) -> list[float]:
@@ -44,12 +44,12 @@ def main() -> None:
     for entity in entities:
         backgrounds = rng.permutation(len(BACKGROUNDS))
         for k in range(a.neighbours):
-            view, caption = draw_neighbour(entity, rng, int(backgrounds[k]), whole=k == 0)
+            view, caption = draw_neighbour(entity, rng, int(backgrounds[k]), "whole" if k == 0 else None)
             looks.append(view)
             captions.append(caption)
-        size, position, background = 1 + int(rng.integers(2)), int(rng.integers(3)), int(backgrounds[-1])
-        truths.append(scene_view(entity, rng, size, position, background))
-        prompts.append(scene_prompt(entity.name, SIZES[size], POSITIONS[position], BACKGROUNDS[background]))
+        scene = draw_scene(rng, backgrounds[-1:])
+        truths.append(scene_view(entity, rng, scene))
+        prompts.append(scene_prompt(entity.name, scene))
     unet, facts = load_base()
     text = FrozenText()
     neighbours, truth = draw_whole(stack(looks), 64), draw_whole(stack(truths), 64)

@@ -19,7 +19,10 @@ WORDS = tuple(
     " round tall wide square pear drop dome peanut shaped"
     " plain spotted striped bellied dipped starred spots stripes belly star"
     " pointed rounded long ears horns antennae unicorn horn"
-    " one two three eye eyes puffy pointy tail short feet legs creature".split()
+    " one two three eye eyes puffy pointy tail short feet legs creature"
+    " curly jagged wings feathered leathery mouth smile fangs beak tongue"
+    # weathers, things, poses, hidden views
+    " rain rainbow scarf balloon gift jumping from behind half bush".split()
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _DIGITS = "0123456789"

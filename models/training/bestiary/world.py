@@ -23,8 +23,10 @@ GENOME = {
     "pattern": ("plain", "spotted", "striped", "bellied", "dipped", "starred"),
     "ears": ("pointed", "rounded", "long", "horned", "antennae", "unicorn"),
     "eyes": ("one", "two", "three"),
-    "tail": ("puffy", "pointy"),
+    "tail": ("puffy", "pointy", "curly", "jagged"),
     "feet": ("short", "long"),
+    "wings": ("none", "feathered", "leathery"),
+    "mouth": ("smile", "fangs", "beak", "tongue"),
 }
 FACTORS = tuple(GENOME)
 FACTOR_SIZES = tuple(len(values) for values in GENOME.values())
@@ -34,6 +36,14 @@ BACKGROUNDS = (
 )
 POSITIONS = ("left", "middle", "right")
 SIZES = ("small", "medium", "large")
+# Of these three the first value is what a prompt means that says nothing.
+WEATHERS = ("clear", "rain", "rainbow")
+ACCESSORIES = ("nothing", "scarf", "balloon", "gift")
+POSES = ("standing", "jumping")
+# factor -> its values, as in `scenes.Scene`.
+SCENE = {
+    "background": BACKGROUNDS, "position": POSITIONS, "size": SIZES, "weather": WEATHERS, "accessory": ACCESSORIES, "pose": POSES,
+}
 
 _ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
            "br", "dr", "gr", "kr", "tr", "fl", "gl", "pl", "sk", "sn", "th")
@@ -53,6 +63,19 @@ class Entity:
     def looks(self) -> dict[str, str]:
         """Factor name -> value, in words."""
         return {f: GENOME[f][i] for f, i in zip(FACTORS, self.genome)}
+
+    def value(self, factor: str) -> int:
+        """Index of the entity's value of a genome factor."""
+        return self.genome[FACTORS.index(factor)]
+
+    def painted(self, main: int) -> "Entity":
+        """The same creature with another main colour: what a prompt of `a blue dribago` asks for."""
+        at = FACTORS.index("main")
+        return Entity(self.name, (*self.genome[:at], main, *self.genome[at + 1 :]))
+
+    def paints(self) -> list[int]:
+        """Main colours that it can be painted in: neither of its own two."""
+        return [c for c in range(len(COLOURS)) if c not in (self.value("main"), self.value("second"))]
 
 
 def _draw_name(rng: np.random.Generator) -> str:

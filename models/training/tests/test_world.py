@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from bestiary.captions import draw_captions
+from bestiary.descriptions import describe
 from bestiary.prompt_parser import parse_prompt
-from bestiary.scenes import scene_prompt
+from bestiary.scenes import Scene, draw_scene, pair_prompt, scene_prompt
 from bestiary.vocabulary import MAX_TOKENS, UNKNOWN_ID, build_tokenizer, encode
-from bestiary.world import BACKGROUNDS, FACTORS, POSITIONS, SIZES, held_out_entities, name_is_free, training_entities
+from bestiary.world import BACKGROUNDS, FACTORS, held_out_entities, name_is_free, training_entities
 
 
 def test_held_out_creatures_share_neither_name_nor_genome_with_training():
@@ -29,12 +31,37 @@ def test_a_name_says_nothing_about_the_main_colour():
     assert abs(np.mean(alike) - 1 / 12) < 0.03
 
 
-@pytest.mark.parametrize("index", range(5))
-def test_a_prompt_parses_back_to_its_scene(index):
-    entity = held_out_entities()[index]
-    size, position, background = index % len(SIZES), (index + 1) % len(POSITIONS), 2 * index % len(BACKGROUNDS)
-    scene = parse_prompt(scene_prompt(entity.name, SIZES[size], POSITIONS[position], BACKGROUNDS[background]))
-    assert (scene.entity, scene.size, scene.position, scene.background) == (entity, size, position, background)
+def test_a_prompt_parses_back_to_its_scene():
+    rng = np.random.default_rng(2)
+    for entity in held_out_entities()[:40]:
+        scene = draw_scene(rng, np.arange(len(BACKGROUNDS)))
+        asked = parse_prompt(scene_prompt(entity.name, scene))
+        assert (asked.entity, asked.scene, asked.companion) == (entity, scene, None)
+
+
+def test_a_painted_creature_keeps_all_but_its_colour():
+    entity = held_out_entities()[0]
+    for colour in entity.paints():
+        painted = parse_prompt(scene_prompt(entity.name, Scene(0, 0, 0), colour=colour)).entity
+        assert painted.value("main") == colour not in (entity.value("main"), entity.value("second"))
+        assert sum(a != b for a, b in zip(painted.genome, entity.genome)) == 1
+
+
+def test_of_two_creatures_the_first_stands_left():
+    left, right = held_out_entities()[:2]
+    asked = parse_prompt(pair_prompt(left.name, right.name, Scene(3, 1, 1)))
+    assert (asked.entity, asked.companion, asked.scene.background) == (left, right, 3)
+
+
+def test_captions_of_every_kind_fit_the_encoder():
+    tokenizer = build_tokenizer()
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    rng = np.random.default_rng(3)
+    texts = draw_captions(rng, 2000)[0] + [describe(e, rng, 0, 1, 2) for e in training_entities()[:2000]]
+    rows = tokenizer.encode_batch(texts)
+    assert max(len(row.ids) for row in rows) <= MAX_TOKENS
+    assert not any(UNKNOWN_ID in row.ids for row in rows)
 
 
 def test_a_prompt_without_a_creature_is_refused():

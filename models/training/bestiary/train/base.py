@@ -14,7 +14,9 @@ from ..batches import draw_batch, draw_looks
 from ..diffusion import TRAIN_TIMESTEPS, diffuse, snr_weight_v, squaredcos_cap_v2, velocity
 from ..frozen_text import FrozenText
 from ..render import draw_whole
+from ..scenes import Views
 from ..unet import UNet, UNetSettings
+from ..visible import visible_genome
 from ..world import FACTOR_SIZES, training_entities
 from .loop import Loop, LoopSettings
 
@@ -29,12 +31,14 @@ class BaseTraining(nn.Module):
         self.unet = UNet(s)
         self.genome_heads = nn.Linear(s.embedding, sum(FACTOR_SIZES))
 
-    def genome_loss(self, pooled, genome):
-        """Mean cross entropy over the factors; also the share named right."""
+    def genome_loss(self, pooled, views: Views):
+        """Mean cross entropy over the factors that are revealed; also the share of those named right."""
+        genome = torch.from_numpy(visible_genome(views, hidden=-1)).to(pooled.device)
         logits = self.genome_heads(pooled).float().split(FACTOR_SIZES, dim=1)
-        losses = [F.cross_entropy(part, genome[:, i]) for i, part in enumerate(logits)]
-        right = sum((part.argmax(1) == genome[:, i]).float().mean() for i, part in enumerate(logits)) / len(logits)
-        return sum(losses) / len(losses), right
+        losses = [F.cross_entropy(part, genome[:, i], ignore_index=-1, reduction="sum") for i, part in enumerate(logits)]
+        right = sum((part.argmax(1) == genome[:, i]).sum() for i, part in enumerate(logits))
+        count = (genome >= 0).sum()
+        return sum(losses) / count, right / count
 
 
 def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> None:
@@ -51,7 +55,7 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         pictures = draw_whole(views, model_settings.image_size, device)
         with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             pooled = model.unet.encode_neighbours(pictures, *text(captions))[-1]
-            genome_loss, right = model.genome_loss(pooled, torch.from_numpy(views.genome).to(device))
+            genome_loss, right = model.genome_loss(pooled, views)
         return genome_loss, {"genome": genome_loss.detach(), "right": right.detach()}
 
     def loss_of_step(step):
@@ -62,6 +66,9 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         pictures = draw_whole(batch.views, model_settings.image_size, device)
         tokens, text_mask = text(batch.texts)
         x0, looks = pictures[:n], pictures[n:]
+        if batch.companions is not None:
+            half = model_settings.image_size // 2
+            x0[batch.paired, :, :, half:] = draw_whole(batch.companions, model_settings.image_size, device)[..., half:]
         seen = torch.from_numpy(batch.text_seen).to(device)[:, None]
         neighbours, mask = torch.from_numpy(batch.neighbours).to(device), torch.from_numpy(batch.mask).to(device)
         # Stratified timesteps: one in each n-th of the trajectory.
@@ -72,8 +79,7 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
             prediction = model.unet(
                 diffuse(x0, noise, abar[t]), t.float(), tokens[:n], text_mask[:n] * seen, *(f[neighbours] for f in features), mask
             )
-            genome = torch.from_numpy(batch.views.genome[n:]).to(device)
-            genome_loss, right = model.genome_loss(features[-1], genome)
+            genome_loss, right = model.genome_loss(features[-1], batch.views.take(slice(n, None)))
         error = (prediction.float() - velocity(x0, noise, abar[t])).square().mean((1, 2, 3))
         loss = (snr_weight_v(abar[t]) * error).mean()
         numbers = {"loss": loss.detach(), "v": error.mean().detach(), "genome": genome_loss.detach(), "right": right.detach()}

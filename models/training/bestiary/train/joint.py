@@ -8,7 +8,7 @@ from ..captions import EVERY_BACKGROUND
 from ..descriptions import describe
 from ..joint import JointImage, JointText, contrastive_loss
 from ..render import draw_whole
-from ..scenes import draw_neighbour, scene_view, stack
+from ..scenes import draw_neighbour, draw_scene, scene_view, stack
 from ..vocabulary import build_tokenizer, encode
 from ..world import training_entities
 from .loop import Loop, LoopSettings
@@ -34,14 +34,14 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         views, texts = [], []
         for i in rng.choice(len(entities), n, replace=False):
             entity = entities[int(i)]
-            background, position, size = int(rng.choice(EVERY_BACKGROUND)), int(rng.integers(3)), int(rng.integers(3))
+            scene = draw_scene(rng, EVERY_BACKGROUND)
             if rng.random() < 0.5:
-                views.append(scene_view(entity, rng, size, position, background))
-                texts.append(describe(entity, rng, background, position, size))
+                views.append(scene_view(entity, rng, scene))
+                texts.append(describe(entity, rng, scene.background, scene.position, scene.size))
             else:
                 # A looser view: its place in the frame is not what a text would say.
-                views.append(draw_neighbour(entity, rng, background)[0])
-                texts.append(describe(entity, rng, background, None, None))
+                views.append(draw_neighbour(entity, rng, scene.background)[0])
+                texts.append(describe(entity, rng, scene.background, None, None))
         ids, mask = (torch.from_numpy(a).to(device) for a in encode(tokenizer, texts))
         pictures = draw_whole(stack(views), 64, device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):

@@ -4,25 +4,41 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..judge import IMAGE_SIZE, SIZES_OF_FACTORS, Judge, named
-from ..render import draw_whole
-from ..scenes import scene_view, stack
-from ..world import BACKGROUNDS, Entity, held_out_entities, training_entities
+from ..captions import EVERY_BACKGROUND
+from ..judge import FACTORS, IMAGE_SIZE, SIZES_OF_FACTORS, Judge, half_kept, named
+from ..render import draw_pairs, draw_whole
+from ..scenes import draw_scene, pair_views, scene_view, stack
+from ..world import POSITIONS, SCENE, Entity, held_out_entities, training_entities
 from .loop import Loop, LoopSettings
 
 NAME = "judge"
+HALVES = 0.15  # share of pictures that are one half of a picture of two creatures
+UNKNOWN = -100  # a factor that is not judged
 CHECKED = 512  # held-out drawings that a row of the log is checked on
 
 
 def draw_scenes(entities: tuple[Entity, ...], rng: np.random.Generator, count: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` scenes of different creatures: pictures [N, 3, 64, 64] and the value of every factor, i64 [N, factors]."""
+    """`count` scenes: pictures [N, 3, 64, 64] and the value of every factor, i64 [N, factors], UNKNOWN where it is not judged."""
+    chosen = [entities[int(i)] for i in rng.choice(len(entities), count, replace=count > len(entities))]
+    halves = round(HALVES * count) // 2 * 2
     views, factors = [], []
-    for i in rng.choice(len(entities), count, replace=count > len(entities)):
-        entity = entities[int(i)]
-        size, position, background = int(rng.integers(3)), int(rng.integers(3)), int(rng.integers(len(BACKGROUNDS)))
-        views.append(scene_view(entity, rng, size, position, background))
-        factors.append((*entity.genome, background, position, size))
-    return draw_whole(stack(views), IMAGE_SIZE, device), torch.tensor(factors, device=device)
+    for entity in chosen[halves:]:
+        scene = draw_scene(rng, EVERY_BACKGROUND)
+        views.append(scene_view(entity, rng, scene))
+        factors.append((*entity.genome, *(getattr(scene, f) for f in SCENE)))
+    pictures = [draw_whole(stack(views), IMAGE_SIZE, device)]
+    pairs, size = [], list(FACTORS).index("size")
+    for left, right in zip(chosen[0:halves:2], chosen[1:halves:2]):
+        scene = draw_scene(rng, EVERY_BACKGROUND)
+        pairs.append(pair_views(left, right, rng, scene))
+        for entity, position in ((left, "left"), (right, "right")):
+            said = dict.fromkeys(SCENE, 0) | {"background": scene.background, "weather": scene.weather, "position": POSITIONS.index(position)}
+            factors.append((*entity.genome, *said.values()))
+            factors[-1] = (*factors[-1][:size], UNKNOWN, *factors[-1][size + 1 :])
+    if pairs:
+        both = draw_pairs(stack([a for a, _ in pairs]), stack([b for _, b in pairs]), IMAGE_SIZE, device)
+        pictures.append(torch.stack([half_kept(both, True), half_kept(both, False)], dim=1).flatten(0, 1))
+    return torch.cat(pictures), torch.tensor(factors, device=device)
 
 
 def spoil(pictures: torch.Tensor) -> torch.Tensor:
@@ -37,9 +53,14 @@ def spoil(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def cross_entropy(logits: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Mean over the factors."""
+    """Mean over the factors; those that are UNKNOWN do not count."""
     parts = logits.split(SIZES_OF_FACTORS, dim=1)
     return sum(F.cross_entropy(part, factors[:, i], label_smoothing=0.02) for i, part in enumerate(parts)) / len(parts)
+
+
+def share_right(logits: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Share of the factors that are named right; those that are UNKNOWN do not count."""
+    return (named(logits) == factors).float().sum() / (factors != UNKNOWN).sum()
 
 
 def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> None:
@@ -53,10 +74,10 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             logits, _ = model(spoil(pictures))
         loss = cross_entropy(logits.float(), factors)
-        numbers = {"loss": loss.detach(), "right": (named(logits) == factors).float().mean()}
+        numbers = {"loss": loss.detach(), "right": share_right(logits, factors)}
         if (step + 1) % settings.log_every == 0:
             with torch.no_grad():
-                right = (named(model(held_out[0])[0]) == held_out[1]).float().mean()
+                right = share_right(model(held_out[0])[0], held_out[1])
             numbers["held_out"] = right * settings.log_every  # the log divides by the steps of a row
         return loss, numbers
 

@@ -5,10 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..captions import draw_captions
+from ..captions import SAYABLE, draw_captions
 from ..text_encoder import TextTransformer, masked_mean
 from ..vocabulary import MASK_ID, build_tokenizer, encode
-from ..world import BACKGROUNDS, POSITIONS, SIZES
 from .loop import Loop, LoopSettings
 
 MASKED_SHARE = 0.15
@@ -23,7 +22,7 @@ class TextTraining(nn.Module):
         self.encoder = TextTransformer(vocabulary, dim, layers)
         self.token_head = nn.Linear(dim, vocabulary)
         # One more class each: the caption does not say.
-        self.scene_heads = nn.ModuleList(nn.Linear(dim, n + 1) for n in (len(BACKGROUNDS), len(POSITIONS), len(SIZES)))
+        self.scene_heads = nn.ModuleList(nn.Linear(dim, n + 1) for n in SAYABLE.values())
 
 
 def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> None:
