@@ -47,13 +47,13 @@ pub struct Arguments {
     #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',')]
     pub suites: Vec<Suite>,
     /// One more arm, such as oracle,k=2,ratio=0.25; may be repeated. Keys: k, ratio, text, neighbour, steps, strategy,
-    /// sampler. Memories: none, oracle, wrong, bm25, embedding, hybrid.
+    /// sampler, prompts (scene, painted or pair). Memories: none, oracle, wrong, bm25, embedding, hybrid.
     #[arg(long = "arm", value_name = "ARM")]
     pub arms: Vec<Arm>,
     /// How many of the benchmark's creatures.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..))]
     pub creatures: u32,
-    /// How many of each creature's prompts.
+    /// How many of each creature's prompts of a scene; of those that paint it or name two creatures, all.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompts: u32,
     /// Pictures a prompt, each with a seed of its own.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
 
+use super::benchmark::PromptKind;
 use crate::generate::{SamplerName, StrategyName};
 
 /// One way of asking. What is not set is the model's own default.
@@ -21,6 +22,8 @@ pub struct Arm {
     pub(super) steps: Option<u32>,
     pub(super) strategy: Option<StrategyName>,
     pub(super) sampler: Option<SamplerName>,
+    /// Which prompts are drawn.
+    pub(super) prompts: PromptKind,
 }
 
 /// What is remembered.
@@ -51,6 +54,10 @@ pub enum Suite {
     Ratio,
     /// Interleaved, weighted and joint guidance at 4 to 64 steps.
     Steps,
+    /// Prompts that paint the creature in another colour, at interleave ratios from 0 to 1: text against memory.
+    Painted,
+    /// Prompts that name two creatures: nothing remembered, the pictures of both, what is found.
+    Pairs,
     /// Text weights against neighbour weights.
     Guidance,
 }
@@ -70,6 +77,12 @@ impl Suite {
             Self::Memory => Memory::value_variants().iter().copied().map(Arm::of).collect(),
             Self::Neighbours => (0..=MOST_NEIGHBOURS).map(Arm::with_neighbours).collect(),
             Self::Ratio => RATIOS.map(Arm::at_ratio).to_vec(),
+            Self::Painted => {
+                RATIOS.map(|ratio| Arm { prompts: PromptKind::Painted, ..Arm::at_ratio(ratio) }).to_vec()
+            }
+            Self::Pairs => [Memory::None, Memory::Oracle, Memory::Hybrid]
+                .map(|memory| Arm { prompts: PromptKind::Pair, ..Arm::of(memory) })
+                .to_vec(),
             Self::Steps => {
                 let of = |strategy| {
                     STEPS.map(|steps| Arm { strategy: Some(strategy), steps: Some(steps), ..oracle() })
@@ -92,7 +105,7 @@ impl Suite {
 
 /// The arms of the suites and the others, each once; the usual suites where nothing is asked for.
 pub(super) fn chosen(suites: &[Suite], others: &[Arm]) -> Vec<Arm> {
-    let usual = [Suite::Memory, Suite::Neighbours, Suite::Ratio, Suite::Steps];
+    let usual = [Suite::Memory, Suite::Neighbours, Suite::Ratio, Suite::Painted, Suite::Pairs, Suite::Steps];
     let suites = if suites.is_empty() && others.is_empty() { &usual } else { suites };
     let mut arms: Vec<Arm> = Vec::new();
     for arm in suites.iter().flat_map(|suite| suite.arms()).chain(others.iter().cloned()) {
@@ -115,6 +128,7 @@ impl Arm {
             steps: None,
             strategy: None,
             sampler: None,
+            prompts: PromptKind::Scene,
         }
     }
 
@@ -160,6 +174,7 @@ impl fmt::Display for Arm {
             ("steps", self.steps.map(|steps| steps.to_string())),
             ("strategy", self.strategy.map(name_of)),
             ("sampler", self.sampler.map(name_of)),
+            ("prompts", (self.prompts != PromptKind::Scene).then(|| name_of(self.prompts))),
         ];
         for (key, value) in settings {
             if let Some(value) = value {
@@ -190,9 +205,10 @@ impl FromStr for Arm {
                 "steps" => arm.steps = Some(number(part, value)?),
                 "strategy" => arm.strategy = Some(StrategyName::from_str(value, false)?),
                 "sampler" => arm.sampler = Some(SamplerName::from_str(value, false)?),
+                "prompts" => arm.prompts = PromptKind::from_str(value, false)?,
                 _ => {
                     return Err(format!(
-                        "{key} is none of k, ratio, text, neighbour, steps, strategy, sampler"
+                        "{key} is none of k, ratio, text, neighbour, steps, strategy, sampler, prompts"
                     ));
                 }
             }
@@ -220,7 +236,7 @@ mod tests {
         for arm in every {
             assert_eq!(arm.to_string().parse(), Ok(arm));
         }
-        let all = "wrong,k=3,ratio=0.25,text=1.5,neighbour=4,steps=12,strategy=weighted,sampler=ddpm";
+        let all = "wrong,k=3,ratio=0.25,text=1.5,neighbour=4,steps=12,strategy=weighted,sampler=ddpm,prompts=painted";
         assert_eq!(all.parse::<Arm>().unwrap().to_string(), all);
     }
 
@@ -243,6 +259,6 @@ mod tests {
         let arms = chosen(&[Suite::Memory, Suite::Neighbours], &["none".parse().unwrap()]);
         assert_eq!(arms.len(), 6 + 4);
         assert_eq!(chosen(&[], &["bm25".parse().unwrap()]).len(), 1);
-        assert_eq!(chosen(&[], &[]).len(), 6 + 4 + 5 + 15);
+        assert_eq!(chosen(&[], &[]).len(), 6 + 4 + 5 + 5 + 3 + 15);
     }
 }

@@ -76,7 +76,7 @@ pub(super) async fn all(
     let mut jobs = Vec::new();
     for arm in arms {
         for creature in 0..benchmark.creatures.len() {
-            for prompt in 0..benchmark.prompts() {
+            for prompt in benchmark.asked(arm.prompts) {
                 jobs.extend((0..u64::from(arguments.seeds)).map(|seed| Job { arm, creature, prompt, seed }));
             }
         }
@@ -257,18 +257,26 @@ impl Library {
             Memory::Oracle => job.creature,
             Memory::Wrong => stand_in(benchmark, job.creature),
         };
-        let pictures = &benchmark.creatures[shown].pictures;
         let count = job.arm.neighbours.unwrap_or(DEFAULT_NEIGHBOURS) as usize;
-        if count > pictures.len() {
-            let name = &benchmark.creatures[shown].name;
-            return Err(
-                format!("{}: the benchmark has {} pictures of {name}", job.arm, pictures.len()).into()
-            );
-        }
         // Every picture has its turn, whatever K: prompts and seeds begin with another one each.
         let first = job.prompt + job.seed as usize;
-        let ids: Vec<String> =
-            (first..first + count).map(|i| pictures[i % pictures.len()].id.clone()).collect();
+        let of = |pictures: &[&String], count: usize| -> Result<Vec<String>, Failure> {
+            if count > pictures.len() {
+                let name = &benchmark.creatures[shown].name;
+                let there = pictures.len();
+                return Err(format!("{}: the benchmark has {there} pictures of {name}", job.arm).into());
+            }
+            Ok((first..first + count).map(|i| pictures[i % pictures.len()].clone()).collect())
+        };
+        let own: Vec<&String> =
+            benchmark.creatures[shown].pictures.iter().map(|picture| &picture.id).collect();
+        let ids = match &benchmark.creatures[job.creature].prompts[job.prompt].companion {
+            None => of(&own, count)?,
+            Some(companion) => {
+                let theirs = companion.pictures.iter().collect::<Vec<_>>();
+                [of(&own, count.div_ceil(2))?, of(&theirs, count / 2)?].concat()
+            }
+        };
         let references = ids.iter().map(|id| {
             let entry = self
                 .entries

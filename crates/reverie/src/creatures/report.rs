@@ -8,7 +8,7 @@ use reverie_inference::package::FactorKind;
 use serde::Serialize;
 
 use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS};
-use super::benchmark::Benchmark;
+use super::benchmark::{Benchmark, PromptKind};
 use super::draw::Drawn;
 use super::judge::{Judge, Verdict};
 use super::scores::{Pictures, Scored, Summary, by_creature, mean, share, summary};
@@ -159,6 +159,15 @@ impl Results {
         marks
     }
 
+    /// The summaries of arms whose prompts are of a kind.
+    fn of(&self, kind: PromptKind) -> impl Iterator<Item = &Summary> {
+        self.arms
+            .iter()
+            .zip(&self.summaries)
+            .filter(move |(arm, _)| arm.prompts == kind)
+            .map(|(_, summary)| summary)
+    }
+
     fn models(&self) -> BTreeMap<String, String> {
         self.drawn.first().map(|drawn| drawn.models.clone()).unwrap_or_default()
     }
@@ -179,10 +188,11 @@ fn accuracy(benchmark: &Benchmark, truths: &[Verdict]) -> Vec<f64> {
     let known: Vec<_> = benchmark
         .creatures
         .iter()
-        .flat_map(|creature| {
-            creature.prompts.iter().map(|prompt| [&creature.looks[..], &prompt.says].concat())
-        })
+        .flat_map(|creature| creature.prompts.iter())
         .zip(truths)
+        // A picture of two creatures is judged by halves.
+        .filter(|(prompt, _)| prompt.kind() != PromptKind::Pair)
+        .map(|(prompt, truth)| ([&prompt.looks[..], &prompt.says].concat(), truth))
         .collect();
     let of = |factor| {
         let named = known.iter().flat_map(|(known, truth)| {
@@ -225,7 +235,7 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
     let json = serde_json::json!({
         "world_version": results.benchmark.world_version,
         "creatures": results.benchmark.creatures.len(),
-        "prompts": results.benchmark.prompts(),
+        "prompts": results.benchmark.asked(PromptKind::Scene).len(),
         "models": results.models(),
         "judge": results.judge_digest,
         "judge_accuracy": results.benchmark.factors.iter().map(|factor| factor.name.as_str())
@@ -246,10 +256,10 @@ fn markdown(results: &Results, marks: &[Mark], out: &Path) -> Result<String, Fai
     writeln!(text, "# CreatureDrawBench\n")?;
     writeln!(
         text,
-        "{} creatures that no model was trained on, {} prompts each, {seeds} seeds a prompt, {} arms: {} pictures of 64 px,\n\
+        "{} creatures that no model was trained on, {} prompts of a scene each, {seeds} seeds a prompt, {} arms: {} pictures of 64 px,\n\
          drawn through the public API. World {}.\n",
         benchmark.creatures.len(),
-        benchmark.prompts(),
+        benchmark.asked(PromptKind::Scene).len(),
         results.arms.len(),
         results.drawn.len(),
         benchmark.world_version,
@@ -266,6 +276,8 @@ fn markdown(results: &Results, marks: &[Mark], out: &Path) -> Result<String, Fai
     }
     arms_table(&mut text, results)?;
     factors_table(&mut text, results)?;
+    painted_table(&mut text, results)?;
+    pairs_table(&mut text, results)?;
     for (file, told) in plots::FILES.iter().chain(&sheets::FILES) {
         if out.join(file).exists() {
             writeln!(text, "\n{told}\n\n![{told}]({file})")?;
@@ -291,7 +303,7 @@ fn arms_table(text: &mut String, results: &Results) -> Result<(), Failure> {
     )?;
     writeln!(text, "| Arm | Faithful | Best | Strict | Chance | Text | KID | Evaluations | Seconds |")?;
     writeln!(text, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
-    for s in &results.summaries {
+    for s in results.of(PromptKind::Scene) {
         writeln!(
             text,
             "| {} | {} | {:.1} | {} | {:.1} | {} | {:.2} | {:.0} | {:.2} |",
@@ -323,8 +335,46 @@ fn factors_table(text: &mut String, results: &Results) -> Result<(), Failure> {
     let kinds = results.benchmark.factors.iter().map(|factor| factor.kind);
     let truths = kinds.zip(&results.judge_accuracy).filter(|(kind, _)| *kind == FactorKind::Genome);
     writeln!(text, "| true drawings | {} |", row(&mut truths.map(|(_, share)| *share)))?;
-    for s in &results.summaries {
+    for s in results.of(PromptKind::Scene) {
         writeln!(text, "| {} | {} |", s.arm, row(&mut s.factors.iter().copied()))?;
+    }
+    Ok(())
+}
+
+fn painted_table(text: &mut String, results: &Results) -> Result<(), Failure> {
+    let mut rows = results.of(PromptKind::Painted).peekable();
+    if rows.peek().is_some() {
+        writeln!(
+            text,
+            "\n## In another colour\n\n\
+             Prompts such as `a large blue dribago, snow` of a creature that is not blue. Per cent of the pictures in which its \
+             main colour\nis the prompt's, or its own; *Faithful* are its other looks.\n\n\
+             | Arm | Prompt's colour | Own colour | Faithful |\n| --- | --- | --- | --- |"
+        )?;
+    }
+    for s in rows {
+        let [asked, own] = s.painted.unwrap_or([f64::NAN; 2]);
+        let faithful = interval(&s.faithful);
+        writeln!(text, "| {} | {:.1} | {:.1} | {faithful} |", s.arm, 100.0 * asked, 100.0 * own)?;
+    }
+    Ok(())
+}
+
+fn pairs_table(text: &mut String, results: &Results) -> Result<(), Failure> {
+    let mut rows = results.of(PromptKind::Pair).peekable();
+    if rows.peek().is_some() {
+        writeln!(
+            text,
+            "\n## Two creatures\n\n\
+             Prompts such as `a dribago and a vornak, snow`; the judge sees one half at a time. *Faithful*: the first on the left, \
+             the\nsecond on the right; *swapped*: the other way round.\n\n\
+             | Arm | Faithful | Swapped | Chance | Text |\n| --- | --- | --- | --- | --- |"
+        )?;
+    }
+    for s in rows {
+        let swapped = s.swapped.as_ref().map_or_else(String::new, interval);
+        let (faithful, text_told) = (interval(&s.faithful), interval(&s.text));
+        writeln!(text, "| {} | {faithful} | {swapped} | {:.1} | {text_told} |", s.arm, 100.0 * s.chance)?;
     }
     Ok(())
 }

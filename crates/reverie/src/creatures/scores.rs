@@ -9,7 +9,7 @@ use reverie_proto::tensor::v1::Image;
 use serde::Serialize;
 
 use super::arms::{Arm, Memory};
-use super::benchmark::{Benchmark, Creature, Named};
+use super::benchmark::{Benchmark, Creature, Named, PromptKind};
 use super::draw::Drawn;
 use super::judge::{Judge, Verdict};
 use super::statistics::{Estimate, Look, estimate, kernel_distance};
@@ -24,8 +24,10 @@ pub(super) struct Scored {
     pub(super) faithful: f64,
     /// 1 if all looks were named that the creature's pictures among the neighbours reveal; none if they reveal none.
     pub(super) strict: Option<f64>,
-    /// Share of what the prompt says of the scene that the judge named.
+    /// Share of what the prompt says that the judge named.
     pub(super) text: f64,
+    /// Of a picture of two creatures: the share of looks with each taken for the other.
+    pub(super) swapped: Option<f64>,
 }
 
 /// Judges every picture of `drawn`, in order.
@@ -39,22 +41,45 @@ pub(super) fn score(
         let path = folder.join(&drawn.file);
         let data = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let picture = pictures::decode(&Image { data: data.into(), ..Image::default() })?;
-        let verdict = judge.names(&picture)?;
         let creature = &benchmark.creatures[drawn.creature];
+        let prompt = &creature.prompts[drawn.prompt];
+        if let Some(companion) = &prompt.companion {
+            let left = judge.names(&half_kept(&picture, true))?;
+            let right = judge.names(&half_kept(&picture, false))?;
+            let both = |one, other| f64::midpoint(share(one, &left), share(other, &right));
+            return Ok(Scored {
+                faithful: both(&creature.looks, &companion.looks),
+                swapped: Some(both(&companion.looks, &creature.looks)),
+                strict: None,
+                text: share(&prompt.says, &left),
+                picture,
+                verdict: left,
+            });
+        }
+        let verdict = judge.names(&picture)?;
         let own = creature.pictures.iter().filter(|picture| drawn.neighbours.contains(&picture.id));
         let shown: Vec<usize> = own.flat_map(|picture| picture.reveals.iter().copied()).collect();
         let revealed: Vec<Named> =
-            creature.looks.iter().filter(|look| shown.contains(&look.factor)).copied().collect();
+            prompt.looks.iter().filter(|look| shown.contains(&look.factor)).copied().collect();
         Ok(Scored {
-            faithful: share(&creature.looks, &verdict),
+            faithful: share(&prompt.looks, &verdict),
             strict: (!revealed.is_empty())
                 .then(|| if right(&revealed, &verdict) == revealed.len() { 1.0 } else { 0.0 }),
-            text: share(&creature.prompts[drawn.prompt].says, &verdict),
+            text: share(&prompt.says, &verdict),
+            swapped: None,
             picture,
             verdict,
         })
     });
     judged.collect()
+}
+
+/// One half of a picture; the other repeats the column next to it, as in the judge's training.
+fn half_kept(picture: &Rgb, left: bool) -> Rgb {
+    let half = picture.width() / 2;
+    Rgb::from_fn(picture.width(), picture.height(), |x, y| {
+        *picture.get_pixel(if left { x.min(half - 1) } else { x.max(half) }, y)
+    })
 }
 
 /// How many of `expected` the judge named.
@@ -83,7 +108,11 @@ pub(super) struct Summary {
     /// Memory "wrong": held against the creature whose pictures were handed over.
     pub(super) stand_in: Option<Estimate>,
     pub(super) text: Estimate,
-    /// Of the judge's features from the true drawings of the same prompts.
+    /// Prompts that paint the creature: how often it has that colour, and how often its own.
+    pub(super) painted: Option<[f64; 2]>,
+    /// Prompts that name two creatures: with each taken for the other.
+    pub(super) swapped: Option<Estimate>,
+    /// Of the judge's features from the true drawings of the same prompts; NaN (null) for two creatures.
     pub(super) kernel_distance: f64,
     /// Share named of each genome factor, in the judge's order.
     pub(super) factors: Vec<f64>,
@@ -131,8 +160,11 @@ pub(super) fn summary<'a>(
     }
 
     let others = pictures.iter().flat_map(|(drawn, scored)| {
-        // Not the stand-in either: its looks were handed over.
-        let given = stand_in(benchmark, arm, drawn);
+        // Not the stand-in or the companion either: their looks were handed over.
+        let given = stand_in(benchmark, arm, drawn).or_else(|| {
+            let prompt = &benchmark.creatures[drawn.creature].prompts[drawn.prompt];
+            prompt.companion.as_ref().map(|companion| companion.creature)
+        });
         let others = (0..benchmark.creatures.len())
             .filter(move |&other| other != drawn.creature && Some(other) != given);
         others.map(|other| against(other, scored))
@@ -143,8 +175,9 @@ pub(super) fn summary<'a>(
     let look = |creature, verdict: &'a Verdict| Look { creature, features: &verdict.features };
     let looks: Vec<Look<'_>> =
         pictures.iter().map(|(drawn, scored)| look(shown(drawn), &scored.verdict)).collect();
-    let truths: Vec<Look<'_>> =
-        truths.iter().enumerate().map(|(at, truth)| look(at / benchmark.prompts(), truth)).collect();
+    let asked = benchmark.asked(arm.prompts);
+    let truths = truths.iter().enumerate().filter(|(at, _)| asked.contains(&(at % benchmark.prompts())));
+    let truths: Vec<Look<'_>> = truths.map(|(at, truth)| look(at / benchmark.prompts(), truth)).collect();
     let mut seconds: Vec<f64> = pictures.iter().map(|(drawn, _)| drawn.seconds).collect();
     seconds.sort_by(f64::total_cmp);
 
@@ -158,7 +191,13 @@ pub(super) fn summary<'a>(
         stand_in: (arm.memory == Memory::Wrong)
             .then(|| clustered(&|drawn, scored| Some(against(stand_in(benchmark, arm, drawn)?, scored)))),
         text: clustered(&|_, scored| Some(scored.text)),
-        kernel_distance: kernel_distance(&looks, &truths),
+        painted: (arm.prompts == PromptKind::Painted).then(|| painted(benchmark, pictures)),
+        swapped: (arm.prompts == PromptKind::Pair).then(|| clustered(&|_, scored| scored.swapped)),
+        kernel_distance: if arm.prompts == PromptKind::Pair {
+            f64::NAN
+        } else {
+            kernel_distance(&looks, &truths)
+        },
         factors: factors
             .map(|(factor, _)| {
                 mean(pictures.iter().map(|(drawn, scored)| {
@@ -171,6 +210,19 @@ pub(super) fn summary<'a>(
         evaluations: mean(pictures.iter().map(|(drawn, _)| drawn.evaluations as f64)),
         seconds: seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
     }
+}
+
+/// How often a painted creature has the prompt's colour, and how often its own.
+fn painted(benchmark: &Benchmark, pictures: &Pictures<'_>) -> [f64; 2] {
+    let shares = |own: bool| {
+        mean(pictures.iter().filter_map(|(drawn, scored)| {
+            let creature = &benchmark.creatures[drawn.creature];
+            let paint = creature.prompts[drawn.prompt].paint?;
+            let colour = creature.looks.iter().copied().find(|look| own && look.factor == paint.factor);
+            Some(share(&[colour.unwrap_or(paint)], &scored.verdict))
+        }))
+    };
+    [shares(false), shares(true)]
 }
 
 /// Memory "wrong": the creature whose pictures were handed over.
@@ -211,9 +263,10 @@ pub(super) mod tests {
         };
         let scored = Scored {
             picture: Rgb::new(64, 64),
-            faithful: share(&benchmark.creatures[creature].looks, &verdict),
+            faithful: share(&benchmark.creatures[creature].prompts[prompt].looks, &verdict),
             strict: None,
             text: share(&benchmark.creatures[creature].prompts[prompt].says, &verdict),
+            swapped: None,
             verdict,
         };
         (drawn, scored)
@@ -222,7 +275,7 @@ pub(super) mod tests {
     fn of(pictures: &[(Drawn, Scored)], arm: &str) -> Summary {
         let borrowed = pictures.iter().map(|(drawn, scored)| (drawn, scored)).collect();
         let truth = Verdict { named: vec![0, 0, 0], features: vec![0.0, 0.0] };
-        summary(&two(), &arm.parse().unwrap(), &borrowed, &[truth.clone(), truth])
+        summary(&two(), &arm.parse().unwrap(), &borrowed, &vec![truth; 8])
     }
 
     /// leka is tall and blue, dibo round and blue.
@@ -253,5 +306,22 @@ pub(super) mod tests {
         let summary = of(&pictures, "wrong");
         assert_eq!(summary.stand_in.unwrap().mean, 1.0);
         assert_eq!(summary.faithful.mean, 0.5);
+    }
+
+    /// leka, who is tall and blue, is to be green; dibo, round and blue, is to be red.
+    #[test]
+    fn a_painted_creature_has_the_colour_of_the_prompt_or_its_own() {
+        let pictures = [picture(0, 2, 0, [1, 2, 0]), picture(1, 2, 0, [0, 1, 0])];
+        let summary = of(&pictures, "oracle,prompts=painted");
+        assert_eq!(summary.painted, Some([0.5, 0.5]));
+        assert_eq!((summary.faithful.mean, summary.text.mean), (1.0, 0.5));
+    }
+
+    #[test]
+    fn a_half_hides_the_other() {
+        let picture = Rgb::from_fn(4, 1, |x, _| image::Rgb([x as u8, 0, 0]));
+        let reds = |picture: Rgb| picture.pixels().map(|pixel| pixel.0[0]).collect::<Vec<_>>();
+        assert_eq!(reds(half_kept(&picture, true)), [0, 1, 1, 1]);
+        assert_eq!(reds(half_kept(&picture, false)), [2, 2, 2, 3]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use reverie_proto::tensor::v1::ImageFormat;
 
 use super::arms::{Arm, Memory};
-use super::benchmark::SIDE;
+use super::benchmark::{PromptKind, SIDE};
 use super::draw::Drawn;
 use super::report::Results;
 use crate::{Failure, sheet};
@@ -26,7 +26,8 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
     let benchmark = &results.benchmark;
     let columns: Vec<_> = COLUMNS.iter().map(|memory| results.pictures(&Arm::of(*memory))).collect();
     let rows = (0..benchmark.creatures.len().min(ROWS)).map(|row| {
-        let prompt = row % benchmark.prompts();
+        let asked = benchmark.asked(PromptKind::Scene);
+        let prompt = asked[row % asked.len()];
         let this = |drawn: &Drawn| (drawn.creature, drawn.prompt, drawn.seed) == (row, prompt, 0);
         let drawn = columns.iter().map(|pictures| {
             let found = pictures.as_ref()?.iter().find(|(drawn, _)| this(drawn));
