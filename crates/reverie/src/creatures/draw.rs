@@ -13,8 +13,8 @@ use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, Refere
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Address;
-use reverie_storage::Folder;
 use reverie_storage::knowledge::{Entry, Manifest};
+use reverie_storage::{Folder, sha256_hex};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 use tokio::io::AsyncWriteExt as _;
@@ -28,6 +28,10 @@ use crate::progress::stage_name;
 
 const DRAWN: &str = "drawn.jsonl";
 const PICTURES: &str = "pictures";
+const MANIFEST: &str = "model.toml";
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// Among the models of a picture.
+const DEFAULTS: &str = "base defaults";
 /// More than there are creatures, or prompts of one: seeds must not depend on how many of them are drawn.
 const APART: u64 = 10_000;
 /// K where the arm does not say, as in the API.
@@ -49,7 +53,7 @@ pub(super) struct Drawn {
     pub(super) evaluations: usize,
     /// In the mesh, beside the other pictures being drawn.
     pub(super) seconds: f64,
-    /// SHA-256 of the models, by stage.
+    /// SHA-256 of the models' graphs, by stage, and of the base model's `model.toml`, which has the defaults.
     pub(super) models: BTreeMap<String, String>,
 }
 
@@ -135,9 +139,10 @@ async fn draw(
             && earlier.models != new.models
         {
             let out = arguments.out.display();
-            return Err(
-                format!("{out} holds pictures of other models; choose another folder, or empty it").into()
-            );
+            return Err(format!(
+                "{out} holds pictures of other models or defaults; choose another folder, or empty it"
+            )
+            .into());
         }
         let mut line = serde_json::to_vec(&new)?;
         line.push(b'\n');
@@ -198,7 +203,7 @@ async fn one(
         neighbours: if ids.is_empty() { found.collect() } else { ids },
         evaluations: evaluations(&outcome),
         seconds: outcome.completed.total_seconds,
-        models: models(&outcome),
+        models: models(&outcome).chain([(DEFAULTS.to_owned(), library.defaults.clone())]).collect(),
     })
 }
 
@@ -212,18 +217,19 @@ fn evaluations(outcome: &Outcome) -> usize {
     rows.sum()
 }
 
-fn models(outcome: &Outcome) -> BTreeMap<String, String> {
-    let of = outcome.completed.stages.iter().filter_map(|stage| {
+fn models(outcome: &Outcome) -> impl Iterator<Item = (String, String)> {
+    outcome.completed.stages.iter().filter_map(|stage| {
         let name = stage_name(Stage::try_from(stage.stage).unwrap_or_default());
         Some((name.to_owned(), stage.model.as_ref()?.digest.clone()))
-    });
-    of.collect()
+    })
 }
 
-/// The pictures of the knowledge base, to be handed over as references.
+/// What the bundle has beside the models: pictures of the knowledge base, to be handed over as references.
 struct Library {
     name: String,
     entries: HashMap<String, Entry>,
+    /// SHA-256 of the base model's `model.toml`.
+    defaults: String,
 }
 
 impl Library {
@@ -235,8 +241,11 @@ impl Library {
         let folder = folder
             .ok_or_else(|| format!("{location} has no knowledge base {name}, which the benchmark needs"))?;
         let folder = Folder::open(location)?.join(folder)?;
+        let base = Folder::open(location)?.join(&bundle.manifest.packages.denoiser)?;
+        let defaults = sha256_hex(&base.read(MANIFEST, MAX_MANIFEST_BYTES).await?);
         let entries = Manifest::read(&folder).await?.read_entries(&folder).await?;
-        Ok(Self { name, entries: entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect() })
+        let entries = entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect();
+        Ok(Self { name, entries, defaults })
     }
 
     /// What a request is to remember, and the ids if they are handed over.
