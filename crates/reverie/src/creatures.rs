@@ -24,7 +24,7 @@ mod plots;
 mod report;
 mod scores;
 mod sheets;
-mod statistics;
+pub(crate) mod statistics;
 
 use arms::{Arm, Suite};
 use benchmark::Benchmark;

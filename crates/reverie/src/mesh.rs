@@ -126,6 +126,8 @@ pub(crate) fn service<S: ServiceSettings>(arguments: &MeshArguments) -> Result<S
 #[derive(Debug)]
 pub struct Mesh {
     pipeline: Address,
+    encoder: Address,
+    super_resolution: Address,
     shutdown: Shutdown,
     services: JoinSet<(&'static str, Result<(), RunError>)>,
 }
@@ -150,17 +152,17 @@ impl Mesh {
         let vector = start!("vector", reverie_vector::run, vector);
         retrieval.stages.encoder = encoder.clone();
         retrieval.stages.vector = vector;
-        pipeline.stages.encoder = encoder;
+        pipeline.stages.encoder = encoder.clone();
         pipeline.stages.retrieval = start!("retrieval", reverie_retrieval::run, retrieval);
         pipeline.stages.denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
-        pipeline.stages.super_resolution =
-            vec![start!("super-resolution", reverie_super_resolution::run, super_resolution)];
+        let super_resolution = start!("super-resolution", reverie_super_resolution::run, super_resolution);
+        pipeline.stages.super_resolution = vec![super_resolution.clone()];
         if let Some(listener) = public {
             let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
             services.spawn(async move { ("pipeline", running.await) });
         }
         let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
-        let mut mesh = Self { pipeline, shutdown, services };
+        let mut mesh = Self { pipeline, encoder, super_resolution, shutdown, services };
         mesh.ready().await?;
         Ok(mesh)
     }
@@ -168,6 +170,16 @@ impl Mesh {
     /// How its pipeline is reached.
     pub fn pipeline(&self) -> &Address {
         &self.pipeline
+    }
+
+    /// How its encoder is reached.
+    pub(crate) fn encoder(&self) -> &Address {
+        &self.encoder
+    }
+
+    /// How its super-resolution service is reached.
+    pub(crate) fn super_resolution(&self) -> &Address {
+        &self.super_resolution
     }
 
     /// Waits until the pipeline serves, or a service ends and says why.

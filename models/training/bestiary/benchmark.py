@@ -1,9 +1,12 @@
-"""`python -m bestiary.benchmark --out ../bestiary/benchmark`: what CreatureDrawBench asks for, and the true drawings.
+"""`python -m bestiary.benchmark --out ../bestiary/benchmark`: what the benchmarks ask for, and the true drawings.
 
-Writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and its
+For CreatureDrawBench it writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and its
 prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and `truths.png` (a row a
 creature, a column a prompt, 64 px each). A creature has five prompts of scenes, one that paints it in another colour than its
 own, and one that names another creature of the benchmark as well.
+
+For super-resolution it writes `super-resolution.json` (prompts, and the file of each side) and `super-resolution/*.webp`, the
+first creatures drawn at each side of the cascade.
 The prompts' backgrounds are none of those of the creature's pictures: a copied scene counts as a wrong one.
 """
 
@@ -14,18 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from . import WORLD_VERSION
-from .contact_sheet import save_sheet
+from .contact_sheet import save_sheet, to_bytes
 from .judge import IMAGE_SIZE
 from .knowledge import draw_views, entry_id
 from .render import draw_pairs, draw_whole
-from .scenes import Scene, pair_prompt, pair_views, scene_prompt, scene_view
+from .scenes import Scene, draw_scene, pair_prompt, pair_views, scene_prompt, scene_view
 from .visible import revealed
 from .world import BACKGROUNDS, COLOURS, SCENE, WORLD_SEED, Entity, held_out_entities
 
 SCHEMA = 2
 CREATURES = 50
+DRAWINGS = 12
+SIDES = (64, 256, 1024)  # of the cascade
 # What each prompt says of the scene. Weather, accessory and pose are never the first of their values, which need no words.
 TEMPLATES = (
     ("background", "position", "size", "accessory"), ("background", "position", "weather"), ("background", "size", "pose"), ("background",),
@@ -92,6 +98,23 @@ def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor, int]:
     return facts, torch.cat(truths), len(creatures[0]["prompts"])
 
 
+def write_drawings(entities: tuple[Entity, ...], out: Path) -> None:
+    """A drawing of each creature at every side of the cascade, without loss."""
+    folder = out / "super-resolution"
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for number, entity in enumerate(entities):
+        rng = np.random.default_rng([WORLD_SEED, 4, number])
+        scene = draw_scene(rng, np.arange(len(BACKGROUNDS)))
+        view = scene_view(entity, rng, scene)
+        files = {str(side): f"super-resolution/{entity.name}-{side}.webp" for side in SIDES}
+        for side, file in files.items():
+            Image.fromarray(to_bytes(draw_whole(view, int(side)))[0]).save(out / file, lossless=True, quality=100)
+        lines.append({"prompt": scene_prompt(entity.name, scene), "files": files})
+    facts = {"schema": 1, "world_version": WORLD_VERSION, "pictures": lines}
+    (out / "super-resolution.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -101,6 +124,7 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "creatures.json").write_text(json.dumps(facts, indent=1) + "\n")
     save_sheet(truths, columns, a.out / "truths.png")
+    write_drawings(held_out_entities()[: min(DRAWINGS, a.creatures)], a.out)
     print(f"{len(truths)} prompts of {len(facts['creatures'])} creatures in {a.out}")
 
 

@@ -11,22 +11,22 @@ const SEED: u64 = 2023;
 
 /// A mean with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Estimate {
-    pub(super) mean: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+pub(crate) struct Estimate {
+    pub(crate) mean: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 impl Estimate {
     /// Mean, low and high end of a share, in per cent.
-    pub(super) fn percent(&self) -> [f64; 3] {
+    pub(crate) fn percent(&self) -> [f64; 3] {
         [self.mean, self.low, self.high].map(|share| 100.0 * share)
     }
 }
 
 /// The mean of all values, and its percentile bootstrap interval with whole clusters drawn again (Efron & Tibshirani 1993,
 /// section 13.3; Field & Welsh 2007 for clusters): pictures of one creature are not independent.
-pub(super) fn estimate(clusters: &[Vec<f64>]) -> Estimate {
+pub(crate) fn estimate(clusters: &[Vec<f64>]) -> Estimate {
     let sums: Vec<(f64, usize)> = clusters
         .iter()
         .filter(|values| !values.is_empty())
