@@ -12,14 +12,14 @@ use crate::sheet;
 
 /// Creatures of the bundled knowledge base, which no model was trained on.
 const PROMPTS: [&str; 8] = [
-    "a large zunin in the middle, snow",
-    "a large leka on the left, meadow",
-    "a large vuloni on the right, desert",
+    "a large zunin with a balloon in the middle, snow",
+    "a large leka on the left, meadow, rainbow",
+    "a large jumping vuloni on the right, desert",
     "a large dibo in the middle, night",
-    "a large skasni on the left, sea",
-    "a large trigru on the right, forest",
-    "a large bedonul in the middle, volcano",
-    "a large plunapi in the middle, blossom",
+    "a large skasni with a scarf on the left, sea",
+    "a large trigru with a gift on the right, forest",
+    "a large bedonul in the middle, volcano, rain",
+    "a large plunapi in the middle, blossom, rainbow",
 ];
 
 /// Draws several prompts on one contact sheet.

@@ -77,8 +77,7 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         numbers = {"loss": loss.detach(), "right": share_right(logits, factors)}
         if (step + 1) % settings.log_every == 0:
             with torch.no_grad():
-                right = share_right(model(held_out[0])[0], held_out[1])
-            numbers["held_out"] = right * settings.log_every  # the log divides by the steps of a row
+                numbers["held_out"] = share_right(model(held_out[0])[0], held_out[1])
         return loss, numbers
 
     Loop(NAME, model, settings, device, {"kind": NAME, "images_per_step": n}).run(loss_of_step, resume)

@@ -84,7 +84,7 @@ class Loop:
             signal.signal(number, lambda *_: stop.append(True))
         log = open(training_dir() / f"{self.name}.jsonl", "a")
         started = saved = tick = time.monotonic()
-        first, sums = step, {}
+        first, sums = step, {}  # of each number its sum and how often it came
 
         def keep():
             spent = seconds + time.monotonic() - started
@@ -106,14 +106,15 @@ class Loop:
             step += 1
             images += self.meta["images_per_step"]
             for key, value in numbers.items():
-                sums[key] = sums.get(key, 0.0) + float(value)
+                total, count = sums.get(key, (0.0, 0))
+                sums[key] = (total + float(value), count + 1)
             if step % s.log_every == 0:
                 # A process of raised priority (negative nice) need not give way.
                 busy = os.getloadavg()[0] > s.threads + 1 and os.getpriority(os.PRIO_PROCESS, 0) >= 0
                 torch.set_num_threads(1 if busy else s.threads)
                 now = time.monotonic()
                 count = min(s.log_every, step - first)
-                row = {"step": step, **{k: round(v / count, 5) for k, v in sums.items()}, "s_per_step": round((now - tick) / count, 4),
+                row = {"step": step, **{k: round(total / n, 5) for k, (total, n) in sums.items()}, "s_per_step": round((now - tick) / count, 4),
                        "rate": self.rate(step), "seconds": round(seconds + now - started)}
                 last_loss = row.get("loss", last_loss)
                 log.write(json.dumps(row) + "\n")
