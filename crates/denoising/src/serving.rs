@@ -2,7 +2,9 @@
 
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
-use reverie_diffusion::{PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind};
+use reverie_diffusion::{
+    Method, PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
+};
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
@@ -58,15 +60,21 @@ pub fn sampling(
     let thresholding = violations
         .take("sampling.thresholding", Thresholding::new(thresholding, defaults.threshold_quantile))
         .unwrap_or(Thresholding::Static);
+    let method = match Method::from(kind) {
+        Method::Ddim { set_alpha_to_one, .. } => Method::Ddim {
+            eta: ddim_eta,
+            set_alpha_to_one,
+            // The step counts of Re-Imagen do not divide T: a stride of T / N would leave noise in the picture.
+            previous: PreviousTimestep::Next,
+        },
+        method => method,
+    };
     SamplerSettings {
-        kind,
+        method,
         steps,
         spacing: defaults.timestep_spacing,
         prediction: facts.prediction_type,
         thresholding,
-        ddim_eta,
-        // The step counts of Re-Imagen do not divide T: a stride of T / N would leave noise in the picture.
-        ddim_previous: PreviousTimestep::Next,
         ..SamplerSettings::default()
     }
 }

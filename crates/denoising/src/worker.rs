@@ -48,7 +48,7 @@ impl<C> Active<C> {
     }
 
     fn steps(&self) -> usize {
-        self.trajectory.sampler.steps()
+        self.trajectory.sampler.evaluations()
     }
 
     fn rows(&self) -> usize {
@@ -64,9 +64,9 @@ impl<C> Active<C> {
         let Trajectory { sampler, noise, .. } = &mut self.trajectory;
         let progress = Progress {
             step: self.step + 1,
-            steps: sampler.steps(),
+            steps: sampler.evaluations(),
             kind: self.plan.kind(),
-            timestep: sampler.timesteps()[self.step],
+            timestep: sampler.timestep(self.step),
             rows: self.plan.rows().len(),
         };
         // A single row has the coefficient 1 and is its own sum.
@@ -275,7 +275,7 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
             outputs = rest;
             rows.push(Row {
                 x: &active.x,
-                timestep: active.trajectory.sampler.timesteps()[active.step] as f32,
+                timestep: active.trajectory.sampler.timestep(active.step),
                 condition: planned.condition,
                 conditions: active.trajectory.conditions.as_ref(),
                 out,
