@@ -47,6 +47,8 @@ mod levels;
 mod method;
 mod noise;
 mod normal;
+#[cfg(test)]
+mod parity;
 mod philox;
 mod pndm;
 mod prediction;

@@ -173,6 +173,18 @@ impl Sampler {
         }
     }
 
+    /// [`Self::step`] with the noise `z`.
+    #[cfg(test)]
+    pub(crate) fn step_with(&mut self, i: usize, x: &mut [f32], output: &mut [f32], z: &[f32]) {
+        let deviations = self.advance(i, x, output);
+        for (element, (x, z)) in x.iter_mut().zip(z).enumerate() {
+            *x += z * match self.noises[i] {
+                FreshNoise::Scaled(scale) => scale as f32,
+                FreshNoise::Learned | FreshNoise::LearnedRange { .. } => deviations[element],
+            };
+        }
+    }
+
     /// [`Self::step`] without noise; returns the standard deviations of that noise where they are learned.
     fn advance<'a>(&mut self, i: usize, x: &mut [f32], output: &'a mut [f32]) -> &'a mut [f32] {
         let parts = if self.has_variance { 2 } else { 1 };
