@@ -1,5 +1,7 @@
 //! Samplers against what is known exactly: the sums of huggingface/diffusers' own scheduler tests, and data that is normal.
 
+use proptest::prelude::*;
+
 use crate::level::Level;
 use crate::sampler::evaluations;
 use crate::*;
@@ -149,5 +151,108 @@ fn more_is_gained_by_a_higher_order() {
         [SamplerKind::Heun, SamplerKind::DpmSolver, SamplerKind::UniPc, SamplerKind::Pndm, SamplerKind::Plms]
     {
         assert!(of(kind) < 0.3 * ddim, "{kind:?}: {} of {ddim}", of(kind));
+    }
+}
+
+proptest! {
+    /// Data that is a single point: whatever the way, it ends there.
+    #[test]
+    fn every_sampler_arrives_where_all_data_is(
+        kind in prop::sample::select(&SamplerKind::ALL), shape in 0_usize..4, steps in 4_u32..60, spacing in 0_usize..3,
+        prediction in 0_usize..3, karras: bool,
+    ) {
+        let shape = [
+            BetaSchedule::Linear,
+            BetaSchedule::ScaledLinear,
+            BetaSchedule::SquaredcosCapV2,
+            BetaSchedule::Sigmoid,
+        ][shape];
+        let spacing = [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing][spacing];
+        let prediction = [PredictionType::Sample, PredictionType::Epsilon, PredictionType::VPrediction][prediction];
+        let (method, spacing, steps) = match Method::from(kind) {
+            // By strides, which are even in this spacing only, and where N divides T.
+            Method::Pndm { runge_kutta, .. } => {
+                let steps = [4, 5, 10, 20, 25, 50][steps as usize % 6];
+                (Method::Pndm { runge_kutta, set_alpha_to_one: true }, TimestepSpacing::Leading, steps)
+            }
+            Method::Ddim { .. } => {
+                let previous = PreviousTimestep::Next;
+                (Method::Ddim { eta: 0.5, set_alpha_to_one: true, previous }, spacing, steps)
+            }
+            Method::Lcm { .. } => (Method::Lcm { original_steps: 100 }, spacing, steps),
+            method => (method, spacing, steps),
+        };
+        // A mean of v, unlike one of eps, is of no data.
+        prop_assume!(!(matches!(method, Method::Pndm { .. }) && prediction == PredictionType::VPrediction));
+        let in_sigma = !matches!(
+            kind,
+            SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::Pndm | SamplerKind::Plms | SamplerKind::Lcm
+        );
+        let levels = if karras && in_sigma { NoiseLevels::Karras } else { NoiseLevels::Trained };
+        let settings =
+            SamplerSettings { method, steps, spacing, levels, prediction, ..SamplerSettings::default() };
+        let schedule = NoiseSchedule::new(shape, 1000).unwrap();
+        let x0 = 0.6;
+        let end = run(&schedule, &settings, vec![1.5, -0.3, 0.01, -2.0], |x, Level { a, s }, _| {
+            let eps = (f64::from(*x) - a * x0) / s;
+            (match prediction {
+                PredictionType::Epsilon => eps,
+                PredictionType::VPrediction => a * eps - s * x0,
+                PredictionType::Sample | PredictionType::FlowPrediction => x0,
+            }) as f32
+        });
+        for x in end {
+            prop_assert!((f64::from(x) - x0).abs() < 2e-3, "{settings:?}: {x}");
+        }
+    }
+
+    /// Nonsense, as large guidance weights make it, stays in range; multistep methods overshoot by what they extrapolate.
+    /// Those that extrapolate eps rather than x0 (Heun, PNDM) give no such promise.
+    #[test]
+    fn no_sampler_leaves_the_range_by_much(
+        kind in prop::sample::select(&SamplerKind::ALL), steps in 4_u32..40, spacing in 0_usize..3,
+    ) {
+        prop_assume!(!matches!(kind, SamplerKind::Heun | SamplerKind::Pndm | SamplerKind::Plms));
+        let settings = SamplerSettings {
+            method: kind.into(),
+            steps,
+            spacing: [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing][spacing],
+            thresholding: Thresholding::Dynamic { quantile: 0.995, cap: None },
+            ..SamplerSettings::default()
+        };
+        let cosine = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();
+        let mut start = vec![0.0; 100];
+        NOISE.fill_normal(Stream::InitialNoise, 0, &mut start);
+        let end = run(&cosine, &settings, start, |x, _, t| 5.0 * *x - t / 500.0);
+        prop_assert!(end.iter().all(|x| x.abs() < 3.0), "{:?}", end);
+    }
+}
+
+/// Large samples are shared out to threads, kept tensors and all.
+#[test]
+fn threads_do_not_change_a_step() {
+    let elements = 3 * crate::threads::PART + 5;
+    for kind in SamplerKind::ALL {
+        let settings = SamplerSettings { method: kind.into(), steps: 5, ..SamplerSettings::default() };
+        let schedule = NoiseSchedule::new(BetaSchedule::Linear, 1000).unwrap();
+        let whole = Sampler::new(&schedule, &settings).unwrap();
+        let mut x = vec![0.0; elements];
+        NOISE.fill_normal(Stream::InitialNoise, 0, &mut x);
+        let ends: Vec<Vec<f32>> = [elements, 1000]
+            .into_iter()
+            .map(|part| {
+                let mut samplers = vec![whole.clone(); elements.div_ceil(part)];
+                let mut x = x.clone();
+                for i in 0..whole.evaluations() {
+                    for (sampler, x) in samplers.iter_mut().zip(x.chunks_mut(part)) {
+                        let mut output: Vec<f32> = x.iter().map(|x| x * 0.9 + 0.1).collect();
+                        // Noise would be addressed from the beginning of each part.
+                        sampler.step_with(i, x, &mut output, &[]);
+                    }
+                }
+                x
+            })
+            .collect();
+        assert!(ends[0] == ends[1], "{kind:?}");
     }
 }
