@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reverie_diffusion::Stream;
-use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine};
+use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine, rescale};
 use tracing::{Span, debug, trace, warn};
 
 use crate::model::{Row, RowModel};
@@ -80,6 +80,9 @@ impl<C> Active<C> {
                 (coefficients[i], rows[i]) = (planned.coefficient, prediction);
             }
             combine(&coefficients[..progress.rows], &rows[..progress.rows], guided);
+            if self.plan.rescale() > 0.0 {
+                rescale(guided, rows[0], self.plan.rescale());
+            }
             guided
         };
         sampler.step(self.step, &mut self.x, output, noise);

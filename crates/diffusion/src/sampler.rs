@@ -3,6 +3,8 @@
 //! To add a sampler: one file with an `evaluations` function beside [`ddim`] and the others, one variant of [`Method`],
 //! one arm in [`Sampler::new`].
 
+use std::ops::Range;
+
 use crate::combination::SLOTS;
 use crate::evaluation::{Evaluation, FreshNoise, Move};
 use crate::levels::{FinalSigma, Layout, NoiseLevels, Steps};
@@ -107,6 +109,8 @@ pub struct Sampler {
     steps: usize,
     moves: Vec<Move>,
     timesteps: Vec<f32>,
+    /// Noise in a unit of signal, never rising.
+    sigmas: Vec<f64>,
     noises: Vec<FreshNoise>,
     thresholder: Thresholder,
     has_variance: bool,
@@ -124,6 +128,7 @@ impl Sampler {
             steps: settings.steps as usize,
             moves: moves.collect::<Result<_, SamplerError>>()?,
             timesteps: evaluations.iter().map(|evaluation| evaluation.timestep as f32).collect(),
+            sigmas: evaluations.iter().map(|evaluation| evaluation.level.sigma()).collect(),
             noises: evaluations.iter().map(|evaluation| evaluation.noise).collect(),
             thresholder: Thresholder::new(settings.thresholding)?,
             has_variance: matches!(settings.method, Method::Ddpm { variance } if variance.is_learned()),
@@ -149,6 +154,13 @@ impl Sampler {
     /// When `i` is not below [`Self::evaluations`].
     pub fn timestep(&self, i: usize) -> f32 {
         self.timesteps[i]
+    }
+
+    /// The evaluations whose noise level sigma, the noise in a unit of signal, lies in [`least`, `most`].
+    pub fn evaluations_between(&self, least: f64, most: f64) -> Range<usize> {
+        let first = self.sigmas.partition_point(|sigma| *sigma > most);
+        let end = self.sigmas.partition_point(|sigma| *sigma >= least);
+        first..end.max(first)
     }
 
     /// Takes in evaluation `i` (from 0): moves `x` to where the model is evaluated next, or to the finished sample after
@@ -475,6 +487,20 @@ mod tests {
             let expected = abar_prev.sqrt() * x0 + (1.0 - abar_prev).sqrt() * eps;
             assert!((f64::from(*x) - expected).abs() < 1e-6, "{x} is not {expected}");
         }
+    }
+
+    #[test]
+    fn an_interval_of_noise_is_an_interval_of_evaluations() {
+        let settings = SamplerSettings { method: Method::Heun, steps: 10, ..SamplerSettings::default() };
+        let sampler = Sampler::new(&linear(), &settings).unwrap();
+        let (least, most) = (0.3, 20.0);
+        let between = sampler.evaluations_between(least, most);
+        for i in 0..sampler.evaluations() {
+            assert_eq!(between.contains(&i), (least..=most).contains(&sampler.sigmas[i]), "{i}");
+        }
+        assert_eq!(sampler.evaluations_between(0.0, f64::INFINITY), 0..19);
+        assert!(sampler.evaluations_between(1e9, 2e9).is_empty());
+        assert!(sampler.evaluations_between(2.0, 1.0).is_empty());
     }
 
     #[test]
