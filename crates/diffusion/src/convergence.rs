@@ -170,7 +170,7 @@ proptest! {
         let spacing = [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing][spacing];
         let prediction = [PredictionType::Sample, PredictionType::Epsilon, PredictionType::VPrediction][prediction];
         let (method, spacing, steps) = match Method::from(kind) {
-            // By strides, which are even in this spacing only, and where N divides T.
+            // By strides, which are even in this spacing only, and halved by Runge-Kutta.
             Method::Pndm { runge_kutta, .. } => {
                 let steps = [4, 5, 10, 20, 25, 50][steps as usize % 6];
                 (Method::Pndm { runge_kutta, set_alpha_to_one: true }, TimestepSpacing::Leading, steps)
