@@ -224,6 +224,33 @@ fn every_strategy_guides_as_it_says() -> Fallible<()> {
 }
 
 #[test]
+fn every_sampler_that_fits_the_model_draws() -> Fallible<()> {
+    with_mesh(async |pipeline| {
+        let ask = async |sampler: Sampler| {
+            let mut request = quick("a small zunin on the left, snow", 64, 5);
+            request.base_sampling = Some(Sampling { sampler: sampler.into(), ..steps(4) });
+            draw(&pipeline, request).await
+        };
+        for (sampler, evaluations) in [
+            (Sampler::Euler, 4),
+            (Sampler::EulerAncestral, 4),
+            (Sampler::Heun, 7),
+            (Sampler::DpmSolver, 4),
+            (Sampler::DpmSolverSde, 4),
+            (Sampler::Unipc, 4),
+            (Sampler::Pndm, 13),
+            (Sampler::Plms, 5),
+        ] {
+            let outcome = ask(sampler).await?;
+            assert_eq!(outcome.completed.step_kinds().count(), evaluations, "{sampler:?}");
+        }
+        let refused = ask(Sampler::Lcm).await.map(|_| ()).expect_err("the bundled model is not distilled");
+        assert!(refused.message().contains("distilled"), "{refused}");
+        Ok(())
+    })
+}
+
+#[test]
 fn progress_is_told_in_order_and_to_the_end() -> Fallible<()> {
     with_mesh(async |pipeline| {
         let mut told = Vec::new();

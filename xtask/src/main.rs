@@ -11,6 +11,7 @@ mod checksum;
 mod ci;
 mod contracts;
 mod demo;
+mod fixtures;
 mod onnxruntime;
 mod process;
 mod python;
@@ -74,6 +75,12 @@ enum Task {
     Deny,
     /// Check dependencies against the advisory database (fetched over the network; not part of `ci`)
     Advisories,
+    /// Make the reference trajectories of the samplers anew and compare them with those committed (not part of `ci`)
+    Fixtures {
+        /// A Python that has what crates/diffusion/fixtures/generate.py asks for
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
     /// Lint and build the contracts in protos/ with buf (through npx)
     Buf,
 }
@@ -95,6 +102,7 @@ impl Task {
             Self::Doc => cargo_checks::doc(&workspace),
             Self::Deny => cargo_deny::check(&workspace),
             Self::Advisories => cargo_deny::advisories(&workspace),
+            Self::Fixtures { python } => fixtures::check(&workspace, python),
             Self::Buf => contracts::check(&workspace),
         }
     }

@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn progress_gives_way_and_the_last_event_does_not() {
-        let progress = |step| Progress { step, steps: 9, kind: StepKind::Joint, timestep: 0, rows: 2 };
+        let progress = |step| Progress { step, steps: 9, kind: StepKind::Joint, timestep: 0.0, rows: 2 };
         let (outlet, mut events) = Outlet::new(2);
         (1..=9).for_each(|step| outlet.progress(progress(step)));
         outlet.finish(Event::Failed(Failure::NotFinite { steps: 9 }));

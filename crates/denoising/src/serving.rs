@@ -2,7 +2,9 @@
 
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
-use reverie_diffusion::{PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind};
+use reverie_diffusion::{
+    Method, PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
+};
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
@@ -31,6 +33,15 @@ pub fn sampling(
         Ok(wire::Sampler::Unspecified) => defaults.sampler,
         Ok(wire::Sampler::Ddpm) => SamplerKind::Ddpm,
         Ok(wire::Sampler::Ddim) => SamplerKind::Ddim,
+        Ok(wire::Sampler::Euler) => SamplerKind::Euler,
+        Ok(wire::Sampler::EulerAncestral) => SamplerKind::EulerAncestral,
+        Ok(wire::Sampler::Heun) => SamplerKind::Heun,
+        Ok(wire::Sampler::DpmSolver) => SamplerKind::DpmSolver,
+        Ok(wire::Sampler::DpmSolverSde) => SamplerKind::DpmSolverSde,
+        Ok(wire::Sampler::Unipc) => SamplerKind::UniPc,
+        Ok(wire::Sampler::Pndm) => SamplerKind::Pndm,
+        Ok(wire::Sampler::Plms) => SamplerKind::Plms,
+        Ok(wire::Sampler::Lcm) => SamplerKind::Lcm,
         Err(_) => {
             violations
                 .add("sampling.sampler", format!("{} is no sampler that is known here", sampling.sampler));
@@ -58,15 +69,33 @@ pub fn sampling(
     let thresholding = violations
         .take("sampling.thresholding", Thresholding::new(thresholding, defaults.threshold_quantile))
         .unwrap_or(Thresholding::Static);
+    violations.require(
+        kind != SamplerKind::Lcm || facts.distilled_steps.is_some(),
+        "sampling.sampler",
+        "is only for models distilled to few steps, which this one is not",
+    );
+    let (method, spacing) = match Method::from(kind) {
+        Method::Ddim { set_alpha_to_one, .. } => {
+            // The step counts of Re-Imagen do not divide T: a stride of T / N would leave noise in the picture.
+            let previous = PreviousTimestep::Next;
+            (Method::Ddim { eta: ddim_eta, set_alpha_to_one, previous }, defaults.timestep_spacing)
+        }
+        // By strides of T / N, which only leading timesteps are apart.
+        Method::Pndm { runge_kutta, .. } => {
+            (Method::Pndm { runge_kutta, set_alpha_to_one: true }, TimestepSpacing::Leading)
+        }
+        Method::Lcm { .. } => {
+            let original_steps = facts.distilled_steps.unwrap_or(facts.train_timesteps);
+            (Method::Lcm { original_steps }, defaults.timestep_spacing)
+        }
+        method => (method, defaults.timestep_spacing),
+    };
     SamplerSettings {
-        kind,
+        method,
         steps,
-        spacing: defaults.timestep_spacing,
+        spacing,
         prediction: facts.prediction_type,
         thresholding,
-        ddim_eta,
-        // The step counts of Re-Imagen do not divide T: a stride of T / N would leave noise in the picture.
-        ddim_previous: PreviousTimestep::Next,
         ..SamplerSettings::default()
     }
 }

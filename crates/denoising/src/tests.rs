@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, StepKind, Strategy};
 use reverie_diffusion::{
-    BetaSchedule, NoiseSchedule, NoiseSource, PredictionType, Sampler, SamplerKind, SamplerSettings,
-    Thresholding, TimestepSpacing, Variance,
+    BetaSchedule, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep, Sampler,
+    SamplerSettings, Thresholding, TimestepSpacing, Variance,
 };
 use tokio::sync::mpsc;
 
@@ -180,16 +180,20 @@ fn crowd() -> Vec<Trajectory<Mean>> {
     ];
     (0..18)
         .map(|i| {
+            let ddim = Method::Ddim {
+                eta: [0.0, 0.7][i / 2 % 2],
+                set_alpha_to_one: true,
+                previous: PreviousTimestep::Stride,
+            };
+            let ddpm = Method::Ddpm { variance: [Variance::FixedSmall, Variance::FixedLarge][i / 4 % 2] };
             let sampler = SamplerSettings {
-                kind: [SamplerKind::Ddim, SamplerKind::Ddpm][i % 2],
+                method: [ddim, ddpm][i % 2],
                 steps: 3 + (i as u32 * 7) % 29,
                 spacing: [TimestepSpacing::Trailing, TimestepSpacing::Leading, TimestepSpacing::Linspace]
                     [i % 3],
                 prediction: PredictionType::Epsilon,
                 thresholding: [Thresholding::Static, Thresholding::Dynamic { quantile: 0.9, cap: None }]
                     [i / 3 % 2],
-                ddim_eta: [0.0, 0.7][i / 2 % 2],
-                variance: [Variance::FixedSmall, Variance::FixedLarge][i / 4 % 2],
                 ..SamplerSettings::default()
             };
             let available = if i % 5 == 0 { Condition::TEXT } else { Condition::BOTH };
@@ -231,7 +235,7 @@ fn a_picture_is_what_its_conditions_say() {
 fn every_step_is_reported() {
     let handle = Bench::free(SchedulerSettings { progress_events: 100, ..SchedulerSettings::default() });
     let (progress, _) = all(handle.submit(trajectory(0.5, 4)).unwrap());
-    let expected = [(1, 999), (2, 749), (3, 499), (4, 249)].map(|(step, timestep)| Progress {
+    let expected = [(1, 999.0), (2, 749.0), (3, 499.0), (4, 249.0)].map(|(step, timestep)| Progress {
         step,
         steps: 4,
         kind: StepKind::Joint,

@@ -36,8 +36,8 @@ pub enum Event {
     Failed(Failure),
 }
 
-/// A step was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A step was taken. Samplers that evaluate the model several times a step take each for a step here.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Steps taken, from 1.
     pub step: usize,
@@ -46,7 +46,7 @@ pub struct Progress {
     /// What guided this step.
     pub kind: StepKind,
     /// The training timestep the model was evaluated at.
-    pub timestep: u32,
+    pub timestep: f32,
     /// Rows this step took.
     pub rows: usize,
 }

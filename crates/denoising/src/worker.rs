@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reverie_diffusion::Stream;
-use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine};
+use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine, rescale};
 use tracing::{Span, debug, trace, warn};
 
 use crate::model::{Row, RowModel};
@@ -48,7 +48,7 @@ impl<C> Active<C> {
     }
 
     fn steps(&self) -> usize {
-        self.trajectory.sampler.steps()
+        self.trajectory.sampler.evaluations()
     }
 
     fn rows(&self) -> usize {
@@ -64,9 +64,9 @@ impl<C> Active<C> {
         let Trajectory { sampler, noise, .. } = &mut self.trajectory;
         let progress = Progress {
             step: self.step + 1,
-            steps: sampler.steps(),
+            steps: sampler.evaluations(),
             kind: self.plan.kind(),
-            timestep: sampler.timesteps()[self.step],
+            timestep: sampler.timestep(self.step),
             rows: self.plan.rows().len(),
         };
         // A single row has the coefficient 1 and is its own sum.
@@ -80,6 +80,9 @@ impl<C> Active<C> {
                 (coefficients[i], rows[i]) = (planned.coefficient, prediction);
             }
             combine(&coefficients[..progress.rows], &rows[..progress.rows], guided);
+            if self.plan.rescale() > 0.0 {
+                rescale(guided, rows[0], self.plan.rescale());
+            }
             guided
         };
         sampler.step(self.step, &mut self.x, output, noise);
@@ -275,7 +278,7 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
             outputs = rest;
             rows.push(Row {
                 x: &active.x,
-                timestep: active.trajectory.sampler.timesteps()[active.step] as f32,
+                timestep: active.trajectory.sampler.timestep(active.step),
                 condition: planned.condition,
                 conditions: active.trajectory.conditions.as_ref(),
                 out,

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use reverie_diffusion::guidance::combine;
 use reverie_diffusion::{
-    BetaSchedule, NoiseSchedule, NoiseSource, Sampler, SamplerKind, SamplerSettings, Stream, Thresholding,
+    BetaSchedule, Method, NoiseSchedule, NoiseSource, Sampler, SamplerKind, SamplerSettings, Stream,
+    Thresholding,
 };
 
 fn step(criterion: &mut Criterion) {
@@ -26,13 +27,14 @@ fn step(criterion: &mut Criterion) {
             b.iter(|| noise.fill_normal(Stream::StepNoise, 1, black_box(&mut z)));
         });
 
-        for (name, kind, thresholding) in [
+        for (name, sampler, thresholding) in [
             ("ddim", SamplerKind::Ddim, Thresholding::None),
             ("ddim, static", SamplerKind::Ddim, Thresholding::Static),
             ("ddim, dynamic", SamplerKind::Ddim, dynamic),
             ("ddpm, static", SamplerKind::Ddpm, Thresholding::Static),
         ] {
-            let settings = SamplerSettings { kind, thresholding, ..SamplerSettings::default() };
+            let settings =
+                SamplerSettings { method: Method::from(sampler), thresholding, ..SamplerSettings::default() };
             let mut sampler = Sampler::new(&schedule, &settings).unwrap();
             let (mut x, mut output) = (z.clone(), z.clone());
             group.bench_function(BenchmarkId::new("step", name), |b| {

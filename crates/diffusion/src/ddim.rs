@@ -7,8 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::combination::Combination;
+use crate::evaluation::Evaluation;
+use crate::level::{Level, Point};
 use crate::schedule::NoiseSchedule;
-use crate::update::Update;
 
 /// Which noise level a DDIM step moves x to. The two agree wherever N divides T.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,17 +26,17 @@ pub enum PreviousTimestep {
     Next,
 }
 
-/// The update of each step. `eta` lies in [0, 1].
+/// `eta` lies in [0, 1].
 ///
 /// Before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of timestep 0
 /// otherwise.
-pub(crate) fn updates(
+pub(crate) fn evaluations(
     schedule: &NoiseSchedule,
     timesteps: &[u32],
     previous: PreviousTimestep,
     eta: f64,
     set_alpha_to_one: bool,
-) -> Vec<Update> {
+) -> Vec<Evaluation> {
     let stride = schedule.train_timesteps() / timesteps.len() as u32;
     let final_abar = if set_alpha_to_one { 1.0 } else { schedule.abar(0) };
     timesteps
@@ -47,10 +49,13 @@ pub(crate) fn updates(
             };
             let abar = schedule.abar(t);
             let abar_prev = prev.map_or(final_abar, |prev| schedule.abar(prev));
+            let point = Point { timestep: f64::from(t), level: Level::of_abar(abar) };
             // 1.
             let sd = eta * ((1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)).sqrt();
             // 2.
-            Update::from_eps(abar, abar_prev.sqrt(), (1.0 - abar_prev - sd * sd).max(0.0).sqrt(), sd)
+            let eps_scale = (1.0 - abar_prev - sd * sd).max(0.0).sqrt();
+            let x = abar_prev.sqrt() * Combination::X0 + eps_scale * point.level.eps();
+            Evaluation::new(point, x).with_noise(sd)
         })
         .collect()
 }

@@ -11,8 +11,18 @@
 //!
 //! w = 1 is no guidance (Ho & Salimans count from 0). The coefficients of a step always sum to 1, so guidance commutes
 //! with reading x0, eps or v from the output.
+//!
+//! A plan can leave out guidance where it does harm, at the noisiest and the cleanest levels: Kynkäänniemi et al. 2024,
+//! "Applying guidance in a limited interval improves sample and distribution quality in diffusion models"
+//! ([`Plan::only_in`]); and correct the contrast that large weights lead to ([`rescale`]).
+
+mod rescale;
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::rescale::rescale;
 
 use crate::noise::{NoiseSource, Stream};
 
@@ -105,6 +115,9 @@ pub enum GuidanceError {
     /// w_n must be finite and not negative.
     #[error("neighbour_weight must be at least 0 and finite, not {0}")]
     NeighbourWeight(f32),
+    /// The rescaled share of the guided output.
+    #[error("guidance_rescale must be in [0, 1], not {0}")]
+    Rescale(f32),
 }
 
 /// What a step turned out to be, for reporting.
@@ -138,6 +151,7 @@ pub struct StepPlan {
     kind: StepKind,
     rows: [PlannedRow; MAX_ROWS],
     len: usize,
+    rescale: f32,
 }
 
 impl StepPlan {
@@ -146,13 +160,18 @@ impl StepPlan {
         self.kind
     }
 
-    /// The evaluations to make.
+    /// The evaluations to make; the one with all conditions comes first, unless its share is 0.
     pub fn rows(&self) -> &[PlannedRow] {
         &self.rows[..self.len]
     }
 
+    /// The phi by which to [`rescale`] the sum to the first row; 0 where there is nothing to rescale.
+    pub fn rescale(&self) -> f32 {
+        self.rescale
+    }
+
     /// Adds up `terms`, given what is `available`: equal evaluations are made once, those that cancel not at all.
-    fn new(kind: StepKind, terms: &[(Condition, f64)], available: Condition) -> Self {
+    fn new(kind: StepKind, terms: &[(Condition, f64)], available: Condition, rescale: f32) -> Self {
         let mut sums = [(Condition::NONE, 0.0_f64); MAX_ROWS];
         let mut distinct = 0;
         for &(condition, coefficient) in terms {
@@ -166,13 +185,18 @@ impl StepPlan {
             kind,
             rows: [PlannedRow { condition: Condition::NONE, coefficient: 0.0 }; MAX_ROWS],
             len: 0,
+            rescale: 0.0,
         };
         for (condition, coefficient) in sums.into_iter().filter(|(_, coefficient)| *coefficient != 0.0) {
             plan.rows[plan.len] = PlannedRow { condition, coefficient: coefficient as f32 };
             plan.len += 1;
         }
-        if plan.len == 1 && plan.rows[0].condition == available {
-            plan.kind = StepKind::Conditional;
+        if plan.rows[0].condition == available {
+            if plan.len == 1 {
+                plan.kind = StepKind::Conditional;
+            } else {
+                plan.rescale = rescale;
+            }
         }
         plan
     }
@@ -184,6 +208,9 @@ pub struct Plan {
     guidance: Guidance,
     available: Condition,
     noise: NoiseSource,
+    /// The evaluations that are guided, from the first to before the last.
+    guided: (usize, usize),
+    rescale: f32,
 }
 
 impl Plan {
@@ -205,7 +232,22 @@ impl Plan {
         {
             return Err(GuidanceError::Ratio(ratio));
         }
-        Ok(Self { guidance, available, noise })
+        Ok(Self { guidance, available, noise, guided: (0, usize::MAX), rescale: 0.0 })
+    }
+
+    /// Guides only in the evaluations `guided`; all others see what there is, in one row.
+    /// [`Sampler::evaluations_between`](crate::Sampler::evaluations_between) gives those of an interval of noise levels.
+    #[must_use]
+    pub fn only_in(self, guided: Range<usize>) -> Self {
+        Self { guided: (guided.start, guided.end), ..self }
+    }
+
+    /// Has guided outputs rescaled by `phi`, in [0, 1].
+    pub fn rescaled(self, phi: f32) -> Result<Self, GuidanceError> {
+        if !(0.0..=1.0).contains(&phi) {
+            return Err(GuidanceError::Rescale(phi));
+        }
+        Ok(Self { rescale: phi, ..self })
     }
 
     /// The rows of step `i`; the same whenever and wherever it is asked for.
@@ -216,15 +258,21 @@ impl Plan {
     /// The most rows any step takes.
     pub fn max_rows(&self) -> usize {
         let rows = |kind| self.of_kind(kind).len;
+        if self.guided.0 >= self.guided.1 {
+            return rows(StepKind::Conditional);
+        }
         match self.guidance.strategy {
             Strategy::Interleaved { .. } if self.available == Condition::BOTH => {
                 rows(StepKind::TextEnhanced).max(rows(StepKind::NeighbourEnhanced))
             }
-            _ => rows(self.kind(0)),
+            _ => rows(self.kind(self.guided.0)),
         }
     }
 
     fn kind(&self, i: usize) -> StepKind {
+        if !(self.guided.0..self.guided.1).contains(&i) {
+            return StepKind::Conditional;
+        }
         match (self.guidance.strategy, self.available) {
             (Strategy::Off, _) | (_, Condition::NONE) => StepKind::Conditional,
             (Strategy::Text, _) | (_, Condition::TEXT) => StepKind::TextEnhanced,
@@ -254,7 +302,7 @@ impl Plan {
 
     fn of_kind(&self, kind: StepKind) -> StepPlan {
         let (w_p, w_n) = (f64::from(self.guidance.text_weight), f64::from(self.guidance.neighbour_weight));
-        let plan = |terms: &[(Condition, f64)]| StepPlan::new(kind, terms, self.available);
+        let plan = |terms: &[(Condition, f64)]| StepPlan::new(kind, terms, self.available, self.rescale);
         match kind {
             StepKind::Conditional => plan(&[(Condition::BOTH, 1.0)]),
             StepKind::TextEnhanced => plan(&[(Condition::BOTH, w_p), (Condition::NEIGHBOURS, 1.0 - w_p)]),
@@ -357,6 +405,32 @@ mod tests {
                 assert_eq!(step.kind(), StepKind::Conditional);
             }
         }
+    }
+
+    #[test]
+    fn outside_the_interval_nothing_guides() {
+        for strategy in [INTERLEAVED, Strategy::Weighted { ratio: 0.3 }, Strategy::Joint, Strategy::Text] {
+            let always = plan(strategy, 4.0, 3.0);
+            let limited = always.only_in(3..7);
+            for i in 0..10 {
+                let expected =
+                    if (3..7).contains(&i) { always.step(i) } else { plan(Strategy::Off, 4.0, 3.0).step(i) };
+                assert_eq!(limited.step(i), expected, "{strategy:?} {i}");
+            }
+            assert_eq!(limited.max_rows(), always.max_rows());
+            assert_eq!(always.only_in(5..5).max_rows(), 1);
+        }
+    }
+
+    #[test]
+    fn what_guides_is_rescaled_to_the_row_with_all_conditions() {
+        let plan = plan(Strategy::Joint, 4.0, 3.0).rescaled(0.7).unwrap().only_in(0..1);
+        assert_eq!((plan.step(0).rescale(), plan.step(0).rows()[0].condition), (0.7, Condition::BOTH));
+        assert_eq!(plan.step(1).rescale(), 0.0);
+        // w = 0 leaves the row without conditions.
+        let none = plan_of(Strategy::Joint, 0.0, 0.0, Condition::BOTH, 1).rescaled(0.7).unwrap();
+        assert_eq!((none.step(0).rescale(), none.step(0).rows().len()), (0.0, 1));
+        assert_eq!(plan.rescaled(1.5), Err(GuidanceError::Rescale(1.5)));
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl NoiseSource {
         self.for_each_normal(stream, step, values, |value, z| *value += scale * z);
     }
 
+    /// Multiplies each of `values` by its standard normal of a step.
+    pub(crate) fn multiply_normal(&self, stream: Stream, step: u32, values: &mut [f32]) {
+        self.for_each_normal(stream, step, values, |value, z| *value *= z);
+    }
+
     /// Gives each of `values` its normal, in parallel where there are many: the split changes nothing, as each normal
     /// is found by its index.
     fn for_each_normal(

@@ -1,15 +1,19 @@
 //! What a model's output means, and how to read x0 and eps from it.
 //!
-//! x = a x0 + s eps ties the three together, so any one prediction gives the other two; v is Salimans & Ho 2022
-//! (Progressive distillation), v = a eps - s x0. Every conversion is linear in x and the output:
+//! x = a x0 + s eps ties them together, so any one prediction gives the others; v is Salimans & Ho 2022 (Progressive
+//! distillation), v = a eps - s x0 where a^2 + s^2 = 1; the flow is Lipman et al. 2023 (Flow matching), eps - x0. Every
+//! conversion is linear in x and the output:
 //!
-//! | prediction | x0                 | eps                |
-//! |------------|--------------------|--------------------|
-//! | epsilon    | x / a - (s/a) out  | out                |
-//! | sample     | out                | x / s - (a/s) out  |
-//! | v          | a x - s out        | s x + a out        |
+//! | prediction | x0                     | eps                    |
+//! |------------|------------------------|------------------------|
+//! | epsilon    | x / a - (s/a) out      | out                    |
+//! | sample     | out                    | x / s - (a/s) out      |
+//! | v          | a x - s out            | s x + a out            |
+//! | flow       | (x - s out) / (a + s)  | (x + a out) / (a + s)  |
 
 use serde::{Deserialize, Serialize};
+
+use crate::level::Level;
 
 /// What a denoising model predicts, named as in model packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ pub enum PredictionType {
     Sample,
     /// The velocity v = a eps - s x0.
     VPrediction,
+    /// The velocity eps - x0 of the straight path from x0 to eps.
+    FlowPrediction,
 }
 
 /// The coefficients that read x0 and eps from (x, output) at one timestep.
@@ -35,11 +41,16 @@ pub struct Conversion {
 impl PredictionType {
     /// The conversion at a timestep with cumulative alpha `abar`, in (0, 1).
     pub fn conversion(self, abar: f64) -> Conversion {
-        let (a, s) = (abar.sqrt(), (1.0 - abar).sqrt());
+        self.at(Level::of_abar(abar))
+    }
+
+    /// The conversion at a level, of which v assumes that it is variance preserving.
+    pub(crate) fn at(self, Level { a, s }: Level) -> Conversion {
         let ((x0_from_x, x0_from_output), (eps_from_x, eps_from_output)) = match self {
             Self::Epsilon => ((1.0 / a, -s / a), (0.0, 1.0)),
             Self::Sample => ((0.0, 1.0), (1.0 / s, -a / s)),
             Self::VPrediction => ((a, -s), (s, a)),
+            Self::FlowPrediction => ((1.0 / (a + s), -s / (a + s)), (1.0 / (a + s), a / (a + s))),
         };
         Conversion {
             x0_from_x: x0_from_x as f32,
@@ -54,6 +65,21 @@ impl Conversion {
     /// Of an output that is x0 already.
     pub(crate) const OF_X0: Self =
         Self { x0_from_x: 0.0, x0_from_output: 1.0, eps_from_x: 0.0, eps_from_output: 0.0 };
+
+    /// x0 = `from_x` x + `from_output` out at `level`, and the eps that belongs to it.
+    pub(crate) fn of_x0(from_x: f64, from_output: f64, Level { a, s }: Level) -> Self {
+        Self {
+            x0_from_x: from_x as f32,
+            x0_from_output: from_output as f32,
+            eps_from_x: ((1.0 - a * from_x) / s) as f32,
+            eps_from_output: (-a * from_output / s) as f32,
+        }
+    }
+
+    /// Whether x0 can be read at all: not from eps where no signal is left.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.x0_from_x.is_finite() && self.x0_from_output.is_finite()
+    }
 
     /// x0 at one element.
     #[inline]
@@ -78,6 +104,7 @@ mod tests {
     fn names_are_those_of_model_packages() {
         let all = [PredictionType::Epsilon, PredictionType::Sample, PredictionType::VPrediction];
         assert_eq!(all.map(|p| serde_json::to_value(p).unwrap()), ["epsilon", "sample", "v_prediction"]);
+        assert_eq!(serde_json::to_value(PredictionType::FlowPrediction).unwrap(), "flow_prediction");
     }
 
     proptest! {
@@ -91,6 +118,7 @@ mod tests {
                 (PredictionType::Epsilon, eps),
                 (PredictionType::Sample, x0),
                 (PredictionType::VPrediction, a * eps - s * x0),
+                (PredictionType::FlowPrediction, eps - x0),
             ];
             for (prediction, output) in outputs {
                 let conversion = prediction.conversion(abar);

@@ -1,71 +1,54 @@
 //! From a model's output to the next x, whichever sampler was asked for.
 //!
-//! To add a sampler: one file with an `updates` function beside [`ddim`] and [`ddpm`], one variant of [`SamplerKind`],
+//! To add a sampler: one file with an `evaluations` function beside [`ddim`] and the others, one variant of [`Method`],
 //! one arm in [`Sampler::new`].
 
-use std::thread;
+use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
-use crate::ddim::{self, PreviousTimestep};
-use crate::ddpm::{self, Variance};
-use crate::noise::NoiseSource;
+use crate::combination::SLOTS;
+use crate::evaluation::{Evaluation, FreshNoise, Move};
+use crate::levels::{FinalSigma, Layout, NoiseLevels, Steps};
+use crate::method::Method;
+use crate::noise::{NoiseSource, Stream};
 use crate::prediction::{Conversion, PredictionType};
 use crate::schedule::NoiseSchedule;
-use crate::threads::threads_for;
 use crate::threshold::{ThresholdError, Thresholder, Thresholding};
 use crate::timesteps::{TimestepError, TimestepSpacing};
-use crate::update::Update;
-
-/// The samplers, named as in model packages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SamplerKind {
-    /// Song et al. 2021; deterministic unless `ddim_eta` is above 0.
-    Ddim,
-    /// Ho et al. 2020; stochastic, for many steps.
-    Ddpm,
-}
+use crate::{ddim, ddpm, dpm_solver, euler, heun, lcm, pndm, unipc};
 
 /// Everything that decides how x moves, apart from the model and the schedule it was trained with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplerSettings {
     /// Which sampler.
-    pub kind: SamplerKind,
+    pub method: Method,
     /// N, between 1 and T.
     pub steps: u32,
     /// Which timesteps the N steps visit.
     pub spacing: TimestepSpacing,
     /// Added to every timestep of leading spacing.
     pub steps_offset: u32,
+    /// Which noise levels the N steps go through.
+    pub levels: NoiseLevels,
+    /// Where the last step of a sampler in sigma ends.
+    pub final_sigma: FinalSigma,
     /// What the model's output means.
     pub prediction: PredictionType,
     /// How x0 is kept in range.
     pub thresholding: Thresholding,
-    /// DDIM only, in [0, 1]: 0 is deterministic, 1 as stochastic as DDPM.
-    pub ddim_eta: f32,
-    /// DDIM only: whether the last step lands on x0 itself or on timestep 0.
-    pub set_alpha_to_one: bool,
-    /// DDIM only: which noise level a step moves to.
-    pub ddim_previous: PreviousTimestep,
-    /// DDPM only.
-    pub variance: Variance,
 }
 
 impl Default for SamplerSettings {
     /// DDIM, 50 steps, trailing, eps prediction, no thresholding.
     fn default() -> Self {
         Self {
-            kind: SamplerKind::Ddim,
+            method: Method::DDIM,
             steps: 50,
             spacing: TimestepSpacing::Trailing,
             steps_offset: 0,
+            levels: NoiseLevels::Trained,
+            final_sigma: FinalSigma::Zero,
             prediction: PredictionType::Epsilon,
             thresholding: Thresholding::None,
-            ddim_eta: 0.0,
-            set_alpha_to_one: true,
-            ddim_previous: PreviousTimestep::Stride,
-            variance: Variance::FixedSmall,
         }
     }
 }
@@ -82,68 +65,148 @@ pub enum SamplerError {
     /// Above 1 the noise added would exceed the noise wanted.
     #[error("ddim_eta must be in [0, 1], not {0}")]
     DdimEta(f32),
+    /// UniPC keeps one x0 an order.
+    #[error("UniPC's order must be between 1 and {max}, not {0}", max = unipc::MAX_ORDER)]
+    Order(u32),
+    /// Three steps of Runge-Kutta and at least one more.
+    #[error("PNDM with Runge-Kutta takes at least {min} steps, not {0}", min = pndm::MIN_STEPS)]
+    RungeKuttaSteps(u32),
+    /// A distilled model knows the timesteps it was distilled on.
+    #[error(
+        "LCM takes 1 to original_steps ({original_steps}) steps, and original_steps is at most T; not {steps}"
+    )]
+    LcmSteps {
+        /// N, as asked for.
+        steps: u32,
+        /// O, as asked for.
+        original_steps: u32,
+    },
+    /// Defined on the timesteps of training.
+    #[error("{0:?} has no noise levels but those of training")]
+    TrainedLevelsOnly(Method),
+    /// Not positive and finite, or ends that are not in order.
+    #[error("{0:?} are no noise levels")]
+    Levels(NoiseLevels),
+    /// v is of variance-preserving levels, the flow of all but EDM's.
+    #[error("{prediction:?} does not go with {levels:?}")]
+    Prediction {
+        /// What the output means.
+        prediction: PredictionType,
+        /// The noise levels.
+        levels: NoiseLevels,
+    },
+    /// The first timestep is pure noise, of which eps says nothing.
+    #[error(
+        "{0:?} says nothing of x0 at zero terminal SNR: the model must predict v, the flow or the sample"
+    )]
+    NoSignal(PredictionType),
 }
 
 /// One trajectory's sampler: everything that depends on the timestep is worked out beforehand, so that a step allocates
-/// nothing.
+/// nothing once the first few have kept what they need.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    timesteps: Vec<u32>,
-    conversions: Vec<Conversion>,
-    updates: Vec<Update>,
+    steps: usize,
+    moves: Vec<Move>,
+    timesteps: Vec<f32>,
+    /// Noise in a unit of signal, never rising.
+    sigmas: Vec<f64>,
+    noises: Vec<FreshNoise>,
     thresholder: Thresholder,
+    has_variance: bool,
+    /// Tensors kept from earlier evaluations, by slot.
+    kept: [Vec<f32>; SLOTS],
 }
 
 impl Sampler {
     /// A sampler over a model's training schedule.
     pub fn new(schedule: &NoiseSchedule, settings: &SamplerSettings) -> Result<Self, SamplerError> {
-        let eta = settings.ddim_eta;
-        if !(0.0..=1.0).contains(&eta) {
-            return Err(SamplerError::DdimEta(eta));
-        }
-        let timesteps =
-            settings.spacing.timesteps(schedule.train_timesteps(), settings.steps, settings.steps_offset)?;
-        let updates = match settings.kind {
-            SamplerKind::Ddim => ddim::updates(
-                schedule,
-                &timesteps,
-                settings.ddim_previous,
-                f64::from(eta),
-                settings.set_alpha_to_one,
-            ),
-            SamplerKind::Ddpm => ddpm::updates(schedule, &timesteps, settings.variance),
-        };
+        let evaluations = evaluations(schedule, settings)?;
+        let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
+        let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
-            conversions: timesteps
-                .iter()
-                .map(|&t| settings.prediction.conversion(schedule.abar(t)))
-                .collect(),
+            steps: settings.steps as usize,
+            moves: moves.collect::<Result<_, SamplerError>>()?,
+            timesteps: evaluations.iter().map(|evaluation| evaluation.timestep as f32).collect(),
+            sigmas: evaluations.iter().map(|evaluation| evaluation.level.sigma()).collect(),
+            noises: evaluations.iter().map(|evaluation| evaluation.noise).collect(),
             thresholder: Thresholder::new(settings.thresholding)?,
-            timesteps,
-            updates,
+            has_variance: matches!(settings.method, Method::Ddpm { variance } if variance.is_learned()),
+            kept: Default::default(),
         })
     }
 
     /// N, the number of steps.
     pub fn steps(&self) -> usize {
-        self.timesteps.len()
+        self.steps
     }
 
-    /// The timestep the model is evaluated at in each step, falling.
-    pub fn timesteps(&self) -> &[u32] {
-        &self.timesteps
+    /// How often the model is evaluated: once a step, but for Heun (twice, except in the last step) and PNDM.
+    pub fn evaluations(&self) -> usize {
+        self.moves.len()
     }
 
-    /// Takes step `i` (from 0): moves `x` from timestep i to the next one, or to the finished sample after the last.
-    ///
-    /// `output` is the model's (guided) output for `x` at `timesteps()[i]`. It is overwritten with the thresholded x0,
-    /// the picture as the model sees it now, which is what a preview shows.
+    /// What the model is told in evaluation `i` (from 0): the timestep, falling from at most T - 1, between two timesteps
+    /// of training with some noise levels; ln(sigma) / 4 with [`NoiseLevels::Edm`] and sigma T with
+    /// [`NoiseLevels::Flow`].
     ///
     /// # Panics
-    /// When `i` is not below [`Self::steps`] or the two slices differ in length.
+    /// When `i` is not below [`Self::evaluations`].
+    pub fn timestep(&self, i: usize) -> f32 {
+        self.timesteps[i]
+    }
+
+    /// The evaluations whose noise level sigma, the noise in a unit of signal, lies in [`least`, `most`].
+    pub fn evaluations_between(&self, least: f64, most: f64) -> Range<usize> {
+        let first = self.sigmas.partition_point(|sigma| *sigma > most);
+        let end = self.sigmas.partition_point(|sigma| *sigma >= least);
+        first..end.max(first)
+    }
+
+    /// Takes in evaluation `i` (from 0): moves `x` to where the model is evaluated next, or to the finished sample after
+    /// the last. Evaluations come in order, from the first.
+    ///
+    /// `output` is the model's (guided) output for `x` at [`Self::timestep`]. It is overwritten with the thresholded x0,
+    /// the picture as the model sees it now, which is what a preview shows. Where the variance is learned it has as many
+    /// elements again, the variance, which are overwritten with numbers of no use.
+    ///
+    /// # Panics
+    /// When `i` is not below [`Self::evaluations`] or the lengths of the slices do not fit.
     pub fn step(&mut self, i: usize, x: &mut [f32], output: &mut [f32], noise: &NoiseSource) {
-        assert_eq!(x.len(), output.len(), "a model's output has the shape of its input");
-        let (mut conversion, update) = (self.conversions[i], self.updates[i]);
+        let variance = self.advance(i, x, output);
+        // Fresh noise, where the sampler adds some.
+        match self.noises[i] {
+            FreshNoise::Scaled(0.0) => {}
+            FreshNoise::Scaled(scale) => noise.add_normal(Stream::StepNoise, i as u32, scale as f32, x),
+            FreshNoise::Learned | FreshNoise::LearnedRange { .. } => {
+                noise.multiply_normal(Stream::StepNoise, i as u32, variance);
+                x.iter_mut().zip(variance).for_each(|(x, z)| *x += *z);
+            }
+        }
+    }
+
+    /// [`Self::step`] with the noise `z`.
+    #[cfg(test)]
+    pub(crate) fn step_with(&mut self, i: usize, x: &mut [f32], output: &mut [f32], z: &[f32]) {
+        let deviations = self.advance(i, x, output);
+        for (element, (x, z)) in x.iter_mut().zip(z).enumerate() {
+            *x += z * match self.noises[i] {
+                FreshNoise::Scaled(scale) => scale as f32,
+                FreshNoise::Learned | FreshNoise::LearnedRange { .. } => deviations[element],
+            };
+        }
+    }
+
+    /// [`Self::step`] without noise; returns the standard deviations of that noise where they are learned.
+    fn advance<'a>(&mut self, i: usize, x: &mut [f32], output: &'a mut [f32]) -> &'a mut [f32] {
+        let parts = if self.has_variance { 2 } else { 1 };
+        assert_eq!(parts * x.len(), output.len(), "a model's output has the shape of its input");
+        let (output, variance) = output.split_at_mut(x.len());
+        let step = &self.moves[i];
+        for slot in step.written() {
+            self.kept[slot].resize(x.len(), 0.0);
+        }
+        let mut conversion = step.conversion();
         if self.thresholder.is_dynamic() {
             // The range depends on the whole of x0.
             for (x, output) in x.iter().zip(output.iter_mut()) {
@@ -152,28 +215,79 @@ impl Sampler {
             conversion = Conversion::OF_X0;
         }
         let range = self.thresholder.range(output);
-        // One walk through memory: large samples cost what they move.
-        let walk = |x: &mut [f32], output: &mut [f32]| {
-            for (x, output) in x.iter_mut().zip(output) {
-                // 1. What the model says x0 is, back in range.
-                let x0 = range.bring(conversion.x0(*x, *output));
-                *output = x0;
-                // 2. To the next timestep, with the eps that belongs to this x0 (see `Update`).
-                *x = update.moved(*x, x0);
-            }
-        };
-        match threads_for(x.len()) {
-            1 => walk(x, output),
-            threads => thread::scope(|scope| {
-                let part = x.len().div_ceil(threads);
-                for (x, output) in x.chunks_mut(part).zip(output.chunks_mut(part)) {
-                    scope.spawn(move || walk(x, output));
-                }
-            }),
-        }
-        // 3. Fresh noise, where the sampler adds some.
-        update.add_noise(i as u32, x, noise);
+        step.apply(conversion, range, x, output, self.kept.each_mut().map(Vec::as_mut_slice));
+        ddpm::standard_deviations(self.noises[i], variance);
+        variance
     }
+}
+
+/// The evaluations of the sampler that was asked for.
+pub(crate) fn evaluations(
+    schedule: &NoiseSchedule,
+    settings: &SamplerSettings,
+) -> Result<Vec<Evaluation>, SamplerError> {
+    let SamplerSettings { method, levels, prediction, spacing, .. } = *settings;
+    let (count, offset) = (settings.steps, settings.steps_offset);
+    let timesteps = || {
+        if levels != NoiseLevels::Trained {
+            return Err(SamplerError::TrainedLevelsOnly(method));
+        }
+        Ok(spacing.timesteps(schedule.train_timesteps(), count, offset)?)
+    };
+    let trajectory = |layout| {
+        if !levels.are_valid() {
+            return Err(SamplerError::Levels(levels));
+        }
+        let steps = Steps { count, spacing, offset, final_sigma: settings.final_sigma };
+        Ok(levels.trajectory(schedule, steps, layout)?)
+    };
+    Ok(match method {
+        Method::Ddim { eta, set_alpha_to_one, previous } => {
+            if !(0.0..=1.0).contains(&eta) {
+                return Err(SamplerError::DdimEta(eta));
+            }
+            ddim::evaluations(schedule, &timesteps()?, previous, f64::from(eta), set_alpha_to_one)
+        }
+        Method::Ddpm { variance } => ddpm::evaluations(schedule, &timesteps()?, variance),
+        Method::Euler => euler::euler(&trajectory(Layout::SingleStep)?),
+        Method::EulerAncestral => euler::euler_ancestral(&trajectory(Layout::SingleStep)?),
+        Method::Heun => heun::evaluations(&trajectory(Layout::SingleStep)?),
+        Method::DpmSolver { stochastic, lower_order_final } => {
+            dpm_solver::evaluations(&trajectory(Layout::Multistep)?, stochastic, lower_order_final)
+        }
+        Method::UniPc { order } => {
+            if !(1..=unipc::MAX_ORDER).contains(&order) {
+                return Err(SamplerError::Order(order));
+            }
+            unipc::evaluations(&trajectory(Layout::Multistep)?, order)
+        }
+        Method::Pndm { runge_kutta, set_alpha_to_one } => {
+            let timesteps = timesteps()?;
+            if runge_kutta && count < pndm::MIN_STEPS {
+                return Err(SamplerError::RungeKuttaSteps(count));
+            }
+            pndm::evaluations(schedule, &timesteps, prediction, runge_kutta, set_alpha_to_one)
+        }
+        Method::Lcm { original_steps } => {
+            // Refuses levels that do not fit; the spacing is the distillation's.
+            timesteps()?;
+            let timesteps = lcm::timesteps(schedule.train_timesteps(), count, original_steps)
+                .ok_or(SamplerError::LcmSteps { steps: count, original_steps })?;
+            lcm::evaluations(schedule, &timesteps)
+        }
+    })
+}
+
+/// How x0 is read from the model's output.
+fn conversion(settings: &SamplerSettings, evaluation: &Evaluation) -> Result<Conversion, SamplerError> {
+    let SamplerSettings { prediction, levels, .. } = *settings;
+    let conversion = match levels {
+        NoiseLevels::Edm(edm) => edm.conversion(prediction, evaluation.level),
+        NoiseLevels::Flow(_) if prediction == PredictionType::VPrediction => None,
+        _ => Some(prediction.at(evaluation.level)),
+    };
+    let conversion = conversion.ok_or(SamplerError::Prediction { prediction, levels })?;
+    if conversion.is_finite() { Ok(conversion) } else { Err(SamplerError::NoSignal(prediction)) }
 }
 
 #[cfg(test)]
@@ -181,7 +295,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::noise::Stream;
+    use crate::ddim::PreviousTimestep;
+    use crate::ddpm::Variance;
+    use crate::method::SamplerKind;
     use crate::schedule::BetaSchedule;
     use crate::threshold::ThresholdingKind;
 
@@ -189,6 +305,10 @@ mod tests {
 
     fn linear() -> NoiseSchedule {
         NoiseSchedule::new(BetaSchedule::Linear, 1000).unwrap()
+    }
+
+    fn eta(eta: f32) -> Method {
+        Method::Ddim { eta, set_alpha_to_one: true, previous: PreviousTimestep::Stride }
     }
 
     fn normals(elements: usize) -> Vec<f32> {
@@ -205,8 +325,8 @@ mod tests {
         model: impl Fn(f32, u32) -> f32,
     ) -> Vec<f32> {
         let mut sampler = Sampler::new(schedule, settings).unwrap();
-        for i in 0..sampler.steps() {
-            let t = sampler.timesteps()[i];
+        for i in 0..sampler.evaluations() {
+            let t = sampler.timestep(i) as u32;
             let mut output: Vec<f32> = x.iter().map(|x| model(*x, t)).collect();
             sampler.step(i, &mut x, &mut output, &NOISE);
         }
@@ -235,7 +355,8 @@ mod tests {
     fn ddim_gives_the_golden_sums_of_diffusers() {
         let of = |schedule: NoiseSchedule, settings: SamplerSettings| golden_sum(&schedule, &settings);
         let v = SamplerSettings { prediction: PredictionType::VPrediction, ..SamplerSettings::default() };
-        let to_first = SamplerSettings { set_alpha_to_one: false, ..SamplerSettings::default() };
+        let ddim = Method::Ddim { eta: 0.0, set_alpha_to_one: false, previous: PreviousTimestep::Stride };
+        let to_first = SamplerSettings { method: ddim, ..SamplerSettings::default() };
         let steep = || NoiseSchedule::with_betas(BetaSchedule::Linear, 1000, 0.01, 0.02).unwrap();
         // test_scheduler_ddim.py: full loop without noise, with v-prediction, and with either end at beta_start 0.01.
         for (actual, expected) in [
@@ -282,8 +403,9 @@ mod tests {
     #[test]
     fn ddim_keeps_the_spread_of_a_gaussian_when_it_moves_to_the_next_timestep() {
         let schedule = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();
-        let spread = |steps, ddim_previous| {
-            let settings = SamplerSettings { steps, ddim_previous, ..SamplerSettings::default() };
+        let spread = |steps, previous| {
+            let method = Method::Ddim { eta: 0.0, set_alpha_to_one: true, previous };
+            let settings = SamplerSettings { method, steps, ..SamplerSettings::default() };
             let end = run(&schedule, &settings, vec![-1.0, 1.0], exact_eps(&schedule, 0.3, 0.5));
             (end[1] - end[0]) / 2.0
         };
@@ -301,9 +423,8 @@ mod tests {
         let schedule = linear();
         for variance in [Variance::FixedSmall, Variance::FixedLarge] {
             let settings = SamplerSettings {
-                kind: SamplerKind::Ddpm,
+                method: Method::Ddpm { variance },
                 steps: 1000,
-                variance,
                 ..SamplerSettings::default()
             };
             let end = run(&schedule, &settings, normals(20_000), exact_eps(&schedule, mu, sd));
@@ -321,10 +442,10 @@ mod tests {
                 steps,
                 spacing: TimestepSpacing::Leading,
                 thresholding: Thresholding::Static,
-                ddim_eta: 1.0,
+                method: eta(1.0),
                 ..SamplerSettings::default()
             };
-            let ddpm = SamplerSettings { kind: SamplerKind::Ddpm, ..ddim.clone() };
+            let ddpm = SamplerSettings { method: SamplerKind::Ddpm.into(), ..ddim.clone() };
             let schedule = linear();
             let model = exact_eps(&schedule, 0.1, 0.4);
             let [one, other] = [ddim, ddpm].map(|settings| run(&schedule, &settings, normals(100), &model));
@@ -336,18 +457,13 @@ mod tests {
 
     #[test]
     fn the_last_step_lands_on_x0() {
-        for kind in [SamplerKind::Ddim, SamplerKind::Ddpm] {
-            let settings = SamplerSettings {
-                kind,
-                steps: 4,
-                variance: Variance::FixedLarge,
-                ..SamplerSettings::default()
-            };
+        for method in [Method::DDIM, Method::Ddpm { variance: Variance::FixedLarge }] {
+            let settings = SamplerSettings { method, steps: 4, ..SamplerSettings::default() };
             let mut sampler = Sampler::new(&linear(), &settings).unwrap();
             let (mut x, mut output) = (normals(50), vec![0.1; 50]);
             sampler.step(3, &mut x, &mut output, &NOISE);
             for (x, x0) in x.iter().zip(&output) {
-                assert!((x - x0).abs() < 1e-6, "{kind:?}");
+                assert!((x - x0).abs() < 1e-6, "{method:?}");
             }
         }
     }
@@ -374,16 +490,24 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_model_packages() {
-        assert_eq!(serde_json::to_value(SamplerKind::Ddim).unwrap(), "ddim");
-        assert_eq!(serde_json::to_value(SamplerKind::Ddpm).unwrap(), "ddpm");
+    fn an_interval_of_noise_is_an_interval_of_evaluations() {
+        let settings = SamplerSettings { method: Method::Heun, steps: 10, ..SamplerSettings::default() };
+        let sampler = Sampler::new(&linear(), &settings).unwrap();
+        let (least, most) = (0.3, 20.0);
+        let between = sampler.evaluations_between(least, most);
+        for i in 0..sampler.evaluations() {
+            assert_eq!(between.contains(&i), (least..=most).contains(&sampler.sigmas[i]), "{i}");
+        }
+        assert_eq!(sampler.evaluations_between(0.0, f64::INFINITY), 0..19);
+        assert!(sampler.evaluations_between(1e9, 2e9).is_empty());
+        assert!(sampler.evaluations_between(2.0, 1.0).is_empty());
     }
 
     #[test]
     fn bad_settings_are_refused() {
         let new = |settings: SamplerSettings| Sampler::new(&linear(), &settings).unwrap_err();
         let default = SamplerSettings::default;
-        assert_eq!(new(SamplerSettings { ddim_eta: 1.5, ..default() }), SamplerError::DdimEta(1.5));
+        assert_eq!(new(SamplerSettings { method: eta(1.5), ..default() }), SamplerError::DdimEta(1.5));
         assert!(matches!(new(SamplerSettings { steps: 0, ..default() }), SamplerError::Timesteps(_)));
         let thresholding = Thresholding::Dynamic { quantile: 2.0, cap: None };
         assert!(matches!(new(SamplerSettings { thresholding, ..default() }), SamplerError::Threshold(_)));
@@ -392,15 +516,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_settings_keep_a_picture_in_range(
-            steps in 1_u32..40, eta in 0_f32..=1.0, ddpm: bool, prediction in 0_usize..3, spacing in 0_usize..3,
+            steps in 1_u32..40, noise in 0_f32..=1.0, ddpm: bool, prediction in 0_usize..3, spacing in 0_usize..3,
         ) {
             let settings = SamplerSettings {
-                kind: if ddpm { SamplerKind::Ddpm } else { SamplerKind::Ddim },
+                method: if ddpm { SamplerKind::Ddpm.into() } else { eta(noise) },
                 steps,
                 spacing: [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing][spacing],
                 prediction: [PredictionType::Epsilon, PredictionType::Sample, PredictionType::VPrediction][prediction],
                 thresholding: Thresholding::Dynamic { quantile: 0.995, cap: None },
-                ddim_eta: eta,
                 ..SamplerSettings::default()
             };
             let cosine = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();

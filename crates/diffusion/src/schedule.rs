@@ -1,8 +1,9 @@
 //! Noise schedules: how much signal is left at each timestep of training.
 //!
 //! Linear: Ho et al. 2020 (DDPM), section 4. Cosine: Nichol & Dhariwal 2021 (Improved DDPM), equation 17. Scaled linear:
-//! Rombach et al. 2022 (latent diffusion). Everything is computed in `f64`: at the noisy end of the cosine schedule abar
-//! is about 2e-9, and products of a thousand factors should not add their rounding to it.
+//! Rombach et al. 2022 (latent diffusion). Zero terminal SNR: Lin et al. 2024 (Common diffusion noise schedules and sample
+//! steps are flawed), algorithm 1. Everything is computed in `f64`: at the noisy end of the cosine schedule abar is about
+//! 2e-9, and products of a thousand factors should not add their rounding to it.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -55,7 +56,7 @@ impl BetaSchedule {
 
 /// abar at every timestep of training.
 ///
-/// abar falls strictly from just under 1 (t = 0) to nearly 0 (t = T - 1).
+/// abar falls strictly from just under 1 (t = 0) to nearly 0 (t = T - 1), or to 0 itself with zero terminal SNR.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoiseSchedule {
     abar: Vec<f64>,
@@ -77,6 +78,14 @@ pub enum ScheduleError {
         start: f64,
         /// `beta_end`.
         end: f64,
+    },
+    /// Every beta takes some signal and leaves some.
+    #[error("betas[{t}] must be in (0, 1), not {beta}")]
+    Beta {
+        /// The timestep.
+        t: usize,
+        /// Its beta.
+        beta: f64,
     },
 }
 
@@ -103,14 +112,42 @@ impl NoiseSchedule {
         if !(0.0 < beta_start && beta_start <= beta_end && beta_end < 1.0) {
             return Err(ScheduleError::Betas { start: beta_start, end: beta_end });
         }
-        let mut product = 1.0;
-        let abar = (0..train_timesteps)
-            .map(|t| {
-                product *= 1.0 - shape.beta(t, train_timesteps, beta_start, beta_end);
-                product
-            })
-            .collect();
-        Ok(Self { abar })
+        Ok(Self::product((0..train_timesteps).map(|t| shape.beta(t, train_timesteps, beta_start, beta_end))))
+    }
+
+    /// The schedule of a model that brings its own `betas` ("trained betas"), one a timestep, each in (0, 1).
+    pub fn from_betas(betas: &[f64]) -> Result<Self, ScheduleError> {
+        let train_timesteps = u32::try_from(betas.len()).unwrap_or(u32::MAX);
+        if !(1..=Self::MAX_TIMESTEPS).contains(&train_timesteps) {
+            return Err(ScheduleError::TrainTimesteps { given: train_timesteps });
+        }
+        if let Some((t, &beta)) = betas.iter().enumerate().find(|(_, beta)| !(0.0 < **beta && **beta < 1.0)) {
+            return Err(ScheduleError::Beta { t, beta });
+        }
+        Ok(Self::product(betas.iter().copied()))
+    }
+
+    fn product(betas: impl Iterator<Item = f64>) -> Self {
+        let abar = betas.scan(1.0, |product, beta| {
+            *product *= 1.0 - beta;
+            Some(*product)
+        });
+        Self { abar: abar.collect() }
+    }
+
+    /// The same schedule with its noisy end moved to pure noise: sqrt(abar) is shifted and scaled so that it is 0 at
+    /// T - 1 and unchanged at 0.
+    ///
+    /// There eps says nothing of x0: only models that predict v or x0 can be sampled from the last timestep.
+    #[must_use]
+    pub fn with_zero_terminal_snr(mut self) -> Self {
+        let (first, last) = (self.abar(0).sqrt(), self.abar(self.train_timesteps() - 1).sqrt());
+        // A single timestep is its own two ends.
+        let scale = if first > last { first / (first - last) } else { 0.0 };
+        for abar in &mut self.abar {
+            *abar = ((abar.sqrt() - last) * scale).powi(2);
+        }
+        self
     }
 
     /// T, the number of timesteps of training.
@@ -182,6 +219,25 @@ mod tests {
     }
 
     #[test]
+    fn trained_betas_are_any_betas() {
+        let betas: Vec<f64> = (0..1000).map(|t| 1e-4 + (0.02 - 1e-4) * f64::from(t) / 999.0).collect();
+        assert_eq!(NoiseSchedule::from_betas(&betas), NoiseSchedule::new(BetaSchedule::Linear, 1000));
+    }
+
+    #[test]
+    fn zero_terminal_snr_moves_only_the_noisy_end() {
+        for shape in ALL {
+            let before = NoiseSchedule::new(shape, 1000).unwrap();
+            let after = before.clone().with_zero_terminal_snr();
+            assert_eq!(after.abar(999), 0.0);
+            close(after.abar(0), before.abar(0));
+            assert!((1..1000).all(|t| after.abar(t) < after.abar(t - 1) && after.abar(t) < before.abar(t)));
+        }
+        let single = NoiseSchedule::new(BetaSchedule::Linear, 1).unwrap().with_zero_terminal_snr();
+        assert_eq!(single.abar(0), 0.0);
+    }
+
+    #[test]
     fn bad_settings_are_refused() {
         let new = NoiseSchedule::with_betas;
         assert_eq!(
@@ -192,5 +248,7 @@ mod tests {
         assert!(new(BetaSchedule::Linear, 10, 0.03, 0.02).is_err());
         assert!(new(BetaSchedule::Linear, 10, 0.01, 1.0).is_err());
         assert!(new(BetaSchedule::Linear, 10, f64::NAN, 0.02).is_err());
+        assert_eq!(NoiseSchedule::from_betas(&[]), Err(ScheduleError::TrainTimesteps { given: 0 }));
+        assert_eq!(NoiseSchedule::from_betas(&[0.1, 1.0]), Err(ScheduleError::Beta { t: 1, beta: 1.0 }));
     }
 }

@@ -85,6 +85,11 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// Whether nothing is out of range.
+    pub(crate) fn is_everything(self) -> bool {
+        self.bound == f32::INFINITY
+    }
+
     #[inline]
     pub(crate) fn bring(self, value: f32) -> f32 {
         value.clamp(-self.bound, self.bound) * self.scale

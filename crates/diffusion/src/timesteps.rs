@@ -1,7 +1,9 @@
 //! Which N of the T training timesteps a sampler visits.
 //!
 //! The three spacings of Lin et al. 2024 ("Common diffusion noise schedules and sample steps are flawed", table 2), with
-//! the rounding of numpy, since that is what published models were sampled with.
+//! the rounding of numpy, since that is what published models were sampled with. Samplers in sigma lay them out a little
+//! differently: [`TimestepSpacing::unrounded`] for the Euler family, [`TimestepSpacing::of_multistep`] for the multistep
+//! solvers, whose last step ends where others would take one more.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ pub enum TimestepError {
     Steps {
         /// N, as asked for.
         steps: u32,
-        /// T.
+        /// T, or T - 1 for a multistep solver that ends between two timesteps.
         train_timesteps: u32,
     },
     /// The offset pushes the first timestep out of the schedule.
@@ -68,6 +70,44 @@ impl TimestepSpacing {
         };
         Ok(timesteps)
     }
+
+    /// [`Self::timesteps`] without the rounding of [`Self::Linspace`].
+    pub(crate) fn unrounded(
+        self,
+        train_timesteps: u32,
+        steps: u32,
+        offset: u32,
+    ) -> Result<Vec<f64>, TimestepError> {
+        let rounded = self.timesteps(train_timesteps, steps, offset)?.into_iter().map(f64::from);
+        let last = f64::from(train_timesteps - 1);
+        let stride = if steps == 1 { 0.0 } else { last / f64::from(steps - 1) };
+        Ok(match self {
+            Self::Linspace => (0..steps).rev().map(|i| f64::from(i) * stride).collect(),
+            Self::Leading | Self::Trailing => rounded.collect(),
+        })
+    }
+
+    /// Those of N + 1 steps without the last, but for [`Self::Trailing`], which never visits the last anyway.
+    pub(crate) fn of_multistep(
+        self,
+        train_timesteps: u32,
+        steps: u32,
+        offset: u32,
+    ) -> Result<Vec<f64>, TimestepError> {
+        let timesteps = match self {
+            Self::Trailing => self.timesteps(train_timesteps, steps, offset)?,
+            Self::Linspace | Self::Leading => {
+                let too_many = TimestepError::Steps { steps, train_timesteps: train_timesteps - 1 };
+                if steps >= train_timesteps {
+                    return Err(too_many);
+                }
+                let mut timesteps = self.timesteps(train_timesteps, steps + 1, offset)?;
+                timesteps.pop();
+                timesteps
+            }
+        };
+        Ok(timesteps.into_iter().map(f64::from).collect())
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +143,22 @@ mod tests {
             TimestepSpacing::Leading.timesteps(1000, 7, 1).unwrap(),
             [853, 711, 569, 427, 285, 143, 1]
         );
+    }
+
+    #[test]
+    fn samplers_in_sigma_lay_them_out_their_own_way() {
+        assert_eq!(
+            TimestepSpacing::Linspace.unrounded(1000, 5, 0).unwrap(),
+            [999.0, 749.25, 499.5, 249.75, 0.0]
+        );
+        let of = |spacing: TimestepSpacing| spacing.of_multistep(1000, 4, 0).unwrap();
+        // linspace(0, 999, 5), 1000 // 5, and as ever.
+        assert_eq!(of(TimestepSpacing::Linspace), [999.0, 749.0, 500.0, 250.0]);
+        assert_eq!(of(TimestepSpacing::Leading), [800.0, 600.0, 400.0, 200.0]);
+        assert_eq!(of(TimestepSpacing::Trailing), [999.0, 749.0, 499.0, 249.0]);
+        let error = TimestepSpacing::Leading.of_multistep(10, 10, 0).unwrap_err();
+        assert_eq!(error, TimestepError::Steps { steps: 10, train_timesteps: 9 });
+        assert!(TimestepSpacing::Linspace.of_multistep(10, u32::MAX, 0).is_err());
     }
 
     #[test]

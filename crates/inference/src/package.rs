@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use reverie_diffusion::{BetaSchedule, PredictionType, SamplerKind, ThresholdingKind, TimestepSpacing};
+use reverie_diffusion::{
+    BetaSchedule, NoiseSchedule, PredictionType, SamplerKind, ScheduleError, ThresholdingKind,
+    TimestepSpacing,
+};
 use reverie_storage::{FileDigest, Folder};
 use serde::Deserialize;
 
@@ -141,8 +144,40 @@ pub struct DiffusionFacts {
     pub beta_schedule: BetaSchedule,
     /// Length of the schedule.
     pub train_timesteps: u32,
+    /// Whether the schedule ends in pure noise: zero terminal SNR.
+    #[serde(default)]
+    pub zero_terminal_snr: bool,
+    /// For a latent consistency model: the timesteps that it was distilled on, usually 50.
+    pub distilled_steps: Option<u32>,
     /// Super-resolution: side of the picture it starts from, pixels.
     pub low_resolution_size: Option<usize>,
+}
+
+impl DiffusionFacts {
+    /// The schedule that the model was trained with.
+    pub fn schedule(&self) -> Result<NoiseSchedule, ScheduleError> {
+        let schedule = NoiseSchedule::new(self.beta_schedule, self.train_timesteps)?;
+        Ok(if self.zero_terminal_snr { schedule.with_zero_terminal_snr() } else { schedule })
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let zero = self.image_size == 0 || self.low_resolution_size == Some(0);
+        if zero || !(1..=100_000).contains(&self.train_timesteps) {
+            return Err("[diffusion] has a size or train_timesteps out of range".to_owned());
+        }
+        if self.distilled_steps.is_some_and(|steps| !(1..=self.train_timesteps).contains(&steps)) {
+            return Err("diffusion.distilled_steps must be 1 to diffusion.train_timesteps".to_owned());
+        }
+        match self.prediction_type {
+            PredictionType::FlowPrediction => {
+                Err("models trained by flow matching (flow_prediction) are not served yet".to_owned())
+            }
+            PredictionType::Epsilon if self.zero_terminal_snr => {
+                Err("a model that predicts epsilon cannot start from zero_terminal_snr".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a diffusion model is conditioned on; what is missing it does not take.
@@ -342,9 +377,11 @@ impl Manifest {
             }
         }
         if let Some(diffusion) = &self.diffusion {
-            let zero = diffusion.image_size == 0 || diffusion.low_resolution_size == Some(0);
-            if zero || !(1..=100_000).contains(&diffusion.train_timesteps) {
-                return Err("[diffusion] has a size or train_timesteps out of range".to_owned());
+            diffusion.validate()?;
+            if self.defaults.as_ref().is_some_and(|defaults| defaults.sampler == SamplerKind::Lcm)
+                && diffusion.distilled_steps.is_none()
+            {
+                return Err("the sampler lcm is for models that have diffusion.distilled_steps".to_owned());
             }
         }
         if let Some(defaults) = &self.defaults
@@ -420,6 +457,41 @@ mod tests {
         ] {
             let (_place, folder) = folder(&good().replace(from, to));
             let error = Package::load(&folder, Role::TextEncoder).await.unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_diffusion_process_that_cannot_be_sampled_is_refused() {
+        let diffusion = r#"
+            [diffusion]
+            image_size = 64
+            prediction_type = "v_prediction"
+            beta_schedule = "squaredcos_cap_v2"
+            train_timesteps = 1000
+            zero_terminal_snr = true
+            [defaults]
+            sampler = "unipc"
+            timestep_spacing = "trailing"
+            thresholding = "none"
+            threshold_quantile = 0.995
+            steps = 20
+        "#;
+        let manifest = good().replace("text-encoder", "denoiser") + diffusion;
+        let load = async |manifest: &str| {
+            let (_place, folder) = folder(manifest);
+            Package::load(&folder, Role::Denoiser).await
+        };
+        let package = load(&manifest).await.unwrap();
+        assert!(package.diffusion().unwrap().schedule().unwrap().abar(999) < f64::MIN_POSITIVE);
+        assert_eq!(package.defaults().unwrap().sampler, SamplerKind::UniPc);
+        for (from, to, told) in [
+            ("v_prediction", "epsilon", "zero_terminal_snr"),
+            ("v_prediction", "flow_prediction", "flow"),
+            ("unipc", "lcm", "distilled_steps"),
+            ("train_timesteps = 1000", "train_timesteps = 1000\ndistilled_steps = 1001", "distilled_steps"),
+        ] {
+            let error = load(&manifest.replace(from, to)).await.unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }

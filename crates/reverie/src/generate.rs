@@ -99,6 +99,18 @@ struct MemoryArguments {
 pub(crate) enum SamplerName {
     Ddim,
     Ddpm,
+    Euler,
+    EulerAncestral,
+    Heun,
+    #[value(name = "dpmpp-2m")]
+    DpmSolver,
+    #[value(name = "dpmpp-2m-sde")]
+    DpmSolverSde,
+    #[value(name = "unipc")]
+    UniPc,
+    Pndm,
+    Plms,
+    Lcm,
 }
 
 /// A guidance strategy, as it is written on the command line.
@@ -271,6 +283,15 @@ impl SamplerName {
         match self {
             Self::Ddim => Sampler::Ddim,
             Self::Ddpm => Sampler::Ddpm,
+            Self::Euler => Sampler::Euler,
+            Self::EulerAncestral => Sampler::EulerAncestral,
+            Self::Heun => Sampler::Heun,
+            Self::DpmSolver => Sampler::DpmSolver,
+            Self::DpmSolverSde => Sampler::DpmSolverSde,
+            Self::UniPc => Sampler::Unipc,
+            Self::Pndm => Sampler::Pndm,
+            Self::Plms => Sampler::Plms,
+            Self::Lcm => Sampler::Lcm,
         }
     }
 }

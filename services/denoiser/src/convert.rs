@@ -63,8 +63,7 @@ impl Facts {
                 Ok(Feature { name: name.clone(), shape: shape.collect::<Result<_, _>>()? })
             })
             .collect::<Result<_, ModelError>>()?;
-        let schedule = NoiseSchedule::new(diffusion.beta_schedule, diffusion.train_timesteps)
-            .map_err(|error| wrong(&error.to_string()))?;
+        let schedule = diffusion.schedule().map_err(|error| wrong(&error.to_string()))?;
         let side = diffusion.image_size;
         let identity = serving::identity(package);
         Ok(Self { side, diffusion, defaults, text, neighbours, features, schedule, identity })

@@ -51,7 +51,7 @@ impl DenoiserService for Denoiser {
         let (job, conditions) = context.within("encoding the neighbours", prepared).await?;
 
         let kinds =
-            (0..job.sampler.steps()).map(|step| step_kind(job.plan.step(step).kind()).into()).collect();
+            (0..job.sampler.evaluations()).map(|step| step_kind(job.plan.step(step).kind()).into()).collect();
         let side = self.facts.side;
         let events = self
             .scheduler

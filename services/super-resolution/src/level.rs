@@ -58,7 +58,7 @@ impl Level {
             .low_resolution_size
             .filter(|low_side| *low_side < diffusion.image_size)
             .ok_or_else(|| wrong("diffusion.low_resolution_size must be below diffusion.image_size"))?;
-        let schedule = NoiseSchedule::new(diffusion.beta_schedule, diffusion.train_timesteps)?;
+        let schedule = diffusion.schedule()?;
         let facts = Facts {
             stage,
             low_side,

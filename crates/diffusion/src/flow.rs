@@ -1,0 +1,81 @@
+//! The noise levels of flow matching: Lipman et al. 2023 ("Flow matching for generative modeling"), and the shift of Esser
+//! et al. 2024 ("Scaling rectified flow transformers for high-resolution image synthesis", SD3), section 5.3.2.
+//!
+//! x = (1 - sigma) x0 + sigma eps, and the model is told sigma T. A larger picture hides more of the same noise, so sigma
+//! is shifted towards 1: sigma <- shift sigma / (1 + (shift - 1) sigma).
+
+use crate::level::{Level, Point};
+
+/// How sigma is shifted towards noise, and what is shifted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FlowShift {
+    /// By a constant, above 0 (SD3: 3): N values from 1 down to the shifted 1 / T, then shifted, as SD3 is sampled.
+    Static(f64),
+    /// By e^mu: N values from 1 down to 1 / N, then shifted, as FLUX is sampled.
+    Dynamic {
+        /// Any finite number; see [`Self::of_tokens`].
+        mu: f64,
+    },
+}
+
+impl FlowShift {
+    /// FLUX's shift for a picture of that many tokens (one a 16 x 16 pixels): mu on the line through (256, 0.5) and
+    /// (4096, 1.15).
+    pub fn of_tokens(tokens: u32) -> Self {
+        let (least, most, from, to) = (256.0, 4096.0, 0.5, 1.15);
+        Self::Dynamic { mu: from + (to - from) * (f64::from(tokens) - least) / (most - least) }
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.factor().is_finite() && self.factor() > 0.0
+    }
+
+    fn factor(&self) -> f64 {
+        match *self {
+            Self::Static(shift) => shift,
+            Self::Dynamic { mu } => libm::exp(mu),
+        }
+    }
+
+    pub(crate) fn points(&self, train_timesteps: u32, steps: u32) -> Vec<Point> {
+        let factor = self.factor();
+        let shifted = |sigma: f64| factor * sigma / (1.0 + (factor - 1.0) * sigma);
+        let total = f64::from(train_timesteps);
+        let least = match self {
+            Self::Static(_) => shifted(1.0 / total),
+            Self::Dynamic { .. } => 1.0 / f64::from(steps),
+        };
+        let point = |i| {
+            let way = if steps == 1 { 0.0 } else { f64::from(i) / f64::from(steps - 1) };
+            let sigma = shifted(1.0 + way * (least - 1.0));
+            Point { timestep: sigma * total, level: Level { a: 1.0 - sigma, s: sigma } }
+        };
+        (0..steps).map(point).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_pictures_are_shifted_more() {
+        let mu = |tokens| match FlowShift::of_tokens(tokens) {
+            FlowShift::Dynamic { mu } => mu,
+            FlowShift::Static(_) => f64::NAN,
+        };
+        assert_eq!((mu(256), mu(4096)), (0.5, 1.15));
+        assert!(mu(1024) > 0.5 && mu(1024) < 1.15);
+    }
+
+    #[test]
+    fn sigma_falls_from_one_and_a_shift_keeps_it_high() {
+        for (shift, third) in [(FlowShift::Static(1.0), 0.5005), (FlowShift::Static(3.0), 0.751_872)] {
+            let points = shift.points(1000, 3);
+            assert_eq!((points[0].level, points[0].timestep), (Level { a: 0.0, s: 1.0 }, 1000.0));
+            assert!((points[1].level.s - third).abs() < 1e-3, "{points:?}");
+        }
+        let sigmas = FlowShift::Dynamic { mu: 0.0 }.points(1000, 4);
+        assert_eq!(sigmas.iter().map(|point| point.level.s).collect::<Vec<_>>(), [1.0, 0.75, 0.5, 0.25]);
+    }
+}
