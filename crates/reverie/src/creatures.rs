@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Folder of the benchmark. Default: `benchmark` in the bundle.
     #[arg(long, value_name = "FOLDER")]
     pub benchmark: Option<String>,
-    /// Groups of arms to draw; may be repeated. Default: all but guidance, or none where arms are named.
+    /// Groups of arms to draw; may be repeated. Default: all but guidance and samplers, or none where arms are named.
     #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',')]
     pub suites: Vec<Suite>,
     /// One more arm, such as oracle,k=2,ratio=0.25; may be repeated. Keys: k, ratio, text, neighbour, steps, strategy,

@@ -60,6 +60,8 @@ pub enum Suite {
     Pairs,
     /// Text weights against neighbour weights.
     Guidance,
+    /// Samplers at 4 to 32 steps.
+    Samplers,
 }
 
 pub(super) const RATIOS: [f32; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
@@ -67,6 +69,9 @@ pub(super) const MOST_NEIGHBOURS: u32 = 4;
 pub(super) const STRATEGIES: [StrategyName; 3] =
     [StrategyName::Interleaved, StrategyName::Weighted, StrategyName::Joint];
 const STEPS: [u32; 5] = [4, 8, 16, 32, 64];
+pub(super) const SAMPLERS: [SamplerName; 4] =
+    [SamplerName::Ddim, SamplerName::DpmSolver, SamplerName::UniPc, SamplerName::Heun];
+const SAMPLER_STEPS: [u32; 4] = [4, 8, 16, 32];
 const TEXT_WEIGHTS: [f32; 3] = [1.0, 2.0, 4.0];
 const NEIGHBOUR_WEIGHTS: [f32; 4] = [1.0, 2.0, 3.0, 5.0];
 
@@ -88,6 +93,12 @@ impl Suite {
                     STEPS.map(|steps| Arm { strategy: Some(strategy), steps: Some(steps), ..oracle() })
                 };
                 STRATEGIES.map(of).concat()
+            }
+            Self::Samplers => {
+                let of = |sampler| {
+                    SAMPLER_STEPS.map(|steps| Arm { sampler: Some(sampler), steps: Some(steps), ..oracle() })
+                };
+                SAMPLERS.map(of).concat()
             }
             Self::Guidance => {
                 let of = |text| {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, STRATEGIES, name_of};
+use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, SAMPLERS, STRATEGIES, name_of};
 use super::report::Results;
 use super::statistics::Estimate;
 use crate::Failure;
@@ -12,15 +12,21 @@ use crate::Failure;
 const RATIO: &str = "ratio.svg";
 const NEIGHBOURS: &str = "neighbours.svg";
 const STEPS: &str = "steps.svg";
+const BY_SAMPLER: &str = "samplers.svg";
 /// File and what it shows.
-pub(super) const FILES: [(&str, &str); 3] = [
+pub(super) const FILES: [(&str, &str); 4] = [
     (RATIO, "Faithfulness and text against the interleave ratio"),
     (NEIGHBOURS, "Faithfulness and text against the number of neighbours"),
     (STEPS, "Faithfulness against evaluations of the base model, by guidance strategy"),
+    (BY_SAMPLER, "Faithfulness against evaluations of the base model, by sampler"),
 ];
 const SIZE: (u32, u32) = (720, 400);
-const COLOURS: [RGBColor; 3] =
-    [RGBColor(0x1f, 0x77, 0xb4), RGBColor(0xd6, 0x5f, 0x27), RGBColor(0x2c, 0x8c, 0x4a)];
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(0x1f, 0x77, 0xb4),
+    RGBColor(0xd6, 0x5f, 0x27),
+    RGBColor(0x2c, 0x8c, 0x4a),
+    RGBColor(0x8a, 0x4f, 0xa8),
+];
 
 struct Series {
     name: String,
@@ -36,13 +42,23 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
     let counts: Vec<_> = (0..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm::with_neighbours(k))).collect();
     plot(&out.join(NEIGHBOURS), "neighbours", &faithful_and_text(results, &counts))?;
 
-    let of = |strategy| {
-        let arms = results.arms.iter().zip(&results.summaries);
-        let these = arms.filter(|(arm, _)| arm.strategy == Some(strategy) && arm.memory == Memory::Oracle);
-        let points = these.map(|(_, summary)| (summary.evaluations, summary.faithful)).collect();
-        Series { name: name_of(strategy), points }
-    };
-    plot(&out.join(STEPS), "evaluations of the base model", &STRATEGIES.map(of))
+    let strategies = STRATEGIES
+        .map(|strategy| by_evaluations(results, name_of(strategy), |arm| arm.strategy == Some(strategy)));
+    plot(&out.join(STEPS), "evaluations of the base model", &strategies)?;
+
+    let samplers = SAMPLERS.map(|sampler| {
+        by_evaluations(results, name_of(sampler), |arm| {
+            arm.sampler == Some(sampler) && arm.strategy.is_none()
+        })
+    });
+    plot(&out.join(BY_SAMPLER), "evaluations of the base model", &samplers)
+}
+
+/// The faithfulness of some arms with the creature's own pictures, against their evaluations.
+fn by_evaluations(results: &Results, name: String, these: impl Fn(&Arm) -> bool) -> Series {
+    let arms = results.arms.iter().zip(&results.summaries);
+    let these = arms.filter(|(arm, _)| arm.memory == Memory::Oracle && these(arm));
+    Series { name, points: these.map(|(_, summary)| (summary.evaluations, summary.faithful)).collect() }
 }
 
 fn faithful_and_text(results: &Results, arms: &[(f64, Arm)]) -> [Series; 2] {
