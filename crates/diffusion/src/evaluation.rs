@@ -66,6 +66,8 @@ pub(crate) struct Move {
     reads_eps: bool,
     /// x first.
     sums: Vec<Sum>,
+    /// The weights of x and x0, where x is all that changes and they are all it takes: the samplers of first order.
+    first_order: Option<[f32; 2]>,
 }
 
 /// The weighted sum that replaces one operand.
@@ -88,8 +90,11 @@ impl Move {
         };
         let kept = evaluation.keep.iter().map(|(slot, combination)| sum(KEPT + slot, *combination));
         let sums: Vec<Sum> = [sum(X, evaluation.x)].into_iter().chain(kept).collect();
+        let [x, x0, others @ ..] = evaluation.x.weights();
+        let is_first_order = evaluation.keep.is_empty() && others.iter().all(|weight| *weight == 0.0);
         let Level { a, s } = evaluation.level;
         Self {
+            first_order: is_first_order.then_some([x as f32, x0 as f32]),
             conversion,
             eps_from_x: (1.0 / s) as f32,
             eps_from_x0: (-a / s) as f32,
@@ -143,6 +148,14 @@ impl Move {
         output: &mut [f32],
         kept: &mut Kept<'_>,
     ) {
+        if let Some([from_x, from_x0]) = self.first_order {
+            for (x, output) in x.iter_mut().zip(output) {
+                let x0 = range.bring(conversion.x0(*x, *output));
+                *output = x0;
+                *x = from_x * *x + from_x0 * x0;
+            }
+            return;
+        }
         let mut eps = [0.0; BLOCK];
         let mut results = [[0.0; BLOCK]; 1 + SLOTS];
         let mut start = 0;

@@ -171,7 +171,7 @@ impl Sampler {
     /// elements again, the variance, which are overwritten with numbers of no use.
     ///
     /// # Panics
-    /// When `i` is not below [`Self::evaluations`] or the lengths of the slices do not fit.
+    /// When `i` is not below [`Self::evaluations`], the lengths of the slices do not fit, or an evaluation was left out.
     pub fn step(&mut self, i: usize, x: &mut [f32], output: &mut [f32], noise: &NoiseSource) {
         let variance = self.advance(i, x, output);
         // Fresh noise, where the sampler adds some.
