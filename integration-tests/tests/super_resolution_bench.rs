@@ -8,18 +8,29 @@ use reverie_integration_tests::{BUNDLE, Fallible};
 use serde_json::Value;
 
 #[derive(Parser)]
-struct CommandLine {
-    #[command(flatten)]
-    arguments: bench::Arguments,
+enum CommandLine {
+    Bench(bench::Arguments),
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_level_is_held_against_interpolation() -> Fallible<()> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().to_str().ok_or("the path is no text")?;
-    let line =
-        ["bench", "super-resolution", "--bundle", BUNDLE, "--out", out, "--pictures", "2", "--steps", "2"];
-    bench::run(CommandLine::try_parse_from(line)?.arguments).await?;
+    let line = [
+        "reverie",
+        "bench",
+        "super-resolution",
+        "--bundle",
+        BUNDLE,
+        "--out",
+        out,
+        "--pictures",
+        "2",
+        "--steps",
+        "2",
+    ];
+    let CommandLine::Bench(arguments) = CommandLine::try_parse_from(line)?;
+    bench::run(arguments).await?;
 
     let report: Value = serde_json::from_slice(&fs::read(folder.path().join("super-resolution.json"))?)?;
     let levels = report["levels"].as_array().ok_or("there are no levels")?;
