@@ -10,6 +10,8 @@ mod super_resolution;
 /// Measures the mesh in this process: seconds a picture, time outside ONNX Runtime, memory.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
+// Its group would have the name of the one it holds.
+#[group(skip)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
