@@ -11,8 +11,6 @@
 
 use std::path::PathBuf;
 
-use reverie_storage::Folder;
-
 use crate::Failure;
 use crate::mesh::AskArguments;
 
@@ -68,10 +66,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let folder = match &arguments.benchmark {
-        Some(location) => Folder::open(location)?,
-        None => Folder::open(&arguments.mesh.mesh.bundle)?.join("benchmark")?,
-    };
+    let folder = arguments.mesh.mesh.benchmark(arguments.benchmark.as_deref())?;
     let mut judge = Judge::load(&folder.join("judge")?, &arguments.mesh.mesh).await?;
     let mut benchmark = Benchmark::read(&folder, judge.factors()).await?;
     benchmark.keep(arguments.creatures as usize, arguments.prompts as usize);

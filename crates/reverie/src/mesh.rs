@@ -7,6 +7,7 @@ use reverie_inference::Bundle;
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{self, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
+use reverie_storage::Folder;
 use tokio::task::JoinSet;
 
 use crate::Failure;
@@ -27,6 +28,16 @@ pub struct MeshArguments {
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
     #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = service_override)]
     pub overrides: Vec<(String, String, String)>,
+}
+
+impl MeshArguments {
+    /// The folder of the benchmarks: the one that is named, or `benchmark` in the bundle.
+    pub(crate) fn benchmark(&self, named: Option<&str>) -> Result<Folder, Failure> {
+        Ok(match named {
+            Some(location) => Folder::open(location)?,
+            None => Folder::open(&self.bundle)?.join("benchmark")?,
+        })
+    }
 }
 
 impl Default for MeshArguments {

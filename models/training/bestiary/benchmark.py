@@ -1,13 +1,13 @@
 """`python -m bestiary.benchmark --out ../bestiary/benchmark`: what the benchmarks ask for, and the true drawings.
 
-For CreatureDrawBench it writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge base reveals, and its
-prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and `truths.png` (a row a
-creature, a column a prompt, 64 px each). A creature has five prompts of scenes, one that paints it in another colour than its
-own, and one that names another creature of the benchmark as well.
+For CreatureDrawBench it writes `creatures.json` (for each creature its looks, what each of its pictures in the sample knowledge
+base reveals, and its prompts with what they say of the scene; factors and values are named as in the judge's model.toml) and
+`truths.png` (a row a creature, a column a prompt, 64 px each). A creature has five prompts of scenes, one that paints it in
+another colour than its own, and one that names another creature of the benchmark as well. The prompts' backgrounds are none of
+those of the creature's pictures: a copied scene counts as a wrong one.
 
 For super-resolution it writes `super-resolution.json` (prompts, and the file of each side) and `super-resolution/*.webp`, the
 first creatures drawn at each side of the cascade.
-The prompts' backgrounds are none of those of the creature's pictures: a copied scene counts as a wrong one.
 """
 
 import argparse
@@ -86,8 +86,8 @@ def _unseen(entities: tuple[Entity, ...], number: int) -> np.ndarray:
     return np.array([b for b in range(len(BACKGROUNDS)) if b not in seen])
 
 
-def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor, int]:
-    """`creatures.json`, the true drawings prompt by prompt, and how many prompts a creature has."""
+def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor]:
+    """`creatures.json` and the true drawings, prompt by prompt."""
     creatures, truths = [], []
     for number, entity in enumerate(entities):
         pictures = [{"id": entry_id(entity, k), "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number))]
@@ -95,7 +95,7 @@ def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor, int]:
         truths += [prompt.truth for prompt in prompts]
         creatures.append({"name": entity.name, "looks": entity.looks(), "pictures": pictures, "prompts": [p.line() for p in prompts]})
     facts = {"schema": SCHEMA, "world_version": WORLD_VERSION, "knowledge_base": "creatures", "creatures": creatures}
-    return facts, torch.cat(truths), len(creatures[0]["prompts"])
+    return facts, torch.cat(truths)
 
 
 def write_drawings(entities: tuple[Entity, ...], out: Path) -> None:
@@ -120,10 +120,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--creatures", type=int, default=CREATURES)
     a = parser.parse_args()
-    facts, truths, columns = describe(held_out_entities()[: a.creatures])
+    facts, truths = describe(held_out_entities()[: a.creatures])
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "creatures.json").write_text(json.dumps(facts, indent=1) + "\n")
-    save_sheet(truths, columns, a.out / "truths.png")
+    save_sheet(truths, len(facts["creatures"][0]["prompts"]), a.out / "truths.png")
     write_drawings(held_out_entities()[: min(DRAWINGS, a.creatures)], a.out)
     print(f"{len(truths)} prompts of {len(facts['creatures'])} creatures in {a.out}")
 

@@ -227,7 +227,7 @@ def _constant(hexadecimal: str, picture):
 def _creature(picture, genome, accessory, pose, x, y, pixel):
     device = x.device
     shape, main, second, pattern, ears, eyes, tail, feet, wings, mouth = genome.unbind(1)
-    cx, cy, scale, mirror, turn, tilt, lift, behind = pose
+    _, _, scale, mirror, turn, _, lift, behind = pose
     dx, dy, u, v = _own(pose, x, y)
     grain = pixel / scale
     cover = lambda dist: (0.5 - dist / grain).clamp_(0, 1)  # noqa: E731
@@ -336,9 +336,9 @@ def _tail(tail, u, v):
     ball = _segment(u, v, 1.16 - 0.10 * pointy, 0.20 + 0.18 * pointy, 1.20 + 0.20 * pointy, 0.16 - 0.56 * pointy,
                     0.32 - 0.20 * pointy, 0.32 - 0.31 * pointy)
     curl = (torch.hypot(u - 1.27, v - 0.06) - 0.27).abs() - 0.10
-    jagged = far = torch.full_like(u, 9.0)
+    jagged = torch.full_like(u, 9.0)
+    zero = torch.zeros_like(kind, dtype=u.dtype)
     for ax, ay, bx, by, ra, rb in ((1.02, 0.34, 1.46, 0.28, 0.08, 0.10), (1.46, 0.28, 1.12, -0.06, 0.10, 0.12), (1.12, -0.06, 1.58, -0.22, 0.12, 0.15)):
-        zero = torch.zeros_like(kind, dtype=u.dtype)
         jagged = torch.minimum(jagged, _segment(u, v, ax + zero, ay + zero, bx + zero, by + zero, ra, rb))
     tip = torch.where(kind == 2, curl, torch.where(kind == 3, jagged, ball))
     return root, tip

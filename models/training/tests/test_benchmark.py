@@ -15,7 +15,8 @@ from bestiary.world import BACKGROUNDS, FACTORS as GENOME_FACTORS, GENOME, POSIT
 
 def test_a_prompts_background_is_on_none_of_the_creatures_pictures():
     entities = held_out_entities()[:6]
-    facts, truths, prompts = describe(entities)
+    facts, truths = describe(entities)
+    prompts = len(facts["creatures"][0]["prompts"])
     assert len(truths) == len(entities) * prompts and prompts == len(TEMPLATES) + 2
     for number, (entity, creature) in enumerate(zip(entities, facts["creatures"])):
         assert len(creature["pictures"]) == VIEWS and len(creature["prompts"]) == prompts

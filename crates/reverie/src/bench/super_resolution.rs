@@ -1,9 +1,10 @@
 //! `reverie bench super-resolution`: each level of the cascade against interpolation, from true drawings.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use image::imageops::{self, FilterType};
+use image::imageops;
 use indicatif::ProgressBar;
 use reverie_proto::denoiser::v1::Sampling;
 use reverie_proto::encoder::v1::EncodeTextRequest;
@@ -11,12 +12,13 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event;
-use reverie_proto::superresolution::v1::{Level, ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
+use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
 use reverie_proto::tensor::v1::{Image, ImageFormat, TextTokens};
 use reverie_service_kit::Context;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_storage::Folder;
 use serde::Deserialize;
+use tonic::transport::Channel;
 
 use crate::mesh::{Mesh, MeshArguments, MeshSettings};
 use crate::{Failure, sheet};
@@ -71,7 +73,7 @@ struct List {
 struct Line {
     prompt: String,
     /// File of each side.
-    files: std::collections::BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
 }
 
 struct Benchmark {
@@ -105,10 +107,7 @@ impl Benchmark {
 
 /// Runs the command.
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let folder = match &arguments.benchmark {
-        Some(location) => Folder::open(location)?,
-        None => Folder::open(&arguments.mesh.bundle)?.join("benchmark")?,
-    };
+    let folder = arguments.mesh.benchmark(arguments.benchmark.as_deref())?;
     let mut benchmark = Benchmark::read(folder).await?;
     benchmark.list.pictures.truncate(arguments.pictures as usize);
     let mesh = Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?;
@@ -122,24 +121,25 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> Result<Vec<Row>, Failure> {
     std::fs::create_dir_all(&arguments.out)?;
     let server = Stage::new("super-resolution", mesh.super_resolution());
-    let mut client = SuperResolutionServiceClient::new(server.channel());
+    let mut client =
+        SuperResolutionServiceClient::new(server.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
     let levels = client.list_levels(Context::with_timeout(TIMEOUT).outgoing(ListLevelsRequest {})).await?;
     let levels = levels.into_inner().levels;
+    let texts = encode(mesh, &benchmark.list.pictures).await?;
     let bar = ProgressBar::new((levels.len() * benchmark.list.pictures.len()) as u64);
     let mut rows = Vec::new();
     for level in &levels {
         let mut shown = Vec::new();
-        for (index, line) in benchmark.list.pictures.iter().enumerate() {
+        for (index, (line, text)) in benchmark.list.pictures.iter().zip(&texts).enumerate() {
             let low = benchmark.picture(line, level.low_resolution_size).await?;
             let truth = benchmark.picture(line, level.image_size).await?;
-            let text = encode(mesh, &line.prompt).await?;
-            let done = upscale(arguments, &server, &low, text, index as u64).await?;
-            let image = done.image.ok_or("the picture is missing in the answer")?;
-            let drawn = [(Method::Model, pictures::decode(&image)?)];
-            let tried: Vec<(Method, Rgb)> = drawn
-                .into_iter()
-                .chain(Method::INTERPOLATIONS.map(|method| (method, method.enlarge(&low, level))))
-                .collect();
+            let done = upscale(arguments, &mut client, &low, text.clone(), index as u64).await?;
+            let drawn = pictures::decode(&done.image.ok_or("the picture is missing in the answer")?)?;
+            let tried = Method::ALL.map(|method| {
+                let side = level.image_size;
+                let interpolated = method.filter().map(|filter| imageops::resize(&low, side, side, filter));
+                (method, interpolated.unwrap_or_else(|| drawn.clone()))
+            });
             for (method, picture) in &tried {
                 rows.push(Row {
                     level: level.clone(),
@@ -159,18 +159,22 @@ async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> R
     Ok(rows)
 }
 
-async fn encode(mesh: &Mesh, prompt: &str) -> Result<Option<TextTokens>, Failure> {
+/// The encoded prompts, in order.
+async fn encode(mesh: &Mesh, lines: &[Line]) -> Result<Vec<Option<TextTokens>>, Failure> {
     let encoder = Stage::new("encoder", mesh.encoder());
-    let request = EncodeTextRequest { texts: vec![prompt.to_owned()] };
-    let answer = EncoderServiceClient::new(encoder.channel())
-        .encode_text(Context::with_timeout(TIMEOUT).outgoing(request))
-        .await?;
-    Ok(answer.into_inner().texts.pop())
+    let mut client = EncoderServiceClient::new(encoder.channel());
+    let mut texts = Vec::with_capacity(lines.len());
+    for line in lines {
+        let request = EncodeTextRequest { texts: vec![line.prompt.clone()] };
+        let answer = client.encode_text(Context::with_timeout(TIMEOUT).outgoing(request)).await?;
+        texts.push(answer.into_inner().texts.pop());
+    }
+    Ok(texts)
 }
 
 async fn upscale(
     arguments: &Arguments,
-    server: &Stage,
+    client: &mut SuperResolutionServiceClient<Channel>,
     low: &Rgb,
     text: Option<TextTokens>,
     seed: u64,
@@ -183,8 +187,6 @@ async fn upscale(
         sampling: Some(Sampling { steps: arguments.steps, ..Sampling::default() }),
         ..UpscaleRequest::default()
     };
-    let mut client =
-        SuperResolutionServiceClient::new(server.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
     let mut news = client.upscale(Context::with_timeout(TIMEOUT).outgoing(request)).await?.into_inner();
     while let Some(response) = news.message().await? {
         if let Some(Event::Completed(completed)) = response.event {
@@ -192,18 +194,6 @@ async fn upscale(
         }
     }
     Err("super-resolution ended without a picture".into())
-}
-
-impl Method {
-    /// The picture at the level's side by interpolation.
-    fn enlarge(self, low: &Rgb, level: &Level) -> Rgb {
-        let filter = match self {
-            Self::Bilinear => FilterType::Triangle,
-            Self::Lanczos => FilterType::Lanczos3,
-            Self::Bicubic | Self::Model => FilterType::CatmullRom,
-        };
-        imageops::resize(low, level.image_size, level.image_size, filter)
-    }
 }
 
 /// The part of the truth with most to see, and of the model's and the bicubic picture.

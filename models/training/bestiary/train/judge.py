@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from ..captions import EVERY_BACKGROUND
-from ..judge import FACTORS, IMAGE_SIZE, SIZES_OF_FACTORS, Judge, half_kept, named
+from ..judge import IMAGE_SIZE, SIZES_OF_FACTORS, Judge, half_kept, named
 from ..render import draw_pairs, draw_whole
 from ..scenes import draw_scene, pair_views, scene_view, stack
 from ..world import POSITIONS, SCENE, Entity, held_out_entities, training_entities
@@ -27,14 +27,13 @@ def draw_scenes(entities: tuple[Entity, ...], rng: np.random.Generator, count: i
         views.append(scene_view(entity, rng, scene))
         factors.append((*entity.genome, *(getattr(scene, f) for f in SCENE)))
     pictures = [draw_whole(stack(views), IMAGE_SIZE, device)]
-    pairs, size = [], list(FACTORS).index("size")
+    pairs = []
     for left, right in zip(chosen[0:halves:2], chosen[1:halves:2]):
         scene = draw_scene(rng, EVERY_BACKGROUND)
         pairs.append(pair_views(left, right, rng, scene))
+        shown = dict.fromkeys(SCENE, 0) | {"background": scene.background, "weather": scene.weather, "size": UNKNOWN}
         for entity, position in ((left, "left"), (right, "right")):
-            said = dict.fromkeys(SCENE, 0) | {"background": scene.background, "weather": scene.weather, "position": POSITIONS.index(position)}
-            factors.append((*entity.genome, *said.values()))
-            factors[-1] = (*factors[-1][:size], UNKNOWN, *factors[-1][size + 1 :])
+            factors.append((*entity.genome, *(shown | {"position": POSITIONS.index(position)}).values()))
     if pairs:
         both = draw_pairs(stack([a for a, _ in pairs]), stack([b for _, b in pairs]), IMAGE_SIZE, device)
         pictures.append(torch.stack([half_kept(both, True), half_kept(both, False)], dim=1).flatten(0, 1))

@@ -75,7 +75,7 @@ impl Plane {
         self.values.iter().map(|&value| f64::from(value)).sum::<f64>() / self.values.len() as f64
     }
 
-    /// Length of the gradient of every inner pixel, by Sobel's operator, a ninth less a side.
+    /// Length of the gradient of every inner pixel, by Sobel's operator: the plane loses a pixel on each side.
     fn gradients(&self) -> Self {
         let (smooth, slope) = ([0.25, 0.5, 0.25], [-0.5, 0.0, 0.5]);
         let across = self.filtered(&slope).filtered(&smooth);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use image::imageops::FilterType;
 use reverie_proto::superresolution::v1::Level;
 use serde_json::{Value, json};
 
@@ -27,8 +28,17 @@ pub(super) enum Method {
 }
 
 impl Method {
-    pub(super) const INTERPOLATIONS: [Self; 3] = [Self::Bilinear, Self::Bicubic, Self::Lanczos];
-    const ALL: [Self; 4] = [Self::Model, Self::Bilinear, Self::Bicubic, Self::Lanczos];
+    pub(super) const ALL: [Self; 4] = [Self::Model, Self::Bilinear, Self::Bicubic, Self::Lanczos];
+
+    /// The filter of an interpolation.
+    pub(super) fn filter(self) -> Option<FilterType> {
+        match self {
+            Self::Model => None,
+            Self::Bilinear => Some(FilterType::Triangle),
+            Self::Bicubic => Some(FilterType::CatmullRom),
+            Self::Lanczos => Some(FilterType::Lanczos3),
+        }
+    }
 
     fn name(self) -> &'static str {
         match self {
