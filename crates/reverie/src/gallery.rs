@@ -43,30 +43,29 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let format = format_of(&arguments.out)?;
-    let (address, mesh) = arguments.mesh.reach().await?;
     let prompts =
         if arguments.prompts.is_empty() { PROMPTS.map(str::to_owned).to_vec() } else { arguments.prompts };
     let timeout = arguments.mesh.timeout();
-    let mut rows = Vec::new();
-    for prompt in prompts {
-        let request = GenerateRequest {
-            prompt: prompt.clone(),
-            seed: Some(arguments.seed),
-            previews: true,
-            ..GenerateRequest::default()
-        };
-        let without = GenerateRequest { memory: Some(Memory::None(NoMemory {})), ..request.clone() };
-        let draw = async |request| {
-            let outcome = ask(&address, request, timeout, |_| {}).await;
-            outcome.map_err(|status| Failure::from(format!("{prompt}: {}", status.message())))
-        };
-        rows.push(sheet::row(&draw(request).await?, Some(&draw(without).await?))?);
-        println!("{:>2}  {prompt}", rows.len());
-    }
-    write(&arguments.out, &sheet::stack(&rows, format)?).await?;
+    let rows = arguments.mesh.with_pipeline(async |address| {
+        let mut rows = Vec::new();
+        for prompt in prompts {
+            let request = GenerateRequest {
+                prompt: prompt.clone(),
+                seed: Some(arguments.seed),
+                previews: true,
+                ..GenerateRequest::default()
+            };
+            let without = GenerateRequest { memory: Some(Memory::None(NoMemory {})), ..request.clone() };
+            let draw = async |request| {
+                let outcome = ask(address, request, timeout, |_| {}).await;
+                outcome.map_err(|status| Failure::from(format!("{prompt}: {}", status.message())))
+            };
+            rows.push(sheet::row(&draw(request).await?, Some(&draw(without).await?))?);
+            println!("{:>2}  {prompt}", rows.len());
+        }
+        Ok(rows)
+    });
+    write(&arguments.out, &sheet::stack(&rows.await?, format)?).await?;
     println!("{}", arguments.out.display());
-    if let Some(mesh) = mesh {
-        mesh.shutdown().await;
-    }
     Ok(())
 }

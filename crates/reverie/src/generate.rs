@@ -194,12 +194,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(sheet) = &arguments.sheet {
         format_of(sheet)?;
     }
-    let (address, mesh) = arguments.mesh.reach().await?;
     let mut bars = Bars::new(arguments.json);
     let timeout = arguments.mesh.timeout();
-    let outcome = ask(&address, request, timeout, |event| bars.show(event)).await;
-    bars.finish();
-    let outcome = outcome.map_err(|status| status.message().to_owned())?;
+    let asked = arguments.mesh.with_pipeline(async |address| {
+        let outcome = ask(address, request, timeout, |event| bars.show(event)).await;
+        bars.finish();
+        Ok(outcome.map_err(|status| status.message().to_owned())?)
+    });
+    let outcome = asked.await?;
 
     write(&arguments.out, &outcome.image).await?;
     if let Some(path) = &arguments.sheet {
@@ -209,9 +211,6 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         println!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()));
     } else {
         print!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref()));
-    }
-    if let Some(mesh) = mesh {
-        mesh.shutdown().await;
     }
     Ok(())
 }

@@ -61,13 +61,19 @@ pub struct AskArguments {
 }
 
 impl AskArguments {
-    /// How its pipeline is reached; and the mesh, if it was started for this command.
-    pub(crate) async fn reach(&self) -> Result<(Address, Option<Mesh>), Failure> {
+    /// Gives `ask` the address of the pipeline: a running one, or that of a mesh which is started for it and drained after
+    /// it, whatever came of it. (A process that ends during a forward pass takes ONNX Runtime away beneath it.)
+    pub(crate) async fn with_pipeline<T>(
+        &self,
+        ask: impl AsyncFnOnce(&Address) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         if let Some(running) = &self.server {
-            return Ok((running.clone(), None));
+            return ask(running).await;
         }
         let mesh = Mesh::start(MeshSettings::load(&self.mesh).await?, None).await?;
-        Ok((mesh.pipeline().clone(), Some(mesh)))
+        let outcome = ask(mesh.pipeline()).await;
+        mesh.shutdown().await;
+        outcome
     }
 
     /// How long to wait for a picture.

@@ -41,7 +41,7 @@ class Exporter:
         }
 
     def write(self, folder: str, role: str, description: str, graph: graphs.Graph, facts: dict, tables: dict) -> str:
-        """Exports, checks against PyTorch, writes the package; returns the graph's digest."""
+        """Exports, writes the package and how far ONNX Runtime is from PyTorch on it; returns the graph's digest."""
         part = fresh(self.out / f"{folder}.part")
         path = part / "model.onnx"
         with warnings.catch_warnings():
@@ -53,8 +53,9 @@ class Exporter:
             outputs = graph.module(*graph.inputs.values())
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         shapes = {n: tuple(o.shape) for n, o in zip(graph.outputs, outputs)}
-        write_package(part, Package(f"bestiary-{path.parent.stem}", role, description, graph, shapes, facts, tables))
         error, largest = largest_error(graph, path)
+        facts = facts | {"max_abs_error": float(f"{error:.2g}"), "max_abs_output": float(f"{largest:.3g}")}
+        write_package(part, Package(f"bestiary-{path.parent.stem}", role, description, graph, shapes, facts, tables))
         speed = " ".join(f"{milliseconds_a_row(graph, path, t):.1f} ms/{t}t" for t in (1, 2)) if self.measure else ""
         print(f"{folder}: {path.stat().st_size / 1e6:.2f} MB, max |onnx - torch| {error:.2g} of {largest:.2g} {speed}", flush=True)
         digest = sha256(path)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reverie_proto::generation::v1::{GenerateRequest, Stage};
+use reverie_service_kit::Address;
 use serde_json::json;
 
 use crate::Failure;
@@ -31,20 +32,24 @@ pub(super) struct Arguments {
 /// Runs the command.
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mesh = Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?;
+    let outcomes = draw(&arguments, mesh.pipeline()).await;
+    mesh.shutdown().await;
+    print(&arguments, &outcomes?);
+    Ok(())
+}
+
+async fn draw(arguments: &Arguments, pipeline: &Address) -> Result<Vec<Outcome>, Failure> {
     let mut outcomes = Vec::new();
     for index in 0..=arguments.pictures {
         let seed = Some(u64::from(index));
         let request =
             GenerateRequest { prompt: arguments.prompt.clone(), seed, ..GenerateRequest::default() };
-        let outcome =
-            ask(mesh.pipeline(), request, TIMEOUT, |_| {}).await.map_err(|s| s.message().to_owned())?;
+        let outcome = ask(pipeline, request, TIMEOUT, |_| {}).await.map_err(|s| s.message().to_owned())?;
         if index > 0 {
             outcomes.push(outcome);
         }
     }
-    mesh.shutdown().await;
-    print(&arguments, &outcomes);
-    Ok(())
+    Ok(outcomes)
 }
 
 fn print(arguments: &Arguments, outcomes: &[Outcome]) {

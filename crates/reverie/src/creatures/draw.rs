@@ -126,12 +126,26 @@ async fn draw(
 ) -> Result<Vec<Drawn>, Failure> {
     let library = Library::read(arguments, benchmark).await?;
     fs::create_dir_all(&arguments.out).await?;
-    let mut list = fs::OpenOptions::new().create(true).append(true).open(arguments.out.join(DRAWN)).await?;
-    let (address, mesh) = arguments.mesh.reach().await?;
+    let list = fs::OpenOptions::new().create(true).append(true).open(arguments.out.join(DRAWN)).await?;
+    let ask =
+        async |address: &Address| draw_by(address, arguments, benchmark, &library, jobs, earlier, list).await;
+    arguments.mesh.with_pipeline(ask).await
+}
+
+/// Draws by the pipeline at `address`; adds a line to `list` for each picture.
+async fn draw_by(
+    address: &Address,
+    arguments: &Arguments,
+    benchmark: &Benchmark,
+    library: &Library,
+    jobs: &[&Job<'_>],
+    earlier: Option<&Drawn>,
+    mut list: fs::File,
+) -> Result<Vec<Drawn>, Failure> {
     let bar = ProgressBar::new(jobs.len() as u64);
     let style = "{bar:30} {pos}/{len} pictures, {elapsed} gone, {eta} to go";
     bar.set_style(ProgressStyle::with_template(style)?);
-    let tasks = jobs.iter().map(|job| one(arguments, benchmark, &library, &address, job));
+    let tasks = jobs.iter().map(|job| one(arguments, benchmark, library, address, job));
     let mut tasks = futures::stream::iter(tasks).buffer_unordered(arguments.concurrency as usize);
     let mut drawn: Vec<Drawn> = Vec::with_capacity(jobs.len());
     while let Some(new) = tasks.try_next().await? {
@@ -151,11 +165,7 @@ async fn draw(
         bar.inc(1);
     }
     list.flush().await?;
-    drop(tasks);
     bar.finish_and_clear();
-    if let Some(mesh) = mesh {
-        mesh.shutdown().await;
-    }
     Ok(drawn)
 }
 
