@@ -2,7 +2,7 @@
 
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
-use reverie_proto::denoiser::v1::Guidance;
+use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
 use reverie_proto::pictures::{self, Rgb};
@@ -95,6 +95,12 @@ fn cases() -> Fallible<Vec<Case>> {
     let small = pictures::encode(&Rgb::new(8, 8), ImageFormat::Png)?.data.to_vec();
     let reference = |data: Vec<u8>| with_reference(ImageFormat::Unspecified, data, "a zunin");
     let interleave = |ratio| with_guidance(Guidance { interleave_ratio: Some(ratio), ..Default::default() });
+    let rescale = |phi| with_guidance(Guidance { rescale: Some(phi), ..Default::default() });
+    let interval = |min_sigma, max_sigma| {
+        let interval = Some(GuidanceInterval { min_sigma, max_sigma });
+        with_guidance(Guidance { interval, ..Default::default() })
+    };
+    let negative = |prompt: &str| GenerateRequest { negative_prompt: prompt.to_owned(), ..good() };
     let mut many_levels = good();
     many_levels.super_resolution.extend_from_within(..);
     let mut level_steps = good();
@@ -123,6 +129,14 @@ fn cases() -> Fallible<Vec<Case>> {
         (neighbour_weight(51.0), "guidance.neighbour_weight", weight),
         (interleave(1.5), "guidance.interleave_ratio", ratio),
         (interleave(-0.1), "guidance.interleave_ratio", ratio),
+        (rescale(1.1), "guidance.rescale", ratio),
+        (rescale(f32::NAN), "guidance.rescale", ratio),
+        (interval(Some(-1.0), None), "guidance.interval.min_sigma", "must be 0 to inf, not -1"),
+        (interval(Some(f32::NAN), None), "guidance.interval.min_sigma", "must be 0 to inf"),
+        (interval(Some(5.0), Some(2.0)), "guidance.interval.max_sigma", "must be 5 to inf, not 2"),
+        (interval(None, Some(-0.5)), "guidance.interval.max_sigma", "must be 0 to inf, not -0.5"),
+        (negative(" "), "negative_prompt", "must not be empty"),
+        (negative(&"a".repeat(1001)), "negative_prompt", "at most 1000 bytes, not 1001"),
         (with_guidance(Guidance { strategy: 99, ..Default::default() }), "guidance.strategy", "99"),
         (with_memory(Memory::References(References::default())), "references.references", "1 to 8"),
         (reference(Vec::new()), image, "empty"),

@@ -1,6 +1,8 @@
 //! Requests to cascade runs: everything that can be checked without a model is checked here, and every violation named.
 
-use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, Thresholding};
+use reverie_proto::denoiser::v1::{
+    Guidance, GuidanceInterval, GuidanceStrategy, Sampler, Sampling, Thresholding,
+};
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, Retrieval, SuperResolutionOptions};
 use reverie_proto::pictures;
@@ -23,6 +25,7 @@ const WEIGHTS: (f32, f32) = (1.0, 50.0);
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) prompt: String,
+    pub(crate) negative_prompt: Option<String>,
     pub(crate) seed: u64,
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
@@ -48,6 +51,8 @@ pub(crate) enum Memory {
 pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Defaults) -> Result<Run, Status> {
     let mut violations = Violations::new();
     let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
+    let negative_prompt = (!request.negative_prompt.is_empty())
+        .then(|| violations.text("negative_prompt", &request.negative_prompt, MAX_TEXT_BYTES));
     let memory = memory(&mut violations, request.memory, &prompt, defaults);
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
@@ -87,6 +92,7 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
     let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
     Ok(Run {
         prompt,
+        negative_prompt,
         seed: request.seed.unwrap_or_else(rand::random),
         memory,
         guidance: request.guidance,
@@ -152,6 +158,12 @@ fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
     violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);
+    violations.in_range("guidance.rescale", guidance.rescale, 0.0, 0.0, 1.0);
+    if let Some(GuidanceInterval { min_sigma, max_sigma }) = guidance.interval {
+        let most = f32::INFINITY;
+        let least = violations.in_range("guidance.interval.min_sigma", min_sigma, 0.0, 0.0, most);
+        violations.in_range("guidance.interval.max_sigma", max_sigma, most, least, most);
+    }
     violations.require(
         GuidanceStrategy::try_from(guidance.strategy).is_ok(),
         "guidance.strategy",
