@@ -20,6 +20,7 @@ use reverie_service_kit::{Address, Context};
 use tonic::Status;
 
 use crate::Failure;
+use crate::initial::InitialArguments;
 use crate::mesh::AskArguments;
 use crate::progress::Bars;
 use crate::{report, sheet};
@@ -49,6 +50,8 @@ pub struct Arguments {
     pub size: Option<u32>,
     #[command(flatten)]
     guidance: GuidanceArguments,
+    #[command(flatten)]
+    initial: InitialArguments,
     #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
@@ -295,6 +298,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         output_format: format_of(&arguments.out)?.into(),
         previews: arguments.sheet.is_some(),
         negative_prompt: arguments.negative_prompt.clone().unwrap_or_default(),
+        initial: arguments.initial.message().await?,
     })
 }
 

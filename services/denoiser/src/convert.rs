@@ -2,10 +2,11 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
-use reverie_diffusion::{NoiseSchedule, NoiseSource, Sampler};
+use reverie_diffusion::{InitialSample, NoiseSchedule, NoiseSource, Sampler, SamplerError, SamplerSettings};
 use reverie_inference::package::{Defaults, DiffusionFacts, Extent, NeighbourConditions, TextCondition};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1::{self as wire, DenoiseRequest};
+use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;
@@ -79,6 +80,7 @@ pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) guidance: Settled,
     pub(crate) noise: NoiseSource,
+    pub(crate) initial: Option<InitialSample>,
 }
 
 /// Checks a request. Decodes pictures, so it blocks.
@@ -108,9 +110,16 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         neighbours.extend(image.zip(caption));
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
+    let initial = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
     let settings =
         serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, &facts.defaults);
-    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let strength = initial.as_ref().map_or(1.0, |initial| initial.strength);
+    let sampler = Sampler::new(&facts.schedule, &SamplerSettings { strength, ..settings });
+    let wrong = match sampler {
+        Err(SamplerError::NoSteps { .. }) => "initial.strength",
+        _ => "sampling",
+    };
+    let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, STAGE);
     let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };
     let plan = sampler.as_ref().and_then(|sampler| {
@@ -131,7 +140,22 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             .into());
         }
     }
-    Ok(Job { text, negative_text, neighbours, sampler, plan, guidance, noise })
+    let initial = initial.as_ref().map(|initial| sample(initial, facts.side as u32));
+    Ok(Job { text, negative_text, neighbours, sampler, plan, guidance, noise, initial })
+}
+
+fn initial(violations: &mut Violations, message: &wire::InitialPicture) -> Option<Initial> {
+    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
+    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
+}
+
+/// The picture and its mask at the model's size.
+fn sample(initial: &Initial, side: u32) -> InitialSample {
+    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(side)));
+    match &initial.mask {
+        Some(mask) => sample.with_mask(mask.resized(side).drawn().to_vec()),
+        None => sample,
+    }
 }
 
 fn text(

@@ -60,6 +60,7 @@ impl DenoiserService for Denoiser {
                 sampler: job.sampler,
                 plan: job.plan,
                 noise: job.noise,
+                initial: job.initial,
                 conditions: Arc::new(conditions),
                 deadline: context.deadline(),
             })

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
 use crate::convert::{Memory, Run};
+use crate::kept;
 use crate::stages::Stages;
 
 /// The stages of the super-resolution levels, in cascade order.
@@ -74,6 +75,7 @@ pub(crate) async fn draw(
         guidance: run.guidance,
         sampling: run.base_sampling,
         negative_text: text.get(1).cloned(),
+        initial: run.initial,
     };
     let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
@@ -106,6 +108,9 @@ pub(crate) async fn draw(
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
         image = larger.image.unwrap_or_default();
+        if let Some(initial) = &run.kept {
+            image = kept::put_back(initial, &level, image).await?;
+        }
     }
 
     // 5. The picture, and what one needs to repeat it.

@@ -1,10 +1,13 @@
 //! Requests to cascade runs: everything that can be checked without a model is checked here, and every violation named.
 
+use std::sync::Arc;
+
 use reverie_proto::denoiser::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, Sampler, Sampling, Thresholding,
+    Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, Sampler, Sampling, Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, Retrieval, SuperResolutionOptions};
+use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
 use reverie_proto::tensor::v1::ImageFormat;
@@ -30,6 +33,10 @@ pub(crate) struct Run {
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
+    /// The picture to start from, for the base model.
+    pub(crate) initial: Option<InitialPicture>,
+    /// The same decoded, for what its mask keeps.
+    pub(crate) kept: Option<Arc<Initial>>,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -56,6 +63,8 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
     let memory = memory(&mut violations, request.memory, &prompt, defaults);
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
+
+    let kept = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
 
     let sides: Vec<u32> = levels
         .first()
@@ -97,6 +106,8 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
+        initial: request.initial,
+        kept: kept.filter(|initial| initial.mask.is_some()).map(Arc::new),
         levels: levels.iter().take(depth.unwrap_or_default()).cloned().zip(options).collect(),
         output_format,
         previews: request.previews,
@@ -169,6 +180,11 @@ fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
         "guidance.strategy",
         format!("{} is no strategy that is known here", guidance.strategy),
     );
+}
+
+fn initial(violations: &mut Violations, message: &InitialPicture) -> Option<Initial> {
+    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
+    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
 }
 
 fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {
