@@ -79,9 +79,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             benchmark.truths.iter().map(|truth| judge.names(truth)).collect::<Result<Vec<_>, _>>()?;
         let scored = scores::score(&benchmark, &mut judge, &drawn, &out)?;
         let results = Results::new(benchmark, &judge, &truths, arms, drawn, scored);
-        plots::write(&results, &out)?;
-        sheets::write(&results, &out)?;
-        report::write(&results, &out)?;
+        let figures = [plots::write(&results, &out)?, sheets::write(&results, &out)?].concat();
+        report::write(&results, &figures, &out)?;
         println!("{}", out.join(report::MARKDOWN).display());
         Ok(())
     })

@@ -18,7 +18,7 @@ _JITTER = 8  # free random numbers a view's decor may use
 _JUMP = 0.6  # how high, in scales
 _WORD_DROP = 0.15  # chance that a target prompt leaves out a word group
 _CHANCES = {"weather": (0.6, 0.2, 0.2), "accessory": (0.52, 0.16, 0.16, 0.16), "pose": (0.75, 0.25)}
-_COLOUR_SAID = 0.2  # chance that a target prompt names a main colour: half of the time not the creature's own
+_COLOUR_SAID = 0.4  # chance that a target prompt names a main colour: half of the time not the creature's own
 _PAIR_SCALE = 0.31  # of two creatures that share a picture: neither reaches the middle
 
 POSITION_WORDS = {"left": "on the left", "middle": "in the middle", "right": "on the right"}

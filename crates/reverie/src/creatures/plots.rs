@@ -5,21 +5,10 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, SAMPLERS, STRATEGIES, name_of};
-use super::report::Results;
+use super::report::{Figure, Results};
 use super::statistics::Estimate;
 use crate::Failure;
 
-const RATIO: &str = "ratio.svg";
-const NEIGHBOURS: &str = "neighbours.svg";
-const STEPS: &str = "steps.svg";
-const BY_SAMPLER: &str = "samplers.svg";
-/// File and what it shows.
-pub(super) const FILES: [(&str, &str); 4] = [
-    (RATIO, "Faithfulness and text against the interleave ratio"),
-    (NEIGHBOURS, "Faithfulness and text against the number of neighbours"),
-    (STEPS, "Faithfulness against evaluations of the base model, by guidance strategy"),
-    (BY_SAMPLER, "Faithfulness against evaluations of the base model, by sampler"),
-];
 const SIZE: (u32, u32) = (720, 400);
 const COLOURS: [RGBColor; 4] = [
     RGBColor(0x1f, 0x77, 0xb4),
@@ -34,24 +23,52 @@ struct Series {
 }
 
 /// Writes the plots whose arms were drawn.
-pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
+pub(super) fn write(results: &Results, out: &Path) -> Result<Vec<Figure>, Failure> {
     let ratios = RATIOS.map(|ratio| (f64::from(ratio), Arm::at_ratio(ratio)));
-    let both = faithful_and_text(results, &ratios);
-    plot(&out.join(RATIO), "interleave ratio", &both)?;
-
     let counts: Vec<_> = (0..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm::with_neighbours(k))).collect();
-    plot(&out.join(NEIGHBOURS), "neighbours", &faithful_and_text(results, &counts))?;
-
     let strategies = STRATEGIES
         .map(|strategy| by_evaluations(results, name_of(strategy), |arm| arm.strategy == Some(strategy)));
-    plot(&out.join(STEPS), "evaluations of the base model", &strategies)?;
-
     let samplers = SAMPLERS.map(|sampler| {
         by_evaluations(results, name_of(sampler), |arm| {
             arm.sampler == Some(sampler) && arm.strategy.is_none()
         })
     });
-    plot(&out.join(BY_SAMPLER), "evaluations of the base model", &samplers)
+    let evaluations = "evaluations of the base model";
+    let plots = [
+        (
+            "ratio.svg",
+            "Faithfulness and text against the interleave ratio",
+            "interleave ratio",
+            &faithful_and_text(results, &ratios)[..],
+        ),
+        (
+            "neighbours.svg",
+            "Faithfulness and text against the number of neighbours",
+            "neighbours",
+            &faithful_and_text(results, &counts),
+        ),
+        (
+            "steps.svg",
+            "Faithfulness against evaluations of the base model, by guidance strategy",
+            evaluations,
+            &strategies,
+        ),
+        (
+            "samplers.svg",
+            "Faithfulness against evaluations of the base model, by sampler",
+            evaluations,
+            &samplers,
+        ),
+    ];
+    let mut figures = Vec::new();
+    for (file, told, label, series) in plots {
+        // A line has two points.
+        if series.iter().any(|series| series.points.len() > 1) {
+            plot(&out.join(file), label, series)?;
+            figures.push(Figure { file, told: told.to_owned() });
+        }
+    }
+    Ok(figures)
 }
 
 /// The faithfulness of some arms with the creature's own pictures, against their evaluations.
@@ -72,11 +89,8 @@ fn faithful_and_text(results: &Results, arms: &[(f64, Arm)]) -> [Series; 2] {
     ]
 }
 
-/// Shares in per cent, with their intervals as bars; nothing where a line has fewer than two points.
+/// Shares in per cent, with their intervals as bars.
 fn plot(path: &Path, label: &str, series: &[Series]) -> Result<(), Failure> {
-    if series.iter().all(|series| series.points.len() < 2) {
-        return Ok(());
-    }
     let right = series.iter().flat_map(|series| &series.points).map(|(x, _)| *x).fold(0.0, f64::max);
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;

@@ -13,7 +13,6 @@ use super::draw::Drawn;
 use super::judge::{Judge, Verdict};
 use super::scores::{Pictures, Scored, Summary, by_creature, mean, share, summary};
 use super::statistics::{Estimate, estimate, sign_flip_p, spearman};
-use super::{plots, sheets};
 use crate::Failure;
 
 pub(super) const MARKDOWN: &str = "report.md";
@@ -172,9 +171,10 @@ impl Results {
         self.drawn.first().map(|drawn| drawn.models.clone()).unwrap_or_default()
     }
 
-    fn genome(&self) -> Vec<&str> {
-        let genome = self.benchmark.factors.iter().filter(|factor| factor.kind == FactorKind::Genome);
-        genome.map(|factor| factor.name.as_str()).collect()
+    /// Positions of the factors of a kind.
+    fn factors(&self, kind: FactorKind) -> impl Iterator<Item = usize> {
+        let factors = self.benchmark.factors.iter().enumerate();
+        factors.filter(move |(_, factor)| factor.kind == kind).map(|(position, _)| position)
     }
 }
 
@@ -229,8 +229,17 @@ fn interval(estimate: &Estimate) -> String {
     format!("{mean:.1} ({low:.1}–{high:.1})")
 }
 
-/// Writes both.
-pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
+/// A plot or a contact sheet.
+#[derive(Debug, Clone)]
+pub(super) struct Figure {
+    /// Beside the report.
+    pub(super) file: &'static str,
+    /// What it shows.
+    pub(super) told: String,
+}
+
+/// Writes both; `figures` are there already.
+pub(super) fn write(results: &Results, figures: &[Figure], out: &Path) -> Result<(), Failure> {
     let marks = results.marks();
     let json = serde_json::json!({
         "world_version": results.benchmark.world_version,
@@ -240,16 +249,16 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<(), Failure> {
         "judge": results.judge_digest,
         "judge_accuracy": results.benchmark.factors.iter().map(|factor| factor.name.as_str())
             .zip(&results.judge_accuracy).collect::<BTreeMap<_, _>>(),
-        "genome_factors": results.genome(),
+        "factors": results.benchmark.factors.iter().map(|factor| factor.name.as_str()).collect::<Vec<_>>(),
         "marks": marks,
         "arms": results.summaries,
     });
     std::fs::write(out.join(JSON), serde_json::to_vec_pretty(&json)?)?;
-    std::fs::write(out.join(MARKDOWN), markdown(results, &marks, out)?)?;
+    std::fs::write(out.join(MARKDOWN), markdown(results, &marks, figures)?)?;
     Ok(())
 }
 
-fn markdown(results: &Results, marks: &[Mark], out: &Path) -> Result<String, Failure> {
+fn markdown(results: &Results, marks: &[Mark], figures: &[Figure]) -> Result<String, Failure> {
     let mut text = String::new();
     let benchmark = &results.benchmark;
     let seeds = results.drawn.iter().map(|drawn| drawn.seed + 1).max().unwrap_or(0);
@@ -275,13 +284,12 @@ fn markdown(results: &Results, marks: &[Mark], out: &Path) -> Result<String, Fai
         )?;
     }
     arms_table(&mut text, results)?;
-    factors_table(&mut text, results)?;
+    factors_table(&mut text, results, FactorKind::Genome, "Looks")?;
+    factors_table(&mut text, results, FactorKind::Scene, "Scene")?;
     painted_table(&mut text, results)?;
     pairs_table(&mut text, results)?;
-    for (file, told) in plots::FILES.iter().chain(&sheets::FILES) {
-        if out.join(file).exists() {
-            writeln!(text, "\n{told}\n\n![{told}]({file})")?;
-        }
+    for Figure { file, told } in figures {
+        writeln!(text, "\n{told}\n\n![{told}]({file})")?;
     }
     writeln!(text, "\n## Models\n\n| Stage | SHA-256 of the graph |\n| --- | --- |")?;
     for (stage, digest) in results.models() {
@@ -321,22 +329,24 @@ fn arms_table(text: &mut String, results: &Results) -> Result<(), Failure> {
     Ok(())
 }
 
-fn factors_table(text: &mut String, results: &Results) -> Result<(), Failure> {
-    let genome = results.genome();
+fn factors_table(text: &mut String, results: &Results, kind: FactorKind, title: &str) -> Result<(), Failure> {
+    let positions: Vec<usize> = results.factors(kind).collect();
+    let columns = |of: &dyn Fn(usize) -> String| {
+        positions.iter().map(|position| of(*position)).collect::<Vec<_>>().join(" | ")
+    };
     writeln!(
         text,
-        "\n## Looks, one by one\n\nPer cent that the judge names, of true drawings and of each arm's.\n"
+        "\n## {title}, one by one\n\nPer cent that the judge names, of true drawings and of each arm's.\n"
     )?;
-    writeln!(text, "| Arm | {} |", genome.join(" | "))?;
-    writeln!(text, "| --- |{}", " --- |".repeat(genome.len()))?;
-    let row = |values: &mut dyn Iterator<Item = f64>| {
-        values.map(|share| format!("{:.0}", 100.0 * share)).collect::<Vec<_>>().join(" | ")
+    writeln!(text, "| Arm | {} |", columns(&|at| results.benchmark.factors[at].name.clone()))?;
+    writeln!(text, "| --- |{}", " --- |".repeat(positions.len()))?;
+    let told = |shares: &[f64], at: usize| {
+        let share = shares.get(at).filter(|share| !share.is_nan());
+        share.map_or_else(|| "–".to_owned(), |share| format!("{:.0}", 100.0 * share))
     };
-    let kinds = results.benchmark.factors.iter().map(|factor| factor.kind);
-    let truths = kinds.zip(&results.judge_accuracy).filter(|(kind, _)| *kind == FactorKind::Genome);
-    writeln!(text, "| true drawings | {} |", row(&mut truths.map(|(_, share)| *share)))?;
+    writeln!(text, "| true drawings | {} |", columns(&|at| told(&results.judge_accuracy, at)))?;
     for s in results.of(PromptKind::Scene) {
-        writeln!(text, "| {} | {} |", s.arm, row(&mut s.factors.iter().copied()))?;
+        writeln!(text, "| {} | {} |", s.arm, columns(&|at| told(&s.factors, at)))?;
     }
     Ok(())
 }

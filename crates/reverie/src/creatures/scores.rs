@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use reverie_inference::package::FactorKind;
 use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::Image;
 use serde::Serialize;
@@ -114,7 +113,7 @@ pub(super) struct Summary {
     pub(super) swapped: Option<Estimate>,
     /// Of the judge's features from the true drawings of the same prompts; NaN (null) for two creatures.
     pub(super) kernel_distance: f64,
-    /// Share named of each genome factor, in the judge's order.
+    /// Share named of each factor in the judge's order: of looks, and of what the prompts say; NaN (null) if they never do.
     pub(super) factors: Vec<f64>,
     pub(super) evaluations: f64,
     /// Median.
@@ -169,8 +168,6 @@ pub(super) fn summary<'a>(
             .filter(move |&other| other != drawn.creature && Some(other) != given);
         others.map(|other| against(other, scored))
     });
-    let factors =
-        benchmark.factors.iter().enumerate().filter(|(_, factor)| factor.kind == FactorKind::Genome);
     let shown = |drawn: &Drawn| stand_in(benchmark, arm, drawn).unwrap_or(drawn.creature);
     let look = |creature, verdict: &'a Verdict| Look { creature, features: &verdict.features };
     let looks: Vec<Look<'_>> =
@@ -198,18 +195,20 @@ pub(super) fn summary<'a>(
         } else {
             kernel_distance(&looks, &truths)
         },
-        factors: factors
-            .map(|(factor, _)| {
-                mean(pictures.iter().map(|(drawn, scored)| {
-                    let looks = &benchmark.creatures[drawn.creature].looks;
-                    let look = looks.iter().find(|look| look.factor == factor);
-                    look.map_or(f64::NAN, |look| share(&[*look], &scored.verdict))
-                }))
-            })
-            .collect(),
+        factors: (0..benchmark.factors.len()).map(|factor| named(benchmark, pictures, factor)).collect(),
         evaluations: mean(pictures.iter().map(|(drawn, _)| drawn.evaluations as f64)),
         seconds: seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN),
     }
+}
+
+/// How often a factor is named as the creature looks or the prompt says.
+fn named(benchmark: &Benchmark, pictures: &Pictures<'_>, factor: usize) -> f64 {
+    mean(pictures.iter().filter_map(|(drawn, scored)| {
+        let creature = &benchmark.creatures[drawn.creature];
+        let mut asked = creature.looks.iter().chain(&creature.prompts[drawn.prompt].says);
+        let asked = asked.find(|asked| asked.factor == factor)?;
+        Some(share(&[*asked], &scored.verdict))
+    }))
 }
 
 /// How often a painted creature has the prompt's colour, and how often its own.
@@ -291,7 +290,7 @@ pub(super) mod tests {
         assert_eq!(summary.faithful.mean, (1.0 + 0.5 + 0.0 + 0.5) / 4.0);
         assert_eq!(summary.best.mean, f64::midpoint(1.0, 0.5));
         assert_eq!(summary.text.mean, 0.75);
-        assert_eq!(summary.factors, [0.5, 0.5]);
+        assert_eq!(summary.factors, [0.5, 0.5, 0.75]);
         // Against the other creature: dibo 1/2, 1; leka 1/2, 0.
         assert_eq!(summary.chance, 0.5);
         assert!(summary.stand_in.is_none());

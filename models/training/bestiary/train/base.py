@@ -1,7 +1,8 @@
 """The base model: v-prediction at 64 px, conditioned on text and neighbours.
 
 Besides the diffusion loss, heads on each neighbour's pooled vector name its genome. They are thrown away after
-training; without them attention to neighbours is the last thing the model learns. For some steps (`looking_steps`) the DStack
+training; without them attention to neighbours is the last thing the model learns. Pixels around a creature count more than
+others (`creature_weight`): eyes and mouths are a few pixels, the background is most of them and learned first. For some steps (`looking_steps`) the DStack
 learns nothing but to look: many different creatures a step, no denoising.
 """
 
@@ -21,6 +22,15 @@ from ..world import FACTOR_SIZES, training_entities
 from .loop import Loop, LoopSettings
 
 NAME = "base-64"
+REACH = 1.9  # half widths of a body from its centre: ears, wings, tail, feet and what it carries
+
+
+def near_creature(views: Views, side: int) -> torch.Tensor:
+    """[N, 1, side, side]: 1 within `REACH` scales of the creature's centre, else 0."""
+    places = (np.arange(side) + 0.5) * 2 / side - 1
+    x, y = places - views.centre[:, :1], places - views.centre[:, 1:]
+    near = np.hypot(x[:, None, :], y[:, :, None]) < REACH * views.scale[:, None, None]
+    return torch.from_numpy(near[:, None].astype(np.float32))
 
 
 class BaseTraining(nn.Module):
@@ -66,9 +76,12 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         pictures = draw_whole(batch.views, model_settings.image_size, device)
         tokens, text_mask = text(batch.texts)
         x0, looks = pictures[:n], pictures[n:]
+        near = near_creature(batch.views.take(slice(0, n)), model_settings.image_size).to(device)
         if batch.companions is not None:
             half = model_settings.image_size // 2
             x0[batch.paired, :, :, half:] = draw_whole(batch.companions, model_settings.image_size, device)[..., half:]
+            near[batch.paired, :, :, half:] = near_creature(batch.companions, model_settings.image_size).to(device)[..., half:]
+        weight = 1 + (data["creature_weight"] - 1) * near
         seen = torch.from_numpy(batch.text_seen).to(device)[:, None]
         neighbours, mask = torch.from_numpy(batch.neighbours).to(device), torch.from_numpy(batch.mask).to(device)
         # Stratified timesteps: one in each n-th of the trajectory.
@@ -80,9 +93,10 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
                 diffuse(x0, noise, abar[t]), t.float(), tokens[:n], text_mask[:n] * seen, *(f[neighbours] for f in features), mask
             )
             genome_loss, right = model.genome_loss(features[-1], batch.views.take(slice(n, None)))
-        error = (prediction.float() - velocity(x0, noise, abar[t])).square().mean((1, 2, 3))
+        errors = (prediction.float() - velocity(x0, noise, abar[t])).square()
+        error = (weight * errors).mean((1, 2, 3)) / weight.mean((1, 2, 3))
         loss = (snr_weight_v(abar[t]) * error).mean()
-        numbers = {"loss": loss.detach(), "v": error.mean().detach(), "genome": genome_loss.detach(), "right": right.detach()}
+        numbers = {"loss": loss.detach(), "v": errors.mean().detach(), "genome": genome_loss.detach(), "right": right.detach()}
         return loss + data["genome_weight"] * genome_loss, numbers
 
     meta = {"kind": NAME, **config["model"], "images_per_step": data["entities"] * data["targets_each"]}

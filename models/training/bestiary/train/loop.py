@@ -31,8 +31,14 @@ class LoopSettings:
     checkpoint_minutes: float = 3.0
     log_every: int = 20
     threads: int = 2  # at most: one while other programs are busy (two would wait for each other at every barrier)
-    bf16: bool = False  # autocast; on a CPU without AMX f32 is the faster one
+    bf16: bool | None = None  # autocast; None: where the device computes in bf16 (it is 1.5 times as fast there, slow elsewhere)
     muon: bool = False  # for the matrices; AdamW for all else
+
+
+def computes_in_bf16(device: str) -> bool:
+    if device == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @dataclass

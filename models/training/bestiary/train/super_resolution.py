@@ -17,9 +17,10 @@ from ..world import training_entities
 from .loop import Loop, LoopSettings
 
 MARGIN = 4  # low-resolution pixels drawn around a crop, so that upsampling at its edge sees what it will see in use
-BLURRED_SHARE = 0.5
-MAX_BLUR = 0.9  # standard deviation in low-resolution pixels
+BLURRED_SHARE = 0.35
+MAX_BLUR = 0.7  # standard deviation in low-resolution pixels
 DROP_TEXT = 0.15
+FROM_NOISE = 0.5  # share of pictures at the last timestep, where a request of one step has its only evaluation
 ATTENTION_TO_CREATURE = 0.7  # chance that a crop is centred near the creature
 
 
@@ -73,12 +74,13 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
         low = F.interpolate(low, scale_factor=float(factor), mode="bilinear", align_corners=False)
         edge = MARGIN * factor
         low = low[:, :, edge:-edge, edge:-edge]
-        # Squared: low levels, which requests use, are frequent; some are exactly clean.
-        level = torch.rand(n, device=device).square() * (torch.rand(n, device=device) > 0.15)
+        # Cubed: low levels, which requests use, are frequent; some are exactly clean.
+        level = torch.rand(n, device=device) ** 3 * (torch.rand(n, device=device) > 0.15)
         a = model.abar_at((level * (TRAIN_TIMESTEPS - 1)).round().long())
         noised = a.sqrt() * low + (1 - a).sqrt() * torch.randn_like(low)
         low = torch.where(level.view(-1, 1, 1, 1) > 0, noised, low)
         t = (torch.rand(n, device=device) * TRAIN_TIMESTEPS).long()
+        t = torch.where(torch.rand(n, device=device) < FROM_NOISE, TRAIN_TIMESTEPS - 1, t)
         x = diffuse(x0, torch.randn_like(x0), model.abar[t])
         condition = ()
         if text:
@@ -88,11 +90,11 @@ def train(config: dict, settings: LoopSettings, device: str, resume: bool) -> No
             guess, spread, scaled = model.scaled(x, low, t.float(), level)
             emb = model.embed(t.float(), level, *(condition or (None, None)))
             f = model.residual(scaled, low, emb, *condition).float()
-        target = (x0 - guess) / spread
-        loss = F.smooth_l1_loss(f, target, beta=1.0)
-        with torch.no_grad():
-            error = (spread * (f - target)).square().mean()
-        return loss, {"loss": loss.detach(), "x0": error}
+        error = (guess - x0) / spread + f
+        loss = F.smooth_l1_loss(error, torch.zeros_like(error), beta=1.0)
+        numbers = {"loss": loss.detach(), "x0": (spread * error.detach()).square().mean()}
+        numbers["guess"] = (guess.detach() - x0).square().mean()
+        return loss, numbers
 
     meta = {"kind": f"super-resolution-{s.image_size}", **config["model"], "images_per_step": n}
     Loop(meta["kind"], model, settings, device, meta).run(loss_of_step, resume)
