@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_at_the_level_of_every_evaluation_and_exact_at_the_end() {
-        let x0: Vec<f32> = (0..12).map(|i| (i as f32 / 6.0 - 1.0) * 0.9).collect();
+        let x0: Vec<f32> = (0..12).map(|i| 0.1 + i as f32 / 15.0).collect();
         // Two channels of six.
         let mask = vec![true, false, true, true, false, false];
         for kind in SamplerKind::ALL {
