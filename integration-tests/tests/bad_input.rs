@@ -2,7 +2,7 @@
 
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
-use reverie_proto::denoiser::v1::Guidance;
+use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
 use reverie_proto::pictures::{self, Rgb};
@@ -95,6 +95,20 @@ fn cases() -> Fallible<Vec<Case>> {
     let small = pictures::encode(&Rgb::new(8, 8), ImageFormat::Png)?.data.to_vec();
     let reference = |data: Vec<u8>| with_reference(ImageFormat::Unspecified, data, "a zunin");
     let interleave = |ratio| with_guidance(Guidance { interleave_ratio: Some(ratio), ..Default::default() });
+    let rescale = |phi| with_guidance(Guidance { rescale: Some(phi), ..Default::default() });
+    let interval = |min_sigma, max_sigma| {
+        let interval = Some(GuidanceInterval { min_sigma, max_sigma });
+        with_guidance(Guidance { interval, ..Default::default() })
+    };
+    let negative = |prompt: &str| GenerateRequest { negative_prompt: prompt.to_owned(), ..good() };
+    let own = |side, level| Some(pictures::raw(Rgb::from_pixel(side, side, [level; 3].into())));
+    let initial = |image, mask, strength| {
+        let initial = Some(InitialPicture { image, mask, strength });
+        GenerateRequest { initial, ..good() }
+    };
+    let wide = Some(pictures::raw(Rgb::new(12, 8)));
+    let unreadable = Some(Image { data: b"no picture".to_vec().into(), ..Default::default() });
+    let strength = "must be above 0 and at most 1";
     let mut many_levels = good();
     many_levels.super_resolution.extend_from_within(..);
     let mut level_steps = good();
@@ -123,7 +137,30 @@ fn cases() -> Fallible<Vec<Case>> {
         (neighbour_weight(51.0), "guidance.neighbour_weight", weight),
         (interleave(1.5), "guidance.interleave_ratio", ratio),
         (interleave(-0.1), "guidance.interleave_ratio", ratio),
+        (rescale(1.1), "guidance.rescale", ratio),
+        (rescale(f32::NAN), "guidance.rescale", ratio),
+        (interval(Some(-1.0), None), "guidance.interval.min_sigma", "must be 0 to inf, not -1"),
+        (interval(Some(f32::NAN), None), "guidance.interval.min_sigma", "must be 0 to inf"),
+        (interval(Some(5.0), Some(2.0)), "guidance.interval.max_sigma", "must be 5 to inf, not 2"),
+        (interval(None, Some(-0.5)), "guidance.interval.max_sigma", "must be 0 to inf, not -0.5"),
+        (negative(" "), "negative_prompt", "must not be empty"),
+        (negative(&"a".repeat(1001)), "negative_prompt", "at most 1000 bytes, not 1001"),
         (with_guidance(Guidance { strategy: 99, ..Default::default() }), "guidance.strategy", "99"),
+        (initial(own(8, 9), None, Some(0.0)), "initial.strength", strength),
+        (initial(own(8, 9), None, Some(1.01)), "initial.strength", strength),
+        (initial(own(8, 9), None, Some(f64::NAN)), "initial.strength", strength),
+        // Only the denoiser knows the steps; it answers for itself.
+        (initial(own(8, 9), None, Some(0.2)), "initial.strength", "less than one step: at least 0.25"),
+        (initial(None, own(8, 255), None), "initial.image", "is missing"),
+        (initial(unreadable.clone(), None, None), "initial.image", "PNG, JPEG, WebP"),
+        (initial(wide, None, None), "initial.image", "12 x 8 pixels, must be square"),
+        (initial(own(8, 9), unreadable, None), "initial.mask", "PNG, JPEG, WebP"),
+        (
+            initial(own(8, 9), own(16, 255), None),
+            "initial.mask",
+            "16 x 16 pixels, must have the size of the picture, 8 x 8",
+        ),
+        (initial(own(8, 9), own(8, 0), None), "initial.mask", "no white pixel"),
         (with_memory(Memory::References(References::default())), "references.references", "1 to 8"),
         (reference(Vec::new()), image, "empty"),
         (reference(b"no picture at all".to_vec()), image, "PNG, JPEG, WebP"),

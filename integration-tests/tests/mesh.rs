@@ -1,14 +1,12 @@
 //! The mesh in one process: pictures, seeds, and what is remembered.
 
-use std::sync::LazyLock;
-
 use futures::future::{try_join, try_join_all};
-use reverie::mesh::Mesh;
+use reverie_integration_tests::Fallible;
 use reverie_integration_tests::creatures::{self, name_of};
+use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{
     BASE_STEPS, PATIENCE, dimensions, draw, neighbour_ids, neighbours, quick, steps,
 };
-use reverie_integration_tests::{Fallible, mesh};
 use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
@@ -16,23 +14,7 @@ use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, 
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::ImageFormat;
-use reverie_service_kit::Address;
-use tokio::runtime::Runtime;
-use tokio::sync::OnceCell;
 use tonic::Code;
-
-/// One mesh draws for all the tests of this file, side by side.
-static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(Runtime::new);
-static MESH: OnceCell<Mesh> = OnceCell::const_new();
-
-/// Runs a test with the address of the mesh's pipeline.
-fn with_mesh(test: impl AsyncFnOnce(Address) -> Fallible<()>) -> Fallible<()> {
-    let runtime = RUNTIME.as_ref().map_err(ToString::to_string)?;
-    runtime.block_on(async {
-        let mesh = MESH.get_or_try_init(mesh::start).await?;
-        test(mesh.pipeline().clone()).await
-    })
-}
 
 #[test]
 fn every_level_comes_out_in_its_size() -> Fallible<()> {

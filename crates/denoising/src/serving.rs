@@ -20,7 +20,7 @@ use crate::{Event, Failure, Finished, Progress, SubmitError, Timings};
 /// Most steps that a request may ask for; a model's schedule may allow fewer.
 const MAX_STEPS: u32 = 1000;
 
-/// Reads `sampling` (a field of that name); what is not set is the model's default.
+/// Reads `sampling` (a field of that name); what is not set is the model's default. All steps are taken.
 pub fn sampling(
     violations: &mut Violations,
     sampling: Option<&wire::Sampling>,

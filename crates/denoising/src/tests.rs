@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, StepKind, Strategy};
 use reverie_diffusion::{
-    BetaSchedule, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep, Sampler,
-    SamplerSettings, Thresholding, TimestepSpacing, Variance,
+    BetaSchedule, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep,
+    Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
 };
 use tokio::sync::mpsc;
 
@@ -135,6 +135,7 @@ fn build(
         sampler: Sampler::new(&schedule(), sampler).unwrap(),
         plan: Plan::new(guidance, available, noise).unwrap(),
         noise,
+        initial: None,
         conditions: Arc::new(mean),
         deadline: None,
     }
@@ -168,6 +169,16 @@ fn failure(events: mpsc::Receiver<Event>) -> Failure {
     }
 }
 
+/// A picture to start from, far from what any trajectory draws.
+fn picture() -> InitialSample {
+    InitialSample::new(vec![-0.9; 48])
+}
+
+/// The first half is drawn anew.
+fn mask() -> Vec<bool> {
+    (0..16).map(|pixel| pixel < 8).collect()
+}
+
 /// Trajectories that have nothing in common.
 fn crowd() -> Vec<Trajectory<Mean>> {
     let strategies = [
@@ -194,11 +205,14 @@ fn crowd() -> Vec<Trajectory<Mean>> {
                 prediction: PredictionType::Epsilon,
                 thresholding: [Thresholding::Static, Thresholding::Dynamic { quantile: 0.9, cap: None }]
                     [i / 3 % 2],
+                strength: [1.0, 0.6][i / 3 % 2],
                 ..SamplerSettings::default()
             };
             let available = if i % 5 == 0 { Condition::TEXT } else { Condition::BOTH };
             let weight = 1.0 + (i % 4) as f32;
-            build(i as f32 / 20.0, i as u64, &sampler, strategies[i % 6], weight, available)
+            let initial = [None, Some(picture()), Some(picture().with_mask(mask()))][i / 2 % 3].clone();
+            let one = build(i as f32 / 20.0, i as u64, &sampler, strategies[i % 6], weight, available);
+            Trajectory { initial, ..one }
         })
         .collect()
 }
@@ -229,6 +243,34 @@ fn a_picture_is_what_its_conditions_say() {
     let mean = x.iter().sum::<f32>() / 48.0;
     // 48 elements of standard deviation 0.2.
     assert!((mean - 0.6).abs() < 0.12, "{mean}");
+}
+
+#[test]
+fn the_less_is_drawn_the_nearer_a_picture_stays_to_the_one_it_starts_from() {
+    let handle = Bench::free(SchedulerSettings::default());
+    let mean = |strength, initial| {
+        let sampler = SamplerSettings { steps: 50, strength, ..SamplerSettings::default() };
+        let one = build(0.6, 3, &sampler, Strategy::Off, 1.0, Condition::TEXT);
+        let x = finished(handle.submit(Trajectory { initial, ..one }).unwrap()).x;
+        x.iter().sum::<f32>() / 48.0
+    };
+    let means = [0.02, 0.1, 0.3, 1.0].map(|strength| mean(strength, Some(picture())));
+    assert!(means.is_sorted() && means[0] < -0.8 && means[2] < 0.5, "{means:?}");
+    assert_eq!(means[3], mean(1.0, None), "noise alone");
+}
+
+#[test]
+fn what_a_mask_keeps_comes_out_as_it_was() {
+    let handle = Bench::free(SchedulerSettings::default());
+    for strength in [0.5, 1.0] {
+        let sampler = SamplerSettings { steps: 20, strength, ..SamplerSettings::default() };
+        let one = build(0.6, 3, &sampler, Strategy::Joint, 2.0, Condition::BOTH);
+        let initial = Some(picture().with_mask(mask()));
+        let x = finished(handle.submit(Trajectory { initial, ..one }).unwrap()).x;
+        for (element, x) in x.into_iter().enumerate() {
+            assert_eq!(x == -0.9, element % 16 >= 8, "{strength}: {element} is {x}");
+        }
+    }
 }
 
 #[test]

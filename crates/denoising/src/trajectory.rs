@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reverie_diffusion::guidance::{Plan, StepKind};
-use reverie_diffusion::{NoiseSource, Sampler};
+use reverie_diffusion::{InitialSample, NoiseSource, Sampler};
 
 use crate::model::ModelError;
 
@@ -19,6 +19,8 @@ pub struct Trajectory<C> {
     pub plan: Plan,
     /// Where `x_T` and the noise of each step come from.
     pub noise: NoiseSource,
+    /// What it starts from besides noise, of as many elements.
+    pub initial: Option<InitialSample>,
     /// What the model sees beside x and t.
     pub conditions: Arc<C>,
     /// When the picture stops being of use.

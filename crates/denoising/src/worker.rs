@@ -32,12 +32,15 @@ struct Active<C> {
 }
 
 impl<C> Active<C> {
-    /// Draws `x_T`.
+    /// Draws `x_T`, and puts the picture under it that the trajectory starts from.
     fn begin(waiting: Waiting<C>) -> Self {
         let Waiting { trajectory, outlet, span, submitted } = waiting;
         let begun = Instant::now();
         let mut x = vec![0.0; trajectory.elements];
         trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
+        if let Some(initial) = &trajectory.initial {
+            initial.begin(&trajectory.sampler, &mut x);
+        }
         let timings = Timings {
             queued_seconds: (begun - submitted).as_secs_f64(),
             overhead_seconds: begun.elapsed().as_secs_f64(),
@@ -61,7 +64,7 @@ impl<C> Active<C> {
 
     /// Moves x one step, given what this step's rows predict, one after another in `outputs`.
     fn take_step(&mut self, outputs: &mut [f32], guided: &mut Vec<f32>) -> Progress {
-        let Trajectory { sampler, noise, .. } = &mut self.trajectory;
+        let Trajectory { sampler, noise, initial, .. } = &mut self.trajectory;
         let progress = Progress {
             step: self.step + 1,
             steps: sampler.evaluations(),
@@ -86,6 +89,9 @@ impl<C> Active<C> {
             guided
         };
         sampler.step(self.step, &mut self.x, output, noise);
+        if let Some(initial) = initial {
+            initial.put_back(self.step, sampler, &mut self.x, noise);
+        }
         self.step += 1;
         self.plan = self.trajectory.plan.step(self.step);
         progress

@@ -26,7 +26,7 @@ pub enum PreviousTimestep {
     Next,
 }
 
-/// `eta` lies in [0, 1].
+/// `eta` lies in [0, 1]; `stride` is T / N, of all N steps even where not all are taken.
 ///
 /// Before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of timestep 0
 /// otherwise.
@@ -34,10 +34,10 @@ pub(crate) fn evaluations(
     schedule: &NoiseSchedule,
     timesteps: &[u32],
     previous: PreviousTimestep,
+    stride: u32,
     eta: f64,
     set_alpha_to_one: bool,
 ) -> Vec<Evaluation> {
-    let stride = schedule.train_timesteps() / timesteps.len() as u32;
     let final_abar = if set_alpha_to_one { 1.0 } else { schedule.abar(0) };
     timesteps
         .iter()

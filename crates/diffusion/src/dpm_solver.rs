@@ -16,17 +16,17 @@ use crate::level::{Level, Trajectory};
 const PREVIOUS: usize = 0;
 
 /// With fewer steps than this, a first-order last step may be the better one.
-const FEW_STEPS: usize = 15;
+pub(crate) const FEW_STEPS: u32 = 15;
 
 pub(crate) fn evaluations(
     trajectory: &Trajectory,
     stochastic: bool,
-    lower_order_final: bool,
+    first_order_last: bool,
 ) -> Vec<Evaluation> {
     let lambda = |i: usize| trajectory.level(i).lambda();
     let count = trajectory.points.len();
     // No straight line leads to lambda' = infinity.
-    let first_order_last = trajectory.end == Level::CLEAN || (lower_order_final && count < FEW_STEPS);
+    let first_order_last = first_order_last || trajectory.end == Level::CLEAN;
     trajectory
         .steps()
         .enumerate()

@@ -31,6 +31,11 @@ impl Trajectory {
         self.points.get(i).map_or(self.end, |point| point.level)
     }
 
+    /// What is left without the first `skipped` points.
+    pub(crate) fn without_first(self, skipped: usize) -> Self {
+        Self { points: self.points.into_iter().skip(skipped).collect(), ..self }
+    }
+
     /// Each point with the level that its step moves to.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (Point, Level)> + '_ {
         self.points.iter().enumerate().map(|(i, &point)| (point, self.level(i + 1)))

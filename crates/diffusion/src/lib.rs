@@ -22,7 +22,8 @@
 //! [`guidance::Plan`] says which conditional evaluations step i needs and how to add them up ([`guidance::combine`]);
 //! [`Sampler::step`] turns the sum into x0, thresholds it ([`Thresholding`]) and moves x to the next timestep. Whatever
 //! the [`Method`], that is a weighted sum of x, x0 and tensors kept from earlier evaluations, with weights worked out
-//! beforehand. All randomness is a pure function of (seed, sample, stage, stream, step, index): see [`NoiseSource`].
+//! beforehand. [`InitialSample`] is what a trajectory starts from besides noise, and what it keeps of it. All randomness is
+//! a pure function of (seed, sample, stage, stream, step, index): see [`NoiseSource`].
 
 #![expect(clippy::doc_markdown, reason = "formulas stand as the papers print them: x_t, e_p, w_n")]
 #![cfg_attr(test, expect(clippy::float_cmp, reason = "what should be exact is tested to be exact"))]
@@ -40,6 +41,7 @@ mod evaluation;
 mod flow;
 pub mod guidance;
 mod heun;
+mod initial;
 mod karras;
 mod lcm;
 mod level;
@@ -64,6 +66,7 @@ pub use ddim::PreviousTimestep;
 pub use ddpm::Variance;
 pub use edm::EdmLevels;
 pub use flow::FlowShift;
+pub use initial::InitialSample;
 pub use levels::{FinalSigma, NoiseLevels};
 pub use method::{Method, SamplerKind};
 pub use noise::{NoiseSource, Stream};

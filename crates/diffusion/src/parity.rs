@@ -49,7 +49,7 @@ fn schedule(name: &str) -> NoiseSchedule {
     }
 }
 
-fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32) -> SamplerSettings {
+fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32, strength: f64) -> SamplerSettings {
     let ddim =
         |eta, set_alpha_to_one| Method::Ddim { eta, set_alpha_to_one, previous: PreviousTimestep::Stride };
     let kind = |name: &str| Method::from(named::<SamplerKind>(name));
@@ -93,6 +93,7 @@ fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32) -> Sampl
         final_sigma: if sampler.ends_with("_sigma_min") { FinalSigma::SigmaMin } else { FinalSigma::Zero },
         prediction: named(prediction),
         thresholding,
+        strength,
     }
 }
 
@@ -132,11 +133,13 @@ fn every_step_is_that_of_diffusers() {
     let mut off = Vec::new();
     for case in cases.lines() {
         let fields: Vec<&str> = case.split(' ').collect();
-        let [name, schedule_name, spacing, prediction, steps, evaluations] = fields[..] else {
+        let [name, schedule_name, spacing, prediction, steps, evaluations, ref strength @ ..] = fields[..]
+        else {
             panic!("{case}")
         };
+        let strength = strength.first().map_or(1.0, |strength| strength.parse().unwrap());
         let evaluations: usize = evaluations.parse().unwrap();
-        let settings = settings(name, spacing, prediction, steps.parse().unwrap());
+        let settings = settings(name, spacing, prediction, steps.parse().unwrap(), strength);
         let mut sampler = Sampler::new(&schedule(schedule_name), &settings).unwrap();
         assert_eq!(sampler.evaluations(), evaluations, "{case}");
         let variance = match settings.method {

@@ -40,10 +40,12 @@ struct Transfer<'a> {
     stride: i64,
 }
 
-/// The timesteps fall; with Runge-Kutta there are at least [`MIN_STEPS`].
+/// The timesteps fall; with Runge-Kutta there are at least [`MIN_STEPS`]. `stride` is T / N, of all N steps even where not
+/// all are taken.
 pub(crate) fn evaluations(
     schedule: &NoiseSchedule,
     timesteps: &[u32],
+    stride: u32,
     prediction: PredictionType,
     runge_kutta: bool,
     set_alpha_to_one: bool,
@@ -52,7 +54,7 @@ pub(crate) fn evaluations(
         schedule,
         predicts_v: prediction == PredictionType::VPrediction,
         set_alpha_to_one,
-        stride: i64::from(schedule.train_timesteps() / timesteps.len() as u32),
+        stride: i64::from(stride),
     };
     let timesteps: Vec<i64> = timesteps.iter().copied().map(i64::from).collect();
     let mut evaluations = Vec::with_capacity(timesteps.len() + 9);

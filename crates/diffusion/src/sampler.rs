@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::combination::SLOTS;
 use crate::evaluation::{Evaluation, FreshNoise, Move};
+use crate::level::Level;
 use crate::levels::{FinalSigma, Layout, NoiseLevels, Steps};
 use crate::method::Method;
 use crate::noise::{NoiseSource, Stream};
@@ -14,7 +15,7 @@ use crate::prediction::{Conversion, PredictionType};
 use crate::schedule::NoiseSchedule;
 use crate::threshold::{ThresholdError, Thresholder, Thresholding};
 use crate::timesteps::{TimestepError, TimestepSpacing};
-use crate::{ddim, ddpm, dpm_solver, euler, heun, lcm, pndm, unipc};
+use crate::{ddim, ddpm, dpm_solver, euler, heun, initial, lcm, pndm, unipc};
 
 /// Everything that decides how x moves, apart from the model and the schedule it was trained with.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,9 @@ pub struct SamplerSettings {
     pub prediction: PredictionType,
     /// How x0 is kept in range.
     pub thresholding: Thresholding,
+    /// The share of the N steps that are taken, in (0, 1], from a sample that is not all noise: see
+    /// [`InitialSample`](crate::InitialSample). Usually 1.
+    pub strength: f64,
 }
 
 impl Default for SamplerSettings {
@@ -49,6 +53,7 @@ impl Default for SamplerSettings {
             final_sigma: FinalSigma::Zero,
             prediction: PredictionType::Epsilon,
             thresholding: Thresholding::None,
+            strength: 1.0,
         }
     }
 }
@@ -62,6 +67,20 @@ pub enum SamplerError {
     /// The thresholding is out of range.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// A share of the steps.
+    #[error("strength must be above 0 and at most 1, not {0}")]
+    Strength(f64),
+    /// A share of the steps that is not a step.
+    #[error(
+        "strength {strength} of {steps} steps is less than one step: at least {least}",
+        least = initial::least_strength(*.steps)
+    )]
+    NoSteps {
+        /// The share, as asked for.
+        strength: f64,
+        /// N, as asked for.
+        steps: u32,
+    },
     /// Above 1 the noise added would exceed the noise wanted.
     #[error("ddim_eta must be in [0, 1], not {0}")]
     DdimEta(f32),
@@ -107,10 +126,12 @@ pub enum SamplerError {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     steps: usize,
+    /// Steps left out at the beginning.
+    skipped: usize,
     moves: Vec<Move>,
     timesteps: Vec<f32>,
-    /// Noise in a unit of signal, never rising.
-    sigmas: Vec<f64>,
+    /// Where the model is evaluated; sigma never rises.
+    levels: Vec<Level>,
     noises: Vec<FreshNoise>,
     thresholder: Thresholder,
     has_variance: bool,
@@ -123,12 +144,14 @@ impl Sampler {
     pub fn new(schedule: &NoiseSchedule, settings: &SamplerSettings) -> Result<Self, SamplerError> {
         let evaluations = evaluations(schedule, settings)?;
         let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
+        let skipped = initial::skipped_steps(settings.steps, settings.strength)?;
         let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
-            steps: settings.steps as usize,
+            steps: (settings.steps - skipped) as usize,
+            skipped: skipped as usize,
             moves: moves.collect::<Result<_, SamplerError>>()?,
             timesteps: evaluations.iter().map(|evaluation| evaluation.timestep as f32).collect(),
-            sigmas: evaluations.iter().map(|evaluation| evaluation.level.sigma()).collect(),
+            levels: evaluations.iter().map(|evaluation| evaluation.level).collect(),
             noises: evaluations.iter().map(|evaluation| evaluation.noise).collect(),
             thresholder: Thresholder::new(settings.thresholding)?,
             has_variance: matches!(settings.method, Method::Ddpm { variance } if variance.is_learned()),
@@ -136,9 +159,19 @@ impl Sampler {
         })
     }
 
-    /// N, the number of steps.
+    /// The steps that are taken: N, or the share of N that the strength leaves.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// Whether the first steps are left out.
+    pub(crate) fn skips_steps(&self) -> bool {
+        self.skipped > 0
+    }
+
+    /// Where x is before evaluation `i`, and after the last.
+    pub(crate) fn level(&self, i: usize) -> Level {
+        self.levels.get(i).copied().unwrap_or(Level::CLEAN)
     }
 
     /// How often the model is evaluated: once a step, but for Heun (twice, except in the last step) and PNDM.
@@ -158,8 +191,8 @@ impl Sampler {
 
     /// The evaluations whose noise level sigma, the noise in a unit of signal, lies in [`least`, `most`].
     pub fn evaluations_between(&self, least: f64, most: f64) -> Range<usize> {
-        let first = self.sigmas.partition_point(|sigma| *sigma > most);
-        let end = self.sigmas.partition_point(|sigma| *sigma >= least);
+        let first = self.levels.partition_point(|level| level.sigma() > most);
+        let end = self.levels.partition_point(|level| level.sigma() >= least);
         first..end.max(first)
     }
 
@@ -228,32 +261,36 @@ pub(crate) fn evaluations(
 ) -> Result<Vec<Evaluation>, SamplerError> {
     let SamplerSettings { method, levels, prediction, spacing, .. } = *settings;
     let (count, offset) = (settings.steps, settings.steps_offset);
+    let skipped = initial::skipped_steps(count, settings.strength)?;
     let timesteps = || {
         if levels != NoiseLevels::Trained {
             return Err(SamplerError::TrainedLevelsOnly(method));
         }
-        Ok(spacing.timesteps(schedule.train_timesteps(), count, offset)?)
+        let timesteps = spacing.timesteps(schedule.train_timesteps(), count, offset)?;
+        Ok(timesteps[skipped as usize..].to_vec())
     };
+    let stride = schedule.train_timesteps() / count.max(1);
     let trajectory = |layout| {
         if !levels.are_valid() {
             return Err(SamplerError::Levels(levels));
         }
         let steps = Steps { count, spacing, offset, final_sigma: settings.final_sigma };
-        Ok(levels.trajectory(schedule, steps, layout)?)
+        Ok(levels.trajectory(schedule, steps, layout)?.without_first(skipped as usize))
     };
     Ok(match method {
         Method::Ddim { eta, set_alpha_to_one, previous } => {
             if !(0.0..=1.0).contains(&eta) {
                 return Err(SamplerError::DdimEta(eta));
             }
-            ddim::evaluations(schedule, &timesteps()?, previous, f64::from(eta), set_alpha_to_one)
+            ddim::evaluations(schedule, &timesteps()?, previous, stride, f64::from(eta), set_alpha_to_one)
         }
         Method::Ddpm { variance } => ddpm::evaluations(schedule, &timesteps()?, variance),
         Method::Euler => euler::euler(&trajectory(Layout::SingleStep)?),
         Method::EulerAncestral => euler::euler_ancestral(&trajectory(Layout::SingleStep)?),
         Method::Heun => heun::evaluations(&trajectory(Layout::SingleStep)?),
         Method::DpmSolver { stochastic, lower_order_final } => {
-            dpm_solver::evaluations(&trajectory(Layout::Multistep)?, stochastic, lower_order_final)
+            let first_order_last = lower_order_final && count < dpm_solver::FEW_STEPS;
+            dpm_solver::evaluations(&trajectory(Layout::Multistep)?, stochastic, first_order_last)
         }
         Method::UniPc { order } => {
             if !(1..=unipc::MAX_ORDER).contains(&order) {
@@ -263,17 +300,18 @@ pub(crate) fn evaluations(
         }
         Method::Pndm { runge_kutta, set_alpha_to_one } => {
             let timesteps = timesteps()?;
-            if runge_kutta && count < pndm::MIN_STEPS {
-                return Err(SamplerError::RungeKuttaSteps(count));
+            let taken = count - skipped;
+            if runge_kutta && taken < pndm::MIN_STEPS {
+                return Err(SamplerError::RungeKuttaSteps(taken));
             }
-            pndm::evaluations(schedule, &timesteps, prediction, runge_kutta, set_alpha_to_one)
+            pndm::evaluations(schedule, &timesteps, stride, prediction, runge_kutta, set_alpha_to_one)
         }
         Method::Lcm { original_steps } => {
             // Refuses levels that do not fit; the spacing is the distillation's.
             timesteps()?;
             let timesteps = lcm::timesteps(schedule.train_timesteps(), count, original_steps)
                 .ok_or(SamplerError::LcmSteps { steps: count, original_steps })?;
-            lcm::evaluations(schedule, &timesteps)
+            lcm::evaluations(schedule, &timesteps[skipped as usize..])
         }
     })
 }
@@ -496,7 +534,7 @@ mod tests {
         let (least, most) = (0.3, 20.0);
         let between = sampler.evaluations_between(least, most);
         for i in 0..sampler.evaluations() {
-            assert_eq!(between.contains(&i), (least..=most).contains(&sampler.sigmas[i]), "{i}");
+            assert_eq!(between.contains(&i), (least..=most).contains(&sampler.levels[i].sigma()), "{i}");
         }
         assert_eq!(sampler.evaluations_between(0.0, f64::INFINITY), 0..19);
         assert!(sampler.evaluations_between(1e9, 2e9).is_empty());

@@ -1,6 +1,8 @@
 //! The contracts of Reverie: code generated from `protos/`, and the conversions between wire messages and values that
 //! can be computed with. Nothing else lives here.
 
+pub mod initial;
+pub mod mask;
 pub mod pictures;
 pub mod tensors;
 

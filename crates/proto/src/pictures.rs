@@ -157,6 +157,43 @@ pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
     image::imageops::resize(picture, side, side, FilterType::Lanczos3)
 }
 
+/// Shrinks to `side` x `side`: each pixel is the mean of the area that it covers, parts of pixels included (an area filter).
+pub fn shrink_square(picture: &RgbImage, side: u32) -> RgbImage {
+    let (across, down) = (covered(picture.width(), side), covered(picture.height(), side));
+    // 1. Every row to its new width.
+    let rows: Vec<[f32; 3]> = picture
+        .rows()
+        .flat_map(|row| {
+            let row: Vec<_> = row.map(|pixel| pixel.0.map(f32::from)).collect();
+            across.iter().map(move |covered| mean(covered, |x| row[x])).collect::<Vec<_>>()
+        })
+        .collect();
+    // 2. Every column to its new height.
+    RgbImage::from_fn(side, side, |x, y| {
+        let means = mean(&down[y as usize], |row| rows[row * side as usize + x as usize]);
+        image::Rgb(means.map(|value| (value + 0.5) as u8))
+    })
+}
+
+/// The places of `from` that each of `to` places covers, with their shares of it.
+fn covered(from: u32, to: u32) -> Vec<Vec<(usize, f32)>> {
+    let length = f64::from(from) / f64::from(to);
+    let shares = |i: u32| {
+        let (start, end) = (f64::from(i) * length, f64::from(i + 1) * length);
+        let places = start as u32..(end.ceil() as u32).min(from);
+        let share = |place| (f64::from(place + 1).min(end) - f64::from(place).max(start)) / length;
+        places.map(|place| (place as usize, share(place) as f32)).collect()
+    };
+    (0..to).map(shares).collect()
+}
+
+fn mean(covered: &[(usize, f32)], value: impl Fn(usize) -> [f32; 3]) -> [f32; 3] {
+    covered.iter().fold([0.0; 3], |sum, &(place, share)| {
+        let value = value(place);
+        std::array::from_fn(|channel| sum[channel] + share * value[channel])
+    })
+}
+
 /// Pixels to f32 `[3, height, width]` in [-1, 1].
 pub fn to_planes(picture: &RgbImage) -> Vec<f32> {
     let area = picture.width() as usize * picture.height() as usize;
@@ -243,6 +280,19 @@ mod tests {
         assert_eq!(on_white(&clear).get_pixel(0, 0).0, [255, 255, 255]);
         let solid = image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 255]));
         assert_eq!(on_white(&solid).get_pixel(0, 0).0, [10, 20, 30]);
+    }
+
+    #[test]
+    fn a_smaller_picture_has_the_means_of_what_it_covers() {
+        // 1, 2 / 3, 6 and so on in blocks of two.
+        let levels = [[1, 3], [2, 6]];
+        let blocks = RgbImage::from_fn(4, 4, |x, y| image::Rgb([levels[x as usize % 2][y as usize % 2]; 3]));
+        assert!(shrink_square(&blocks, 2).pixels().all(|pixel| pixel.0 == [3; 3]));
+        // Three columns to two: the middle one is shared.
+        let columns = RgbImage::from_fn(3, 3, |x, _| image::Rgb([[0, 90, 240][x as usize]; 3]));
+        let means: Vec<_> = shrink_square(&columns, 2).pixels().map(|pixel| pixel.0[0]).collect();
+        assert_eq!(means, [30, 190, 30, 190]);
+        assert_eq!(shrink_square(&gradient(7, 7), 7), gradient(7, 7));
     }
 
     #[test]

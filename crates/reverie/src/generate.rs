@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
+use reverie_proto::denoiser::v1::{
+    Guidance, GuidanceInterval, GuidanceStrategy, Sampler, Sampling, Thresholding,
+};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
@@ -18,6 +20,7 @@ use reverie_service_kit::{Address, Context};
 use tonic::Status;
 
 use crate::Failure;
+use crate::initial::InitialArguments;
 use crate::mesh::AskArguments;
 use crate::progress::Bars;
 use crate::{report, sheet};
@@ -27,6 +30,9 @@ use crate::{report, sheet};
 pub struct Arguments {
     /// What to draw, such as "a small zunin on the left, snow".
     pub prompt: String,
+    /// What not to draw: guided steps move away from it.
+    #[arg(long, value_name = "TEXT")]
+    pub negative_prompt: Option<String>,
     /// Where the picture goes; .png, .jpg or .webp.
     #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
     pub out: PathBuf,
@@ -45,6 +51,8 @@ pub struct Arguments {
     #[command(flatten)]
     guidance: GuidanceArguments,
     #[command(flatten)]
+    initial: InitialArguments,
+    #[command(flatten)]
     memory: MemoryArguments,
     #[command(flatten)]
     mesh: AskArguments,
@@ -59,6 +67,9 @@ struct GuidanceArguments {
     /// Sampler of the base model.
     #[arg(long)]
     sampler: Option<SamplerName>,
+    /// How the picture that each step predicts is kept in range.
+    #[arg(long)]
+    thresholding: Option<ThresholdingName>,
     /// How text and neighbours guide.
     #[arg(long)]
     strategy: Option<StrategyName>,
@@ -71,6 +82,12 @@ struct GuidanceArguments {
     /// Share of the steps that are guided by the text; lower is truer to the neighbours.
     #[arg(long, value_name = "0..1")]
     interleave_ratio: Option<f32>,
+    /// How far guided predictions are brought back to the spread of unguided ones, against too much contrast.
+    #[arg(long, value_name = "0..1")]
+    guidance_rescale: Option<f32>,
+    /// Noise levels (sigma) at which there is guidance, such as 0.2..5; either end may be left out.
+    #[arg(long, value_name = "MIN..MAX", value_parser = interval)]
+    guidance_interval: Option<GuidanceInterval>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +130,14 @@ pub(crate) enum SamplerName {
     Lcm,
 }
 
+/// A thresholding, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ThresholdingName {
+    None,
+    Static,
+    Dynamic,
+}
+
 /// A guidance strategy, as it is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StrategyName {
@@ -133,6 +158,15 @@ fn file_and_caption(text: &str) -> Result<(PathBuf, String), String> {
         Some((file, caption)) if !file.is_empty() => Ok((file.into(), caption.to_owned())),
         _ => Err("write FILE=CAPTION".to_owned()),
     }
+}
+
+fn interval(text: &str) -> Result<GuidanceInterval, String> {
+    let end = |text: &str| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("{text} is no number")),
+    };
+    let (min, max) = text.split_once("..").ok_or("write MIN..MAX")?;
+    Ok(GuidanceInterval { min_sigma: end(min)?, max_sigma: end(max)? })
 }
 
 /// Everything that came of a request.
@@ -225,14 +259,21 @@ pub(crate) fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
     }
 }
 
+/// A picture as it lies in its file.
+pub(crate) async fn read_picture(path: &Path) -> Result<Image, Failure> {
+    let data = tokio::fs::read(path).await;
+    let data = data.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(Image { data: data.into(), ..Image::default() })
+}
+
 pub(crate) async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
     let written = tokio::fs::write(path, &image.data).await;
     written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
 
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
-    let GuidanceArguments { steps, sampler, strategy, text_weight, neighbour_weight, interleave_ratio } =
-        arguments.guidance;
+    let GuidanceArguments { steps, sampler, thresholding, strategy, .. } = arguments.guidance;
+    let GuidanceArguments { text_weight, neighbour_weight, interleave_ratio, .. } = arguments.guidance;
     Ok(GenerateRequest {
         prompt: arguments.prompt.clone(),
         seed: arguments.seed,
@@ -243,15 +284,20 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
             text_weight,
             neighbour_weight,
             interleave_ratio,
+            rescale: arguments.guidance.guidance_rescale,
+            interval: arguments.guidance.guidance_interval,
         }),
         base_sampling: Some(Sampling {
             steps,
             sampler: sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
+            thresholding: thresholding.map_or(Thresholding::Unspecified, thresholding_message).into(),
             ..Sampling::default()
         }),
         super_resolution: Vec::new(),
         output_format: format_of(&arguments.out)?.into(),
         previews: arguments.sheet.is_some(),
+        negative_prompt: arguments.negative_prompt.clone().unwrap_or_default(),
+        initial: arguments.initial.message().await?,
     })
 }
 
@@ -268,11 +314,7 @@ async fn memory(arguments: &MemoryArguments) -> Result<Memory, Failure> {
     }
     let mut references = Vec::new();
     for (file, caption) in &arguments.references {
-        let data = tokio::fs::read(file)
-            .await
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        let image = Image { data: data.into(), ..Image::default() };
-        references.push(Reference { image: Some(image), caption: caption.clone() });
+        references.push(Reference { image: Some(read_picture(file).await?), caption: caption.clone() });
     }
     Ok(Memory::References(References { references }))
 }
@@ -302,6 +344,14 @@ impl StrategyName {
             Self::Weighted => GuidanceStrategy::Weighted,
             Self::Joint => GuidanceStrategy::Joint,
         }
+    }
+}
+
+fn thresholding_message(name: ThresholdingName) -> Thresholding {
+    match name {
+        ThresholdingName::None => Thresholding::None,
+        ThresholdingName::Static => Thresholding::Static,
+        ThresholdingName::Dynamic => Thresholding::Dynamic,
     }
 }
 

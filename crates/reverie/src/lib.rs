@@ -6,6 +6,7 @@ pub mod bench;
 pub mod creatures;
 pub mod gallery;
 pub mod generate;
+mod initial;
 pub mod knowledge;
 pub mod mesh;
 pub mod progress;

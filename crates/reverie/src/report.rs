@@ -77,6 +77,19 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
     let kinds: Vec<_> = steps
         .map(|&kind| reverie_proto::denoiser::v1::StepKind::try_from(kind).unwrap_or_default().as_str_name())
         .collect();
+    let guidance = outcome.completed.guidance.map(|guidance| {
+        // An interval without end is written as null: JSON has no infinity.
+        let interval = guidance.interval.unwrap_or_default();
+        json!({
+            "strategy": guidance.strategy().as_str_name(),
+            "text_weight": guidance.text_weight,
+            "neighbour_weight": guidance.neighbour_weight,
+            "interleave_ratio": guidance.interleave_ratio,
+            "rescale": guidance.rescale,
+            "min_sigma": interval.min_sigma,
+            "max_sigma": interval.max_sigma,
+        })
+    });
     json!({
         "prompt": prompt,
         "picture": out,
@@ -89,6 +102,7 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
         "neighbours": neighbours,
         "stages": stages,
         "base_steps": kinds,
+        "guidance": guidance,
         "total_seconds": outcome.completed.total_seconds,
     })
 }

@@ -9,16 +9,25 @@ use crate::convert::Facts;
 /// What the rows of one picture are conditioned on.
 #[derive(Debug)]
 pub(crate) struct Conditions {
-    /// f32 `[max_tokens, dim]`.
-    pub(crate) text: Vec<f32>,
-    /// f32 `[max_tokens]`, 1 for a real token.
-    pub(crate) text_mask: Vec<f32>,
+    /// What rows with text see.
+    pub(crate) text: Text,
+    /// What rows without text see: the negative prompt, or the text with every token hidden.
+    pub(crate) negative_text: Text,
     /// K, at least 1: without neighbours there is one that is hidden.
     pub(crate) neighbours: usize,
     /// Whether the neighbours are real.
     pub(crate) has_neighbours: bool,
     /// Features of all neighbours, one tensor `[K, …]` a feature.
     pub(crate) features: Vec<Vec<f32>>,
+}
+
+/// A text, as the model takes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// f32 `[max_tokens, dim]`.
+    pub(crate) tokens: Vec<f32>,
+    /// f32 `[max_tokens]`, 1 for a real token.
+    pub(crate) mask: Vec<f32>,
 }
 
 pub(crate) struct BaseModel {
@@ -46,9 +55,8 @@ impl RowModel for BaseModel {
         let (side, tokens) = (facts.side, facts.text.max_tokens);
         self.pool
             .for_each(rows, |model, row| {
-                let Conditions { text, text_mask, neighbours, has_neighbours, features } = row.conditions;
-                let hidden_text = vec![0.0; tokens];
-                let text_mask = if row.condition.text { text_mask } else { &hidden_text };
+                let Conditions { text, negative_text, neighbours, has_neighbours, features } = row.conditions;
+                let text = if row.condition.text { text } else { negative_text };
                 let seen = if row.condition.neighbours && *has_neighbours { 1.0 } else { 0.0 };
                 let neighbour_mask = vec![seen; *neighbours];
                 let shapes: Vec<Vec<usize>> = facts
@@ -63,8 +71,8 @@ impl RowModel for BaseModel {
                 let mut inputs = vec![
                     input("x", &x_shape[..], row.x),
                     input("timestep", &[1], &timestep),
-                    input("text_tokens", &text_shape, text),
-                    input("text_mask", &text_mask_shape, text_mask),
+                    input("text_tokens", &text_shape, &text.tokens),
+                    input("text_mask", &text_mask_shape, &text.mask),
                     input("neighbour_mask", &neighbour_mask_shape, &neighbour_mask),
                 ];
                 for ((feature, shape), values) in facts.features.iter().zip(&shapes).zip(features) {

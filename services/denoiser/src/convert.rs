@@ -1,22 +1,22 @@
 //! The model's facts, and requests checked against them.
 
 use reverie_denoising::serving;
-use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, Strategy};
-use reverie_diffusion::{NoiseSchedule, NoiseSource, Sampler};
+use reverie_diffusion::guidance::{Condition, Plan};
+use reverie_diffusion::{InitialSample, NoiseSchedule, NoiseSource, Sampler, SamplerError, SamplerSettings};
 use reverie_inference::package::{Defaults, DiffusionFacts, Extent, NeighbourConditions, TextCondition};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1::{self as wire, DenoiseRequest};
+use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
+use crate::guidance::Settled;
+
 /// The base model's place in the cascade, for the noise streams.
 const STAGE: u16 = 0;
-const MIN_WEIGHT: f32 = 1.0;
-const MAX_WEIGHT: f32 = 50.0;
-const DEFAULT_INTERLEAVE_RATIO: f32 = 0.5;
 
 /// What the base model takes.
 #[derive(Debug, Clone)]
@@ -74,15 +74,22 @@ impl Facts {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) text: EncodedText,
+    pub(crate) negative_text: Option<EncodedText>,
     pub(crate) neighbours: Vec<(Rgb, EncodedText)>,
     pub(crate) sampler: Sampler,
     pub(crate) plan: Plan,
+    pub(crate) guidance: Settled,
     pub(crate) noise: NoiseSource,
+    pub(crate) initial: Option<InitialSample>,
 }
 
 /// Checks a request. Decodes pictures, so it blocks.
 pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
     let mut violations = Violations::new();
+    let negative_text = request
+        .negative_text
+        .as_ref()
+        .and_then(|negative| text(&mut violations, "negative_text", Some(negative), facts));
     let text = text(&mut violations, "text", request.text.as_ref(), facts);
     let most = facts.neighbours.max;
     violations.require(
@@ -102,18 +109,29 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         );
         neighbours.extend(image.zip(caption));
     }
-    let guidance = guidance(&mut violations, request.guidance.as_ref(), &facts.defaults);
+    let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
+    let initial = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
     let settings =
         serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, &facts.defaults);
-    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let strength = initial.as_ref().map_or(1.0, |initial| initial.strength);
+    let sampler = Sampler::new(&facts.schedule, &SamplerSettings { strength, ..settings });
+    let wrong = match sampler {
+        Err(SamplerError::NoSteps { .. }) => "initial.strength",
+        _ => "sampling",
+    };
+    let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, STAGE);
     let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };
-    let plan = violations.take("guidance", Plan::new(guidance, available, noise));
+    let plan = sampler.as_ref().and_then(|sampler| {
+        let plan = guidance.plan(sampler, |guidance| Plan::new(guidance, available, noise));
+        violations.take("guidance", plan)
+    });
     violations.into_result()?;
     let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    for encoded in neighbours.iter().map(|(_, caption)| caption).chain([&text]) {
+    let captions = neighbours.iter().map(|(_, caption)| caption);
+    for encoded in captions.chain([&text]).chain(&negative_text) {
         if encoded.encoder_digest != facts.text.encoder {
             return Err(Refusal::mismatch(format!(
                 "the text was encoded by {}, the denoiser was trained with {}: deploy one bundle everywhere",
@@ -122,7 +140,22 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             .into());
         }
     }
-    Ok(Job { text, neighbours, sampler, plan, noise })
+    let initial = initial.as_ref().map(|initial| sample(initial, facts.side as u32));
+    Ok(Job { text, negative_text, neighbours, sampler, plan, guidance, noise, initial })
+}
+
+fn initial(violations: &mut Violations, message: &wire::InitialPicture) -> Option<Initial> {
+    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
+    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
+}
+
+/// The picture and its mask at the model's size.
+fn sample(initial: &Initial, side: u32) -> InitialSample {
+    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(side)));
+    match &initial.mask {
+        Some(mask) => sample.with_mask(mask.resized(side).drawn().to_vec()),
+        None => sample,
+    }
 }
 
 fn text(
@@ -134,30 +167,4 @@ fn text(
     let empty = TextTokens::default();
     let text = text.unwrap_or(&empty);
     violations.take(field, EncodedText::from_message(text, facts.text.max_tokens, facts.text.dim))
-}
-
-fn guidance(violations: &mut Violations, guidance: Option<&wire::Guidance>, defaults: &Defaults) -> Guidance {
-    let unset = wire::Guidance::default();
-    let guidance = guidance.unwrap_or(&unset);
-    let mut weight = |field, value, default: Option<f32>| {
-        violations.in_range(field, value, default.unwrap_or(MIN_WEIGHT), MIN_WEIGHT, MAX_WEIGHT)
-    };
-    let text_weight = weight("guidance.text_weight", guidance.text_weight, defaults.text_weight);
-    let neighbour_weight =
-        weight("guidance.neighbour_weight", guidance.neighbour_weight, defaults.neighbour_weight);
-    let default_ratio = defaults.interleave_ratio.unwrap_or(DEFAULT_INTERLEAVE_RATIO);
-    let ratio =
-        violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, default_ratio, 0.0, 1.0);
-    let interleaved = Strategy::Interleaved { ratio, draw: Draw::Random };
-    let strategy = match wire::GuidanceStrategy::try_from(guidance.strategy) {
-        Ok(wire::GuidanceStrategy::Unspecified | wire::GuidanceStrategy::Interleaved) => interleaved,
-        Ok(wire::GuidanceStrategy::Weighted) => Strategy::Weighted { ratio },
-        Ok(wire::GuidanceStrategy::Joint) => Strategy::Joint,
-        Err(_) => {
-            violations
-                .add("guidance.strategy", format!("{} is no strategy that is known here", guidance.strategy));
-            interleaved
-        }
-    };
-    Guidance { strategy, text_weight, neighbour_weight }
 }

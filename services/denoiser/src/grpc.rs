@@ -11,7 +11,7 @@ use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, DenoiseRespo
 use reverie_service_kit::{Context, Refusal};
 use tonic::{Request, Response, Status};
 
-use crate::base_model::Conditions;
+use crate::base_model::{Conditions, Text};
 use crate::convert::{self, Facts, Job};
 use crate::neighbour_encoder::NeighbourEncoder;
 
@@ -60,12 +60,14 @@ impl DenoiserService for Denoiser {
                 sampler: job.sampler,
                 plan: job.plan,
                 noise: job.noise,
+                initial: job.initial,
                 conditions: Arc::new(conditions),
                 deadline: context.deadline(),
             })
             .map_err(submit_status)?;
 
         let model = Some(self.facts.identity.clone());
+        let guidance = Some(job.guidance.into());
         let stream = answers(
             events,
             side as u32,
@@ -76,6 +78,7 @@ impl DenoiserService for Denoiser {
                     step_kinds: kinds,
                     timings: Some(drawn.timings),
                     model,
+                    guidance,
                 })),
             },
         );
@@ -99,11 +102,11 @@ fn conditions(job: &Job, facts: &Facts, encoder: &NeighbourEncoder) -> Result<Co
             all.resize(feature.shape.iter().product(), 0.0);
         }
     }
-    Ok(Conditions {
-        text: job.text.tokens.clone(),
-        text_mask: job.text.mask(facts.text.max_tokens),
-        neighbours: job.neighbours.len().max(1),
-        has_neighbours,
-        features,
-    })
+    let max_tokens = facts.text.max_tokens;
+    let text = Text { tokens: job.text.tokens.clone(), mask: job.text.mask(max_tokens) };
+    let negative_text = job.negative_text.as_ref().map_or_else(
+        || Text { mask: vec![0.0; max_tokens], ..text.clone() },
+        |negative| Text { tokens: negative.tokens.clone(), mask: negative.mask(max_tokens) },
+    );
+    Ok(Conditions { text, negative_text, neighbours: job.neighbours.len().max(1), has_neighbours, features })
 }

@@ -6,6 +6,7 @@
 mod base_model;
 mod convert;
 mod grpc;
+mod guidance;
 mod neighbour_encoder;
 mod settings;
 

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
 use crate::convert::{Memory, Run};
+use crate::kept;
 use crate::stages::Stages;
 
 /// The stages of the super-resolution levels, in cascade order.
@@ -43,7 +44,8 @@ pub(crate) async fn draw(
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
     // 1. The prompt's tokens, and the pictures worth remembering.
-    let encoding = timed(stages.encode(context, vec![run.prompt]));
+    let texts = [run.prompt].into_iter().chain(run.negative_prompt).collect();
+    let encoding = timed(stages.encode(context, texts));
     let remembering = timed(remember(run.memory, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
@@ -72,6 +74,8 @@ pub(crate) async fn draw(
         neighbours: neighbours.collect(),
         guidance: run.guidance,
         sampling: run.base_sampling,
+        negative_text: text.get(1).cloned(),
+        initial: run.initial,
     };
     let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
@@ -104,6 +108,9 @@ pub(crate) async fn draw(
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
         image = larger.image.unwrap_or_default();
+        if let Some(initial) = &run.kept {
+            image = kept::put_back(initial, &level, image).await?;
+        }
     }
 
     // 5. The picture, and what one needs to repeat it.
@@ -114,6 +121,7 @@ pub(crate) async fn draw(
         stages: std::mem::take(&mut ledger.reports),
         step_kinds: base.step_kinds,
         total_seconds: begun.elapsed().as_secs_f64(),
+        guidance: base.guidance,
     };
     ledger.tell(Event::Completed(completed)).await;
     Ok(())

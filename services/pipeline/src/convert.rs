@@ -1,8 +1,13 @@
 //! Requests to cascade runs: everything that can be checked without a model is checked here, and every violation named.
 
-use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, Thresholding};
+use std::sync::Arc;
+
+use reverie_proto::denoiser::v1::{
+    Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, Sampler, Sampling, Thresholding,
+};
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, Retrieval, SuperResolutionOptions};
+use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
 use reverie_proto::tensor::v1::ImageFormat;
@@ -23,10 +28,15 @@ const WEIGHTS: (f32, f32) = (1.0, 50.0);
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) prompt: String,
+    pub(crate) negative_prompt: Option<String>,
     pub(crate) seed: u64,
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
+    /// The picture to start from, for the base model.
+    pub(crate) initial: Option<InitialPicture>,
+    /// The same decoded, for what its mask keeps.
+    pub(crate) kept: Option<Arc<Initial>>,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -48,9 +58,13 @@ pub(crate) enum Memory {
 pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Defaults) -> Result<Run, Status> {
     let mut violations = Violations::new();
     let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
+    let negative_prompt = (!request.negative_prompt.is_empty())
+        .then(|| violations.text("negative_prompt", &request.negative_prompt, MAX_TEXT_BYTES));
     let memory = memory(&mut violations, request.memory, &prompt, defaults);
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
+
+    let kept = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
 
     let sides: Vec<u32> = levels
         .first()
@@ -87,10 +101,13 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
     let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
     Ok(Run {
         prompt,
+        negative_prompt,
         seed: request.seed.unwrap_or_else(rand::random),
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
+        initial: request.initial,
+        kept: kept.filter(|initial| initial.mask.is_some()).map(Arc::new),
         levels: levels.iter().take(depth.unwrap_or_default()).cloned().zip(options).collect(),
         output_format,
         previews: request.previews,
@@ -152,11 +169,22 @@ fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
     violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);
+    violations.in_range("guidance.rescale", guidance.rescale, 0.0, 0.0, 1.0);
+    if let Some(GuidanceInterval { min_sigma, max_sigma }) = guidance.interval {
+        let most = f32::INFINITY;
+        let least = violations.in_range("guidance.interval.min_sigma", min_sigma, 0.0, 0.0, most);
+        violations.in_range("guidance.interval.max_sigma", max_sigma, most, least, most);
+    }
     violations.require(
         GuidanceStrategy::try_from(guidance.strategy).is_ok(),
         "guidance.strategy",
         format!("{} is no strategy that is known here", guidance.strategy),
     );
+}
+
+fn initial(violations: &mut Violations, message: &InitialPicture) -> Option<Initial> {
+    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
+    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
 }
 
 fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {

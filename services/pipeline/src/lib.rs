@@ -3,6 +3,7 @@
 mod cascade;
 mod convert;
 mod grpc;
+mod kept;
 mod settings;
 mod stages;
 

@@ -51,6 +51,7 @@ impl SuperResolutionService for SuperResolution {
                 sampler,
                 plan,
                 noise,
+                initial: None,
                 conditions: Arc::new(conditions),
                 deadline: context.deadline(),
             })

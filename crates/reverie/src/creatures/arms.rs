@@ -162,6 +162,7 @@ impl Arm {
             text_weight: self.text_weight,
             neighbour_weight: self.neighbour_weight,
             interleave_ratio: self.interleave_ratio,
+            ..Guidance::default()
         }
     }
 

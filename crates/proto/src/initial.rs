@@ -1,0 +1,185 @@
+//! `reverie.denoiser.v1.InitialPicture` to pixels: the picture that another one is drawn from.
+
+use crate::denoiser::v1::InitialPicture;
+use crate::mask::Mask;
+use crate::pictures::{self, PictureError, Rgb};
+
+/// The strength of a request that gives none, without and with a mask.
+const DEFAULT_STRENGTH: f64 = 0.8;
+const DEFAULT_STRENGTH_OF_MASK: f64 = 1.0;
+
+/// A picture to start from, checked and decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Initial {
+    picture: Rgb,
+    /// What of it is drawn anew; of the picture's size. None for all.
+    pub mask: Option<Mask>,
+    /// The share of the steps that are taken, in (0, 1].
+    pub strength: f64,
+}
+
+/// What is wrong with a picture to start from.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InitialError {
+    /// There is none.
+    #[error("is missing: a strength and a mask are of a picture to start from")]
+    Missing,
+    /// It cannot be read.
+    #[error(transparent)]
+    Image(PictureError),
+    /// It has no square shape.
+    #[error("is {width} x {height} pixels, must be square: crop it")]
+    NotSquare {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The mask cannot be read.
+    #[error(transparent)]
+    Mask(PictureError),
+    /// The mask is of another picture.
+    #[error(
+        "is {width} x {height} pixels, must have the size of the picture, {picture_width} x {picture_height}"
+    )]
+    MaskSize {
+        /// Width of the mask in pixels.
+        width: u32,
+        /// Height of the mask in pixels.
+        height: u32,
+        /// Width of the picture in pixels.
+        picture_width: u32,
+        /// Height of the picture in pixels.
+        picture_height: u32,
+    },
+    /// The mask leaves nothing to do.
+    #[error("has no white pixel: white is drawn anew, black is kept")]
+    AllKept,
+    /// No share of the steps.
+    #[error("must be above 0 and at most 1, not {0}")]
+    Strength(f64),
+}
+
+impl InitialError {
+    /// The wrong field of the message.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Missing | Self::Image(_) | Self::NotSquare { .. } => "image",
+            Self::Mask(_) | Self::MaskSize { .. } | Self::AllKept => "mask",
+            Self::Strength(_) => "strength",
+        }
+    }
+}
+
+impl Initial {
+    /// Checks and decodes a message.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_message(message: &InitialPicture) -> Result<Self, Vec<InitialError>> {
+        let mut errors = Vec::new();
+        let mut note = |error| errors.push(error);
+        let picture = match &message.image {
+            Some(image) if !image.data.is_empty() => {
+                pictures::decode(image).map_err(|error| note(InitialError::Image(error))).ok()
+            }
+            _ => {
+                note(InitialError::Missing);
+                None
+            }
+        };
+        let mask = message
+            .mask
+            .as_ref()
+            .and_then(|mask| pictures::decode(mask).map_err(|error| note(InitialError::Mask(error))).ok());
+        if let Some((width, height)) = picture.as_ref().map(Rgb::dimensions)
+            && width != height
+        {
+            note(InitialError::NotSquare { width, height });
+        }
+        if let Some((picture, mask)) = picture.as_ref().zip(mask.as_ref())
+            && picture.dimensions() != mask.dimensions()
+        {
+            let ((width, height), (picture_width, picture_height)) =
+                (mask.dimensions(), picture.dimensions());
+            note(InitialError::MaskSize { width, height, picture_width, picture_height });
+        }
+        let mask = mask.as_ref().and_then(Mask::from_picture);
+        if mask.as_ref().is_some_and(|mask| !mask.drawn().contains(&true)) {
+            note(InitialError::AllKept);
+        }
+        let default = if message.mask.is_some() { DEFAULT_STRENGTH_OF_MASK } else { DEFAULT_STRENGTH };
+        let strength = message.strength.unwrap_or(default);
+        if !(strength > 0.0 && strength <= 1.0) {
+            note(InitialError::Strength(strength));
+        }
+        match picture {
+            Some(picture) if errors.is_empty() => Ok(Self { picture, mask, strength }),
+            _ => Err(errors),
+        }
+    }
+
+    /// Its side in pixels.
+    pub fn side(&self) -> u32 {
+        self.picture.width()
+    }
+
+    /// The picture at `side` x `side` pixels: the mean of what each pixel covers where that is smaller, Lanczos 3 where
+    /// it is larger, and the pixels as they came where it is neither.
+    pub fn picture_at(&self, side: u32) -> Rgb {
+        if side < self.side() {
+            pictures::shrink_square(&self.picture, side)
+        } else {
+            pictures::resize_square(&self.picture, side)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::v1::Image;
+
+    fn gray(width: u32, height: u32, level: u8) -> Option<Image> {
+        Some(pictures::raw(Rgb::from_pixel(width, height, image::Rgb([level; 3]))))
+    }
+
+    fn errors(message: InitialPicture) -> Vec<(&'static str, String)> {
+        let errors = Initial::from_message(&message).unwrap_err();
+        errors.iter().map(|error| (error.field(), error.to_string())).collect()
+    }
+
+    #[test]
+    fn a_strength_that_is_not_given_depends_on_the_mask() {
+        let strength = |mask, strength| {
+            Initial::from_message(&InitialPicture { image: gray(4, 4, 9), mask, strength }).unwrap().strength
+        };
+        assert_eq!(strength(None, None).to_bits(), 0.8_f64.to_bits());
+        assert_eq!(strength(gray(4, 4, 255), None).to_bits(), 1.0_f64.to_bits());
+        assert_eq!(strength(gray(4, 4, 255), Some(0.3)).to_bits(), 0.3_f64.to_bits());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named() {
+        let image = gray(4, 4, 9);
+        let of = |image: &Option<Image>, mask, strength| {
+            errors(InitialPicture { image: image.clone(), mask, strength })
+        };
+        let missing = "is missing: a strength and a mask are of a picture to start from".to_owned();
+        assert_eq!(of(&None, gray(4, 4, 255), None), [("image", missing.clone())]);
+        assert_eq!(of(&Some(Image::default()), None, None), [("image", missing)]);
+        let strength = "must be above 0 and at most 1, not 0".to_owned();
+        let size = "is 8 x 8 pixels, must have the size of the picture, 4 x 4".to_owned();
+        assert_eq!(of(&image, gray(8, 8, 255), Some(0.0)), [("mask", size), ("strength", strength)]);
+        let kept = "has no white pixel: white is drawn anew, black is kept".to_owned();
+        assert_eq!(of(&image, gray(4, 4, 100), None), [("mask", kept)]);
+        let square = "is 4 x 6 pixels, must be square: crop it".to_owned();
+        assert_eq!(of(&gray(4, 6, 9), None, None), [("image", square)]);
+        for strength in [1.5, -1.0, f64::NAN] {
+            assert_eq!(of(&image, None, Some(strength))[0].0, "strength");
+        }
+        let unreadable = Some(Image { data: vec![1, 2, 3].into(), ..Image::default() });
+        assert_eq!(of(&unreadable, None, None)[0].0, "image");
+        assert_eq!(of(&image, unreadable, None)[0].0, "mask");
+    }
+}

@@ -1,0 +1,33 @@
+//! What inpainting keeps of the caller's picture, level by level.
+//!
+//! The base model keeps it while it draws. A super-resolution level knows nothing of it: it enlarges the whole picture, and
+//! here the kept pixels are put back ([decision 7](../../../docs/decisions/0007-inpainting-through-the-cascade.md)).
+
+use std::sync::Arc;
+
+use reverie_proto::initial::Initial;
+use reverie_proto::pictures;
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::Refusal;
+use tonic::Status;
+
+use crate::stages::Level;
+
+/// Puts what `initial` keeps into the `drawn` picture of a level, where it knows more of it than the level did.
+pub(crate) async fn put_back(initial: &Arc<Initial>, level: &Level, drawn: Image) -> Result<Image, Status> {
+    if initial.mask.is_none() || initial.side() <= level.low_side {
+        return Ok(drawn);
+    }
+    let (initial, side) = (Arc::clone(initial), level.side);
+    let composed = tokio::task::spawn_blocking(move || {
+        let mut picture = pictures::decode(&drawn)?;
+        if let Some(mask) = &initial.mask {
+            mask.resized(side).keep(&initial.picture_at(side), &mut picture);
+        }
+        Ok::<_, pictures::PictureError>(pictures::raw(picture))
+    });
+    let composed = composed.await.map_err(Refusal::internal)?;
+    composed.map_err(|error| {
+        Refusal::internal(format!("a stage gave a picture that cannot be read: {error}")).into()
+    })
+}
