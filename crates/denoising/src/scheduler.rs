@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
@@ -56,6 +56,9 @@ pub enum SpawnError {
     #[error("no thread for the step scheduler: {0}")]
     Thread(#[from] std::io::Error),
 }
+
+/// Longest wait of [`SchedulerHandle::end`].
+const LAST_PASS: Duration = Duration::from_secs(5);
 
 /// The step scheduler.
 #[derive(Debug)]
@@ -160,6 +163,12 @@ impl<C> SchedulerHandle<C> {
         self.begin_shutdown();
         // An error means that the sender is gone, and the worker with it.
         let _ = self.has_ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// For a server whose calls are over or cut off: takes nothing new, and waits for the forward pass that may still be
+    /// running, five seconds at most. A process that ends during a pass takes its runtime away beneath it.
+    pub async fn end(&self) {
+        let _ = tokio::time::timeout(LAST_PASS, self.shutdown()).await;
     }
 }
 

@@ -47,5 +47,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     );
     let worker =
         || async { if scheduler.is_alive() { Ok(()) } else { Err("the step scheduler ended".to_owned()) } };
-    server.serve(listener, shutdown, worker).await
+    let served = server.serve(listener, shutdown, worker).await;
+    scheduler.end().await;
+    served
 }

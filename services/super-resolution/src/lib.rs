@@ -52,5 +52,9 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         let alive = schedulers.iter().all(reverie_denoising::SchedulerHandle::is_alive);
         if alive { Ok(()) } else { Err("a step scheduler ended".to_owned()) }
     };
-    server.serve(listener, shutdown, workers).await
+    let served = server.serve(listener, shutdown, workers).await;
+    for scheduler in &schedulers {
+        scheduler.end().await;
+    }
+    served
 }
