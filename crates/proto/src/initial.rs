@@ -140,46 +140,56 @@ mod tests {
     use super::*;
     use crate::tensor::v1::Image;
 
-    fn gray(width: u32, height: u32, level: u8) -> Option<Image> {
-        Some(pictures::raw(Rgb::from_pixel(width, height, image::Rgb([level; 3]))))
+    fn gray(width: u32, height: u32, level: u8) -> Image {
+        pictures::raw(Rgb::from_pixel(width, height, image::Rgb([level; 3])))
     }
 
-    fn errors(message: InitialPicture) -> Vec<(&'static str, String)> {
-        let errors = Initial::from_message(&message).unwrap_err();
+    fn read(
+        image: Option<&Image>,
+        mask: Option<&Image>,
+        strength: Option<f64>,
+    ) -> Result<Initial, Vec<InitialError>> {
+        let message = InitialPicture { image: image.cloned(), strength, mask: mask.cloned() };
+        Initial::from_message(&message)
+    }
+
+    fn errors(
+        image: Option<&Image>,
+        mask: Option<&Image>,
+        strength: Option<f64>,
+    ) -> Vec<(&'static str, String)> {
+        let errors = read(image, mask, strength).unwrap_err();
         errors.iter().map(|error| (error.field(), error.to_string())).collect()
     }
 
     #[test]
     fn a_strength_that_is_not_given_depends_on_the_mask() {
-        let strength = |mask, strength| {
-            Initial::from_message(&InitialPicture { image: gray(4, 4, 9), mask, strength }).unwrap().strength
-        };
-        assert_eq!(strength(None, None).to_bits(), 0.8_f64.to_bits());
-        assert_eq!(strength(gray(4, 4, 255), None).to_bits(), 1.0_f64.to_bits());
-        assert_eq!(strength(gray(4, 4, 255), Some(0.3)).to_bits(), 0.3_f64.to_bits());
+        let (own, mask) = (gray(4, 4, 9), gray(4, 4, 255));
+        let strength = |mask, strength| read(Some(&own), mask, strength).unwrap().strength.to_bits();
+        assert_eq!(strength(None, None), 0.8_f64.to_bits());
+        assert_eq!(strength(Some(&mask), None), 1.0_f64.to_bits());
+        assert_eq!(strength(Some(&mask), Some(0.3)), 0.3_f64.to_bits());
     }
 
     #[test]
     fn all_that_is_wrong_is_named() {
-        let image = gray(4, 4, 9);
-        let of = |image: &Option<Image>, mask, strength| {
-            errors(InitialPicture { image: image.clone(), mask, strength })
-        };
+        let (own, white) = (gray(4, 4, 9), gray(4, 4, 255));
         let missing = "is missing: a strength and a mask are of a picture to start from".to_owned();
-        assert_eq!(of(&None, gray(4, 4, 255), None), [("image", missing.clone())]);
-        assert_eq!(of(&Some(Image::default()), None, None), [("image", missing)]);
+        assert_eq!(errors(None, Some(&white), None), [("image", missing.clone())]);
+        assert_eq!(errors(Some(&Image::default()), None, None), [("image", missing)]);
         let strength = "must be above 0 and at most 1, not 0".to_owned();
         let size = "is 8 x 8 pixels, must have the size of the picture, 4 x 4".to_owned();
-        assert_eq!(of(&image, gray(8, 8, 255), Some(0.0)), [("mask", size), ("strength", strength)]);
+        let large = gray(8, 8, 255);
+        assert_eq!(errors(Some(&own), Some(&large), Some(0.0)), [("mask", size), ("strength", strength)]);
         let kept = "has no white pixel: white is drawn anew, black is kept".to_owned();
-        assert_eq!(of(&image, gray(4, 4, 100), None), [("mask", kept)]);
+        assert_eq!(errors(Some(&own), Some(&gray(4, 4, 100)), None), [("mask", kept)]);
         let square = "is 4 x 6 pixels, must be square: crop it".to_owned();
-        assert_eq!(of(&gray(4, 6, 9), None, None), [("image", square)]);
+        assert_eq!(errors(Some(&gray(4, 6, 9)), None, None), [("image", square)]);
         for strength in [1.5, -1.0, f64::NAN] {
-            assert_eq!(of(&image, None, Some(strength))[0].0, "strength");
+            assert_eq!(errors(Some(&own), None, Some(strength))[0].0, "strength");
         }
-        let unreadable = Some(Image { data: vec![1, 2, 3].into(), ..Image::default() });
-        assert_eq!(of(&unreadable, None, None)[0].0, "image");
-        assert_eq!(of(&image, unreadable, None)[0].0, "mask");
+        let unreadable = Image { data: vec![1, 2, 3].into(), ..Image::default() };
+        assert_eq!(errors(Some(&unreadable), None, None)[0].0, "image");
+        assert_eq!(errors(Some(&own), Some(&unreadable), None)[0].0, "mask");
     }
 }
