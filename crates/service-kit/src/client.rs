@@ -18,8 +18,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 flow-control windows: a 1024 px picture of raw pixels (3 MiB) must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Largest message between services: eight neighbours' pictures, or raw pixels of one large picture.
-pub const MAX_INTERNAL_MESSAGE: usize = 64 << 20;
+/// Largest message between services: eight neighbours' pictures, an initial picture and its mask, 8 MiB each, and what goes with
+/// them.
+pub const MAX_INTERNAL_MESSAGE: usize = 96 << 20;
 
 /// One service that another one calls: its name for people, and the channel to it.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ Super-resolution: by `reverie bench super-resolution`, 12 true drawings (dB, sha
 
 _SAMPLER = {"sampler": "ddim", "timestep_spacing": "trailing", "thresholding": "dynamic", "threshold_quantile": 0.995}
 
-BASE_DEFAULTS = {**_SAMPLER, "steps": 24, "text_weight": 2.0, "neighbour_weight": 3.0, "interleave_ratio": 0.4}
+BASE_DEFAULTS = {**_SAMPLER, "sampler": "unipc", "steps": 16, "text_weight": 3.0, "neighbour_weight": 3.0, "interleave_ratio": 0.4}
 
 SUPER_RESOLUTION_DEFAULTS = {
     "super-resolution-256": {**_SAMPLER, "thresholding": "static", "steps": 1, "guidance_weight": 1.0, "noise_level": 0.0},
