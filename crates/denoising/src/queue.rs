@@ -96,7 +96,7 @@ impl<C> State<C> {
                 self.stats.cancelled += 1;
             } else if next.trajectory.deadline.is_some_and(|deadline| deadline <= now) {
                 self.stats.failed += 1;
-                let steps = next.trajectory.sampler.steps();
+                let steps = next.trajectory.sampler.evaluations();
                 next.outlet.finish(Event::Failed(Failure::DeadlineExceeded { step: 0, steps }));
             } else {
                 self.waiting.push_back(next);
