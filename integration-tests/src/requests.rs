@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reverie::generate::{self, Outcome};
-use reverie_proto::denoiser::v1::Sampling;
+use reverie_proto::denoiser::v1::{Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval, SuperResolutionOptions};
 use reverie_proto::pictures::{self, PictureError};
@@ -16,6 +16,19 @@ pub const BASE_STEPS: u32 = 4;
 const LEVEL_STEPS: u32 = 2;
 /// How long a picture may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The samplers that fit the bundled base model, besides DDIM, with the evaluations that four steps take.
+pub const OF_FOUR_STEPS: [(Sampler, usize); 9] = [
+    (Sampler::Ddpm, 4),
+    (Sampler::Euler, 4),
+    (Sampler::EulerAncestral, 4),
+    (Sampler::Heun, 7),
+    (Sampler::DpmSolver, 4),
+    (Sampler::DpmSolverSde, 4),
+    (Sampler::Unipc, 4),
+    (Sampler::Pndm, 13),
+    (Sampler::Plms, 5),
+];
 
 /// A picture of `size` pixels in few steps, with the default neighbours.
 pub fn quick(prompt: &str, size: u32, seed: u64) -> GenerateRequest {

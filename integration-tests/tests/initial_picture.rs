@@ -3,7 +3,7 @@
 use reverie::generate::Outcome;
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::mesh::with_mesh;
-use reverie_integration_tests::requests::{draw, quick, steps};
+use reverie_integration_tests::requests::{OF_FOUR_STEPS, draw, quick, steps};
 use reverie_proto::denoiser::v1::{InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::pictures::{self, Rgb};
@@ -88,17 +88,7 @@ fn the_strength_says_how_much_is_drawn_anew() -> Fallible<()> {
 fn every_sampler_starts_from_a_picture() -> Fallible<()> {
     with_mesh(async |pipeline| {
         let start = pictures::raw(own(64));
-        for (sampler, evaluations) in [
-            (Sampler::Ddpm, 4),
-            (Sampler::Euler, 4),
-            (Sampler::EulerAncestral, 4),
-            (Sampler::Heun, 7),
-            (Sampler::DpmSolver, 4),
-            (Sampler::DpmSolverSde, 4),
-            (Sampler::Unipc, 4),
-            (Sampler::Pndm, 13),
-            (Sampler::Plms, 5),
-        ] {
+        for (sampler, evaluations) in OF_FOUR_STEPS {
             let mut request = request(from(&start, 0.5), 64);
             request.base_sampling = Some(Sampling { sampler: sampler.into(), ..steps(8) });
             let outcome = draw(&pipeline, request).await?;

@@ -5,7 +5,7 @@ use reverie_integration_tests::Fallible;
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{
-    BASE_STEPS, PATIENCE, dimensions, draw, neighbour_ids, neighbours, quick, steps,
+    BASE_STEPS, OF_FOUR_STEPS, PATIENCE, dimensions, draw, neighbour_ids, neighbours, quick, steps,
 };
 use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
@@ -213,16 +213,7 @@ fn every_sampler_that_fits_the_model_draws() -> Fallible<()> {
             request.base_sampling = Some(Sampling { sampler: sampler.into(), ..steps(4) });
             draw(&pipeline, request).await
         };
-        for (sampler, evaluations) in [
-            (Sampler::Euler, 4),
-            (Sampler::EulerAncestral, 4),
-            (Sampler::Heun, 7),
-            (Sampler::DpmSolver, 4),
-            (Sampler::DpmSolverSde, 4),
-            (Sampler::Unipc, 4),
-            (Sampler::Pndm, 13),
-            (Sampler::Plms, 5),
-        ] {
+        for (sampler, evaluations) in OF_FOUR_STEPS {
             let outcome = ask(sampler).await?;
             assert_eq!(outcome.completed.step_kinds().count(), evaluations, "{sampler:?}");
         }

@@ -61,8 +61,7 @@ pub struct AskArguments {
 }
 
 impl AskArguments {
-    /// Gives `ask` the address of the pipeline: a running one, or that of a mesh which is started for it and drained after
-    /// it, whatever came of it. (A process that ends during a forward pass takes ONNX Runtime away beneath it.)
+    /// Gives `ask` the address of the pipeline: a running one, or that of a mesh which is started for it.
     pub(crate) async fn with_pipeline<T>(
         &self,
         ask: impl AsyncFnOnce(&Address) -> Result<T, Failure>,
@@ -70,10 +69,7 @@ impl AskArguments {
         if let Some(running) = &self.server {
             return ask(running).await;
         }
-        let mesh = Mesh::start(MeshSettings::load(&self.mesh).await?, None).await?;
-        let outcome = ask(mesh.pipeline()).await;
-        mesh.shutdown().await;
-        outcome
+        Mesh::during(&self.mesh, async |mesh| ask(mesh.pipeline()).await).await
     }
 
     /// How long to wait for a picture.
@@ -182,6 +178,18 @@ impl Mesh {
         let mut mesh = Self { pipeline, encoder, super_resolution, shutdown, services };
         mesh.ready().await?;
         Ok(mesh)
+    }
+
+    /// Starts a mesh for `work`, and drains it afterwards, whatever came of it. (A process that ends during a forward pass
+    /// takes ONNX Runtime away beneath it.)
+    pub(crate) async fn during<T>(
+        arguments: &MeshArguments,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mesh = Self::start(MeshSettings::load(arguments).await?, None).await?;
+        let outcome = work(&mesh).await;
+        mesh.shutdown().await;
+        outcome
     }
 
     /// How its pipeline is reached.

@@ -96,6 +96,15 @@ impl Violations {
         result.map_err(|error| self.add(field, error)).ok()
     }
 
+    /// Unwraps a conversion that tells all that is wrong, or notes each error at its `field` and gives nothing.
+    pub fn take_all<T, E: Display>(
+        &mut self,
+        result: Result<T, Vec<E>>,
+        field: impl Fn(&E) -> String,
+    ) -> Option<T> {
+        result.map_err(|errors| errors.iter().for_each(|error| self.add(field(error), error))).ok()
+    }
+
     /// Checks an optional number against an inclusive range and gives it back, or the default if it was not sent.
     pub fn in_range<T>(&mut self, field: &str, value: Option<T>, default: T, min: T, max: T) -> T
     where

@@ -110,7 +110,11 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         neighbours.extend(image.zip(caption));
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
-    let initial = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
+    let field = |error: &InitialError| format!("initial.{}", error.field());
+    let initial = request
+        .initial
+        .as_ref()
+        .and_then(|message| violations.take_all(Initial::from_message(message), field));
     let settings =
         serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, &facts.defaults);
     let strength = initial.as_ref().map_or(1.0, |initial| initial.strength);
@@ -142,11 +146,6 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     }
     let initial = initial.as_ref().map(|initial| sample(initial, facts.side as u32));
     Ok(Job { text, negative_text, neighbours, sampler, plan, guidance, noise, initial })
-}
-
-fn initial(violations: &mut Violations, message: &wire::InitialPicture) -> Option<Initial> {
-    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
-    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
 }
 
 /// The picture and its mask at the model's size.

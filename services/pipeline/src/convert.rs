@@ -64,7 +64,11 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
 
-    let kept = request.initial.as_ref().and_then(|message| initial(&mut violations, message));
+    let field = |error: &InitialError| format!("initial.{}", error.field());
+    let kept = request
+        .initial
+        .as_ref()
+        .and_then(|message| violations.take_all(Initial::from_message(message), field));
 
     let sides: Vec<u32> = levels
         .first()
@@ -180,11 +184,6 @@ fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
         "guidance.strategy",
         format!("{} is no strategy that is known here", guidance.strategy),
     );
-}
-
-fn initial(violations: &mut Violations, message: &InitialPicture) -> Option<Initial> {
-    let note = |error: &InitialError| violations.add(format!("initial.{}", error.field()), error);
-    Initial::from_message(message).map_err(|errors| errors.iter().for_each(note)).ok()
 }
 
 fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {

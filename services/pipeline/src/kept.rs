@@ -15,7 +15,7 @@ use crate::stages::Level;
 
 /// Puts what `initial` keeps into the `drawn` picture of a level, where it knows more of it than the level did.
 pub(crate) async fn put_back(initial: &Arc<Initial>, level: &Level, drawn: Image) -> Result<Image, Status> {
-    if initial.mask.is_none() || initial.side() <= level.low_side {
+    if initial.side() <= level.low_side {
         return Ok(drawn);
     }
     let (initial, side) = (Arc::clone(initial), level.side);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::generate::{Outcome, ask};
-use crate::mesh::{Mesh, MeshArguments, MeshSettings};
+use crate::mesh::{Mesh, MeshArguments};
 use crate::progress::stage_name;
 
 const TIMEOUT: Duration = Duration::from_mins(5);
@@ -31,10 +31,8 @@ pub(super) struct Arguments {
 
 /// Runs the command.
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mesh = Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?;
-    let outcomes = draw(&arguments, mesh.pipeline()).await;
-    mesh.shutdown().await;
-    print(&arguments, &outcomes?);
+    let drawn = Mesh::during(&arguments.mesh, async |mesh| draw(&arguments, mesh.pipeline()).await);
+    print(&arguments, &drawn.await?);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use reverie_storage::Folder;
 use serde::Deserialize;
 use tonic::transport::Channel;
 
-use crate::mesh::{Mesh, MeshArguments, MeshSettings};
+use crate::mesh::{Mesh, MeshArguments};
 use crate::{Failure, sheet};
 
 mod quality;
@@ -110,10 +110,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = arguments.mesh.benchmark(arguments.benchmark.as_deref())?;
     let mut benchmark = Benchmark::read(folder).await?;
     benchmark.list.pictures.truncate(arguments.pictures as usize);
-    let mesh = Mesh::start(MeshSettings::load(&arguments.mesh).await?, None).await?;
-    let rows = measure(&arguments, &benchmark, &mesh).await;
-    mesh.shutdown().await;
-    table::write(&benchmark.list.world_version, &rows?, &arguments.out)?;
+    let measured = Mesh::during(&arguments.mesh, async |mesh| measure(&arguments, &benchmark, mesh).await);
+    table::write(&benchmark.list.world_version, &measured.await?, &arguments.out)?;
     println!("{}", arguments.out.join(table::MARKDOWN).display());
     Ok(())
 }

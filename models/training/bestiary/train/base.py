@@ -2,8 +2,8 @@
 
 Besides the diffusion loss, heads on each neighbour's pooled vector name its genome. They are thrown away after
 training; without them attention to neighbours is the last thing the model learns. Pixels around a creature count more than
-others (`creature_weight`): eyes and mouths are a few pixels, the background is most of them and learned first. For some steps (`looking_steps`) the DStack
-learns nothing but to look: many different creatures a step, no denoising.
+others (`creature_weight`): eyes and mouths are a few pixels, the background is most of them and learned first. For some steps
+(`looking_steps`) the DStack learns nothing but to look: many different creatures a step, no denoising.
 """
 
 import numpy as np
