@@ -16,6 +16,7 @@ mod onnxruntime;
 mod process;
 mod python;
 mod release_build;
+mod sampler_speed;
 mod test_suite;
 mod wheel;
 mod workspace;
@@ -81,6 +82,12 @@ enum Task {
         #[arg(long, default_value = "python3")]
         python: String,
     },
+    /// Measure a step of each sampler beside the same step in diffusers, and print a table (not part of `ci`)
+    SamplerSpeed {
+        /// A Python that has what crates/diffusion/fixtures/generate.py asks for
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
     /// Lint and build the contracts in protos/ with buf (through npx)
     Buf,
 }
@@ -103,6 +110,7 @@ impl Task {
             Self::Deny => cargo_deny::check(&workspace),
             Self::Advisories => cargo_deny::advisories(&workspace),
             Self::Fixtures { python } => fixtures::check(&workspace, python),
+            Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
         }
     }

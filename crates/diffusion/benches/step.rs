@@ -1,10 +1,12 @@
 //! What a step costs outside the model: noise, thresholding, sampler, guidance.
 //!
-//! `cargo bench -p reverie-diffusion`; one sample of 3 channels at the three sides of the cascade.
+//! `cargo bench -p reverie-diffusion`; a small picture, a latent and a large picture, and copies of them as a yardstick:
+//! a copy reads and writes a sample once, the shortest step reads and writes two.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot be set up should stop")]
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use reverie_diffusion::guidance::combine;
@@ -17,15 +19,17 @@ fn step(criterion: &mut Criterion) {
     let noise = NoiseSource::new(7, 0, 0);
     let schedule = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();
     let dynamic = Thresholding::Dynamic { quantile: 0.995, cap: None };
-    for side in [64, 256, 1024] {
-        let elements = 3 * side * side;
-        let mut group = criterion.benchmark_group(format!("{side}x{side}"));
+    for (side, channels) in [(64, 3), (128, 4), (1024, 3)] {
+        let elements = channels * side * side;
+        let mut group = criterion.benchmark_group(format!("{side}x{side}x{channels}"));
         group.throughput(Throughput::Elements(elements as u64)).sample_size(10);
 
-        let mut z = vec![0.0; elements];
+        let (mut z, mut out) = (vec![0.0; elements], vec![0.0; elements]);
         group.bench_function("noise", |b| {
             b.iter(|| noise.fill_normal(Stream::StepNoise, 1, black_box(&mut z)));
         });
+
+        group.bench_function("copy", |b| b.iter(|| out.copy_from_slice(black_box(&z))));
 
         for (name, sampler, thresholding) in [
             ("ddim", SamplerKind::Ddim, Thresholding::None),
@@ -46,16 +50,21 @@ fn step(criterion: &mut Criterion) {
             // What earlier evaluations leave is there.
             (0..25).for_each(|i| sampler.step(i, &mut x, &mut output, &noise));
             group.bench_function(BenchmarkId::new("step", name), |b| {
-                b.iter(|| {
-                    // Some pixels out of range, as guidance leaves them.
-                    output.copy_from_slice(&z);
-                    x.copy_from_slice(&z);
-                    sampler.step(25, black_box(&mut x), &mut output, &noise);
+                b.iter_custom(|times| {
+                    let mut spent = Duration::ZERO;
+                    for _ in 0..times {
+                        // Some pixels out of range, as guidance leaves them.
+                        output.copy_from_slice(&z);
+                        x.copy_from_slice(&z);
+                        let started = Instant::now();
+                        sampler.step(25, black_box(&mut x), &mut output, &noise);
+                        spent += started.elapsed();
+                    }
+                    spent
                 });
             });
         }
 
-        let mut out = vec![0.0; elements];
         group.bench_function("guidance of two rows", |b| {
             b.iter(|| combine(&[3.0, -2.0], &[black_box(&z), &z], &mut out));
         });

@@ -13,6 +13,11 @@ use crate::schedule::NoiseSchedule;
 #[error("noise_level must be in [0, 1], not {0}")]
 pub struct AugmentationError(pub f32);
 
+/// u: the timestep of `train_timesteps` whose noise is that of `level`, which lies in [0, 1].
+pub fn augmentation_timestep(level: f32, train_timesteps: u32) -> u32 {
+    (f64::from(level) * f64::from(train_timesteps - 1)).round_ties_even() as u32
+}
+
 /// Noises `picture` (already upsampled, pixels in [-1, 1]) in place, once a request.
 ///
 /// `level` lies in [0, 1], as a fraction of the training timesteps of `schedule`; 0 means no noise at all.
@@ -28,14 +33,21 @@ pub fn augment(
     if level == 0.0 {
         return Ok(());
     }
-    let last = f64::from(schedule.train_timesteps() - 1);
-    let abar = schedule.abar((f64::from(level) * last).round_ties_even() as u32);
+    augment_at(picture, augmentation_timestep(level, schedule.train_timesteps()), schedule, noise);
+    Ok(())
+}
+
+/// The same at the timestep u, of which 0 is some noise too.
+///
+/// # Panics
+/// When `timestep` is not below the length of `schedule`.
+pub fn augment_at(picture: &mut [f32], timestep: u32, schedule: &NoiseSchedule, noise: &NoiseSource) {
+    let abar = schedule.abar(timestep);
     let (a, s) = (abar.sqrt() as f32, (1.0 - abar).sqrt() as f32);
     for pixel in picture.iter_mut() {
         *pixel *= a;
     }
     noise.add_normal(Stream::Augmentation, 0, s, picture);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use crate::prediction::Conversion;
+
 /// Tensors a sampler can keep from one evaluation to the next.
 pub(crate) const SLOTS: usize = 5;
 
@@ -38,6 +40,19 @@ impl Combination {
     const fn operand(index: usize) -> Self {
         let mut weights = [0.0; OPERANDS];
         weights[index] = 1.0;
+        Self(weights)
+    }
+
+    /// The same with the model's output itself in the place of x0, and no eps: for an x0 that is not thresholded.
+    pub(crate) fn over_output(self, conversion: Conversion) -> Self {
+        let [(x0_from_x, x0_from_output), (eps_from_x, eps_from_output)] = conversion.coefficients();
+        let mut weights = self.0;
+        let (x0, eps) = (self.0[X0], self.0[EPS]);
+        // Coefficients of what is not there may be infinite.
+        let part = |weight: f64, coefficient: f64| if weight == 0.0 { 0.0 } else { weight * coefficient };
+        weights[X] += part(x0, x0_from_x) + part(eps, eps_from_x);
+        weights[X0] = part(x0, x0_from_output) + part(eps, eps_from_output);
+        weights[EPS] = 0.0;
         Self(weights)
     }
 

@@ -231,7 +231,7 @@ proptest! {
 /// Large samples are shared out to threads, kept tensors and all.
 #[test]
 fn threads_do_not_change_a_step() {
-    let elements = 3 * crate::threads::PART + 5;
+    let elements = 3 * crate::evaluation::PART + 5;
     for kind in SamplerKind::ALL {
         let settings = SamplerSettings { method: kind.into(), steps: 5, ..SamplerSettings::default() };
         let schedule = NoiseSchedule::new(BetaSchedule::Linear, 1000).unwrap();

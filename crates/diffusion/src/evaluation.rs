@@ -1,12 +1,14 @@
 //! What one evaluation of the model leads to, as a sampler plans it and as it is carried out.
 
-use std::thread;
-
-use crate::combination::{Combination, EPS, KEPT, SLOTS, X, X0};
+use crate::combination::{Combination, EPS, KEPT, SLOTS, X};
 use crate::level::{Level, Point};
 use crate::prediction::Conversion;
-use crate::threads::threads_for;
+use crate::threads::{share, threads_for};
 use crate::threshold::Range;
+use crate::walk::{PUT_OFF, walk};
+
+/// Elements worth a thread of their own: 150 to 600 us, where memory is what they wait for.
+pub(crate) const PART: usize = 1 << 20;
 
 /// Fresh noise added to x after an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,43 +55,81 @@ impl Evaluation {
     }
 }
 
-/// Elements worked on together, so that sums of several tensors stay in the innermost cache.
-const BLOCK: usize = 256;
-
 /// An evaluation in single precision: reading x0, and the sums that replace x and kept tensors.
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
-    conversion: Conversion,
+    pub(crate) conversion: Conversion,
     /// eps = `eps_from_x` x + `eps_from_x0` x0, for a thresholded x0.
-    eps_from_x: f32,
-    eps_from_x0: f32,
-    reads_eps: bool,
+    pub(crate) eps_from_x: f32,
+    pub(crate) eps_from_x0: f32,
+    pub(crate) reads_eps: bool,
     /// x first.
-    sums: Vec<Sum>,
+    pub(crate) sums: Vec<Sum>,
+    /// The same over the model's output in the place of x0 and eps, for where nothing is out of range. That is one pass less for
+    /// those that read eps; others have x0 for all their sums from one reading.
+    pub(crate) sums_of_output: Option<Vec<Sum>>,
     /// The weights of x and x0, where x is all that changes and they are all it takes: the samplers of first order.
-    first_order: Option<[f32; 2]>,
+    pub(crate) first_order: Option<[f32; 2]>,
 }
+
+/// Weights from here on stand where sigma falls from the thousands: there every rounding is one too many.
+const STEEP: f32 = 64.0;
 
 /// The weighted sum that replaces one operand.
 #[derive(Debug, Clone)]
-struct Sum {
-    target: usize,
-    /// (operand, weight), no weight 0.
-    terms: Vec<(usize, f32)>,
+pub(crate) struct Sum {
+    pub(crate) target: usize,
+    /// The weight of what is replaced, where it comes first.
+    pub(crate) own: Option<f32>,
+    /// (operand, weight) of the others, no weight 0.
+    pub(crate) terms: Vec<(usize, f32)>,
+    /// Whether the target is needed no longer once it is replaced.
+    pub(crate) in_place: bool,
+}
+
+impl Sum {
+    fn new(target: usize, combination: Combination) -> Self {
+        let weights = combination.weights().map(|weight| weight as f32);
+        let mut terms: Vec<_> =
+            weights.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0).collect();
+        let own = terms.first().is_some_and(|(operand, _)| *operand == target).then(|| terms.remove(0).1);
+        Self { target, own, in_place: terms.iter().all(|(operand, _)| *operand != target), terms }
+    }
+
+    /// Whether no term is so much larger than a sample that what it loses by rounding shows in the sum.
+    fn is_gentle(&self) -> bool {
+        self.terms.iter().all(|(_, weight)| weight.abs() < STEEP)
+            && self.own.is_none_or(|own| own.abs() < STEEP)
+    }
+
+    fn reads(&self, operand: usize) -> bool {
+        self.own.is_some() && self.target == operand || self.terms.iter().any(|(term, _)| *term == operand)
+    }
 }
 
 /// Kept tensors, or parts of them; those never used are empty.
 pub(crate) type Kept<'a> = [&'a mut [f32]; SLOTS];
 
+/// The sums that replace x and what is kept, x first; `over` says what they are over.
+fn sums(evaluation: &Evaluation, over: impl Fn(Combination) -> Combination) -> Vec<Sum> {
+    let kept = evaluation.keep.iter().map(|(slot, combination)| Sum::new(KEPT + slot, over(*combination)));
+    let mut sums: Vec<Sum> = [Sum::new(X, over(evaluation.x))].into_iter().chain(kept).collect();
+    let mut rest = sums.as_mut_slice();
+    while let Some((sum, later)) = rest.split_first_mut() {
+        sum.in_place &= !later.iter().any(|later| later.reads(sum.target));
+        rest = later;
+    }
+    let put_off = sums.iter().filter(|sum| !sum.in_place).count();
+    assert!(put_off <= PUT_OFF, "more to put off than there is room");
+    sums
+}
+
 impl Move {
     pub(crate) fn new(evaluation: &Evaluation, conversion: Conversion) -> Self {
-        let sum = |target, combination: Combination| {
-            let weights = combination.weights().map(|weight| weight as f32);
-            let terms = weights.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0);
-            Sum { target, terms: terms.collect() }
-        };
-        let kept = evaluation.keep.iter().map(|(slot, combination)| sum(KEPT + slot, *combination));
-        let sums: Vec<Sum> = [sum(X, evaluation.x)].into_iter().chain(kept).collect();
+        let sums_of_x0 = sums(evaluation, |combination| combination);
+        let reads_eps = sums_of_x0.iter().any(|sum| sum.reads(EPS));
+        let sums_of_output =
+            reads_eps.then(|| sums(evaluation, |combination| combination.over_output(conversion)));
         let [x, x0, others @ ..] = evaluation.x.weights();
         let is_first_order = evaluation.keep.is_empty() && others.iter().all(|weight| *weight == 0.0);
         let Level { a, s } = evaluation.level;
@@ -98,8 +138,9 @@ impl Move {
             conversion,
             eps_from_x: (1.0 / s) as f32,
             eps_from_x0: (-a / s) as f32,
-            reads_eps: sums.iter().any(|sum| sum.terms.iter().any(|(operand, _)| *operand == EPS)),
-            sums,
+            reads_eps,
+            sums: sums_of_x0,
+            sums_of_output: sums_of_output.filter(|sums| sums.iter().all(Sum::is_gentle)),
         }
     }
 
@@ -113,7 +154,7 @@ impl Move {
         self.sums[1..].iter().map(|sum| sum.target - KEPT)
     }
 
-    /// Reads x0 from `output` by `conversion`, leaves it there in `range`, and moves `x` and `kept`.
+    /// Reads x0 from `output` by `conversion`, brings it into `range`, and moves `x` and `kept`.
     ///
     /// One walk through memory, shared out to threads where it is long: large samples cost what they move.
     pub(crate) fn apply(
@@ -124,86 +165,14 @@ impl Move {
         output: &mut [f32],
         mut kept: Kept<'_>,
     ) {
-        let threads = threads_for(x.len());
-        if threads == 1 {
-            return self.walk(conversion, range, x, output, &mut kept);
-        }
-        let part = x.len().div_ceil(threads);
-        thread::scope(|scope| {
-            for (x, output) in x.chunks_mut(part).zip(output.chunks_mut(part)) {
-                let mut mine = kept.each_mut().map(|tensor| {
-                    let cut = tensor.len().min(x.len());
-                    tensor.split_off_mut(..cut).unwrap_or_default()
-                });
-                scope.spawn(move || self.walk(conversion, range, x, output, &mut mine));
-            }
+        let part = x.len().div_ceil(threads_for(x.len(), PART)).max(1);
+        let parts = x.chunks_mut(part).zip(output.chunks_mut(part)).map(|(x, output)| {
+            let kept = kept.each_mut().map(|tensor| {
+                let part = tensor.len().min(x.len());
+                tensor.split_off_mut(..part).unwrap_or_default()
+            });
+            (x, output, kept)
         });
-    }
-
-    fn walk(
-        &self,
-        conversion: Conversion,
-        range: Range,
-        x: &mut [f32],
-        output: &mut [f32],
-        kept: &mut Kept<'_>,
-    ) {
-        if let Some([from_x, from_x0]) = self.first_order {
-            for (x, output) in x.iter_mut().zip(output) {
-                let x0 = range.bring(conversion.x0(*x, *output));
-                *output = x0;
-                *x = from_x * *x + from_x0 * x0;
-            }
-            return;
-        }
-        let mut eps = [0.0; BLOCK];
-        let mut results = [[0.0; BLOCK]; 1 + SLOTS];
-        let mut start = 0;
-        for (x, output) in x.chunks_mut(BLOCK).zip(output.chunks_mut(BLOCK)) {
-            let block = start..start + x.len();
-            // 1. What the model says x0 is, back in range, and the eps that belongs to it.
-            if self.reads_eps && range.is_everything() {
-                let values = x.iter().zip(output.iter());
-                eps.iter_mut().zip(values).for_each(|(eps, (x, output))| *eps = conversion.eps(*x, *output));
-            }
-            for (x, output) in x.iter().zip(output.iter_mut()) {
-                *output = range.bring(conversion.x0(*x, *output));
-            }
-            if self.reads_eps && !range.is_everything() {
-                let values = x.iter().zip(output.iter());
-                eps.iter_mut()
-                    .zip(values)
-                    .for_each(|(eps, (x, x0))| *eps = self.eps_from_x * x + self.eps_from_x0 * x0);
-            }
-            // 2. The sums, from what was there before.
-            for (sum, result) in self.sums.iter().zip(&mut results) {
-                let result = &mut result[..x.len()];
-                for (nth, &(operand, weight)) in sum.terms.iter().enumerate() {
-                    let values: &[f32] = match operand {
-                        X => x,
-                        X0 => output,
-                        EPS => &eps,
-                        kept_in => &kept[kept_in - KEPT][block.clone()],
-                    };
-                    if nth == 0 {
-                        result.iter_mut().zip(values).for_each(|(sum, value)| *sum = weight * value);
-                    } else {
-                        result.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-                    }
-                }
-                if sum.terms.is_empty() {
-                    result.fill(0.0);
-                }
-            }
-            // 3. What they replace.
-            for (sum, result) in self.sums.iter().zip(&results) {
-                let target = match sum.target {
-                    X => &mut *x,
-                    kept_in => &mut kept[kept_in - KEPT][block.clone()],
-                };
-                target.copy_from_slice(&result[..block.len()]);
-            }
-            start = block.end;
-        }
+        share(parts, |(x, output, kept)| walk(self, conversion, range, x, output, kept));
     }
 }

@@ -3,7 +3,7 @@
 //! Image to image: Meng et al. 2022 (SDEdit), section 3. x starts as the picture x0, noised to where some step begins, and
 //! the steps from there on are taken. How many of the N is said by a strength in (0, 1], with the rule of diffusers:
 //!
-//! 1. taken = floor(N strength), at least 1; the first N - taken are skipped
+//! 1. taken = floor(N strength), at least 1, or ceil(N strength) with flow matching; the first N - taken are skipped
 //! 2. x = a x0 + s eps at the first step taken, eps being the noise that x would start from; where none is skipped eps itself
 //!
 //! Inpainting: what is kept is put back after each evaluation, at the level where the model is evaluated next. That is
@@ -13,15 +13,17 @@
 //! 3. x <- m x + (1 - m) (a x0 + s eps), and after the last evaluation m x + (1 - m) x0
 
 use crate::level::Level;
+use crate::levels::NoiseLevels;
 use crate::noise::{NoiseSource, Stream};
 use crate::sampler::{Sampler, SamplerError};
 
 /// N - taken.
-pub(crate) fn skipped_steps(steps: u32, strength: f64) -> Result<u32, SamplerError> {
+pub(crate) fn skipped_steps(steps: u32, strength: f64, levels: NoiseLevels) -> Result<u32, SamplerError> {
     if !(strength > 0.0 && strength <= 1.0) {
         return Err(SamplerError::Strength(strength));
     }
-    let taken = (f64::from(steps) * strength) as u32;
+    let taken = f64::from(steps) * strength;
+    let taken = if matches!(levels, NoiseLevels::Flow(_)) { taken.ceil() as u32 } else { taken as u32 };
     // No steps at all are another error.
     if taken == 0 && steps > 0 {
         return Err(SamplerError::NoSteps { strength, steps });
@@ -151,19 +153,26 @@ mod tests {
             (24, 0.999, 1),
             (1, 1.0, 0),
         ] {
-            assert_eq!(skipped_steps(steps, strength), Ok(skipped), "{strength} of {steps}");
+            assert_eq!(
+                skipped_steps(steps, strength, NoiseLevels::Trained),
+                Ok(skipped),
+                "{strength} of {steps}"
+            );
         }
     }
 
     #[test]
     fn no_step_is_no_strength() {
         for strength in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert!(matches!(skipped_steps(50, strength), Err(SamplerError::Strength(_))), "{strength}");
+            assert!(
+                matches!(skipped_steps(50, strength, NoiseLevels::Trained), Err(SamplerError::Strength(_))),
+                "{strength}"
+            );
         }
-        let error = skipped_steps(24, 0.04).unwrap_err();
+        let error = skipped_steps(24, 0.04, NoiseLevels::Trained).unwrap_err();
         assert_eq!(error.to_string(), "strength 0.04 of 24 steps is less than one step: at least 0.042");
         for steps in 1..=1000 {
-            assert!(skipped_steps(steps, least_strength(steps)).is_ok(), "{steps}");
+            assert!(skipped_steps(steps, least_strength(steps), NoiseLevels::Trained).is_ok(), "{steps}");
         }
         let sampler = Sampler::new(&cosine(), &settings(SamplerKind::Pndm, 10, 0.3)).unwrap_err();
         assert_eq!(sampler, SamplerError::RungeKuttaSteps(3));

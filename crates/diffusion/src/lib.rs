@@ -60,8 +60,9 @@ mod threads;
 mod threshold;
 mod timesteps;
 mod unipc;
+mod walk;
 
-pub use augmentation::{AugmentationError, augment};
+pub use augmentation::{AugmentationError, augment, augment_at, augmentation_timestep};
 pub use ddim::PreviousTimestep;
 pub use ddpm::Variance;
 pub use edm::EdmLevels;

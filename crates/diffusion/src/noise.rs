@@ -6,11 +6,13 @@
 //!
 //! Words are Philox4x32-10; normals are made of them in `normal.rs`, bit for bit the same on every platform.
 
-use std::thread;
+#![expect(clippy::inline_always, reason = "compiled for the processor's vectors with the loop around it")]
+
+use multiversion::multiversion;
 
 use crate::normal::{LANES, box_muller};
 use crate::philox::philox4x32;
-use crate::threads::threads_for;
+use crate::threads::{share, threads_for};
 
 /// What a random number is for: streams never share numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,10 @@ pub enum Stream {
 }
 
 /// Normals made at once: a Philox block has four words, two pairs.
-const BATCH: usize = 2 * LANES;
+const BATCH: usize = 4 * LANES;
+
+/// Normals worth a thread of their own: some 300 us.
+const PART: usize = 1 << 18;
 
 /// All random numbers of one sample at one stage of the cascade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,41 +78,49 @@ impl NoiseSource {
         values: &mut [f32],
         apply: impl Fn(&mut f32, f32) + Sync,
     ) {
-        let run = |first_batch: usize, values: &mut [f32]| {
-            for (batch, values) in values.chunks_mut(BATCH).enumerate() {
-                let normals = self.normals(stream, step, first_batch + batch);
-                values.iter_mut().zip(normals).for_each(|(value, z)| apply(value, z));
-            }
-        };
-        let threads = threads_for(values.len());
-        if threads == 1 {
-            return run(0, values);
-        }
-        let batches = values.len().div_ceil(BATCH).div_ceil(threads);
-        thread::scope(|scope| {
-            let run = &run;
-            for (part, values) in values.chunks_mut(BATCH * batches).enumerate() {
-                scope.spawn(move || run(part * batches, values));
-            }
-        });
+        let batches = values.len().div_ceil(BATCH).div_ceil(threads_for(values.len(), PART));
+        let parts = values.chunks_mut((BATCH * batches).max(1)).enumerate();
+        share(parts, |(part, values)| with_normals(self, stream, step, part * batches, values, &apply));
     }
 
     /// The normals of a batch: block b of Philox gives those at 4 b to 4 b + 3.
-    #[inline]
+    #[inline(always)]
     fn normals(&self, stream: Stream, step: u32, batch: usize) -> [f32; BATCH] {
-        let (mut radii, mut angles) = ([0; LANES], [0; LANES]);
-        for block in 0..LANES / 2 {
-            let words = self.words(stream, step, (batch * LANES / 2 + block) as u32);
-            [radii[2 * block], angles[2 * block], radii[2 * block + 1], angles[2 * block + 1]] = words;
+        let mut words = [[0; LANES]; 4];
+        let [first, second, third, fourth] = &mut words;
+        for lane in 0..LANES {
+            [first[lane], second[lane], third[lane], fourth[lane]] =
+                self.words(stream, step, (batch * LANES + lane) as u32);
         }
-        let [cosines, sines] = box_muller(&radii, &angles);
-        std::array::from_fn(|i| if i % 2 == 0 { cosines[i / 2] } else { sines[i / 2] })
+        let [first, second] = box_muller(&words[0], &words[1]);
+        let [third, fourth] = box_muller(&words[2], &words[3]);
+        let mut normals = [0.0; BATCH];
+        for (lane, block) in normals.as_chunks_mut().0.iter_mut().enumerate() {
+            *block = [first[lane], second[lane], third[lane], fourth[lane]];
+        }
+        normals
     }
 
-    #[inline]
+    #[inline(always)]
     fn words(&self, stream: Stream, step: u32, block: u32) -> [u32; 4] {
         let use_of = u32::from(self.stage) << 16 | u32::from(stream as u16);
         philox4x32([block, step, self.sample, use_of], [self.seed as u32, (self.seed >> 32) as u32])
+    }
+}
+
+/// Gives each of `values`, from the first of `first_batch`, its normal.
+#[multiversion(targets = "simd")]
+fn with_normals(
+    noise: &NoiseSource,
+    stream: Stream,
+    step: u32,
+    first_batch: usize,
+    values: &mut [f32],
+    apply: impl Fn(&mut f32, f32),
+) {
+    for (batch, values) in values.chunks_mut(BATCH).enumerate() {
+        let normals = noise.normals(stream, step, first_batch + batch);
+        values.iter_mut().zip(normals).for_each(|(value, z)| apply(value, z));
     }
 }
 
@@ -119,7 +132,6 @@ fn unit(word: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threads::PART;
 
     fn normals(noise: NoiseSource, stream: Stream, step: u32, count: usize) -> Vec<f32> {
         let mut out = vec![0.0; count];

@@ -32,10 +32,10 @@ pub enum PredictionType {
 /// The coefficients that read x0 and eps from (x, output) at one timestep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conversion {
-    x0_from_x: f32,
-    x0_from_output: f32,
-    eps_from_x: f32,
-    eps_from_output: f32,
+    x0_from_x: f64,
+    x0_from_output: f64,
+    eps_from_x: f64,
+    eps_from_output: f64,
 }
 
 impl PredictionType {
@@ -52,12 +52,7 @@ impl PredictionType {
             Self::VPrediction => ((a, -s), (s, a)),
             Self::FlowPrediction => ((1.0 / (a + s), -s / (a + s)), (1.0 / (a + s), a / (a + s))),
         };
-        Conversion {
-            x0_from_x: x0_from_x as f32,
-            x0_from_output: x0_from_output as f32,
-            eps_from_x: eps_from_x as f32,
-            eps_from_output: eps_from_output as f32,
-        }
+        Conversion { x0_from_x, x0_from_output, eps_from_x, eps_from_output }
     }
 }
 
@@ -69,28 +64,34 @@ impl Conversion {
     /// x0 = `from_x` x + `from_output` out at `level`, and the eps that belongs to it.
     pub(crate) fn of_x0(from_x: f64, from_output: f64, Level { a, s }: Level) -> Self {
         Self {
-            x0_from_x: from_x as f32,
-            x0_from_output: from_output as f32,
-            eps_from_x: ((1.0 - a * from_x) / s) as f32,
-            eps_from_output: (-a * from_output / s) as f32,
+            x0_from_x: from_x,
+            x0_from_output: from_output,
+            eps_from_x: (1.0 - a * from_x) / s,
+            eps_from_output: -a * from_output / s,
         }
     }
 
     /// Whether x0 can be read at all: not from eps where no signal is left.
     pub(crate) fn is_finite(&self) -> bool {
-        self.x0_from_x.is_finite() && self.x0_from_output.is_finite()
+        (self.x0_from_x as f32).is_finite() && (self.x0_from_output as f32).is_finite()
+    }
+
+    /// Of x0 and of eps: what x and the output are multiplied by.
+    pub(crate) fn coefficients(&self) -> [(f64, f64); 2] {
+        let Self { x0_from_x, x0_from_output, eps_from_x, eps_from_output } = *self;
+        [(x0_from_x, x0_from_output), (eps_from_x, eps_from_output)]
     }
 
     /// x0 at one element.
     #[inline]
     pub fn x0(&self, x: f32, output: f32) -> f32 {
-        self.x0_from_x * x + self.x0_from_output * output
+        self.x0_from_x as f32 * x + self.x0_from_output as f32 * output
     }
 
     /// eps at one element.
     #[inline]
     pub fn eps(&self, x: f32, output: f32) -> f32 {
-        self.eps_from_x * x + self.eps_from_output * output
+        self.eps_from_x as f32 * x + self.eps_from_output as f32 * output
     }
 }
 

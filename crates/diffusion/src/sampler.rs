@@ -144,7 +144,7 @@ impl Sampler {
     pub fn new(schedule: &NoiseSchedule, settings: &SamplerSettings) -> Result<Self, SamplerError> {
         let evaluations = evaluations(schedule, settings)?;
         let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
-        let skipped = initial::skipped_steps(settings.steps, settings.strength)?;
+        let skipped = initial::skipped_steps(settings.steps, settings.strength, settings.levels)?;
         let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
             steps: (settings.steps - skipped) as usize,
@@ -162,6 +162,11 @@ impl Sampler {
     /// The steps that are taken: N, or the share of N that the strength leaves.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// Whether a step takes the variance that the model has learned besides its prediction.
+    pub fn takes_variance(&self) -> bool {
+        self.has_variance
     }
 
     /// Whether the first steps are left out.
@@ -196,12 +201,25 @@ impl Sampler {
         first..end.max(first)
     }
 
+    /// Turns the model's `output` for `x` in evaluation `i` into the thresholded x0, the picture as the model sees it now, which is
+    /// what a preview shows. x stays where it is: give a copy of the output, and the output itself to [`Self::step`].
+    ///
+    /// # Panics
+    /// When `i` is not below [`Self::evaluations`], or the output has not the length of x.
+    pub fn x0(&mut self, i: usize, x: &[f32], output: &mut [f32]) {
+        assert_eq!(x.len(), output.len(), "a prediction has the shape of a sample");
+        let conversion = self.moves[i].conversion();
+        for (x, output) in x.iter().zip(output.iter_mut()) {
+            *output = conversion.x0(*x, *output);
+        }
+        self.thresholder.apply(output);
+    }
+
     /// Takes in evaluation `i` (from 0): moves `x` to where the model is evaluated next, or to the finished sample after
     /// the last. Evaluations come in order, from the first.
     ///
-    /// `output` is the model's (guided) output for `x` at [`Self::timestep`]. It is overwritten with the thresholded x0,
-    /// the picture as the model sees it now, which is what a preview shows. Where the variance is learned it has as many
-    /// elements again, the variance, which are overwritten with numbers of no use.
+    /// `output` is the model's (guided) output for `x` at [`Self::timestep`]; where the variance is learned it has as many
+    /// elements again, the variance. It holds numbers of no use afterwards.
     ///
     /// # Panics
     /// When `i` is not below [`Self::evaluations`], the lengths of the slices do not fit, or an evaluation was left out.
@@ -232,7 +250,7 @@ impl Sampler {
 
     /// [`Self::step`] without noise; returns the standard deviations of that noise where they are learned.
     fn advance<'a>(&mut self, i: usize, x: &mut [f32], output: &'a mut [f32]) -> &'a mut [f32] {
-        let parts = if self.has_variance { 2 } else { 1 };
+        let parts = if self.takes_variance() { 2 } else { 1 };
         assert_eq!(parts * x.len(), output.len(), "a model's output has the shape of its input");
         let (output, variance) = output.split_at_mut(x.len());
         let step = &self.moves[i];
@@ -261,7 +279,7 @@ pub(crate) fn evaluations(
 ) -> Result<Vec<Evaluation>, SamplerError> {
     let SamplerSettings { method, levels, prediction, spacing, .. } = *settings;
     let (count, offset) = (settings.steps, settings.steps_offset);
-    let skipped = initial::skipped_steps(count, settings.strength)?;
+    let skipped = initial::skipped_steps(count, settings.strength, levels)?;
     let timesteps = || {
         if levels != NoiseLevels::Trained {
             return Err(SamplerError::TrainedLevelsOnly(method));
@@ -499,8 +517,10 @@ mod tests {
             let settings = SamplerSettings { method, steps: 4, ..SamplerSettings::default() };
             let mut sampler = Sampler::new(&linear(), &settings).unwrap();
             let (mut x, mut output) = (normals(50), vec![0.1; 50]);
+            let mut x0 = output.clone();
+            sampler.x0(3, &x, &mut x0);
             sampler.step(3, &mut x, &mut output, &NOISE);
-            for (x, x0) in x.iter().zip(&output) {
+            for (x, x0) in x.iter().zip(&x0) {
                 assert!((x - x0).abs() < 1e-6, "{method:?}");
             }
         }
@@ -516,8 +536,10 @@ mod tests {
         let schedule = linear();
         let mut sampler = Sampler::new(&schedule, &settings).unwrap();
         let (mut x, mut output) = (vec![0.5, 0.5], vec![3.0, -0.25]);
+        let mut x0 = output.clone();
+        sampler.x0(10, &x, &mut x0);
+        assert_eq!(x0, [1.0, -0.25]);
         sampler.step(10, &mut x, &mut output, &NOISE);
-        assert_eq!(output, [1.0, -0.25]);
         // By the paper's formula, with the eps that belongs to the clipped x0.
         let (abar, abar_prev) = (schedule.abar(799), schedule.abar(779));
         for (x, x0) in x.iter().zip([1.0, -0.25]) {

@@ -1,15 +1,30 @@
-//! How many threads a large sample is worth.
+//! Sharing a large sample out to threads.
 
 use std::num::NonZero;
-use std::thread;
+use std::{mem, thread};
 
-/// Elements worth a thread of their own: some 200 us of work, against 50 us to start it.
-pub(crate) const PART: usize = 1 << 17;
-
-/// Threads to share `elements` out to: one for small samples, never more than there are processors.
-pub(crate) fn threads_for(elements: usize) -> usize {
-    match elements / PART {
+/// Threads to share `elements` out to: one for each `part`, which is worth a thread of its own (some 60 us to start it), and
+/// never more than there are processors.
+pub(crate) fn threads_for(elements: usize, part: usize) -> usize {
+    match elements / part {
         0 | 1 => 1,
         parts => parts.min(thread::available_parallelism().map_or(1, NonZero::get)),
     }
+}
+
+/// Works on each part on a thread of its own, the last on the caller's.
+pub(crate) fn share<Part: Send>(mut parts: impl Iterator<Item = Part>, work: impl Fn(Part) + Sync) {
+    let Some(mut part) = parts.next() else { return };
+    let (work, mut parts) = (&work, parts.peekable());
+    if parts.peek().is_none() {
+        // Without the little that a scope takes.
+        return work(part);
+    }
+    thread::scope(|scope| {
+        for next in parts {
+            let part = mem::replace(&mut part, next);
+            scope.spawn(move || work(part));
+        }
+        work(part);
+    });
 }
