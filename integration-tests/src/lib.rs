@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod creatures;
+pub mod folders;
 pub mod health;
 pub mod mesh;
 pub mod processes;

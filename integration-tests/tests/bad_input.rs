@@ -116,9 +116,9 @@ fn cases() -> Fallible<Vec<Case>> {
     let (ratio, weight, step_range) = ("must be 0 to 1", "must be 1 to 50", "must be 1 to 1000");
     let (image, caption) = ("references.references[0].image", "references.references[0].caption");
     Ok(vec![
-        (with_prompt(""), "prompt", "must not be empty: 1 to 1000"),
-        (with_prompt(" \t "), "prompt", "must not be empty: 1 to 1000"),
-        (with_prompt(&"a".repeat(1001)), "prompt", "at most 1000 bytes, not 1001"),
+        (with_prompt(""), "prompt", "must not be empty: 1 to 8000"),
+        (with_prompt(" \t "), "prompt", "must not be empty: 1 to 8000"),
+        (with_prompt(&"a".repeat(8001)), "prompt", "at most 8000 bytes, not 8001"),
         (with_prompt("a zunin\u{0}"), "prompt", "control character"),
         (with_prompt("a zunin\u{1b}[2J, snow"), "prompt", "control character"),
         (with_memory(neighbours(0)), "retrieval.neighbours", "must be 1 to 8, not 0"),
@@ -144,7 +144,7 @@ fn cases() -> Fallible<Vec<Case>> {
         (interval(Some(5.0), Some(2.0)), "guidance.interval.max_sigma", "must be 5 to inf, not 2"),
         (interval(None, Some(-0.5)), "guidance.interval.max_sigma", "must be 0 to inf, not -0.5"),
         (negative(" "), "negative_prompt", "must not be empty"),
-        (negative(&"a".repeat(1001)), "negative_prompt", "at most 1000 bytes, not 1001"),
+        (negative(&"a".repeat(8001)), "negative_prompt", "at most 8000 bytes, not 8001"),
         (with_guidance(Guidance { strategy: 99, ..Default::default() }), "guidance.strategy", "99"),
         (initial(own(8, 9), None, Some(0.0)), "initial.strength", strength),
         (initial(own(8, 9), None, Some(1.01)), "initial.strength", strength),

@@ -1,11 +1,13 @@
 //! What guidance can be asked for, and what is told of it.
 
-use reverie_integration_tests::requests::{BASE_STEPS, draw, quick};
+use reverie_integration_tests::requests::{BASE_STEPS, draw, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
 use reverie_proto::denoiser::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, Sampling, StepKind, Thresholding,
+    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling, StepKind,
+    Thresholding,
 };
 use reverie_proto::generation::v1::GenerateRequest;
+use tonic::Code;
 
 const PROMPT: &str = "a small zunin on the left, snow";
 
@@ -65,6 +67,47 @@ async fn guidance_is_asked_for_and_told() -> Fallible<()> {
     // Without guidance there is nothing to move away from.
     let off_too = draw(pipeline, with_negative(Guidance { text_weight: Some(1.0), ..joint() })).await?;
     assert_eq!(off_too.image.data, off.image.data);
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_and_neighbours_can_take_even_turns() -> Fallible<()> {
+    let mesh = mesh::start().await?;
+    let even = Guidance {
+        strategy: GuidanceStrategy::Interleaved.into(),
+        interleave_ratio: Some(0.5),
+        interleave_draw: InterleaveDraw::LowDiscrepancy.into(),
+        ..Guidance::default()
+    };
+    let drawn = draw(mesh.pipeline(), request(even)).await?;
+    let kinds: Vec<_> = drawn.completed.step_kinds().collect();
+    let (text, neighbours) = (StepKind::TextEnhanced, StepKind::NeighbourEnhanced);
+    assert_eq!(kinds, [neighbours, text, neighbours, text]);
+    let told = drawn.completed.guidance.ok_or("no guidance is told")?;
+    assert_eq!(told.interleave_draw(), InterleaveDraw::LowDiscrepancy);
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_levels_are_those_asked_for_where_the_sampler_takes_any() -> Fallible<()> {
+    let mesh = mesh::start().await?;
+    let with = |sampler: Sampler, noise_levels: NoiseLevels| {
+        let (sampler, noise_levels) = (sampler.into(), noise_levels.into());
+        let sampling = Sampling { sampler, noise_levels, ..steps(BASE_STEPS) };
+        GenerateRequest { base_sampling: Some(sampling), ..quick(PROMPT, 64, 5) }
+    };
+    let pipeline = mesh.pipeline();
+    let unset = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Unspecified)).await?;
+    let trained = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Trained)).await?;
+    let karras = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Karras)).await?;
+    assert!(unset.image == trained.image, "the model's default");
+    assert!(karras.image != trained.image, "other levels draw another picture");
+    let refused = draw(pipeline, with(Sampler::Ddim, NoiseLevels::Karras)).await;
+    let status = refused.err().ok_or("DDIM visits timesteps")?;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("sampling.noise_levels: is only for samplers in sigma"), "{status}");
     mesh.shutdown().await;
     Ok(())
 }

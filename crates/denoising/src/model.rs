@@ -16,7 +16,7 @@ pub struct Row<'a, C> {
     pub condition: Condition,
     /// Everything the trajectory is conditioned on.
     pub conditions: &'a C,
-    /// Where the prediction goes: as many elements as `x`, every one to be written.
+    /// Where the prediction goes: as many elements as the trajectory's outputs have, every one to be written.
     pub out: &'a mut [f32],
 }
 

@@ -3,7 +3,7 @@
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{
-    Method, PreviousTimestep, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
+    Method, NoiseLevels, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
 };
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
@@ -19,6 +19,16 @@ use crate::{Event, Failure, Finished, Progress, SubmitError, Timings};
 
 /// Most steps that a request may ask for; a model's schedule may allow fewer.
 const MAX_STEPS: u32 = 1000;
+
+/// The samplers that step through noise levels of any spacing.
+const IN_SIGMA: [SamplerKind; 6] = [
+    SamplerKind::Euler,
+    SamplerKind::EulerAncestral,
+    SamplerKind::Heun,
+    SamplerKind::DpmSolver,
+    SamplerKind::DpmSolverSde,
+    SamplerKind::UniPc,
+];
 
 /// Reads `sampling` (a field of that name); what is not set is the model's default. All steps are taken.
 pub fn sampling(
@@ -66,38 +76,86 @@ pub fn sampling(
         "sampling.ddim_eta",
         "is only for the sampler DDIM",
     );
-    let thresholding = violations
-        .take("sampling.thresholding", Thresholding::new(thresholding, defaults.threshold_quantile))
-        .unwrap_or(Thresholding::Static);
+    let thresholding = match thresholding {
+        ThresholdingKind::None => Thresholding::None,
+        ThresholdingKind::Static => Thresholding::Static,
+        ThresholdingKind::Dynamic => {
+            Thresholding::Dynamic { quantile: defaults.threshold_quantile, cap: defaults.threshold_cap }
+        }
+    };
     violations.require(
         kind != SamplerKind::Lcm || facts.distilled_steps.is_some(),
         "sampling.sampler",
         "is only for models distilled to few steps, which this one is not",
     );
-    let (method, spacing) = match Method::from(kind) {
-        Method::Ddim { set_alpha_to_one, .. } => {
-            // The step counts of Re-Imagen do not divide T: a stride of T / N would leave noise in the picture.
-            let previous = PreviousTimestep::Next;
-            (Method::Ddim { eta: ddim_eta, set_alpha_to_one, previous }, defaults.timestep_spacing)
+    let own_levels = facts.own_levels();
+    violations.require(
+        own_levels.is_none() || IN_SIGMA.contains(&kind),
+        "sampling.sampler",
+        "does not fit this model, which was trained by flow matching: EULER and others in sigma do",
+    );
+    let set_alpha_to_one = !defaults.end_at_timestep_0;
+    let method = match Method::from(kind) {
+        Method::Ddim { .. } => {
+            Method::Ddim { eta: ddim_eta, set_alpha_to_one, previous: defaults.previous_timestep }
         }
-        // By strides of T / N, which only leading timesteps are apart.
-        Method::Pndm { runge_kutta, .. } => {
-            (Method::Pndm { runge_kutta, set_alpha_to_one: true }, TimestepSpacing::Leading)
+        Method::Ddpm { variance } => {
+            Method::Ddpm { variance: facts.own_variance().or(defaults.variance).unwrap_or(variance) }
         }
+        Method::Pndm { runge_kutta, .. } => Method::Pndm { runge_kutta, set_alpha_to_one },
+        Method::UniPc { order } => Method::UniPc { order: defaults.solver_order.unwrap_or(order) },
         Method::Lcm { .. } => {
-            let original_steps = facts.distilled_steps.unwrap_or(facts.train_timesteps);
-            (Method::Lcm { original_steps }, defaults.timestep_spacing)
+            Method::Lcm { original_steps: facts.distilled_steps.unwrap_or(facts.train_timesteps) }
         }
-        method => (method, defaults.timestep_spacing),
+        method => method,
     };
+    let spacing = match method {
+        // By strides of T / N, which only leading timesteps are apart.
+        Method::Pndm { .. } => TimestepSpacing::Leading,
+        _ => defaults.timestep_spacing,
+    };
+    let levels = noise_levels(violations, sampling.noise_levels, kind, own_levels, defaults);
     SamplerSettings {
         method,
         steps,
         spacing,
+        steps_offset: defaults.steps_offset,
+        levels,
+        final_sigma: defaults.final_sigma,
         prediction: facts.prediction_type,
         thresholding,
         ..SamplerSettings::default()
     }
+}
+
+/// The noise levels to step through: the model's own where it is bound to some, then those that were asked for.
+fn noise_levels(
+    violations: &mut Violations,
+    asked: i32,
+    kind: SamplerKind,
+    own: Option<NoiseLevels>,
+    defaults: &Defaults,
+) -> NoiseLevels {
+    let mut require = |fits: bool, why: &str| violations.require(fits, "sampling.noise_levels", why);
+    let in_sigma = IN_SIGMA.contains(&kind);
+    let default = if in_sigma { defaults.noise_levels.into() } else { NoiseLevels::Trained };
+    let levels = match wire::NoiseLevels::try_from(asked) {
+        Ok(wire::NoiseLevels::Unspecified) => default,
+        Ok(wire::NoiseLevels::Trained) => NoiseLevels::Trained,
+        Ok(wire::NoiseLevels::Karras) => {
+            require(
+                in_sigma,
+                "is only for samplers in sigma: EULER, EULER_ANCESTRAL, HEUN, DPM_SOLVER, UNIPC",
+            );
+            require(own.is_none(), "does not fit this model, which has noise levels of its own");
+            NoiseLevels::Karras
+        }
+        Err(_) => {
+            require(false, &format!("{asked} is not known here"));
+            default
+        }
+    };
+    own.unwrap_or(levels)
 }
 
 /// The model's name and digest for answers.
@@ -105,7 +163,7 @@ pub fn identity(package: &Package) -> wire::ModelIdentity {
     wire::ModelIdentity {
         name: package.manifest.name.clone(),
         version: package.manifest.version.clone(),
-        digest: package.digest().to_owned(),
+        digest: package.digest(),
     }
 }
 
@@ -120,52 +178,55 @@ pub fn step_kind(kind: StepKind) -> wire::StepKind {
     }
 }
 
-/// A finished picture for answers.
+/// A finished sample for answers: what `finish` made of it.
 #[derive(Debug)]
-pub struct Drawn {
-    /// The picture.
-    pub image: Image,
+pub struct Drawn<T> {
+    /// The picture, or the latent.
+    pub sample: T,
     /// Where the time went.
     pub timings: wire::StageTimings,
 }
 
-/// The answers of one trajectory: `progress` makes one of each step, `completed` of the finished picture of
-/// `side` x `side` pixels. Dropping the stream cancels the trajectory.
-pub fn answers<R, C>(
+/// The answers of one trajectory: `progress` makes one of each step, `completed` of what `finish` made of the finished
+/// sample on a thread that may block. Dropping the stream cancels the trajectory.
+pub fn answers<R, T, C>(
     events: Receiver<Event>,
-    side: u32,
     progress: fn(wire::Progress) -> R,
+    finish: impl FnOnce(Vec<f32>) -> Result<T, Refusal> + Send + 'static,
     completed: C,
 ) -> impl Stream<Item = Result<R, Status>> + Send + 'static
 where
     R: Send + 'static,
-    C: FnOnce(Drawn) -> R + Send + 'static,
+    T: Send + 'static,
+    C: FnOnce(Drawn<T>) -> R + Send + 'static,
 {
-    let mut completed = Some(completed);
+    let mut last = Some((finish, completed));
     ReceiverStream::new(events).filter_map(move |event| {
-        let completed = if matches!(event, Event::Progress(_)) { None } else { completed.take() };
+        let last = if matches!(event, Event::Progress(_)) { None } else { last.take() };
         async move {
             match event {
                 Event::Progress(step) => Some(Ok(progress(progress_message(step)))),
-                Event::Finished(finished) => Some(draw(finished, side).await.map(completed?)),
+                Event::Finished(Finished { x, timings }) => {
+                    let (finish, completed) = last?;
+                    let sample = tokio::task::spawn_blocking(move || finish(x)).await;
+                    let sample = sample.map_err(Refusal::internal).flatten().map_err(Status::from);
+                    let timings = timings_message(timings);
+                    Some(sample.map(|sample| completed(Drawn { sample, timings })))
+                }
                 Event::Failed(failure) => Some(Err(failure_status(&failure))),
             }
         }
     })
 }
 
-fn progress_message(progress: Progress) -> wire::Progress {
-    wire::Progress { step: progress.step as u32, steps: progress.steps as u32 }
+/// A finished sample of `side` x `side` pixels as a picture.
+pub fn picture(x: &[f32], side: usize) -> Result<Image, Refusal> {
+    let side = side as u32;
+    pictures::from_planes(x, side, side).map(pictures::raw).map_err(Refusal::internal)
 }
 
-async fn draw(finished: Finished, side: u32) -> Result<Drawn, Status> {
-    let Finished { x, timings } = finished;
-    let picture = tokio::task::spawn_blocking(move || pictures::from_planes(&x, side).map(pictures::raw));
-    let image = match picture.await {
-        Ok(picture) => picture.map_err(Refusal::internal)?,
-        Err(error) => return Err(Refusal::internal(error).into()),
-    };
-    Ok(Drawn { image, timings: timings_message(timings) })
+fn progress_message(progress: Progress) -> wire::Progress {
+    wire::Progress { step: progress.step as u32, steps: progress.steps as u32 }
 }
 
 fn timings_message(timings: Timings) -> wire::StageTimings {

@@ -132,6 +132,7 @@ fn build(
     let guidance = Guidance { strategy, text_weight: weight, neighbour_weight: 1.5 };
     Trajectory {
         elements: 48,
+        has_variance: false,
         sampler: Sampler::new(&schedule(), sampler).unwrap(),
         plan: Plan::new(guidance, available, noise).unwrap(),
         noise,

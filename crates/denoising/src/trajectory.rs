@@ -13,6 +13,8 @@ use crate::model::ModelError;
 pub struct Trajectory<C> {
     /// Elements of x (for a picture channels x height x width), at least 1.
     pub elements: usize,
+    /// Whether the model's output has as many elements again, which say what it has learned of the variance.
+    pub has_variance: bool,
     /// How x moves.
     pub sampler: Sampler,
     /// Which rows each step takes.
@@ -25,6 +27,13 @@ pub struct Trajectory<C> {
     pub conditions: Arc<C>,
     /// When the picture stops being of use.
     pub deadline: Option<Instant>,
+}
+
+impl<C> Trajectory<C> {
+    /// Elements of one row's output.
+    pub(crate) fn output_elements(&self) -> usize {
+        if self.has_variance { 2 * self.elements } else { self.elements }
+    }
 }
 
 /// What a trajectory reports: any number of `Progress`, then one of the other two, always.

@@ -72,23 +72,29 @@ impl<C> Active<C> {
             timestep: sampler.timestep(self.step),
             rows: self.plan.rows().len(),
         };
+        let elements = self.x.len();
+        // What a row says of the variance follows its prediction.
+        let row = outputs.len() / progress.rows;
         // A single row has the coefficient 1 and is its own sum.
         let output = if progress.rows == 1 {
             outputs
         } else {
-            guided.resize(self.x.len(), 0.0);
+            guided.resize(row, 0.0);
             let (mut coefficients, mut rows) = ([0.0; MAX_ROWS], [&[][..]; MAX_ROWS]);
-            let predictions = self.plan.rows().iter().zip(outputs.chunks_exact(self.x.len()));
-            for (i, (planned, prediction)) in predictions.enumerate() {
-                (coefficients[i], rows[i]) = (planned.coefficient, prediction);
+            for (i, (planned, output)) in self.plan.rows().iter().zip(outputs.chunks_exact(row)).enumerate() {
+                (coefficients[i], rows[i]) = (planned.coefficient, &output[..elements]);
             }
-            combine(&coefficients[..progress.rows], &rows[..progress.rows], guided);
+            let (prediction, variance) = guided.split_at_mut(elements);
+            combine(&coefficients[..progress.rows], &rows[..progress.rows], prediction);
             if self.plan.rescale() > 0.0 {
-                rescale(guided, rows[0], self.plan.rescale());
+                rescale(prediction, rows[0], self.plan.rescale());
             }
+            // Guidance says nothing of the variance: it is that of the row with all conditions, the first.
+            variance.copy_from_slice(&outputs[elements..row]);
             guided
         };
-        sampler.step(self.step, &mut self.x, output, noise);
+        let taken = if sampler.takes_variance() { row } else { elements };
+        sampler.step(self.step, &mut self.x, &mut output[..taken], noise);
         if let Some(initial) = initial {
             initial.put_back(self.step, sampler, &mut self.x, noise);
         }
@@ -189,7 +195,8 @@ impl<M: RowModel> Worker<M> {
     fn tick(&mut self) {
         let started = Instant::now();
         // 1. Lay out the rows.
-        let elements = self.picked.iter().map(|active| active.rows() * active.x.len()).sum();
+        let elements =
+            self.picked.iter().map(|active| active.rows() * active.trajectory.output_elements()).sum();
         if self.outputs.len() < elements {
             self.outputs.resize(elements, 0.0);
         }
@@ -226,7 +233,7 @@ impl<M: RowModel> Worker<M> {
                 self.fail(active, failure.clone());
                 continue;
             }
-            let (mine, others) = rest.split_at_mut(active.rows() * active.x.len());
+            let (mine, others) = rest.split_at_mut(active.rows() * active.trajectory.output_elements());
             rest = others;
             let stepped = Instant::now();
             let progress = active.take_step(mine, &mut self.guided);
@@ -280,7 +287,7 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
     let mut rows = Vec::with_capacity(picked.iter().map(Active::rows).sum());
     for active in picked {
         for planned in active.plan.rows() {
-            let (out, rest) = outputs.split_at_mut(active.x.len());
+            let (out, rest) = outputs.split_at_mut(active.trajectory.output_elements());
             outputs = rest;
             rows.push(Row {
                 x: &active.x,

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use reverie_storage::Folder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 use crate::package::{Package, Role};
 
-const MANIFEST: &str = "bundle.toml";
+/// The file that describes a bundle.
+pub const MANIFEST: &str = "bundle.toml";
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-const SCHEMA: u32 = 1;
+/// The version of the format that is known here.
+pub const SCHEMA: u32 = 1;
 
 /// A bundle's manifest and where its packages are.
 #[derive(Debug, Clone)]
@@ -21,7 +23,7 @@ pub struct Bundle {
 }
 
 /// `bundle.toml`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format; 1.
@@ -37,22 +39,75 @@ pub struct Manifest {
     pub knowledge_bases: BTreeMap<String, String>,
 }
 
-/// The packages of a bundle.
-#[derive(Debug, Clone, Deserialize)]
+/// The packages of a bundle: an encoder of text and a denoiser, and what else they need.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
-    /// Text to tokens.
-    pub text_encoder: String,
+    /// Text to tokens; several that read the same prompt are a list.
+    pub text_encoder: OneOrMore,
     /// Text to the joint space.
-    pub joint_text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint_text: Option<String>,
     /// Pictures to the joint space.
-    pub joint_image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint_image: Option<String>,
     /// Neighbours to features.
-    pub neighbour_encoder: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbour_encoder: Option<String>,
     /// The base model.
     pub denoiser: String,
+    /// Latents to pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_decoder: Option<String>,
+    /// Pictures to latents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_encoder: Option<String>,
     /// The super-resolution levels, in cascade order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub super_resolution: Vec<String>,
+}
+
+impl Packages {
+    /// The folder of each package and what it is for, in the order of a request.
+    pub fn all(&self) -> Vec<(String, Role)> {
+        let some = |folder: &Option<String>, role| {
+            folder.iter().map(|folder| (folder.clone(), role)).collect::<Vec<_>>()
+        };
+        let each = |folders: &[String], role| {
+            folders.iter().map(|folder| (folder.clone(), role)).collect::<Vec<_>>()
+        };
+        [
+            each(self.text_encoder.all(), Role::TextEncoder),
+            some(&self.joint_text, Role::JointText),
+            some(&self.joint_image, Role::JointImage),
+            some(&self.neighbour_encoder, Role::NeighbourEncoder),
+            some(&self.latent_encoder, Role::LatentEncoder),
+            vec![(self.denoiser.clone(), Role::Denoiser)],
+            some(&self.latent_decoder, Role::LatentDecoder),
+            each(&self.super_resolution, Role::SuperResolution),
+        ]
+        .concat()
+    }
+}
+
+/// One folder or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    /// One.
+    One(String),
+    /// Several, in their order.
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(all) => all,
+        }
+    }
 }
 
 impl Bundle {
@@ -66,6 +121,9 @@ impl Bundle {
         let manifest: Manifest = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         if manifest.schema != SCHEMA {
             return Err(wrong(format!("schema {} is not known here, only {SCHEMA}", manifest.schema)));
+        }
+        if manifest.packages.text_encoder.all().is_empty() {
+            return Err(wrong("packages.text_encoder is an empty list".to_owned()));
         }
         Ok(Self { manifest, folder })
     }

@@ -7,6 +7,8 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CUDA, ExecutionProviderDispatch};
 use serde::Deserialize;
 
+use crate::package::Package;
+
 /// Execution of models.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +19,8 @@ pub struct InferenceSettings {
     pub onnxruntime_library: String,
     /// What models run on. A provider that does not start is an error, never a silent fall back to the CPU.
     pub provider: Provider,
-    /// Sessions that run side by side, each on threads of its own; 0 for one a CPU core.
+    /// Sessions that run side by side, each on threads of its own; 0 for one a CPU core, or for one on all cores where the model
+    /// has more than 256 MiB.
     pub sessions: usize,
     /// Threads of one session; 0 for one a CPU core. Sums come out in another order with another number, and with
     /// them the last bits of a picture.
@@ -25,6 +28,9 @@ pub struct InferenceSettings {
     /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
 }
+
+/// From here on sessions side by side cost more memory than they are worth.
+const LARGE_BYTES: u64 = 256 << 20;
 
 /// An ONNX Runtime execution provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -73,6 +79,18 @@ impl InferenceSettings {
     /// Threads of one session.
     pub fn thread_count(&self) -> usize {
         if self.threads == 0 { cores() } else { self.threads }
+    }
+
+    /// The same settings for a package: where the number of sessions is left open, a large model has one, on all cores. Each
+    /// session holds weights of its own.
+    #[must_use]
+    pub fn fitting(&self, package: &Package) -> Self {
+        let size_bytes: u64 = package.manifest.files.iter().map(|file| file.size_bytes).sum();
+        if self.sessions == 0 && size_bytes > LARGE_BYTES {
+            Self { sessions: 1, threads: 0, ..self.clone() }
+        } else {
+            self.clone()
+        }
     }
 
     /// The same settings with one session.

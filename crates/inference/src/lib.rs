@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod error;
 pub mod execution;
 pub mod model;
+pub mod onnx;
 pub mod package;
 pub mod pool;
 pub mod runtime;

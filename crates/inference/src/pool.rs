@@ -23,14 +23,15 @@ pub struct SessionPool {
 impl SessionPool {
     /// Opens as many sessions as the settings say.
     pub fn load(package: &Package, settings: &InferenceSettings) -> Result<Self, ModelError> {
+        let settings = settings.fitting(package);
         let models = (0..settings.session_count())
-            .map(|_| Model::load(package, settings))
+            .map(|_| Model::load(package, &settings))
             .collect::<Result<_, _>>()?;
         Ok(Self { models })
     }
 
-    /// Does `work` on every job, as many at a time as there are sessions. The first error is given back; the other
-    /// jobs are done all the same.
+    /// Does `work` on every job, as many at a time as there are sessions. The first error is given back; other jobs may be done
+    /// or not.
     pub fn for_each<J, E, F>(&mut self, jobs: &mut [J], work: F) -> Result<(), E>
     where
         J: Send,

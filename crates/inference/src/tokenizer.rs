@@ -1,5 +1,9 @@
 //! Text to token ids, by a Hugging Face `tokenizer.json`.
 
+use std::borrow::Cow;
+
+use tokenizers::{PostProcessor as _, TruncationDirection};
+
 use crate::ModelError;
 use crate::package::Package;
 
@@ -9,6 +13,8 @@ pub struct Tokenizer {
     vocabulary: tokenizers::Tokenizer,
     max_tokens: usize,
     pad_id: u32,
+    lowercase: bool,
+    unmasked: bool,
 }
 
 /// A text as token ids, padded to the model's length.
@@ -16,20 +22,26 @@ pub struct Tokenizer {
 pub struct TokenizedText {
     /// Token ids `[max_tokens]`.
     pub ids: Vec<i64>,
-    /// 1 for a token, 0 for padding, `[max_tokens]`.
+    /// 1 for a token, 0 for padding that the model is not to see, `[max_tokens]`.
     pub attention_mask: Vec<i64>,
     /// Tokens that are no padding.
     pub length: usize,
 }
 
-/// The text has more tokens than the model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it has {tokens} tokens, the model takes at most {limit}")]
-pub struct TooLong {
-    /// Tokens of the text.
-    pub tokens: usize,
-    /// Tokens the model takes.
-    pub limit: usize,
+/// Why a text has no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenizeError {
+    /// It has more tokens than the model takes.
+    #[error("it has {tokens} tokens, the model takes at most {limit}")]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens the model takes.
+        limit: usize,
+    },
+    /// The tokenizer has nothing for a part of it.
+    #[error("the tokenizer cannot read it: {0}")]
+    Unreadable(String),
 }
 
 /// What to do with a text that is too long.
@@ -37,7 +49,7 @@ pub struct TooLong {
 pub enum Overflow {
     /// Refuse it.
     Refuse,
-    /// Cut it.
+    /// Cut it; the tokens that the tokenizer puts around a text stay.
     Cut,
 }
 
@@ -53,25 +65,35 @@ impl Tokenizer {
         // Length is ours to deal with: a text that is too long may have to be refused.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
-        Ok(Self { vocabulary: tokenizer, max_tokens: facts.max_tokens, pad_id: facts.pad_id })
+        Ok(Self {
+            vocabulary: tokenizer,
+            max_tokens: facts.max_tokens,
+            pad_id: facts.pad_id,
+            lowercase: facts.lowercase,
+            unmasked: facts.unmasked,
+        })
     }
 
     /// Tokenizes a text.
-    pub fn encode(&self, text: &str, overflow: Overflow) -> Result<TokenizedText, TooLong> {
-        // Fails only for pre-tokenized input and broken models; an unknown word is a token like any other.
-        let found = self
-            .vocabulary
-            .encode(text, true)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .unwrap_or_default();
-        if found.len() > self.max_tokens && overflow == Overflow::Refuse {
-            return Err(TooLong { tokens: found.len(), limit: self.max_tokens });
+    pub fn encode(&self, text: &str, overflow: Overflow) -> Result<TokenizedText, TokenizeError> {
+        // An unknown word is a token like any other, unless the vocabulary has none for it.
+        let unreadable = |error: tokenizers::Error| TokenizeError::Unreadable(error.to_string());
+        let text = if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) };
+        let mut found = self.vocabulary.encode(text, false).map_err(unreadable)?;
+        let around = self.vocabulary.get_post_processor().map_or(0, |around| around.added_tokens(false));
+        let tokens = found.len() + around;
+        if tokens > self.max_tokens {
+            if overflow == Overflow::Refuse {
+                return Err(TokenizeError::TooLong { tokens, limit: self.max_tokens });
+            }
+            found.truncate(self.max_tokens.saturating_sub(around), 0, TruncationDirection::Right);
         }
+        let found = self.vocabulary.post_process(found, None, true).map_err(unreadable)?;
         let length = found.len().min(self.max_tokens);
         let mut ids = vec![i64::from(self.pad_id); self.max_tokens];
-        let mut attention_mask = vec![0; self.max_tokens];
-        for (index, id) in found.into_iter().take(length).enumerate() {
-            ids[index] = i64::from(id);
+        let mut attention_mask = vec![i64::from(self.unmasked); self.max_tokens];
+        for (index, id) in found.get_ids().iter().take(length).enumerate() {
+            ids[index] = i64::from(*id);
             attention_mask[index] = 1;
         }
         Ok(TokenizedText { ids, attention_mask, length })

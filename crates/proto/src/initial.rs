@@ -8,6 +8,11 @@ use crate::pictures::{self, PictureError, Rgb};
 const DEFAULT_STRENGTH: f64 = 0.8;
 const DEFAULT_STRENGTH_OF_MASK: f64 = 1.0;
 
+/// The share of the steps that a request without a strength takes.
+pub fn default_strength(has_mask: bool) -> f64 {
+    if has_mask { DEFAULT_STRENGTH_OF_MASK } else { DEFAULT_STRENGTH }
+}
+
 /// A picture to start from, checked and decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Initial {
@@ -108,8 +113,7 @@ impl Initial {
         if mask.as_ref().is_some_and(|mask| !mask.drawn().contains(&true)) {
             note(InitialError::AllKept);
         }
-        let default = if message.mask.is_some() { DEFAULT_STRENGTH_OF_MASK } else { DEFAULT_STRENGTH };
-        let strength = message.strength.unwrap_or(default);
+        let strength = message.strength.unwrap_or(default_strength(message.mask.is_some()));
         if !(strength > 0.0 && strength <= 1.0) {
             note(InitialError::Strength(strength));
         }

@@ -1,6 +1,7 @@
 //! The contracts of Reverie: code generated from `protos/`, and the conversions between wire messages and values that
 //! can be computed with. Nothing else lives here.
 
+mod bicubic;
 pub mod initial;
 pub mod mask;
 pub mod pictures;
@@ -33,6 +34,8 @@ packages! {
     retrieval = "reverie.retrieval.v1";
     /// The base diffusion model.
     denoiser = "reverie.denoiser.v1";
+    /// Between pictures and latents.
+    autoencoder = "reverie.autoencoder.v1";
     /// One level of the cascade.
     superresolution = "reverie.superresolution.v1";
     /// The public door.

@@ -5,6 +5,11 @@ use crate::pictures::Rgb;
 /// The mean of the three channels from which on a pixel of a mask is white.
 const WHITE: u32 = 128;
 
+/// Whether a pixel of a mask is white: the mean of its channels is 128 or more.
+pub fn is_white(pixel: &image::Rgb<u8>) -> bool {
+    pixel.0.map(u32::from).iter().sum::<u32>() >= 3 * WHITE
+}
+
 /// A square mask. White is drawn anew, black is kept, as in diffusers; a pixel is white or black, nothing between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
@@ -13,20 +18,26 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads a square picture: a pixel is white where the mean of its channels is 128 or more.
+    /// Reads a square picture.
     ///
     /// `None` if the picture is not square.
     pub fn from_picture(picture: &Rgb) -> Option<Self> {
-        let is_white = |channels: [u8; 3]| channels.map(u32::from).iter().sum::<u32>() >= 3 * WHITE;
-        (picture.width() == picture.height()).then(|| Self {
-            side: picture.width() as usize,
-            drawn: picture.pixels().map(|pixel| is_white(pixel.0)).collect(),
-        })
+        (picture.width() == picture.height())
+            .then(|| Self { side: picture.width() as usize, drawn: picture.pixels().map(is_white).collect() })
     }
 
     /// Which pixels are drawn anew, row by row.
     pub fn drawn(&self) -> &[bool] {
         &self.drawn
+    }
+
+    /// The mask as a picture, black and white.
+    pub fn to_picture(&self) -> Rgb {
+        let side = self.side as u32;
+        Rgb::from_fn(side, side, |x, y| {
+            let drawn = self.drawn[(y * side + x) as usize];
+            image::Rgb([if drawn { u8::MAX } else { 0 }; 3])
+        })
     }
 
     /// The mask of a picture of `side` x `side` pixels: one that covers anything white is white, so that nothing of what is
@@ -41,6 +52,16 @@ impl Mask {
         };
         let drawn = (0..side * side).map(|pixel| is_drawn(pixel / side, pixel % side)).collect();
         Self { side, drawn }
+    }
+
+    /// The mask of a latent of `side` x `side` pixels, as diffusers takes it: each is white where the upper left of the pixels that
+    /// it covers is.
+    #[must_use]
+    pub fn sampled(&self, side: u32) -> Self {
+        let side = side as usize;
+        let at =
+            |pixel: usize| (pixel / side * self.side / side) * self.side + pixel % side * self.side / side;
+        Self { side, drawn: (0..side * side).map(|pixel| self.drawn[at(pixel)]).collect() }
     }
 
     /// Puts the kept pixels of `own` into `picture`. Both have the size of the mask; what lies outside of it is left alone.
@@ -84,5 +105,11 @@ mod tests {
         assert_eq!(one.resized(4), mask(4, |x, y| x >= 2 && y <= 1 && (x == 2 || x == 3)));
         assert_eq!(one.resized(12), mask(12, |x, y| (8..10).contains(&x) && (2..4).contains(&y)));
         assert_eq!(one.resized(6), one);
+    }
+
+    #[test]
+    fn a_latents_mask_is_that_of_the_upper_left_pixels() {
+        assert_eq!(mask(6, |x, y| (x, y) == (4, 2)).sampled(3), mask(3, |x, y| (x, y) == (2, 1)));
+        assert_eq!(mask(6, |x, y| (x, y) == (5, 2)).sampled(3), mask(3, |_, _| false));
     }
 }

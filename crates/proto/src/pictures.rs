@@ -7,6 +7,7 @@ use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
 use image::imageops::FilterType;
 use image::{ExtendedColorType, ImageEncoder as _, ImageFormat as Codec, ImageReader, Limits, RgbImage};
 
+use crate::bicubic;
 use crate::tensor::v1::{Image, ImageFormat};
 
 /// Pixels: interleaved 8-bit RGB.
@@ -157,6 +158,18 @@ pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
     image::imageops::resize(picture, side, side, FilterType::Lanczos3)
 }
 
+/// Resizes so that the shorter side has `side` pixels (bicubic, to the last bit as encoders of pictures were trained), and cuts
+/// out the middle.
+pub fn crop_square(picture: &RgbImage, side: u32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let longer = |other: u32, shorter: u32| (u64::from(other) * u64::from(side) / u64::from(shorter)) as u32;
+    let (width, height) =
+        if width <= height { (side, longer(height, width)) } else { (longer(width, height), side) };
+    let resized = bicubic::resize(picture, width, height);
+    let (left, top) = ((width - side) / 2, (height - side) / 2);
+    image::imageops::crop_imm(&resized, left, top, side, side).to_image()
+}
+
 /// Shrinks to `side` x `side`: each pixel is the mean of the area that it covers, parts of pixels included (an area filter).
 pub fn shrink_square(picture: &RgbImage, side: u32) -> RgbImage {
     let (across, down) = (covered(picture.width(), side), covered(picture.height(), side));
@@ -204,12 +217,23 @@ pub fn to_planes(picture: &RgbImage) -> Vec<f32> {
     planes
 }
 
-/// f32 `[3, side, side]` in [-1, 1] to pixels; values outside are clipped.
+/// Pixels to f32 `[3, height, width]`: (pixel / 255 - mean) / std of each channel, as encoders of pictures take them.
+pub fn to_normalized_planes(picture: &RgbImage, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let area = picture.width() as usize * picture.height() as usize;
+    let mut planes = Vec::with_capacity(3 * area);
+    for channel in 0..3 {
+        let level = |value: u8| (f32::from(value) / 255.0 - mean[channel]) / std[channel];
+        planes.extend(picture.pixels().map(|pixel| level(pixel.0[channel])));
+    }
+    planes
+}
+
+/// f32 `[3, height, width]` in [-1, 1] to pixels; values outside are clipped.
 ///
 /// # Errors
-/// [`PictureError::Length`] if `planes` does not hold 3 x side x side values.
-pub fn from_planes(planes: &[f32], side: u32) -> Result<RgbImage, PictureError> {
-    let area = side as usize * side as usize;
+/// [`PictureError::Length`] if `planes` does not hold 3 x height x width values.
+pub fn from_planes(planes: &[f32], width: u32, height: u32) -> Result<RgbImage, PictureError> {
+    let area = width as usize * height as usize;
     let mut pixels = Vec::with_capacity(planes.len());
     if planes.len() == 3 * area {
         let (red, rest) = planes.split_at(area);
@@ -220,9 +244,8 @@ pub fn from_planes(planes: &[f32], side: u32) -> Result<RgbImage, PictureError> 
             pixels.extend_from_slice(&[level(red), level(green), level(blue)]);
         }
     }
-    let length =
-        PictureError::Length { width: side, height: side, expected: 3 * area as u64, actual: planes.len() };
-    RgbImage::from_raw(side, side, pixels).ok_or(length)
+    let length = PictureError::Length { width, height, expected: 3 * area as u64, actual: planes.len() };
+    RgbImage::from_raw(width, height, pixels).ok_or(length)
 }
 
 #[cfg(test)]
@@ -250,8 +273,8 @@ mod tests {
     #[test]
     fn planes_give_the_same_pixels_back() {
         let picture = gradient(16, 16);
-        assert_eq!(from_planes(&to_planes(&picture), 16).unwrap(), picture);
-        assert!(matches!(from_planes(&[0.0; 5], 16), Err(PictureError::Length { .. })));
+        assert_eq!(from_planes(&to_planes(&picture), 16, 16).unwrap(), picture);
+        assert!(matches!(from_planes(&[0.0; 5], 16, 16), Err(PictureError::Length { .. })));
     }
 
     #[test]

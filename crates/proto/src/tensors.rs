@@ -96,13 +96,20 @@ pub struct EncodedText {
     pub tokens: Vec<f32>,
     /// How many tokens are real.
     pub length: usize,
-    /// SHA-256 of the text encoder's graph, lower-case hex.
+    /// Identity of the text encoder.
     pub encoder_digest: String,
+    /// The text as one vector; empty where none was asked for.
+    pub pooled: Vec<f32>,
 }
 
 impl EncodedText {
-    /// Reads encoded text of `[max_tokens, dim]`.
-    pub fn from_message(message: &TextTokens, max_tokens: usize, dim: usize) -> Result<Self, TensorError> {
+    /// Reads encoded text of `[max_tokens, dim]`, with a vector of `pooled_dim` if one is wanted.
+    pub fn from_message(
+        message: &TextTokens,
+        max_tokens: usize,
+        dim: usize,
+        pooled_dim: Option<usize>,
+    ) -> Result<Self, TensorError> {
         let empty = Tensor::default();
         let tokens = to_f32_of_shape(message.tokens.as_ref().unwrap_or(&empty), &[max_tokens, dim])?;
         let length = message.length as usize;
@@ -112,7 +119,9 @@ impl EncodedText {
                 actual: vec![u64::from(message.length)],
             });
         }
-        Ok(Self { tokens, length, encoder_digest: message.encoder_digest.clone() })
+        let pooled = pooled_dim.map(|dim| to_f32_of_shape(message.pooled.as_ref().unwrap_or(&empty), &[dim]));
+        let pooled = pooled.transpose()?.unwrap_or_default();
+        Ok(Self { tokens, length, encoder_digest: message.encoder_digest.clone(), pooled })
     }
 
     /// The attention mask f32 `[max_tokens]`: 1 for a real token, 0 for padding.

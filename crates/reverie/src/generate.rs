@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use reverie_import::SamplerKind;
 use reverie_proto::denoiser::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, Sampler, Sampling, Thresholding,
+    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
+    Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
@@ -67,6 +69,9 @@ struct GuidanceArguments {
     /// Sampler of the base model.
     #[arg(long)]
     sampler: Option<SamplerName>,
+    /// How the noise levels are spaced, for samplers that take any spacing.
+    #[arg(long)]
+    noise_levels: Option<NoiseLevelsName>,
     /// How the picture that each step predicts is kept in range.
     #[arg(long)]
     thresholding: Option<ThresholdingName>,
@@ -82,6 +87,9 @@ struct GuidanceArguments {
     /// Share of the steps that are guided by the text; lower is truer to the neighbours.
     #[arg(long, value_name = "0..1")]
     interleave_ratio: Option<f32>,
+    /// Spreads the steps that are guided by the text evenly instead of drawing them at random.
+    #[arg(long)]
+    interleave_evenly: bool,
     /// How far guided predictions are brought back to the spread of unguided ones, against too much contrast.
     #[arg(long, value_name = "0..1")]
     guidance_rescale: Option<f32>,
@@ -136,6 +144,13 @@ enum ThresholdingName {
     None,
     Static,
     Dynamic,
+}
+
+/// A spacing of noise levels, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NoiseLevelsName {
+    Trained,
+    Karras,
 }
 
 /// A guidance strategy, as it is written on the command line.
@@ -272,13 +287,15 @@ pub(crate) async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
 }
 
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
-    let GuidanceArguments { steps, sampler, thresholding, strategy, .. } = arguments.guidance;
+    let GuidanceArguments { steps, sampler, noise_levels, thresholding, strategy, .. } = arguments.guidance;
     let GuidanceArguments { text_weight, neighbour_weight, interleave_ratio, .. } = arguments.guidance;
+    let evenly = arguments.guidance.interleave_evenly;
+    let draw = if evenly { InterleaveDraw::LowDiscrepancy } else { InterleaveDraw::Unspecified };
     Ok(GenerateRequest {
         prompt: arguments.prompt.clone(),
         seed: arguments.seed,
         size: arguments.size,
-        memory: Some(memory(&arguments.memory).await?),
+        memory: memory(&arguments.memory).await?,
         guidance: Some(Guidance {
             strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
             text_weight,
@@ -286,11 +303,13 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
             interleave_ratio,
             rescale: arguments.guidance.guidance_rescale,
             interval: arguments.guidance.guidance_interval,
+            interleave_draw: draw.into(),
         }),
         base_sampling: Some(Sampling {
             steps,
             sampler: sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
             thresholding: thresholding.map_or(Thresholding::Unspecified, thresholding_message).into(),
+            noise_levels: noise_levels.map_or(NoiseLevels::Unspecified, noise_levels_message).into(),
             ..Sampling::default()
         }),
         super_resolution: Vec::new(),
@@ -301,22 +320,27 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     })
 }
 
-async fn memory(arguments: &MemoryArguments) -> Result<Memory, Failure> {
-    if arguments.no_retrieval {
-        return Ok(Memory::None(NoMemory {}));
+/// What was asked for; none leaves it to the mesh, which may have nothing to remember.
+async fn memory(arguments: &MemoryArguments) -> Result<Option<Memory>, Failure> {
+    let MemoryArguments { neighbours, retrieval, knowledge_base, no_retrieval, references } = arguments;
+    if *no_retrieval {
+        return Ok(Some(Memory::None(NoMemory {})));
     }
-    if arguments.references.is_empty() {
-        return Ok(Memory::Retrieval(Retrieval {
-            knowledge_base: arguments.knowledge_base.clone().unwrap_or_default(),
-            neighbours: arguments.neighbours,
-            strategy: arguments.retrieval.map_or(RetrievalStrategy::Unspecified, retrieval_message).into(),
+    if references.is_empty() {
+        let is_asked_for = neighbours.is_some() || retrieval.is_some() || knowledge_base.is_some();
+        return Ok(is_asked_for.then(|| {
+            Memory::Retrieval(Retrieval {
+                knowledge_base: knowledge_base.clone().unwrap_or_default(),
+                neighbours: *neighbours,
+                strategy: retrieval.map_or(RetrievalStrategy::Unspecified, retrieval_message).into(),
+            })
         }));
     }
-    let mut references = Vec::new();
-    for (file, caption) in &arguments.references {
-        references.push(Reference { image: Some(read_picture(file).await?), caption: caption.clone() });
+    let mut pictures = Vec::new();
+    for (file, caption) in references {
+        pictures.push(Reference { image: Some(read_picture(file).await?), caption: caption.clone() });
     }
-    Ok(Memory::References(References { references }))
+    Ok(Some(Memory::References(References { references: pictures })))
 }
 
 impl SamplerName {
@@ -337,6 +361,25 @@ impl SamplerName {
     }
 }
 
+impl SamplerName {
+    /// As packages name it.
+    pub(crate) fn kind(self) -> SamplerKind {
+        match self {
+            Self::Ddim => SamplerKind::Ddim,
+            Self::Ddpm => SamplerKind::Ddpm,
+            Self::Euler => SamplerKind::Euler,
+            Self::EulerAncestral => SamplerKind::EulerAncestral,
+            Self::Heun => SamplerKind::Heun,
+            Self::DpmSolver => SamplerKind::DpmSolver,
+            Self::DpmSolverSde => SamplerKind::DpmSolverSde,
+            Self::UniPc => SamplerKind::UniPc,
+            Self::Pndm => SamplerKind::Pndm,
+            Self::Plms => SamplerKind::Plms,
+            Self::Lcm => SamplerKind::Lcm,
+        }
+    }
+}
+
 impl StrategyName {
     pub(crate) fn message(self) -> GuidanceStrategy {
         match self {
@@ -344,6 +387,13 @@ impl StrategyName {
             Self::Weighted => GuidanceStrategy::Weighted,
             Self::Joint => GuidanceStrategy::Joint,
         }
+    }
+}
+
+fn noise_levels_message(name: NoiseLevelsName) -> NoiseLevels {
+    match name {
+        NoiseLevelsName::Trained => NoiseLevels::Trained,
+        NoiseLevelsName::Karras => NoiseLevels::Karras,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `reverie` command: the whole mesh in one process, and the commands of its client.
 //!
-//! The mesh in one process is the six services over in-memory streams: the same gRPC, no second code path.
+//! The mesh in one process is its services over in-memory streams: the same gRPC, no second code path.
 
 pub mod bench;
 pub mod creatures;
@@ -9,6 +9,7 @@ pub mod generate;
 mod initial;
 pub mod knowledge;
 pub mod mesh;
+pub mod models;
 pub mod progress;
 pub mod report;
 pub mod serve;

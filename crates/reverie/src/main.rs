@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reverie::{Failure, bench, gallery, generate, knowledge, serve};
+use reverie::{Failure, bench, gallery, generate, knowledge, models, serve};
 use reverie_service_kit::telemetry::{LogFormat, Telemetry, TelemetrySettings};
 
 /// Draws pictures from text and remembered pictures: retrieval-augmented, cascaded diffusion.
@@ -30,6 +30,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Builds knowledge bases.
     Knowledge(knowledge::Arguments),
+    /// Imports models of other makers, and tries models out.
+    Models(models::Arguments),
     /// Measures the mesh: what a picture costs, and how true it is.
     Bench(bench::Arguments),
 }
@@ -59,6 +61,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Command::Gallery(arguments) => gallery::run(arguments).await,
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Knowledge(arguments) => knowledge::run(arguments).await,
+            Command::Models(arguments) => models::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,
         };
         telemetry.shutdown();

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::Failure;
 
-/// How long the services get to load their models.
-const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long the services get to load their models, which may have many gigabytes. One that fails ends the wait.
+const START_TIMEOUT: Duration = Duration::from_mins(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Where the mesh takes its models and settings from.
@@ -78,21 +78,21 @@ impl AskArguments {
     }
 }
 
-/// The settings of the six services, made to fit one process.
+/// The settings of the services that a bundle needs, made to fit one process.
 #[derive(Debug, Clone)]
 pub struct MeshSettings {
     /// Of the pipeline.
     pub pipeline: reverie_pipeline::Settings,
     /// Of the encoder.
     pub encoder: reverie_encoder::Settings,
-    /// Of retrieval.
-    pub retrieval: reverie_retrieval::Settings,
-    /// Of the vector service.
-    pub vector: reverie_vector::Settings,
+    /// Of retrieval and the vector service, where there are knowledge bases.
+    pub memory: Option<(reverie_retrieval::Settings, reverie_vector::Settings)>,
     /// Of the denoiser.
     pub denoiser: reverie_denoiser::Settings,
-    /// Of super-resolution.
-    pub super_resolution: reverie_super_resolution::Settings,
+    /// Of the autoencoder, where the base model works on latents.
+    pub autoencoder: Option<reverie_autoencoder::Settings>,
+    /// Of super-resolution, where there are levels.
+    pub super_resolution: Option<reverie_super_resolution::Settings>,
 }
 
 impl MeshSettings {
@@ -107,21 +107,36 @@ impl MeshSettings {
         for (name, folder) in &arguments.knowledge_bases {
             knowledge_bases.insert(name.clone(), folder.display().to_string());
         }
+        let packages = &bundle.manifest.packages;
+        let works_on_latents = packages.latent_decoder.is_some();
         let mut settings = Self {
             pipeline: service(arguments)?,
             encoder: service(arguments)?,
-            retrieval: service(arguments)?,
-            vector: service(arguments)?,
+            memory: None,
             denoiser: service(arguments)?,
-            super_resolution: service(arguments)?,
+            autoencoder: if works_on_latents { Some(service(arguments)?) } else { None },
+            super_resolution: if packages.super_resolution.is_empty() {
+                None
+            } else {
+                Some(service(arguments)?)
+            },
         };
-        settings.retrieval.knowledge_bases.clone_from(&knowledge_bases);
-        settings.vector.knowledge_bases = knowledge_bases;
-        for inference in [
-            &mut settings.encoder.inference,
-            &mut settings.denoiser.inference,
-            &mut settings.super_resolution.inference,
-        ] {
+        if !knowledge_bases.is_empty() {
+            let mut retrieval: reverie_retrieval::Settings = service(arguments)?;
+            let mut vector: reverie_vector::Settings = service(arguments)?;
+            if let Some(first) = knowledge_bases.keys().next()
+                && !knowledge_bases.contains_key(&retrieval.default_knowledge_base)
+            {
+                retrieval.default_knowledge_base.clone_from(first);
+            }
+            retrieval.knowledge_bases.clone_from(&knowledge_bases);
+            vector.knowledge_bases = knowledge_bases;
+            settings.memory = Some((retrieval, vector));
+        }
+        let of_some = settings.autoencoder.iter_mut().map(|settings| &mut settings.inference);
+        let of_levels = settings.super_resolution.iter_mut().map(|settings| &mut settings.inference);
+        let of_all = [&mut settings.encoder.inference, &mut settings.denoiser.inference];
+        for inference in of_all.into_iter().chain(of_some).chain(of_levels) {
             inference.bundle.clone_from(&arguments.bundle);
         }
         Ok(settings)
@@ -140,16 +155,18 @@ pub(crate) fn service<S: ServiceSettings>(arguments: &MeshArguments) -> Result<S
 pub struct Mesh {
     pipeline: Address,
     encoder: Address,
-    super_resolution: Address,
+    denoiser: Address,
+    autoencoder: Option<Address>,
+    super_resolution: Option<Address>,
     shutdown: Shutdown,
     services: JoinSet<(&'static str, Result<(), RunError>)>,
 }
 
 impl Mesh {
-    /// Starts the six services and waits until the pipeline says that all of them serve. `public` is where the pipeline
+    /// Starts the services and waits until the pipeline says that all of them serve. `public` is where the pipeline
     /// listens besides memory.
     pub async fn start(settings: MeshSettings, public: Option<Listener>) -> Result<Self, Failure> {
-        let MeshSettings { mut pipeline, encoder, mut retrieval, vector, denoiser, super_resolution } =
+        let MeshSettings { mut pipeline, encoder, memory, denoiser, autoencoder, super_resolution } =
             settings;
         let shutdown = Shutdown::new();
         let mut services = JoinSet::new();
@@ -162,20 +179,27 @@ impl Mesh {
             }};
         }
         let encoder = start!("encoder", reverie_encoder::run, encoder);
-        let vector = start!("vector", reverie_vector::run, vector);
-        retrieval.stages.encoder = encoder.clone();
-        retrieval.stages.vector = vector;
         pipeline.stages.encoder = encoder.clone();
-        pipeline.stages.retrieval = start!("retrieval", reverie_retrieval::run, retrieval);
-        pipeline.stages.denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
-        let super_resolution = start!("super-resolution", reverie_super_resolution::run, super_resolution);
-        pipeline.stages.super_resolution = vec![super_resolution.clone()];
+        pipeline.stages.retrieval = memory.map(|(mut retrieval, vector)| {
+            retrieval.stages.encoder = encoder.clone();
+            retrieval.stages.vector = start!("vector", reverie_vector::run, vector);
+            start!("retrieval", reverie_retrieval::run, retrieval)
+        });
+        let denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
+        pipeline.stages.denoiser = denoiser.clone();
+        let autoencoder =
+            autoencoder.map(|settings| start!("autoencoder", reverie_autoencoder::run, settings));
+        pipeline.stages.autoencoder.clone_from(&autoencoder);
+        let super_resolution = super_resolution
+            .map(|settings| start!("super-resolution", reverie_super_resolution::run, settings));
+        pipeline.stages.super_resolution = super_resolution.iter().cloned().collect();
         if let Some(listener) = public {
             let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
             services.spawn(async move { ("pipeline", running.await) });
         }
         let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
-        let mut mesh = Self { pipeline, encoder, super_resolution, shutdown, services };
+        let mut mesh =
+            Self { pipeline, encoder, denoiser, autoencoder, super_resolution, shutdown, services };
         mesh.ready().await?;
         Ok(mesh)
     }
@@ -198,13 +222,23 @@ impl Mesh {
     }
 
     /// How its encoder is reached.
-    pub(crate) fn encoder(&self) -> &Address {
+    pub fn encoder(&self) -> &Address {
         &self.encoder
     }
 
-    /// How its super-resolution service is reached.
-    pub(crate) fn super_resolution(&self) -> &Address {
-        &self.super_resolution
+    /// How its denoiser is reached.
+    pub fn denoiser(&self) -> &Address {
+        &self.denoiser
+    }
+
+    /// How its autoencoder is reached, if it has one.
+    pub fn autoencoder(&self) -> Option<&Address> {
+        self.autoencoder.as_ref()
+    }
+
+    /// How its super-resolution service is reached, if it has one.
+    pub fn super_resolution(&self) -> Option<&Address> {
+        self.super_resolution.as_ref()
     }
 
     /// Waits until the pipeline serves, or a service ends and says why.
@@ -264,6 +298,7 @@ fn service_override(text: &str) -> Result<(String, String, String), String> {
         reverie_retrieval::Settings::SERVICE,
         reverie_vector::Settings::SERVICE,
         reverie_denoiser::Settings::SERVICE,
+        reverie_autoencoder::Settings::SERVICE,
         reverie_super_resolution::Settings::SERVICE,
     ];
     let parts = text.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));

@@ -19,7 +19,9 @@ pub fn stage_name(stage: Stage) -> &'static str {
         Stage::Unspecified => "unknown",
         Stage::Encode => "encode",
         Stage::Retrieve => "retrieve",
+        Stage::EncodePicture => "encode picture",
         Stage::Base => "base",
+        Stage::Decode => "decode",
         Stage::SuperResolution1 => "super-resolution 1",
         Stage::SuperResolution2 => "super-resolution 2",
     }

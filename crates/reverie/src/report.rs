@@ -85,6 +85,7 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
             "text_weight": guidance.text_weight,
             "neighbour_weight": guidance.neighbour_weight,
             "interleave_ratio": guidance.interleave_ratio,
+            "interleave_draw": guidance.interleave_draw().as_str_name(),
             "rescale": guidance.rescale,
             "min_sigma": interval.min_sigma,
             "max_sigma": interval.max_sigma,

@@ -1,9 +1,16 @@
 //! The `reverie` program as a user meets it.
 
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integration-tests/fixtures/diffusers");
 
 /// The mesh of a command that fails is drained before the process ends: no forward pass fails after the last word.
 #[test]
@@ -19,5 +26,72 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     assert!(last.starts_with("reverie: the deadline passed"), "{told}");
     assert!(!told.contains("ERROR"), "{told}");
     assert!(!out.exists());
+    Ok(())
+}
+
+/// Runs the program, which must succeed, and gives what it told.
+fn told(arguments: &[&OsStr]) -> Result<String, Box<dyn Error>> {
+    let ended = Command::new(env!("CARGO_BIN_EXE_reverie")).args(arguments).output()?;
+    let error = String::from_utf8(ended.stderr)?;
+    if !ended.status.success() {
+        return Err(format!("{arguments:?}: {error}").into());
+    }
+    Ok(String::from_utf8(ended.stdout)?)
+}
+
+/// From a pipeline of diffusers to a picture that remembers pictures of one's own.
+#[test]
+fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name).into_os_string();
+    let (bundle, knowledge, picture) = (at("bundle"), at("knowledge"), at("picture.png"));
+    let pipeline = Path::new(FIXTURES).join("retrieval");
+    let words = |text: &'static str| text.split(' ').map(OsStr::new);
+
+    let import: Vec<&OsStr> = words("models import --size 32 --license MIT --from diffusers")
+        .chain([pipeline.as_os_str(), OsStr::new("--out"), &bundle])
+        .collect();
+    let imported = told(&import)?;
+    assert!(imported.starts_with("RDMPipeline is now the bundle"), "{imported}");
+    assert!(!imported.contains("note:"), "{imported}");
+
+    let check: Vec<&OsStr> = words("models check --json").chain([bundle.as_os_str()]).collect();
+    let checked: Value = serde_json::from_str(&told(&check)?)?;
+    let packages = checked["packages"].as_array().ok_or("no packages")?;
+    assert_eq!((packages.len(), checked["provider"].as_str()), (7, Some("cpu")));
+    let denoiser = packages.iter().find(|package| package["folder"] == "denoiser").ok_or("no denoiser")?;
+    assert_eq!(denoiser["output_shapes"]["prediction"], serde_json::json!([1, 4, 16, 16]));
+    assert!(denoiser["row_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+
+    // Pictures of one's own, searched by the imported encoders.
+    let pictures = folder.path().join("pictures");
+    fs::create_dir(&pictures)?;
+    let mut entries = String::new();
+    for number in 0..4 {
+        let name = format!("neighbour-{number}.png");
+        fs::copy(pipeline.join("reference").join(&name), pictures.join(&name))?;
+        writeln!(entries, r#"{{"id": "{number}", "caption": "picture {number}", "image": "{name}"}}"#)?;
+    }
+    fs::write(pictures.join("entries.jsonl"), entries)?;
+    let build: Vec<&OsStr> = words("knowledge build --name mine --pictures")
+        .chain([pictures.as_os_str(), OsStr::new("--out"), &knowledge, OsStr::new("--bundle"), &bundle])
+        .collect();
+    assert!(told(&build)?.contains("4 entries"));
+    let mut with = OsString::from("mine=");
+    with.push(&knowledge);
+    let draw: Vec<&OsStr> =
+        words("generate --steps 4 --seed 7 --json --retrieval embedding --neighbours 3 house --bundle")
+            .chain([
+                bundle.as_os_str(),
+                OsStr::new("--with-knowledge-base"),
+                &with,
+                OsStr::new("--out"),
+                &picture,
+            ])
+            .collect();
+    let drawn: Value = serde_json::from_str(&told(&draw)?)?;
+    assert_eq!(drawn["neighbours"].as_array().map(Vec::len), Some(3), "{drawn}");
+    assert_eq!((drawn["width"].as_u64(), drawn["knowledge_base"].as_str()), (Some(32), Some("mine")));
+    assert!(fs::metadata(&picture)?.len() > 0);
     Ok(())
 }

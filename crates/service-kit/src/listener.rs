@@ -92,6 +92,17 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// Reads the address of a stage that a mesh may do without: "" is none.
+    ///
+    /// # Errors
+    /// That it is neither.
+    pub fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        (!text.is_empty()).then(|| text.parse().map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
 impl<'de> serde::Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)

@@ -126,10 +126,11 @@ impl Violations {
             self.add(field, format!("must be at most {max_bytes} bytes, not {}", text.len()));
         } else if text.trim().is_empty() {
             self.add(field, format!("must not be empty: 1 to {max_bytes} bytes of text"));
-        } else if let Some(control) = text.trim().chars().find(|c| c.is_control()) {
+        } else if let Some(control) = text.chars().find(|c| c.is_control() && !c.is_whitespace()) {
             self.add(field, format!("must not contain the control character {}", control.escape_default()));
         }
-        text.trim().to_owned()
+        // Line breaks and tabs are blanks to every tokenizer.
+        text.trim().replace(|c: char| c.is_control() && c.is_whitespace(), " ")
     }
 
     /// `INVALID_ARGUMENT` naming every violation, if there is one.

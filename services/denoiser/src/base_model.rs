@@ -1,24 +1,32 @@
 //! The base model as the step scheduler sees it: rows in, predictions out.
 
+use std::borrow::Cow;
+
 use reverie_denoising::{ModelError as ForwardError, Row, RowModel};
+use reverie_diffusion::guidance::Condition;
 use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
 
 use crate::Settings;
-use crate::convert::Facts;
+use crate::facts::Facts;
+use crate::patches::Patches;
 
 /// What the rows of one picture are conditioned on.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     /// What rows with text see.
     pub(crate) text: Text,
-    /// What rows without text see: the negative prompt, or the text with every token hidden.
+    /// What rows without text see: the negative prompt, or what the model takes for no text.
     pub(crate) negative_text: Text,
-    /// K, at least 1: without neighbours there is one that is hidden.
+    /// K, at least 1 where the model takes neighbours: without any there is one that is hidden.
     pub(crate) neighbours: usize,
     /// Whether the neighbours are real.
     pub(crate) has_neighbours: bool,
     /// Features of all neighbours, one tensor `[K, …]` a feature.
     pub(crate) features: Vec<Vec<f32>>,
+    /// The weight of guidance, for models that are told.
+    pub(crate) guidance: Vec<f32>,
+    /// Further channels of x: a mask and the picture without what it sets.
+    pub(crate) painted_into: Vec<f32>,
 }
 
 /// A text, as the model takes it.
@@ -28,18 +36,131 @@ pub(crate) struct Text {
     pub(crate) tokens: Vec<f32>,
     /// f32 `[max_tokens]`, 1 for a real token.
     pub(crate) mask: Vec<f32>,
+    /// f32 `[pooled_dim]`.
+    pub(crate) pooled: Vec<f32>,
+}
+
+/// What one input of the graph is fed with.
+#[derive(Debug, Clone, Copy)]
+enum Feed {
+    Sample,
+    Timestep,
+    TextTokens,
+    TextMask,
+    PooledText,
+    /// Height and width of the picture before cropping, top and left of the crop, height and width asked for (SDXL, section 2.2).
+    TimeIds,
+    Guidance,
+    /// Place of each text token: none.
+    TextIds,
+    /// Place of each token of x: (0, row, column).
+    ImageIds,
+    NeighbourMask,
+    /// One of the neighbours' features.
+    Feature(usize),
 }
 
 pub(crate) struct BaseModel {
     pool: SessionPool,
     facts: Facts,
+    feeds: Vec<(String, Feed)>,
+    patches: Option<Patches>,
     max_rows: usize,
 }
 
 impl BaseModel {
     pub(crate) fn load(package: &Package, facts: &Facts, settings: &Settings) -> Result<Self, ModelError> {
+        let feed = |name: &String| {
+            let feed = match name.as_str() {
+                "x" => Feed::Sample,
+                "timestep" => Feed::Timestep,
+                "text_tokens" => Feed::TextTokens,
+                "text_mask" => Feed::TextMask,
+                "pooled_text" if facts.text.pooled_dim.is_some() => Feed::PooledText,
+                "time_ids" => Feed::TimeIds,
+                "guidance" if facts.guidance.is_some() => Feed::Guidance,
+                "text_ids" => Feed::TextIds,
+                "image_ids" => Feed::ImageIds,
+                "neighbour_mask" => Feed::NeighbourMask,
+                name => match facts.features.iter().position(|feature| feature.name == name) {
+                    Some(feature) => Feed::Feature(feature),
+                    None => {
+                        return Err(
+                            package.wrong(format!("nothing is known here to feed its input {name} with"))
+                        );
+                    }
+                },
+            };
+            Ok((name.clone(), feed))
+        };
+        let feeds = package.manifest.graph.inputs.keys().map(feed).collect::<Result<_, _>>()?;
         let pool = SessionPool::load(package, &settings.inference)?;
-        Ok(Self { pool, facts: facts.clone(), max_rows: settings.scheduler.max_rows_per_tick })
+        let latent = facts.diffusion.latent.as_ref();
+        let patches = latent.and_then(|latent| latent.patch).map(|side| Patches::new(facts.sample, side));
+        let max_rows = settings.scheduler.max_rows_per_tick;
+        Ok(Self { pool, facts: facts.clone(), feeds, patches, max_rows })
+    }
+}
+
+/// What one row sees.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    x: &'a [f32],
+    timestep: f32,
+    condition: Condition,
+    conditions: &'a Conditions,
+}
+
+impl Facts {
+    /// Extents and elements of what an input is fed with.
+    fn fed<'a>(&self, feed: Feed, row: Seen<'a>) -> (Vec<usize>, Cow<'a, [f32]>) {
+        let conditions = row.conditions;
+        let text = if row.condition.text { &conditions.text } else { &conditions.negative_text };
+        let sees_neighbours = row.condition.neighbours && conditions.has_neighbours;
+        let [channels, height, width] = self.sample;
+        let borrowed = |shape: &[usize], values: &'a [f32]| (shape.to_vec(), Cow::Borrowed(values));
+        match feed {
+            Feed::Sample if conditions.painted_into.is_empty() => {
+                borrowed(&[1, channels, height, width], row.x)
+            }
+            Feed::Sample => {
+                let all = [row.x, &conditions.painted_into].concat();
+                (vec![1, all.len() / (height * width), height, width], all.into())
+            }
+            Feed::Timestep => (vec![1], vec![row.timestep * self.diffusion.timestep_scale].into()),
+            Feed::TextTokens if self.has_neighbours_after_text() => {
+                let mut tokens = text.tokens.clone();
+                tokens.extend(conditions.features.iter().flatten());
+                if !sees_neighbours {
+                    tokens[text.tokens.len()..].fill(0.0);
+                }
+                (vec![1, tokens.len() / self.text.dim, self.text.dim], tokens.into())
+            }
+            Feed::TextTokens => borrowed(&[1, self.text.max_tokens, self.text.dim], &text.tokens),
+            Feed::TextMask => borrowed(&[1, text.mask.len()], &text.mask),
+            Feed::PooledText => borrowed(&[1, text.pooled.len()], &text.pooled),
+            Feed::TimeIds => {
+                let side = self.diffusion.image_size as f32;
+                (vec![1, 6], vec![side, side, 0.0, 0.0, side, side].into())
+            }
+            Feed::Guidance if conditions.guidance.len() == 1 => borrowed(&[1], &conditions.guidance),
+            Feed::Guidance => borrowed(&[1, conditions.guidance.len()], &conditions.guidance),
+            Feed::TextIds => (vec![self.text.max_tokens, 3], vec![0.0; 3 * self.text.max_tokens].into()),
+            Feed::ImageIds => {
+                let side = self.diffusion.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
+                let (rows, columns) = (height / side, width / side);
+                let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [0, row, column]));
+                (vec![rows * columns, 3], places.flatten().map(|place| place as f32).collect())
+            }
+            Feed::NeighbourMask => {
+                let seen = if sees_neighbours { 1.0 } else { 0.0 };
+                (vec![1, conditions.neighbours], vec![seen; conditions.neighbours].into())
+            }
+            Feed::Feature(feature) => borrowed(
+                &[&[1, conditions.neighbours], &self.features[feature].shape[..]].concat(),
+                &conditions.features[feature],
+            ),
+        }
     }
 }
 
@@ -51,35 +172,34 @@ impl RowModel for BaseModel {
     }
 
     fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Result<(), ForwardError> {
-        let facts = &self.facts;
-        let (side, tokens) = (facts.side, facts.text.max_tokens);
-        self.pool
-            .for_each(rows, |model, row| {
-                let Conditions { text, negative_text, neighbours, has_neighbours, features } = row.conditions;
-                let text = if row.condition.text { text } else { negative_text };
-                let seen = if row.condition.neighbours && *has_neighbours { 1.0 } else { 0.0 };
-                let neighbour_mask = vec![seen; *neighbours];
-                let shapes: Vec<Vec<usize>> = facts
-                    .features
-                    .iter()
-                    .map(|feature| [&[1, *neighbours], &feature.shape[..]].concat())
-                    .collect();
-                let timestep = [row.timestep];
-                let (x_shape, text_shape) = ([1, 3, side, side], [1, tokens, facts.text.dim]);
-                let (text_mask_shape, neighbour_mask_shape) = ([1, tokens], [1, *neighbours]);
-                let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
-                let mut inputs = vec![
-                    input("x", &x_shape[..], row.x),
-                    input("timestep", &[1], &timestep),
-                    input("text_tokens", &text_shape, &text.tokens),
-                    input("text_mask", &text_mask_shape, &text.mask),
-                    input("neighbour_mask", &neighbour_mask_shape, &neighbour_mask),
-                ];
-                for ((feature, shape), values) in facts.features.iter().zip(&shapes).zip(features) {
-                    inputs.push(input(&feature.name, shape, values));
+        let Self { pool, facts, feeds, patches, .. } = self;
+        pool.for_each(rows, |model, row| {
+            let seen = Seen {
+                x: row.x,
+                timestep: row.timestep,
+                condition: row.condition,
+                conditions: row.conditions,
+            };
+            let mut fed: Vec<_> = feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, seen))).collect();
+            let Some(patches) = *patches else {
+                let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
+                return model.run(&inputs, &mut [("prediction", &mut *row.out)]);
+            };
+            for ((_, feed), (_, (shape, values))) in feeds.iter().zip(&mut fed) {
+                if let Feed::Sample = feed {
+                    (*shape, *values) = (patches.shape().to_vec(), patches.to_tokens(values).into());
                 }
-                model.run(&inputs, &mut [("prediction", &mut *row.out)])
-            })
-            .map_err(ForwardError::new)
+            }
+            let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
+            let mut tokens = vec![0.0; row.out.len()];
+            model.run(&inputs, &mut [("prediction", &mut tokens)])?;
+            patches.to_sample(&tokens, row.out);
+            Ok(())
+        })
+        .map_err(ForwardError::new)
     }
+}
+
+fn input<'a>(name: &'a str, (shape, values): &'a (Vec<usize>, Cow<'_, [f32]>)) -> Input<'a> {
+    Input { name, shape, values: Values::F32(values) }
 }

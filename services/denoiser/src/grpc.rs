@@ -1,33 +1,40 @@
 //! The gRPC face: convert, encode the neighbours, submit, answer.
 
+use std::mem;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use reverie_denoising::serving::{answers, step_kind, submit_status};
+use reverie_denoising::serving::{answers, picture, step_kind, submit_status};
 use reverie_denoising::{SchedulerHandle, Trajectory};
+use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
-use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, DenoiseResponse};
+use reverie_proto::denoiser::v1::{
+    DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse,
+};
+use reverie_proto::tensor::v1::Latent;
+use reverie_proto::tensors::{self, EncodedText};
 use reverie_service_kit::{Context, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::base_model::{Conditions, Text};
-use crate::convert::{self, Facts, Job};
+use crate::convert::{self, Job};
+use crate::facts::Facts;
 use crate::neighbour_encoder::NeighbourEncoder;
 
 pub(crate) struct Denoiser {
     facts: Arc<Facts>,
-    neighbours: Arc<NeighbourEncoder>,
+    neighbours: Arc<Option<NeighbourEncoder>>,
     scheduler: SchedulerHandle<Conditions>,
 }
 
 impl Denoiser {
     pub(crate) fn new(
         facts: Facts,
-        neighbours: Arc<NeighbourEncoder>,
+        neighbours: Option<NeighbourEncoder>,
         scheduler: SchedulerHandle<Conditions>,
     ) -> Self {
-        Self { facts: Arc::new(facts), neighbours, scheduler }
+        Self { facts: Arc::new(facts), neighbours: Arc::new(neighbours), scheduler }
     }
 }
 
@@ -43,8 +50,8 @@ impl DenoiserService for Denoiser {
         let facts = Arc::clone(&self.facts);
         let neighbours = Arc::clone(&self.neighbours);
         let prepare = tokio::task::spawn_blocking(move || {
-            let job = convert::job(request.get_ref(), &facts)?;
-            conditions(&job, &facts, &neighbours).map(|conditions| (job, conditions))
+            let mut job = convert::job(request.get_ref(), &facts)?;
+            conditions(&mut job, &facts, neighbours.as_ref().as_ref()).map(|conditions| (job, conditions))
         });
         let prepared =
             async { prepare.await.map_err(|_| Status::from(Refusal::internal("the denoiser panicked")))? };
@@ -52,15 +59,15 @@ impl DenoiserService for Denoiser {
 
         let kinds =
             (0..job.sampler.evaluations()).map(|step| step_kind(job.plan.step(step).kind()).into()).collect();
-        let side = self.facts.side;
         let events = self
             .scheduler
             .submit(Trajectory {
-                elements: 3 * side * side,
+                elements: self.facts.elements(),
+                has_variance: self.facts.diffusion.learned_variance.is_some(),
                 sampler: job.sampler,
                 plan: job.plan,
                 noise: job.noise,
-                initial: job.initial,
+                initial: job.start.sample,
                 conditions: Arc::new(conditions),
                 deadline: context.deadline(),
             })
@@ -68,45 +75,85 @@ impl DenoiserService for Denoiser {
 
         let model = Some(self.facts.identity.clone());
         let guidance = Some(job.guidance.into());
+        let facts = Arc::clone(&self.facts);
         let stream = answers(
             events,
-            side as u32,
             |progress| DenoiseResponse { event: Some(Event::Progress(progress)) },
-            move |drawn| DenoiseResponse {
-                event: Some(Event::Completed(DenoiseCompleted {
-                    image: Some(drawn.image),
-                    step_kinds: kinds,
-                    timings: Some(drawn.timings),
-                    model,
-                    guidance,
-                })),
+            move |x| match &facts.diffusion.latent {
+                None => Ok((Some(picture(&x, facts.diffusion.image_size)?), None)),
+                Some(latent) => {
+                    let values = Some(tensors::from_f32(&facts.sample, &x));
+                    Ok((None, Some(Latent { values, decoder_digest: latent.decoder.clone() })))
+                }
+            },
+            move |drawn| {
+                let (image, latent) = drawn.sample;
+                DenoiseResponse {
+                    event: Some(Event::Completed(DenoiseCompleted {
+                        image,
+                        latent,
+                        step_kinds: kinds,
+                        timings: Some(drawn.timings),
+                        model,
+                        guidance,
+                    })),
+                }
             },
         );
         Ok(Response::new(Box::pin(stream)))
     }
+
+    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
+        Ok(Response::new(self.facts.as_ref().into()))
+    }
 }
 
-/// Encodes the neighbours and lays their features side by side. Blocks.
-fn conditions(job: &Job, facts: &Facts, encoder: &NeighbourEncoder) -> Result<Conditions, Status> {
+/// Encodes the neighbours, lays their features side by side, and takes from the job what the model sees. Blocks.
+fn conditions(
+    job: &mut Job,
+    facts: &Facts,
+    encoder: Option<&NeighbourEncoder>,
+) -> Result<Conditions, Status> {
     let mut features = vec![Vec::new(); facts.features.len()];
     for (picture, caption) in &job.neighbours {
+        let Some(encoder) = encoder else { continue };
         let encoded = encoder.encode(picture, caption).map_err(Refusal::internal)?;
         for (all, one) in features.iter_mut().zip(encoded.iter()) {
             all.extend_from_slice(one);
         }
     }
     let has_neighbours = !job.neighbours.is_empty();
-    if !has_neighbours {
+    if !has_neighbours && !facts.has_neighbours_after_text() {
         // The graph takes at least one; it will be hidden.
         for (all, feature) in features.iter_mut().zip(&facts.features) {
             all.resize(feature.shape.iter().product(), 0.0);
         }
     }
     let max_tokens = facts.text.max_tokens;
-    let text = Text { tokens: job.text.tokens.clone(), mask: job.text.mask(max_tokens) };
-    let negative_text = job.negative_text.as_ref().map_or_else(
-        || Text { mask: vec![0.0; max_tokens], ..text.clone() },
-        |negative| Text { tokens: negative.tokens.clone(), mask: negative.mask(max_tokens) },
-    );
-    Ok(Conditions { text, negative_text, neighbours: job.neighbours.len().max(1), has_neighbours, features })
+    let seen = |text: &mut EncodedText| Text {
+        mask: text.mask(max_tokens),
+        tokens: mem::take(&mut text.tokens),
+        pooled: mem::take(&mut text.pooled),
+    };
+    let text = seen(&mut job.text);
+    let negative_text = match (&mut job.negative_text, facts.text.without) {
+        // One row a step, which has the text.
+        _ if facts.guidance.is_some() => Text { tokens: Vec::new(), mask: Vec::new(), pooled: Vec::new() },
+        (Some(negative), _) => seen(negative),
+        (None, WithoutText::Zeros) => Text {
+            tokens: vec![0.0; text.tokens.len()],
+            mask: text.mask.clone(),
+            pooled: vec![0.0; text.pooled.len()],
+        },
+        (None, _) => Text { mask: vec![0.0; max_tokens], ..text.clone() },
+    };
+    Ok(Conditions {
+        text,
+        negative_text,
+        neighbours: job.neighbours.len().max(1),
+        has_neighbours,
+        features,
+        guidance: facts.guidance.map(|told| job.guidance.told(told)).unwrap_or_default(),
+        painted_into: mem::take(&mut job.start.painted_into),
+    })
 }

@@ -5,12 +5,13 @@
 
 mod base_model;
 mod convert;
+mod facts;
 mod grpc;
 mod guidance;
 mod neighbour_encoder;
+mod patches;
 mod settings;
-
-use std::sync::Arc;
+mod start;
 
 use reverie_denoising::Scheduler;
 use reverie_inference::{Bundle, Role};
@@ -21,6 +22,7 @@ use reverie_service_kit::{Listener, RunError, Server, Shutdown};
 pub use settings::Settings;
 
 use crate::base_model::BaseModel;
+use crate::facts::Facts;
 use crate::neighbour_encoder::NeighbourEncoder;
 
 /// Runs the service until `shutdown`.
@@ -29,16 +31,23 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let bundle = Bundle::open(&settings.inference.bundle).await.map_err(models)?;
     let packages = &bundle.manifest.packages;
     let base = bundle.package(&packages.denoiser, Role::Denoiser).await.map_err(models)?;
-    let encoder =
-        bundle.package(&packages.neighbour_encoder, Role::NeighbourEncoder).await.map_err(models)?;
-
-    let facts = convert::Facts::of(&base).map_err(models)?;
-    let neighbours = NeighbourEncoder::load(&encoder, &facts, &settings).map_err(models)?;
+    let facts = Facts::of(&base).map_err(models)?;
+    let neighbours = match &facts.neighbours {
+        None => None,
+        Some(neighbours) => {
+            let named = packages.neighbour_encoder.as_ref();
+            let missing =
+                || base.wrong("it takes neighbours, and the bundle has no neighbour_encoder".to_owned());
+            let named = named.ok_or_else(missing).map_err(models)?;
+            let encoder = bundle.package(named, Role::NeighbourEncoder).await.map_err(models)?;
+            Some(NeighbourEncoder::load(&encoder, neighbours, &facts, &settings).map_err(models)?)
+        }
+    };
     let model = BaseModel::load(&base, &facts, &settings).map_err(models)?;
     let scheduler =
         Scheduler::spawn(model, settings.scheduler).map_err(RunError::prepare("the scheduler"))?;
 
-    let service = grpc::Denoiser::new(facts, Arc::new(neighbours), scheduler.clone());
+    let service = grpc::Denoiser::new(facts, neighbours, scheduler.clone());
     let mut server = Server::new("denoiser", &[SERVICE_NAME], &settings.server).await;
     server.routes().add_service(
         DenoiserServiceServer::new(service)

@@ -5,30 +5,40 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
+use reverie_inference::package::{NeighbourConditions, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, resize_square, to_planes};
+use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 use reverie_proto::tensors::EncodedText;
 use sha2::{Digest as _, Sha256};
 
 use crate::Settings;
-use crate::convert::{Facts, Feature};
+use crate::facts::{Facts, Feature};
 
-/// One neighbour's features, in the order of [`Facts::features`].
+/// One neighbour's features, in the order of [`Facts`].
 pub(crate) type Features = Arc<Vec<Vec<f32>>>;
 
 pub(crate) struct NeighbourEncoder {
     model: Mutex<Model>,
     facts: Facts,
+    /// Side of a neighbour's picture, pixels.
+    side: usize,
+    picture: Option<PictureFacts>,
     cache: Cache<[u8; 32], Features>,
 }
 
 impl NeighbourEncoder {
-    pub(crate) fn load(package: &Package, facts: &Facts, settings: &Settings) -> Result<Self, ModelError> {
+    /// Loads the encoder of the neighbours that a denoiser takes.
+    pub(crate) fn load(
+        package: &Package,
+        neighbours: &NeighbourConditions,
+        facts: &Facts,
+        settings: &Settings,
+    ) -> Result<Self, ModelError> {
         let wrong = |why: String| ModelError::Graph { package: package.manifest.name.clone(), why };
-        if package.digest() != facts.neighbours.encoder {
+        if package.digest() != neighbours.encoder {
             return Err(wrong(format!(
                 "the denoiser was trained with the neighbour encoder {}, this one is {}",
-                facts.neighbours.encoder,
+                neighbours.encoder,
                 package.digest()
             )));
         }
@@ -42,27 +52,38 @@ impl NeighbourEncoder {
         Ok(Self {
             model: Mutex::new(model),
             facts: facts.clone(),
+            side: neighbours.image_size,
+            picture: package.manifest.picture,
             cache: Cache::new(settings.cache.neighbours),
         })
     }
 
     /// The features of one neighbour. Blocks.
     pub(crate) fn encode(&self, picture: &Rgb, caption: &EncodedText) -> Result<Features, ModelError> {
-        let side = self.facts.neighbours.image_size;
-        let picture = resize_square(picture, side as u32);
+        let side = self.side;
+        let picture = match self.picture {
+            Some(PictureFacts { crop: true, .. }) => crop_square(picture, side as u32),
+            _ => resize_square(picture, side as u32),
+        };
         let key = content_key(&picture, caption);
         if let Some(known) = self.cache.get(&key) {
             return Ok(known);
         }
-        let planes = to_planes(&picture);
+        let planes = match self.picture {
+            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(&picture, mean, std),
+            None => to_planes(&picture),
+        };
         let tokens = self.facts.text.max_tokens;
         let mask = caption.mask(tokens);
         let (image_shape, text_shape) = ([1, 3, side, side], [1, tokens, self.facts.text.dim]);
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let inputs = [
             Input { name: "image", shape: &image_shape, values: Values::F32(&planes) },
             Input { name: "text_tokens", shape: &text_shape, values: Values::F32(&caption.tokens) },
             Input { name: "text_mask", shape: &[1, tokens], values: Values::F32(&mask) },
         ];
+        // Not every encoder reads the caption.
+        let inputs: Vec<_> = inputs.into_iter().filter(|input| model.takes(input.name)).collect();
         let mut features: Vec<Vec<f32>> =
             self.facts.features.iter().map(|feature| vec![0.0; feature.shape.iter().product()]).collect();
         let mut outputs: Vec<(&str, &mut [f32])> = self
@@ -72,7 +93,8 @@ impl NeighbourEncoder {
             .zip(&mut features)
             .map(|(feature, values)| (feature.name.as_str(), values.as_mut_slice()))
             .collect();
-        self.model.lock().unwrap_or_else(PoisonError::into_inner).run(&inputs, &mut outputs)?;
+        model.run(&inputs, &mut outputs)?;
+        drop(model);
         let features = Arc::new(features);
         self.cache.insert(key, Arc::clone(&features));
         Ok(features)

@@ -7,32 +7,45 @@ use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Violations;
 use tonic::Status;
 
+use crate::text_encoder::TextEncoder;
 use crate::text_model::TextModel;
 
 const MAX_TEXTS: usize = 16;
-const MAX_TEXT_BYTES: usize = 2000;
+const MAX_TEXT_BYTES: usize = 8000;
 const MAX_IMAGES: usize = 64;
 
-/// Checks and tokenizes texts. Blocks.
-pub(crate) fn texts(
+/// Checks and tokenizes prompts. Blocks. An empty one is what guidance moves away from.
+pub(crate) fn prompts(texts: &[String], encoder: &TextEncoder) -> Result<Vec<Vec<TokenizedText>>, Status> {
+    each(texts, |violations, field, text| {
+        let text = if text.is_empty() { String::new() } else { violations.text(field, text, MAX_TEXT_BYTES) };
+        violations.take(field, encoder.tokenize(&text))
+    })
+}
+
+/// Checks and tokenizes texts to search for. Blocks.
+pub(crate) fn queries(texts: &[String], model: &TextModel) -> Result<Vec<TokenizedText>, Status> {
+    each(texts, |violations, field, text| {
+        let text = violations.text(field, text, MAX_TEXT_BYTES);
+        violations.take(field, model.tokenize(&text, Overflow::Cut))
+    })
+}
+
+fn each<T>(
     texts: &[String],
-    model: &TextModel,
-    overflow: Overflow,
-) -> Result<Vec<TokenizedText>, Status> {
+    convert: impl Fn(&mut Violations, &str, &str) -> Option<T>,
+) -> Result<Vec<T>, Status> {
     let mut violations = Violations::new();
     violations.require(
         (1..=MAX_TEXTS).contains(&texts.len()),
         "texts",
         format!("must be 1 to {MAX_TEXTS} texts"),
     );
-    let mut tokenized = Vec::with_capacity(texts.len());
+    let mut converted = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate().take(MAX_TEXTS) {
-        let field = format!("texts[{index}]");
-        let text = violations.text(&field, text, MAX_TEXT_BYTES);
-        tokenized.extend(violations.take(&field, model.tokenize(&text, overflow)));
+        converted.extend(convert(&mut violations, &format!("texts[{index}]"), text));
     }
     violations.into_result()?;
-    Ok(tokenized)
+    Ok(converted)
 }
 
 /// Checks and decodes pictures. Blocks.

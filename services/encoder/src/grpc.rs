@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use reverie_inference::tokenizer::Overflow;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderService;
 use reverie_proto::encoder::v1::{
     EmbedImageRequest, EmbedImageResponse, EmbedTextRequest, EmbedTextResponse, EncodeTextRequest,
     EncodeTextResponse,
 };
-use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
 use tonic::{Request, Response, Status};
 
-use crate::{Encoders, convert};
+use crate::text_model::EncodeError;
+use crate::wanted::{Caller, Wanted};
+use crate::{Encoders, JointEncoders, convert};
 
 pub(crate) struct Encoder {
     encoders: Arc<Encoders>,
@@ -29,7 +29,7 @@ impl Encoder {
     async fn run<T, R>(
         &self,
         request: Request<T>,
-        work: impl FnOnce(&Encoders, T) -> Result<R, Status> + Send + 'static,
+        work: impl FnOnce(&Encoders, T, &Wanted) -> Result<R, Status> + Send + 'static,
     ) -> Result<Response<R>, Status>
     where
         T: Send + 'static,
@@ -40,14 +40,32 @@ impl Encoder {
         let encoders = Arc::clone(&self.encoders);
         let message = request.into_inner();
         let span = tracing::Span::current();
+        let caller = Caller::new();
+        let wanted = caller.wanted();
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            span.in_scope(|| work(&encoders, message))
+            span.in_scope(|| work(&encoders, message, &wanted))
         });
         let answer =
             async { task.await.map_err(|_| Status::from(Refusal::internal("the encoder panicked")))? };
-        context.within("encoding", answer).await.map(Response::new)
+        let answer = context.within("encoding", answer).await;
+        drop(caller);
+        answer.map(Response::new)
     }
+}
+
+/// What the caller is told, or would be if there still were one.
+fn status(error: EncodeError) -> Status {
+    match error {
+        EncodeError::Model(error) => Refusal::internal(error).into(),
+        EncodeError::NotWanted => Status::cancelled(error.to_string()),
+    }
+}
+
+fn joint(encoders: &Encoders) -> Result<&JointEncoders, Status> {
+    let missing =
+        || Refusal::mismatch("this bundle has no joint text-image encoders, so nothing can be searched");
+    encoders.joint.as_ref().ok_or_else(|| missing().into())
 }
 
 #[tonic::async_trait]
@@ -56,20 +74,11 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EncodeTextRequest>,
     ) -> Result<Response<EncodeTextResponse>, Status> {
-        self.run(request, |encoders, message| {
-            let model = &encoders.text;
-            let texts = convert::texts(&message.texts, model, Overflow::Refuse)?
-                .iter()
-                .map(|text| {
-                    let encoded = model.encode(text).map_err(Refusal::internal)?;
-                    Ok(TextTokens {
-                        tokens: Some(tensors::from_f32(&model.shape, &encoded.values)),
-                        length: encoded.length as u32,
-                        encoder_digest: model.digest.clone(),
-                    })
-                })
-                .collect::<Result<_, Status>>()?;
-            Ok(EncodeTextResponse { texts })
+        self.run(request, |encoders, message, wanted| {
+            let encoder = &encoders.text;
+            let texts = convert::prompts(&message.texts, encoder)?;
+            let encode = |text: &Vec<_>| encoder.encode(text, wanted).map_err(status);
+            Ok(EncodeTextResponse { texts: texts.iter().map(encode).collect::<Result<_, Status>>()? })
         })
         .await
     }
@@ -78,18 +87,16 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EmbedTextRequest>,
     ) -> Result<Response<EmbedTextResponse>, Status> {
-        self.run(request, |encoders, message| {
-            let model = &encoders.joint_text;
-            let texts = convert::texts(&message.texts, model, Overflow::Cut)?;
+        self.run(request, |encoders, message, wanted| {
+            let joint = joint(encoders)?;
+            let texts = convert::queries(&message.texts, &joint.text)?;
             let mut rows = Vec::new();
             for text in &texts {
-                rows.extend_from_slice(&model.encode(text).map_err(Refusal::internal)?.values);
+                let encoded = joint.text.encode(text, wanted).map_err(status)?;
+                rows.extend(encoded.outputs.iter().flatten());
             }
             let embeddings = tensors::from_f32(&[texts.len(), rows.len() / texts.len()], &rows);
-            Ok(EmbedTextResponse {
-                embeddings: Some(embeddings),
-                space_digest: encoders.joint_image.digest.clone(),
-            })
+            Ok(EmbedTextResponse { embeddings: Some(embeddings), space_digest: joint.image.digest.clone() })
         })
         .await
     }
@@ -98,11 +105,14 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EmbedImageRequest>,
     ) -> Result<Response<EmbedImageResponse>, Status> {
-        self.run(request, |encoders, message| {
-            let model = &encoders.joint_image;
+        self.run(request, |encoders, message, wanted| {
+            let model = &joint(encoders)?.image;
             let pictures = convert::images(&message.images)?;
             let mut rows = Vec::with_capacity(pictures.len() * model.dim);
             for picture in &pictures {
+                if !wanted.is_wanted() {
+                    return Err(status(EncodeError::NotWanted));
+                }
                 rows.extend(model.embed(picture).map_err(Refusal::internal)?);
             }
             Ok(EmbedImageResponse {

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use reverie_inference::package::Extent;
+use reverie_inference::package::{Extent, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, resize_square, to_planes};
+use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 
 pub(crate) struct ImageEmbedder {
     model: Mutex<Model>,
@@ -12,7 +12,8 @@ pub(crate) struct ImageEmbedder {
     side: u32,
     /// Length of a vector.
     pub(crate) dim: usize,
-    /// SHA-256 of the graph.
+    picture: Option<PictureFacts>,
+    /// Identity of the model.
     pub(crate) digest: String,
 }
 
@@ -27,12 +28,25 @@ impl ImageEmbedder {
             _ => return Err(wrong("the input image must be [batch, 3, side, side]")),
         };
         let dim = package.sample_shape("embedding")?.iter().product();
-        Ok(Self { model: Mutex::new(model), side, dim, digest: package.digest().to_owned() })
+        Ok(Self {
+            model: Mutex::new(model),
+            side,
+            dim,
+            picture: package.manifest.picture,
+            digest: package.digest(),
+        })
     }
 
     /// Embeds one picture. Blocks.
     pub(crate) fn embed(&self, picture: &Rgb) -> Result<Vec<f32>, ModelError> {
-        let planes = to_planes(&resize_square(picture, self.side));
+        let picture = match self.picture {
+            Some(PictureFacts { crop: true, .. }) => crop_square(picture, self.side),
+            _ => resize_square(picture, self.side),
+        };
+        let planes = match self.picture {
+            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(&picture, mean, std),
+            None => to_planes(&picture),
+        };
         let side = self.side as usize;
         let input = Input { name: "image", shape: &[1, 3, side, side], values: Values::F32(&planes) };
         let mut embedding = vec![0.0; self.dim];

@@ -1,17 +1,19 @@
 //! The encoder service: prompts and pictures to embeddings.
 //!
-//! Three models: the text encoder (tokens that denoisers attend to) and the joint text and image encoders (vectors for
-//! search). Each is one graph on a blocking thread; encoded texts are remembered by their content.
+//! The text encoder (tokens that denoisers attend to), of one model or several, and the joint text and image encoders (vectors
+//! for search). Each model is one graph on a blocking thread; encoded texts are remembered by their content.
 
 mod convert;
 mod grpc;
 mod image_embedder;
 mod settings;
+mod text_encoder;
 mod text_model;
+mod wanted;
 
 use std::sync::Arc;
 
-use reverie_inference::{Bundle, Model, ModelError, Role, Tokenizer};
+use reverie_inference::{Bundle, Model, ModelError, Role};
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Admission, Listener, RunError, Server, Shutdown};
@@ -19,40 +21,42 @@ use reverie_service_kit::{Admission, Listener, RunError, Server, Shutdown};
 pub use settings::Settings;
 
 use crate::image_embedder::ImageEmbedder;
+use crate::text_encoder::TextEncoder;
 use crate::text_model::TextModel;
 
 /// The models of the service.
 pub(crate) struct Encoders {
+    pub(crate) text: TextEncoder,
+    /// For search; a bundle without knowledge bases needs none.
+    pub(crate) joint: Option<JointEncoders>,
+}
+
+/// The two sides of the joint text-image space.
+pub(crate) struct JointEncoders {
     pub(crate) text: TextModel,
-    pub(crate) joint_text: TextModel,
-    pub(crate) joint_image: ImageEmbedder,
+    pub(crate) image: ImageEmbedder,
 }
 
 impl Encoders {
     async fn load(settings: &Settings) -> Result<Self, ModelError> {
         let bundle = Bundle::open(&settings.inference.bundle).await?;
         let packages = &bundle.manifest.packages;
-        let text = bundle.package(&packages.text_encoder, Role::TextEncoder).await?;
-        let joint_text = bundle.package(&packages.joint_text, Role::JointText).await?;
-        let joint_image = bundle.package(&packages.joint_image, Role::JointImage).await?;
-        let load = |package| Model::load(package, &settings.inference);
-        Ok(Self {
-            text: TextModel::new(
-                &text,
-                Tokenizer::load(&text)?,
-                load(&text)?,
-                "text_tokens",
-                settings.limits.cached_texts,
-            )?,
-            joint_text: TextModel::new(
-                &joint_text,
-                Tokenizer::load(&joint_text)?,
-                load(&joint_text)?,
-                "embedding",
-                settings.limits.cached_texts,
-            )?,
-            joint_image: ImageEmbedder::new(&joint_image, load(&joint_image)?)?,
-        })
+        let mut texts = Vec::new();
+        for name in packages.text_encoder.all() {
+            texts.push(bundle.package(name, Role::TextEncoder).await?);
+        }
+        let text = TextEncoder::load(&texts, settings)?;
+        let joint = match (&packages.joint_text, &packages.joint_image) {
+            (Some(text), Some(image)) => {
+                let text = bundle.package(text, Role::JointText).await?;
+                let image = bundle.package(image, Role::JointImage).await?;
+                let text = TextModel::load(&text, &["embedding"], settings)?;
+                let image = ImageEmbedder::new(&image, Model::load(&image, &settings.inference)?)?;
+                Some(JointEncoders { text, image })
+            }
+            _ => None,
+        };
+        Ok(Self { text, joint })
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Settings {
 pub struct Limits {
     /// Requests in flight.
     pub max_in_flight: usize,
-    /// Texts whose encoding is remembered.
-    pub cached_texts: u64,
+    /// Memory for encoded texts of each text model, MiB.
+    pub cache_mib: u64,
 }
 
 impl ServiceSettings for Settings {

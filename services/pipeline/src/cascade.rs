@@ -1,14 +1,20 @@
-//! The cascade: encode the prompt and find neighbours side by side, draw the base picture, enlarge it level by level.
+//! The cascade: encode the prompt and find neighbours side by side, draw the base picture (and decode it, where the model works
+//! on latents), enlarge it level by level.
 //!
 //! Each step is one call to one service; no stage knows the next one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use reverie_proto::denoiser::v1::{DenoiseRequest, ModelIdentity, NeighbourCondition, StageTimings};
+use reverie_proto::denoiser::v1::{
+    DenoiseRequest, GetModelResponse, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition,
+    StageTimings,
+};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
     Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
 };
+use reverie_proto::initial::Initial;
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::Neighbour;
 use reverie_proto::superresolution::v1::UpscaleRequest;
@@ -18,17 +24,21 @@ use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
 use crate::convert::{Memory, Run};
-use crate::kept;
-use crate::stages::Stages;
+use crate::stages::{MAX_LEVELS, Stages};
+use crate::{kept, latents};
 
 /// The stages of the super-resolution levels, in cascade order.
-const LEVEL_STAGES: [Stage; 2] = [Stage::SuperResolution1, Stage::SuperResolution2];
+const LEVEL_STAGES: [Stage; MAX_LEVELS] = [Stage::SuperResolution1, Stage::SuperResolution2];
 
 /// The stages a run goes through.
 fn stages_of(run: &Run) -> Vec<Stage> {
     let retrieve = matches!(run.memory, Memory::Retrieval(_)).then_some(Stage::Retrieve);
+    let works_on_latents = run.base.latent.is_some();
+    let encode_picture = (works_on_latents && run.initial.is_some()).then_some(Stage::EncodePicture);
+    let decode = works_on_latents.then_some(Stage::Decode);
     let levels = LEVEL_STAGES.into_iter().take(run.levels.len());
-    [Stage::Encode].into_iter().chain(retrieve).chain([Stage::Base]).chain(levels).collect()
+    let before = [Stage::Encode].into_iter().chain(retrieve).chain(encode_picture);
+    before.chain([Stage::Base]).chain(decode).chain(levels).collect()
 }
 
 /// Draws one picture and tells `news` about it.
@@ -44,7 +54,11 @@ pub(crate) async fn draw(
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
     // 1. The prompt's tokens, and the pictures worth remembering.
-    let texts = [run.prompt].into_iter().chain(run.negative_prompt).collect();
+    let takes_empty_text =
+        run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
+    let has_negative_prompt = run.negative_prompt.is_some();
+    let negative = run.negative_prompt.or_else(|| takes_empty_text.then(String::new));
+    let texts = [run.prompt].into_iter().chain(negative).collect();
     let encoding = timed(stages.encode(context, texts));
     let remembering = timed(remember(run.memory, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
@@ -67,6 +81,11 @@ pub(crate) async fn draw(
         .map(|(image, caption)| NeighbourCondition { image: Some(image), caption: Some(caption) });
 
     // 3. The base picture.
+    let (initial, initial_latent) =
+        start(run.initial_picture, run.initial.as_ref(), &run.base, stages, context, &mut ledger).await?;
+    // The empty text is for those that take it; others are told nothing.
+    let negative_text =
+        |takes_empty_text: bool| text.get(1).filter(|_| has_negative_prompt || takes_empty_text).cloned();
     let request = DenoiseRequest {
         seed: run.seed,
         sample: 0,
@@ -74,15 +93,24 @@ pub(crate) async fn draw(
         neighbours: neighbours.collect(),
         guidance: run.guidance,
         sampling: run.base_sampling,
-        negative_text: text.get(1).cloned(),
-        initial: run.initial,
+        negative_text: negative_text(run.base.takes_empty_text),
+        initial,
+        initial_latent,
     };
     let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
-    let mut image = base.image.unwrap_or_default();
-    let mut stage = Stage::Base;
+    let kept = run.initial.filter(|initial| initial.mask.is_some());
+    let (mut image, mut stage) = match base.latent {
+        None => (base.image.unwrap_or_default(), Stage::Base),
+        Some(latent) => {
+            let (decoded, seconds) = timed(stages.decode(context, latent)).await?;
+            ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
+            let image = decoded.image.unwrap_or_default();
+            (kept::put_back(kept.as_ref(), run.base.image_size, image).await?, Stage::Decode)
+        }
+    };
 
     // 4. Level by level.
     for ((level, options), next) in run.levels.into_iter().zip(LEVEL_STAGES) {
@@ -99,6 +127,7 @@ pub(crate) async fn draw(
             guidance_weight: options.guidance_weight,
             noise_level: options.noise_level,
             sampling: options.sampling,
+            negative_text: text.get(1).filter(|_| level.takes_empty_text).cloned(),
         };
         let mut steps = 1;
         let enlarging = timed(stages.upscale(context, &level, request, |step| {
@@ -107,10 +136,9 @@ pub(crate) async fn draw(
         }));
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
-        image = larger.image.unwrap_or_default();
-        if let Some(initial) = &run.kept {
-            image = kept::put_back(initial, &level, image).await?;
-        }
+        // Where the caller's picture has more to tell than the level was given.
+        let kept = kept.as_ref().filter(|initial| initial.side() > level.low_side);
+        image = kept::put_back(kept, level.side, larger.image.unwrap_or_default()).await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
@@ -125,6 +153,22 @@ pub(crate) async fn draw(
     };
     ledger.tell(Event::Completed(completed)).await;
     Ok(())
+}
+
+/// What the base model starts from: the caller's picture as it came, or its latent.
+async fn start(
+    picture: Option<InitialPicture>,
+    decoded: Option<&Arc<Initial>>,
+    base: &GetModelResponse,
+    stages: &Stages,
+    context: Context,
+    ledger: &mut Ledger<'_>,
+) -> Result<(Option<InitialPicture>, Option<InitialLatent>), Status> {
+    let Some((own, latents)) = decoded.zip(base.latent.as_ref()) else { return Ok((picture, None)) };
+    let encoding = timed(latents::encode(own, base.image_size, latents, stages, context));
+    let (latents::Encoded { initial, answer }, seconds) = encoding.await?;
+    ledger.done(Stage::EncodePicture, 1, seconds, answer.timings, answer.model).await;
+    Ok((None, Some(initial)))
 }
 
 /// What a picture is drawn from besides its prompt.

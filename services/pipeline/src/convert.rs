@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use reverie_proto::denoiser::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, Sampler, Sampling, Thresholding,
+    GetModelResponse, Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, InterleaveDraw,
+    NoiseLevels, Sampler, Sampling, Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
-use reverie_proto::generation::v1::{GenerateRequest, Reference, Retrieval, SuperResolutionOptions};
+use reverie_proto::generation::v1::{
+    GenerateRequest, NoMemory, Reference, Retrieval, SuperResolutionOptions,
+};
 use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
@@ -15,11 +18,11 @@ use reverie_service_kit::Violations;
 use tonic::Status;
 
 use crate::settings::Defaults;
-use crate::stages::Level;
+use crate::stages::{Level, Models};
 
 /// Most neighbours or references of a request.
 pub(crate) const MAX_NEIGHBOURS: u32 = 8;
-const MAX_TEXT_BYTES: usize = 1000;
+const MAX_TEXT_BYTES: usize = 8000;
 const MAX_NAME_BYTES: usize = 200;
 const MAX_STEPS: u32 = 1000;
 const WEIGHTS: (f32, f32) = (1.0, 50.0);
@@ -27,16 +30,17 @@ const WEIGHTS: (f32, f32) = (1.0, 50.0);
 /// A picture to draw, checked.
 #[derive(Debug)]
 pub(crate) struct Run {
+    pub(crate) base: GetModelResponse,
     pub(crate) prompt: String,
     pub(crate) negative_prompt: Option<String>,
     pub(crate) seed: u64,
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
-    /// The picture to start from, for the base model.
-    pub(crate) initial: Option<InitialPicture>,
-    /// The same decoded, for what its mask keeps.
-    pub(crate) kept: Option<Arc<Initial>>,
+    /// The picture to start from, as it came.
+    pub(crate) initial_picture: Option<InitialPicture>,
+    /// The same decoded.
+    pub(crate) initial: Option<Arc<Initial>>,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -55,27 +59,31 @@ pub(crate) enum Memory {
 }
 
 /// Checks a request. Decodes the caller's pictures, so it blocks.
-pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Defaults) -> Result<Run, Status> {
+pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults) -> Result<Run, Status> {
+    let Models { base, levels, .. } = &models;
     let mut violations = Violations::new();
     let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
     let negative_prompt = (!request.negative_prompt.is_empty())
         .then(|| violations.text("negative_prompt", &request.negative_prompt, MAX_TEXT_BYTES));
-    let memory = memory(&mut violations, request.memory, &prompt, defaults);
+    let memory = memory(&mut violations, request.memory, &prompt, &models, defaults);
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
 
     let field = |error: &InitialError| format!("initial.{}", error.field());
-    let kept = request
+    let initial = request
         .initial
         .as_ref()
         .and_then(|message| violations.take_all(Initial::from_message(message), field));
 
-    let sides: Vec<u32> = levels
-        .first()
-        .map(|first| first.low_side)
-        .into_iter()
-        .chain(levels.iter().map(|level| level.side))
-        .collect();
+    if base.latent.as_ref().is_some_and(|latent| latent.paints_into_picture) {
+        violations.require(
+            initial.as_ref().is_none_or(|initial| initial.mask.is_some()) && request.initial.is_some(),
+            "initial.mask",
+            "is missing: this model paints into a picture, where its mask is white",
+        );
+    }
+    let sides: Vec<u32> =
+        [base.image_size].into_iter().chain(levels.iter().map(|level| level.side)).collect();
     let size = request.size.or(sides.last().copied()).unwrap_or_default();
     let depth = sides.iter().position(|side| *side == size);
     if let (None, Some(asked)) = (depth, request.size) {
@@ -110,9 +118,10 @@ pub(crate) fn run(request: GenerateRequest, levels: &[Level], defaults: &Default
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
-        initial: request.initial,
-        kept: kept.filter(|initial| initial.mask.is_some()).map(Arc::new),
-        levels: levels.iter().take(depth.unwrap_or_default()).cloned().zip(options).collect(),
+        initial_picture: request.initial,
+        initial: initial.map(Arc::new),
+        levels: models.levels.into_iter().take(depth.unwrap_or_default()).zip(options).collect(),
+        base: models.base,
         output_format,
         previews: request.previews,
     })
@@ -122,17 +131,35 @@ fn memory(
     violations: &mut Violations,
     memory: Option<MemoryMessage>,
     prompt: &str,
+    models: &Models,
     defaults: &Defaults,
 ) -> Memory {
-    match memory.unwrap_or_else(|| MemoryMessage::Retrieval(Retrieval::default())) {
+    let most = models.base.max_neighbours.min(MAX_NEIGHBOURS);
+    let can_search = most > 0 && models.has_retrieval;
+    let memory = memory.unwrap_or_else(|| {
+        if can_search {
+            MemoryMessage::Retrieval(Retrieval::default())
+        } else {
+            MemoryMessage::None(NoMemory {})
+        }
+    });
+    match memory {
         MemoryMessage::None(_) => Memory::None,
+        MemoryMessage::Retrieval(_) | MemoryMessage::References(_) if most == 0 => {
+            violations.add("memory", "must be none: the model of this mesh takes no neighbours");
+            Memory::None
+        }
+        MemoryMessage::Retrieval(_) if !models.has_retrieval => {
+            violations.add("retrieval", "must not be set: this mesh has no knowledge bases; give references");
+            Memory::None
+        }
         MemoryMessage::Retrieval(retrieval) => {
             let limit = violations.in_range(
                 "retrieval.neighbours",
                 retrieval.neighbours,
-                defaults.neighbours,
+                defaults.neighbours.min(most),
                 1,
-                MAX_NEIGHBOURS,
+                most,
             );
             if !retrieval.knowledge_base.is_empty() {
                 violations.text("retrieval.knowledge_base", &retrieval.knowledge_base, MAX_NAME_BYTES);
@@ -152,11 +179,11 @@ fn memory(
         MemoryMessage::References(references) => {
             let count = references.references.len();
             violations.require(
-                (1..=MAX_NEIGHBOURS as usize).contains(&count),
+                (1..=most as usize).contains(&count),
                 "references.references",
-                format!("must be 1 to {MAX_NEIGHBOURS} pictures, not {count}"),
+                format!("must be 1 to {most} pictures, not {count}"),
             );
-            for (index, reference) in references.references.iter().enumerate().take(MAX_NEIGHBOURS as usize) {
+            for (index, reference) in references.references.iter().enumerate().take(most as usize) {
                 let field = |name: &str| format!("references.references[{index}].{name}");
                 violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
                 let image =
@@ -184,6 +211,11 @@ fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
         "guidance.strategy",
         format!("{} is no strategy that is known here", guidance.strategy),
     );
+    violations.require(
+        InterleaveDraw::try_from(guidance.interleave_draw).is_ok(),
+        "guidance.interleave_draw",
+        format!("{} is not known here", guidance.interleave_draw),
+    );
 }
 
 fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {
@@ -199,5 +231,10 @@ fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling
         Thresholding::try_from(sampling.thresholding).is_ok(),
         format!("{field}.thresholding"),
         format!("{} is not known here", sampling.thresholding),
+    );
+    violations.require(
+        NoiseLevels::try_from(sampling.noise_levels).is_ok(),
+        format!("{field}.noise_levels"),
+        format!("{} is not known here", sampling.noise_levels),
     );
 }

@@ -47,10 +47,10 @@ impl GenerationService for Generation {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let permit = self.admission.admit()?;
         let context = Context::of(&request).capped(self.longest);
-        let levels = context.within("asking for the levels", self.stages.levels(context)).await?.to_vec();
+        let models = context.within("asking for the models", self.stages.models(context)).await?.clone();
         let defaults = self.defaults.clone();
         let convert =
-            tokio::task::spawn_blocking(move || convert::run(request.into_inner(), &levels, &defaults));
+            tokio::task::spawn_blocking(move || convert::run(request.into_inner(), models, &defaults));
         let run = convert.await.map_err(Refusal::internal)??;
 
         let (news, events) = mpsc::channel(EVENTS);

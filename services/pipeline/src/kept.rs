@@ -1,7 +1,7 @@
 //! What inpainting keeps of the caller's picture, level by level.
 //!
-//! The base model keeps it while it draws. A super-resolution level knows nothing of it: it enlarges the whole picture, and
-//! here the kept pixels are put back ([decision 7](../../../docs/decisions/0007-inpainting-through-the-cascade.md)).
+//! The base model keeps it while it draws. A super-resolution level knows nothing of it: it enlarges the whole picture, and a
+//! decoder of latents gives it back with a loss. Here the kept pixels are put back ([decision 7](../../../docs/decisions/0007-inpainting-through-the-cascade.md)).
 
 use std::sync::Arc;
 
@@ -11,14 +11,13 @@ use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;
 use tonic::Status;
 
-use crate::stages::Level;
-
-/// Puts what `initial` keeps into the `drawn` picture of a level, where it knows more of it than the level did.
-pub(crate) async fn put_back(initial: &Arc<Initial>, level: &Level, drawn: Image) -> Result<Image, Status> {
-    if initial.side() <= level.low_side {
-        return Ok(drawn);
-    }
-    let (initial, side) = (Arc::clone(initial), level.side);
+/// Puts what `initial` keeps, if there is one, into the `drawn` picture of `side` x `side` pixels.
+pub(crate) async fn put_back(
+    initial: Option<&Arc<Initial>>,
+    side: u32,
+    drawn: Image,
+) -> Result<Image, Status> {
+    let Some(initial) = initial.cloned() else { return Ok(drawn) };
     let composed = tokio::task::spawn_blocking(move || {
         let mut picture = pictures::decode(&drawn)?;
         if let Some(mask) = &initial.mask {

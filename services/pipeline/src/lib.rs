@@ -4,6 +4,7 @@ mod cascade;
 mod convert;
 mod grpc;
 mod kept;
+mod latents;
 mod settings;
 mod stages;
 

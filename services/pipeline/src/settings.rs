@@ -30,10 +30,14 @@ pub struct Settings {
 pub struct StageAddresses {
     /// The encoder service.
     pub encoder: Address,
-    /// The retrieval service.
-    pub retrieval: Address,
+    /// The retrieval service; none where nothing is remembered.
+    #[serde(deserialize_with = "Address::optional")]
+    pub retrieval: Option<Address>,
     /// The denoiser service.
     pub denoiser: Address,
+    /// The autoencoder service; only models that work on latents need it.
+    #[serde(deserialize_with = "Address::optional")]
+    pub autoencoder: Option<Address>,
     /// The super-resolution deployments.
     pub super_resolution: Vec<Address>,
 }

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
+use reverie_proto::autoencoder::v1::{DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse};
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
-use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, Progress};
+use reverie_proto::denoiser::v1::{
+    DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, Progress,
+};
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
@@ -14,7 +18,7 @@ use reverie_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as UpscaleEvent;
 use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
-use reverie_proto::tensor::v1::TextTokens;
+use reverie_proto::tensor::v1::{Latent, TextTokens};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Context, Refusal};
 use tokio::sync::OnceCell;
@@ -27,17 +31,33 @@ use crate::settings::StageAddresses;
 pub(crate) struct Level {
     pub(crate) low_side: u32,
     pub(crate) side: u32,
+    /// Whether it has to be given the empty text, encoded, where there is no negative prompt.
+    pub(crate) takes_empty_text: bool,
     server: Stage,
+}
+
+/// Levels of a cascade: each is a stage that callers are told of.
+pub(crate) const MAX_LEVELS: usize = 2;
+
+/// What the models of the cascade draw and take.
+#[derive(Debug, Clone)]
+pub(crate) struct Models {
+    pub(crate) base: GetModelResponse,
+    /// From small to large.
+    pub(crate) levels: Vec<Level>,
+    /// Whether there are knowledge bases to search.
+    pub(crate) has_retrieval: bool,
 }
 
 /// All stages; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
     encoder: Stage,
-    retrieval: Stage,
+    retrieval: Option<Stage>,
     denoiser: Stage,
+    autoencoder: Option<Stage>,
     super_resolution: Vec<Stage>,
-    levels: Arc<OnceCell<Vec<Level>>>,
+    models: Arc<OnceCell<Models>>,
 }
 
 macro_rules! client {
@@ -52,48 +72,78 @@ impl Stages {
     pub(crate) fn new(addresses: &StageAddresses) -> Self {
         Self {
             encoder: Stage::new("encoder", &addresses.encoder),
-            retrieval: Stage::new("retrieval", &addresses.retrieval),
+            retrieval: addresses.retrieval.as_ref().map(|address| Stage::new("retrieval", address)),
             denoiser: Stage::new("denoiser", &addresses.denoiser),
+            autoencoder: addresses.autoencoder.as_ref().map(|address| Stage::new("autoencoder", address)),
             super_resolution: addresses
                 .super_resolution
                 .iter()
                 .map(|address| Stage::new("super-resolution", address))
                 .collect(),
-            levels: Arc::default(),
+            models: Arc::default(),
         }
     }
 
     /// Asks every stage whether it serves; gives the reason of the first that does not.
     pub(crate) async fn check_health(&self, timeout: Duration) -> Result<(), String> {
         let stages =
-            [&self.encoder, &self.retrieval, &self.denoiser].into_iter().chain(&self.super_resolution);
+            [&self.encoder, &self.denoiser].into_iter().chain(&self.retrieval).chain(&self.autoencoder);
+        let stages = stages.chain(&self.super_resolution);
         try_join_all(stages.map(|stage| stage.check_health(timeout))).await.map(|_| ())
     }
 
-    /// The levels of the cascade, from small to large; asked once and remembered.
-    pub(crate) async fn levels(&self, context: Context) -> Result<&[Level], Status> {
+    /// What the models draw and take; asked once and remembered.
+    pub(crate) async fn models(&self, context: Context) -> Result<&Models, Status> {
         let ask = async || {
-            let answers = self.super_resolution.iter().map(|stage| async move {
-                let mut client = client!(SuperResolutionServiceClient, stage);
-                let answer = client.list_levels(context.outgoing(ListLevelsRequest {}));
-                let answer = answer.await.map_err(|status| stage.blame(context, status))?;
-                Ok::<_, Status>(answer.into_inner().levels.into_iter().map(|level| Level {
-                    low_side: level.low_resolution_size,
-                    side: level.image_size,
-                    server: stage.clone(),
-                }))
-            });
-            let mut levels: Vec<Level> = try_join_all(answers).await?.into_iter().flatten().collect();
-            levels.sort_by_key(|level| level.low_side);
-            if let Some(gap) = levels.windows(2).find(|pair| pair[0].side != pair[1].low_side) {
-                return Err(Status::from(Refusal::unavailable(format!(
-                    "the super-resolution levels do not follow each other: one draws {} px, the next starts from {} px",
-                    gap[0].side, gap[1].low_side
-                ))));
+            let levels = self.levels(context).await?;
+            let base = self.base_model(context).await?;
+            let unfit = |why: String| Status::from(Refusal::unavailable(why));
+            if base.latent.is_some() && self.autoencoder.is_none() {
+                return Err(unfit(format!(
+                    "the model {} works on latents and no stage decodes them: set stages.autoencoder",
+                    base.model.unwrap_or_default().name
+                )));
             }
-            Ok(levels)
+            if levels.len() > MAX_LEVELS {
+                return Err(unfit(format!(
+                    "there are {} super-resolution levels, and a cascade has at most {MAX_LEVELS}",
+                    levels.len()
+                )));
+            }
+            let sides = [base.image_size].into_iter().chain(levels.iter().map(|level| level.side));
+            if let Some((drawn, level)) = sides.zip(&levels).find(|(drawn, level)| *drawn != level.low_side) {
+                return Err(unfit(format!(
+                    "the levels of the cascade do not follow each other: one draws {drawn} px, the next starts from {} px",
+                    level.low_side
+                )));
+            }
+            Ok(Models { base, levels, has_retrieval: self.retrieval.is_some() })
         };
-        self.levels.get_or_try_init(ask).await.map(Vec::as_slice)
+        self.models.get_or_try_init(ask).await
+    }
+
+    async fn base_model(&self, context: Context) -> Result<GetModelResponse, Status> {
+        let mut client = client!(DenoiserServiceClient, self.denoiser);
+        let answer = client.get_model(context.outgoing(GetModelRequest {})).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.denoiser.blame(context, status))
+    }
+
+    /// From small to large.
+    async fn levels(&self, context: Context) -> Result<Vec<Level>, Status> {
+        let answers = self.super_resolution.iter().map(|stage| async move {
+            let mut client = client!(SuperResolutionServiceClient, stage);
+            let answer = client.list_levels(context.outgoing(ListLevelsRequest {}));
+            let answer = answer.await.map_err(|status| stage.blame(context, status))?;
+            Ok::<_, Status>(answer.into_inner().levels.into_iter().map(|level| Level {
+                low_side: level.low_resolution_size,
+                side: level.image_size,
+                takes_empty_text: level.takes_empty_text,
+                server: stage.clone(),
+            }))
+        });
+        let mut levels: Vec<Level> = try_join_all(answers).await?.into_iter().flatten().collect();
+        levels.sort_by_key(|level| level.low_side);
+        Ok(levels)
     }
 
     pub(crate) async fn encode(
@@ -120,9 +170,12 @@ impl Stages {
         context: Context,
         request: RetrieveRequest,
     ) -> Result<RetrieveResponse, Status> {
-        let mut client = client!(RetrievalServiceClient, self.retrieval);
+        let Some(stage) = &self.retrieval else {
+            return Err(Refusal::mismatch("this mesh has no knowledge bases").into());
+        };
+        let mut client = client!(RetrievalServiceClient, stage);
         let answer = client.retrieve(context.outgoing(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| self.retrieval.blame(context, status))
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
     }
 
     pub(crate) async fn denoise(
@@ -143,6 +196,29 @@ impl Stages {
             }
         }
         Err(ended_early(stage))
+    }
+
+    pub(crate) async fn decode(&self, context: Context, latent: Latent) -> Result<DecodeResponse, Status> {
+        let stage = self.autoencoder()?;
+        let mut client = client!(AutoencoderServiceClient, stage);
+        let answer = client.decode(context.outgoing(DecodeRequest { latent: Some(latent) })).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
+    }
+
+    pub(crate) async fn encode_picture(
+        &self,
+        context: Context,
+        request: EncodeRequest,
+    ) -> Result<EncodeResponse, Status> {
+        let stage = self.autoencoder()?;
+        let mut client = client!(AutoencoderServiceClient, stage);
+        let answer = client.encode(context.outgoing(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
+    }
+
+    fn autoencoder(&self) -> Result<&Stage, Status> {
+        let missing = || Refusal::internal("latents are drawn and no stage decodes them").into();
+        self.autoencoder.as_ref().ok_or_else(missing)
     }
 
     pub(crate) async fn upscale(

@@ -14,7 +14,7 @@ use crate::strategy::{Retrieve, Strategy};
 
 /// The most neighbours that one request gets.
 pub(crate) const MAX_NEIGHBOURS: u32 = 8;
-const MAX_TEXT_BYTES: usize = 2000;
+const MAX_TEXT_BYTES: usize = 8000;
 
 /// Checks a request; `default` is the knowledge base of one that names none.
 pub(crate) fn retrieve(

@@ -2,7 +2,8 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
-use reverie_diffusion::{NoiseSource, Sampler, augment};
+use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
+use reverie_inference::package::{TextCondition, WithoutText};
 use reverie_proto::pictures;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::TextTokens;
@@ -10,7 +11,7 @@ use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
-use crate::level::{Conditions, Facts, Level};
+use crate::level::{Conditions, Facts, Level, Texts};
 use crate::upsample::bilinear;
 
 const MIN_WEIGHT: f32 = 1.0;
@@ -47,11 +48,7 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         return Err(Refusal::internal("no level was found").into());
     };
     let facts = &level.facts;
-    let text = facts.text.as_ref().and_then(|text| {
-        let empty = TextTokens::default();
-        let message = request.text.as_ref().unwrap_or(&empty);
-        violations.take("text", EncodedText::from_message(message, text.max_tokens, text.dim))
-    });
+    let text = facts.text.as_ref().and_then(|wanted| texts(&mut violations, request, wanted));
     let defaults = &facts.defaults;
     let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
     let weight = violations.in_range(
@@ -76,19 +73,42 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     };
     check_encoder(facts, text.as_ref())?;
 
-    let mut low_resolution = bilinear(&pictures::to_planes(image), facts.low_side, facts.side);
-    augment(&mut low_resolution, noise_level, &facts.schedule, &noise).map_err(Refusal::internal)?;
+    let planes = pictures::to_planes(image);
+    let align_corners = facts.low_resolution.align_corners;
+    let mut low_resolution = bilinear(&planes, facts.low_side, facts.side, align_corners);
+    match facts.noise_timestep(noise_level) {
+        Some(timestep) => augment_at(&mut low_resolution, timestep, &facts.schedule, &noise),
+        None => {
+            augment(&mut low_resolution, noise_level, &facts.schedule, &noise).map_err(Refusal::internal)?;
+        }
+    }
     let conditions = Conditions { low_resolution, noise_level, text };
     Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
 }
 
-fn check_encoder(facts: &Facts, text: Option<&EncodedText>) -> Result<(), Status> {
-    match (&facts.text, text) {
-        (Some(facts), Some(text)) if text.encoder_digest != facts.encoder => Err(Refusal::mismatch(format!(
+fn texts(violations: &mut Violations, request: &UpscaleRequest, wanted: &TextCondition) -> Option<Texts> {
+    violations.require(
+        request.negative_text.is_some() || wanted.without != WithoutText::EmptyText,
+        "negative_text",
+        "is missing: without a negative prompt this model takes the empty text, encoded",
+    );
+    let mut read = |field: &str, message: &TextTokens| {
+        violations.take(field, EncodedText::from_message(message, wanted.max_tokens, wanted.dim, None))
+    };
+    let negative = request.negative_text.as_ref().and_then(|message| read("negative_text", message));
+    let text = read("text", request.text.as_ref().unwrap_or(&TextTokens::default()))?;
+    Some(Texts { text, negative })
+}
+
+fn check_encoder(facts: &Facts, texts: Option<&Texts>) -> Result<(), Status> {
+    let Some((wanted, texts)) = facts.text.as_ref().zip(texts) else { return Ok(()) };
+    let mut all = [&texts.text].into_iter().chain(&texts.negative);
+    match all.find(|text| text.encoder_digest != wanted.encoder) {
+        None => Ok(()),
+        Some(text) => Err(Refusal::mismatch(format!(
             "the text was encoded by {}, the model was trained with {}: deploy one bundle everywhere",
-            text.encoder_digest, facts.encoder
+            text.encoder_digest, wanted.encoder
         ))
         .into()),
-        _ => Ok(()),
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use reverie_denoising::Trajectory;
-use reverie_denoising::serving::{answers, submit_status};
+use reverie_denoising::serving::{answers, picture, submit_status};
+use reverie_inference::package::WithoutText;
 use reverie_proto::superresolution::v1::super_resolution_service_server::SuperResolutionService;
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{
@@ -48,6 +49,7 @@ impl SuperResolutionService for SuperResolution {
             .scheduler
             .submit(Trajectory {
                 elements: 3 * side * side,
+                has_variance: level.facts.diffusion.learned_variance.is_some(),
                 sampler,
                 plan,
                 noise,
@@ -59,11 +61,11 @@ impl SuperResolutionService for SuperResolution {
         let model = Some(level.facts.identity.clone());
         let stream = answers(
             events,
-            side as u32,
             |progress| UpscaleResponse { event: Some(Event::Progress(progress)) },
+            move |x| picture(&x, side),
             move |drawn| UpscaleResponse {
                 event: Some(Event::Completed(UpscaleCompleted {
-                    image: Some(drawn.image),
+                    image: Some(drawn.sample),
                     timings: Some(drawn.timings),
                     model,
                 })),
@@ -83,6 +85,11 @@ impl SuperResolutionService for SuperResolution {
                 low_resolution_size: level.facts.low_side as u32,
                 image_size: level.facts.side as u32,
                 model: Some(level.facts.identity.clone()),
+                takes_empty_text: level
+                    .facts
+                    .text
+                    .as_ref()
+                    .is_some_and(|text| text.without == WithoutText::EmptyText),
             })
             .collect();
         Ok(Response::new(ListLevelsResponse { levels }))

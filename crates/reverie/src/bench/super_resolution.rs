@@ -118,7 +118,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> Result<Vec<Row>, Failure> {
     std::fs::create_dir_all(&arguments.out)?;
-    let server = Stage::new("super-resolution", mesh.super_resolution());
+    let server = mesh.super_resolution().ok_or("this bundle has no super-resolution levels")?;
+    let server = Stage::new("super-resolution", server);
     let mut client =
         SuperResolutionServiceClient::new(server.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
     let levels = client.list_levels(Context::with_timeout(TIMEOUT).outgoing(ListLevelsRequest {})).await?;

@@ -47,7 +47,7 @@ impl Judge {
             return Err(format!("{location}: {width} logits for {logits} values of the factors").into());
         }
         let (factors, image_size) = (facts.factors.clone(), facts.image_size);
-        Ok(Self { model, factors, image_size, features: *features, digest: package.digest().to_owned() })
+        Ok(Self { model, factors, image_size, features: *features, digest: package.digest().clone() })
     }
 
     /// What it names, in the order of a verdict.

@@ -1,0 +1,302 @@
+//! The diffusion model of a pipeline.
+
+use reverie_diffusion::{PredictionType, SamplerKind};
+use reverie_inference::package::{
+    Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, LearnedVariance,
+    NeighbourConditions, Present, Role, StrategyKind, TextCondition, WithoutText,
+};
+use serde::Deserialize;
+
+use crate::autoencoder::Latents;
+use crate::bundle::{Content, Draft};
+use crate::graph::{Part, batch_of};
+use crate::pipeline::{Family, Pipeline};
+use crate::source::Source;
+use crate::text::Text;
+use crate::{ImportError, Request, scheduler};
+
+/// The side of a token of FLUX, in latent pixels.
+const PATCH: usize = 2;
+/// The side of a latent of FLUX, whose configuration has none: `FluxPipeline.default_sample_size`.
+const FLUX_SAMPLE_SIZE: usize = 128;
+/// The largest side of a picture.
+const MAX_SIDE: usize = 16_384;
+
+#[derive(Deserialize)]
+pub(crate) struct Config {
+    sample_size: Option<Sides>,
+    pub(crate) in_channels: Option<usize>,
+    pub(crate) out_channels: Option<usize>,
+}
+
+/// A side, or height and width.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(untagged)]
+enum Sides {
+    One(usize),
+    Both([usize; 2]),
+}
+
+impl Config {
+    /// Side of x, if it says.
+    pub(crate) fn side(&self, part: &Part) -> Result<Option<usize>, ImportError> {
+        match self.sample_size {
+            None => Ok(None),
+            Some(Sides::One(side)) => Ok(Some(side)),
+            Some(Sides::Both([height, width])) if height == width => Ok(Some(height)),
+            Some(Sides::Both(_)) => Err(part.wrong("its sample_size is not square: say a side (--size)")),
+        }
+    }
+}
+
+/// What the base model works with.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) text: Text,
+    pub(crate) neighbours: Option<NeighbourConditions>,
+    pub(crate) latents: Option<Latents>,
+}
+
+/// Imports the base model. Gives the side of its picture.
+pub(crate) fn import(
+    source: &Source,
+    pipeline: &Pipeline,
+    request: &Request,
+    with: &Surroundings,
+    draft: &mut Draft,
+) -> Result<usize, ImportError> {
+    let folder = pipeline.denoiser();
+    let config: Config = source.json(&format!("{folder}/config.json"), "it says how large the picture is")?;
+    let mut part = Part::read(source, folder)?;
+    let form = Form::of(&mut part, pipeline, request.size, &config, with.latents.as_ref())?;
+    let conditions = conditions(&mut part, pipeline, &form, with)?;
+    let (diffusion, defaults) = sampling(source, &part, pipeline, request, &form, with, &conditions)?;
+    let content = Content {
+        role: Role::Denoiser,
+        description: format!("{} of {} px.", pipeline.class, form.side),
+        texts: Vec::new(),
+        facts: Box::new(move |manifest| {
+            manifest.diffusion = Some(diffusion);
+            manifest.conditions = conditions;
+            manifest.defaults = Some(defaults);
+        }),
+    };
+    draft.package("denoiser", &part, content)?;
+    "denoiser".clone_into(&mut draft.packages.denoiser);
+    Ok(form.side)
+}
+
+/// The shapes of picture, x and prediction.
+#[derive(Debug)]
+struct Form {
+    /// Of the picture, pixels.
+    side: usize,
+    /// Of x.
+    channels: usize,
+    downscale: usize,
+    patch: Option<usize>,
+    /// Tokens of x, where it is given as tokens.
+    tokens: Option<usize>,
+    paints_into_picture: bool,
+    has_variance: bool,
+}
+
+impl Form {
+    /// Names x and the prediction.
+    fn of(
+        part: &mut Part,
+        pipeline: &Pipeline,
+        asked: Option<usize>,
+        config: &Config,
+        latents: Option<&Latents>,
+    ) -> Result<Self, ImportError> {
+        let is_flux = pipeline.family == Family::Flux;
+        let downscale = latents.map_or(1, |latents| latents.scale.downscale);
+        let own = if asked.is_some() { None } else { config.side(part)? };
+        let own = own.or(is_flux.then_some(FLUX_SAMPLE_SIZE));
+        let side = asked.or(own.map(|own| own.saturating_mul(downscale)));
+        let side =
+            side.ok_or_else(|| part.wrong("its config.json has no sample_size: say which (--size)"))?;
+        let patch = is_flux.then_some(PATCH);
+        let multiple = downscale * patch.unwrap_or(1);
+        if !(1..=MAX_SIDE).contains(&side) || !side.is_multiple_of(multiple) {
+            return Err(part.wrong(format!(
+                "a picture has 1 to {MAX_SIDE} pixels a side, a multiple of {multiple}; not {side}"
+            )));
+        }
+        let x_side = side / downscale;
+        let channels = latents.map_or(3, |latents| latents.scale.channels);
+        let tokens = patch.map(|patch| (x_side / patch).pow(2));
+        let tensors = Tensors::of(part);
+        let axis = if tokens.is_some() { 2 } else { 1 };
+        // Channels of x as the graph has them.
+        let unit = channels * patch.map_or(1, |patch| patch * patch);
+        // Where the exporter left the axis open, the configuration says.
+        let taken = part.input_extent(tensors.x, axis).or(config.in_channels).unwrap_or(unit);
+        let given = part.output_extent(tensors.prediction, axis).or(config.out_channels).unwrap_or(unit);
+        let painting = 2 * channels + 1;
+        let paints_into_picture = tokens.is_none() && latents.is_some() && taken == painting;
+        if taken != unit && !paints_into_picture {
+            return Err(part.wrong(format!(
+                "it takes {taken} channels, a model of {} takes {unit}, or {painting} to paint into pictures",
+                pipeline.class,
+            )));
+        }
+        let has_variance = given == 2 * unit && tokens.is_none();
+        if given != unit && !has_variance {
+            return Err(part.wrong(format!("it gives {given} channels, not {unit} nor twice as many")));
+        }
+        let shape = |channels| match tokens {
+            Some(tokens) => batch_of(&[tokens, channels]),
+            None => batch_of(&[channels, x_side, x_side]),
+        };
+        part.input("x", tensors.x, Some(shape(taken)))?;
+        part.output("prediction", tensors.prediction, Some(shape(given)))?;
+        Ok(Self { side, channels, downscale, patch, tokens, paints_into_picture, has_variance })
+    }
+}
+
+/// Names what the model is conditioned on.
+fn conditions(
+    part: &mut Part,
+    pipeline: &Pipeline,
+    form: &Form,
+    with: &Surroundings,
+) -> Result<Conditions, ImportError> {
+    let Surroundings { text, neighbours, .. } = with;
+    part.input("timestep", "timestep", Some(batch_of(&[])))?;
+    let text_tokens = match neighbours {
+        Some(_) => {
+            let open = vec![Extent::Dynamic("tokens".to_owned()), Extent::Fixed(text.width)];
+            [batch_of(&[]), open].concat()
+        }
+        None => batch_of(&[text.tokens, text.width]),
+    };
+    part.input("text_tokens", "encoder_hidden_states", Some(text_tokens))?;
+    let places = |tokens: usize| vec![Extent::Fixed(tokens), Extent::Fixed(3)];
+    for (ours, theirs, shape) in [
+        ("pooled_text", "text_embeds", batch_of(&[text.pooled])),
+        ("pooled_text", "pooled_projections", batch_of(&[text.pooled])),
+        ("time_ids", "time_ids", batch_of(&[6])),
+        ("text_ids", "txt_ids", places(text.tokens)),
+        ("image_ids", "img_ids", places(form.tokens.unwrap_or_default())),
+        ("guidance", "guidance", batch_of(&[])),
+    ] {
+        if part.takes(theirs) {
+            part.input(ours, theirs, Some(shape))?;
+        }
+    }
+    let mut guidance = part.takes("guidance").then_some(GuidanceCondition::Weight);
+    if part.takes("timestep_cond") {
+        let width = part.input_extent("timestep_cond", 1);
+        let width = width.ok_or_else(|| part.wrong("timestep_cond has no fixed width"))?;
+        part.input("guidance", "timestep_cond", Some(batch_of(&[width])))?;
+        guidance = Some(GuidanceCondition::Embedding(width));
+    }
+    part.check_inputs()?;
+    let without = match pipeline.family {
+        // Never seen: one row a step.
+        _ if guidance.is_some() => WithoutText::Zeros,
+        Family::StableDiffusionXl if pipeline.zeros_for_empty_prompt => WithoutText::Zeros,
+        Family::Flux | Family::RetrievalAugmented => WithoutText::Zeros,
+        _ => WithoutText::EmptyText,
+    };
+    Ok(Conditions {
+        text: Some(TextCondition {
+            dim: text.width,
+            max_tokens: text.tokens,
+            pooled_dim: part.graph.inputs.contains_key("pooled_text").then_some(text.pooled),
+            encoder: text.digest.clone(),
+            without,
+        }),
+        neighbours: neighbours.clone(),
+        guidance,
+        masked_picture: form.paints_into_picture.then_some(Present {}),
+        ..Conditions::default()
+    })
+}
+
+/// What the model was trained on, and how it is sampled.
+fn sampling(
+    source: &Source,
+    part: &Part,
+    pipeline: &Pipeline,
+    request: &Request,
+    form: &Form,
+    with: &Surroundings,
+    conditions: &Conditions,
+) -> Result<(DiffusionFacts, Defaults), ImportError> {
+    let family = pipeline.family;
+    let is_painter = pipeline.class == "StableDiffusionInpaintPipeline";
+    // That pipeline turns Runge-Kutta steps off, whatever is written down.
+    let own = is_painter.then_some(SamplerKind::Plms).filter(|_| scheduler::is_pndm(source));
+    let mut scheduler = scheduler::import(source, "scheduler", request.sampler.or(own))?;
+    if family == Family::StableDiffusion && !pipeline.class.starts_with("LatentConsistency") {
+        scheduler.mend_for_stable_diffusion();
+    }
+    let mut diffusion = scheduler.facts(form.side, form.tokens).map_err(|why| part.wrong(why))?;
+    let is_flow = matches!(family, Family::StableDiffusion3 | Family::Flux);
+    if is_flow != (diffusion.prediction_type == PredictionType::FlowPrediction) {
+        return Err(part.wrong("the scheduler is not of the kind that the pipeline was trained with"));
+    }
+    if family == Family::Flux {
+        // The model is told sigma itself.
+        diffusion.timestep_scale = 1.0 / diffusion.train_timesteps as f32;
+    }
+    diffusion.latent = with.latents.as_ref().map(|latents| LatentFacts {
+        channels: form.channels,
+        downscale: form.downscale,
+        patch: form.patch,
+        decoder: latents.decoder.clone(),
+    });
+    diffusion.learned_variance = match diffusion.learned_variance {
+        Some(_) if !form.has_variance => {
+            return Err(part.wrong("the scheduler reads a variance that the graph does not give"));
+        }
+        // Only the prediction is read then, but it must be known where it ends.
+        None if form.has_variance => Some(LearnedVariance::LearnedRange),
+        own => own,
+    };
+    let (steps, weight) = match family {
+        // A distilled FLUX that is not told of guidance is not guided.
+        Family::Flux if conditions.guidance.is_none() => (usual(family, &pipeline.class).0, 1.0),
+        _ => usual(family, &pipeline.class),
+    };
+    let weight = Some(request.guidance_weight.unwrap_or(weight));
+    let mut defaults = scheduler.defaults.clone();
+    let most = diffusion.distilled_steps.unwrap_or(diffusion.train_timesteps);
+    defaults.steps = request.steps.unwrap_or(steps).min(most);
+    defaults.text_weight = weight;
+    if with.neighbours.is_some() {
+        defaults.guidance_strategy = Some(StrategyKind::Joint);
+        defaults.neighbour_weight = weight;
+    }
+    Ok((diffusion, defaults))
+}
+
+/// What the text-to-image pipeline of a family does when it is not told: steps and guidance weight (diffusers 0.39).
+fn usual(family: Family, class: &str) -> (u32, f32) {
+    match family {
+        Family::StableDiffusion if class.starts_with("LatentConsistency") => (4, 8.5),
+        Family::StableDiffusion => (50, 7.5),
+        Family::StableDiffusionXl | Family::RetrievalAugmented => (50, 5.0),
+        Family::StableDiffusion3 => (28, 7.0),
+        Family::Flux => (28, 3.5),
+        Family::If | Family::IfSuperResolution => (100, 7.0),
+    }
+}
+
+/// What exporters call x and the prediction.
+pub(crate) struct Tensors {
+    pub(crate) x: &'static str,
+    pub(crate) prediction: &'static str,
+}
+
+impl Tensors {
+    pub(crate) fn of(part: &Part) -> Self {
+        Self {
+            x: if part.takes("hidden_states") { "hidden_states" } else { "sample" },
+            prediction: if part.gives("out_hidden_states") { "out_hidden_states" } else { "out_sample" },
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! The scheduler of a pipeline: what it says of the model's training, and how it samples.
+//!
+//! A configuration holds what someone thought of writing down, and what it had when it was another class's. As in diffusers, the
+//! class decides what counts, and has defaults for the rest.
+
+use reverie_diffusion::{
+    BetaSchedule, FinalSigma, PredictionType, PreviousTimestep, SamplerKind, ThresholdingKind,
+    TimestepSpacing, Variance,
+};
+use reverie_inference::package::{Defaults, DiffusionFacts, Flow, LearnedVariance, Spacing};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::ImportError;
+use crate::source::Source;
+
+/// What a scheduler says.
+#[derive(Debug, Clone)]
+pub(crate) struct Scheduler {
+    pub(crate) train_timesteps: u32,
+    pub(crate) prediction: PredictionType,
+    betas: Option<(BetaSchedule, f64, f64)>,
+    zero_terminal_snr: bool,
+    distilled_steps: Option<u32>,
+    learned_variance: Option<LearnedVariance>,
+    flow: Option<FlowConfig>,
+    pub(crate) defaults: Defaults,
+}
+
+/// How a flow-matching scheduler shifts its noise levels.
+#[derive(Debug, Clone, Copy)]
+struct FlowConfig {
+    shift: f64,
+    dynamic: bool,
+    base_shift: f64,
+    max_shift: f64,
+    base_tokens: f64,
+    max_tokens: f64,
+}
+
+/// What a configuration says, with the defaults of its class for what it leaves out. What the class has not is not set.
+#[derive(Deserialize)]
+struct Config {
+    num_train_timesteps: u32,
+    prediction_type: Option<PredictionType>,
+    beta_schedule: Option<String>,
+    beta_start: Option<f64>,
+    beta_end: Option<f64>,
+    trained_betas: Option<Value>,
+    rescale_betas_zero_snr: Option<bool>,
+    timestep_spacing: Option<TimestepSpacing>,
+    steps_offset: Option<u32>,
+    set_alpha_to_one: Option<bool>,
+    skip_prk_steps: Option<bool>,
+    clip_sample: Option<bool>,
+    clip_sample_range: Option<f64>,
+    thresholding: Option<bool>,
+    dynamic_thresholding_ratio: Option<f32>,
+    sample_max_value: Option<f32>,
+    variance_type: Option<String>,
+    original_inference_steps: Option<u32>,
+    timestep_scaling: Option<f64>,
+    algorithm_type: Option<String>,
+    solver_order: Option<u32>,
+    solver_type: Option<String>,
+    predict_x0: Option<bool>,
+    lower_order_final: Option<bool>,
+    final_sigmas_type: Option<FinalSigma>,
+    use_karras_sigmas: Option<bool>,
+    use_exponential_sigmas: Option<bool>,
+    use_beta_sigmas: Option<bool>,
+    use_flow_sigmas: Option<bool>,
+    use_lu_lambdas: Option<bool>,
+    euler_at_final: Option<bool>,
+    disable_corrector: Option<Vec<u32>>,
+    lambda_min_clipped: Option<f64>,
+    sigma_min: Option<f64>,
+    sigma_max: Option<f64>,
+    timestep_type: Option<String>,
+    interpolation_type: Option<String>,
+    shift: Option<f64>,
+    use_dynamic_shifting: Option<bool>,
+    base_shift: Option<f64>,
+    max_shift: Option<f64>,
+    base_image_seq_len: Option<f64>,
+    max_image_seq_len: Option<f64>,
+    invert_sigmas: Option<bool>,
+    shift_terminal: Option<f64>,
+    time_shift_type: Option<String>,
+    stochastic_sampling: Option<bool>,
+}
+
+const FLOW_MATCHING: &str = "FlowMatchEulerDiscreteScheduler";
+
+/// What the classes of diffusers 0.39 take, with their defaults. As there, a setting that a class does not take is nothing to it.
+fn defaults_of(class: &str) -> Option<Map<String, Value>> {
+    let of_betas = json!({
+        "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
+        "trained_betas": null, "prediction_type": "epsilon", "timestep_spacing": "linspace", "steps_offset": 0,
+    });
+    let threshold = json!({
+        "thresholding": false, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0,
+    });
+    let sigmas = json!({
+        "use_karras_sigmas": false, "use_exponential_sigmas": false, "use_beta_sigmas": false,
+    });
+    let parts = match class {
+        "DDIMScheduler" => vec![
+            of_betas,
+            threshold,
+            json!({
+                "timestep_spacing": "leading", "clip_sample": true, "clip_sample_range": 1.0, "set_alpha_to_one": true,
+                "rescale_betas_zero_snr": false,
+            }),
+        ],
+        "DDPMScheduler" => vec![
+            of_betas,
+            threshold,
+            json!({
+                "timestep_spacing": "leading", "clip_sample": true, "clip_sample_range": 1.0, "variance_type": "fixed_small",
+                "rescale_betas_zero_snr": false,
+            }),
+        ],
+        "PNDMScheduler" => vec![
+            of_betas,
+            json!({
+                "timestep_spacing": "leading", "skip_prk_steps": false, "set_alpha_to_one": false,
+            }),
+        ],
+        "LCMScheduler" => vec![
+            of_betas,
+            threshold,
+            json!({
+                "timestep_spacing": "leading", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                "original_inference_steps": 50, "clip_sample": false, "clip_sample_range": 1.0, "set_alpha_to_one": true,
+                "timestep_scaling": 10.0, "rescale_betas_zero_snr": false,
+            }),
+        ],
+        "EulerDiscreteScheduler" => vec![
+            of_betas,
+            sigmas,
+            json!({
+                "interpolation_type": "linear", "sigma_min": null, "sigma_max": null, "timestep_type": "discrete",
+                "rescale_betas_zero_snr": false, "final_sigmas_type": "zero",
+            }),
+        ],
+        "EulerAncestralDiscreteScheduler" => vec![of_betas, json!({"rescale_betas_zero_snr": false})],
+        "HeunDiscreteScheduler" => vec![
+            of_betas,
+            sigmas,
+            json!({
+                "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": false, "clip_sample_range": 1.0,
+            }),
+        ],
+        "DPMSolverMultistepScheduler" => vec![
+            of_betas,
+            threshold,
+            sigmas,
+            json!({
+                "solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": true,
+                "euler_at_final": false, "use_lu_lambdas": false, "use_flow_sigmas": false, "final_sigmas_type": "zero",
+                "lambda_min_clipped": null, "rescale_betas_zero_snr": false, "use_dynamic_shifting": false,
+            }),
+        ],
+        "UniPCMultistepScheduler" => vec![
+            of_betas,
+            threshold,
+            sigmas,
+            json!({
+                "solver_order": 2, "predict_x0": true, "solver_type": "bh2", "lower_order_final": true,
+                "disable_corrector": [], "use_flow_sigmas": false, "final_sigmas_type": "zero", "sigma_min": null,
+                "sigma_max": null, "rescale_betas_zero_snr": false, "use_dynamic_shifting": false, "shift_terminal": null,
+            }),
+        ],
+        FLOW_MATCHING => vec![
+            sigmas,
+            json!({
+                "num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": false, "base_shift": 0.5, "max_shift": 1.15,
+                "base_image_seq_len": 256, "max_image_seq_len": 4096, "invert_sigmas": false, "shift_terminal": null,
+                "time_shift_type": "exponential", "stochastic_sampling": false,
+            }),
+        ],
+        _ => return None,
+    };
+    Some(parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect())
+}
+
+/// The class that samples so, and what it has to be told for it.
+fn class_of(sampler: SamplerKind) -> (&'static str, Option<(&'static str, Value)>) {
+    match sampler {
+        SamplerKind::Ddim => ("DDIMScheduler", None),
+        SamplerKind::Ddpm => ("DDPMScheduler", None),
+        SamplerKind::Euler => ("EulerDiscreteScheduler", None),
+        SamplerKind::EulerAncestral => ("EulerAncestralDiscreteScheduler", None),
+        SamplerKind::Heun => ("HeunDiscreteScheduler", None),
+        SamplerKind::DpmSolver => {
+            ("DPMSolverMultistepScheduler", Some(("algorithm_type", json!("dpmsolver++"))))
+        }
+        SamplerKind::DpmSolverSde => {
+            ("DPMSolverMultistepScheduler", Some(("algorithm_type", json!("sde-dpmsolver++"))))
+        }
+        SamplerKind::UniPc => ("UniPCMultistepScheduler", None),
+        SamplerKind::Pndm => ("PNDMScheduler", Some(("skip_prk_steps", json!(false)))),
+        SamplerKind::Plms => ("PNDMScheduler", Some(("skip_prk_steps", json!(true)))),
+        SamplerKind::Lcm => ("LCMScheduler", None),
+    }
+}
+
+/// Reads the scheduler in `folder`, or the one of `sampler` that is made of its settings.
+pub(crate) fn import(
+    source: &Source,
+    folder: &str,
+    sampler: Option<SamplerKind>,
+) -> Result<Scheduler, ImportError> {
+    let path = format!("{folder}/scheduler_config.json");
+    let why = "it says what noise the model was trained with";
+    let config: Map<String, Value> = source.json(&path, why)?;
+    let full = source.file(&path, why)?;
+    read(&config, sampler).map_err(|why| ImportError::wrong(&full, why))
+}
+
+/// Whether the scheduler of a pipeline is PNDM.
+pub(crate) fn is_pndm(source: &Source) -> bool {
+    let config = source.json::<Map<String, Value>>("scheduler/scheduler_config.json", "");
+    config.is_ok_and(|config| config.get("_class_name") == Some(&json!("PNDMScheduler")))
+}
+
+fn read(config: &Map<String, Value>, sampler: Option<SamplerKind>) -> Result<Scheduler, String> {
+    let own = config.get("_class_name").and_then(Value::as_str).ok_or("has no _class_name")?;
+    let (class, told) = match sampler {
+        // Flow matching has one class.
+        Some(sampler) if own != FLOW_MATCHING => class_of(sampler),
+        _ => (own, None),
+    };
+    let mut settings = defaults_of(class).ok_or_else(|| {
+        format!(
+            "{class} is not known here: known are DDIM, DDPM, PNDM, LCM, Euler, Euler ancestral, Heun, DPM-Solver++, UniPC and \
+             flow-matching Euler. Choose one of them instead (--sampler)"
+        )
+    })?;
+    for (key, setting) in &mut settings {
+        if let Some(given) = config.get(key) {
+            setting.clone_from(given);
+        }
+    }
+    settings.extend(told.map(|(key, value)| (key.to_owned(), value)));
+    let config: Config =
+        serde_json::from_value(Value::Object(settings)).map_err(|error| error.to_string())?;
+    config.read(class)
+}
+
+impl Config {
+    /// Why some setting of it is not served, if one is not.
+    fn unsupported(&self, class: &str) -> Option<&'static str> {
+        let is = |setting: Option<bool>| setting == Some(true);
+        let is_other =
+            |setting: &Option<String>, known: &str| setting.as_deref().is_some_and(|of| of != known);
+        let is_far = |setting: Option<f64>, known: f64| setting.is_some_and(|of| (of - known).abs() > 1e-9);
+        let is_flow = class == FLOW_MATCHING;
+        let multistep = ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"].contains(&class);
+        let unknown = [
+            (self.trained_betas.is_some(), "trained_betas"),
+            (is(self.use_karras_sigmas) && is_flow, "use_karras_sigmas"),
+            (is(self.use_exponential_sigmas), "use_exponential_sigmas"),
+            (is(self.use_beta_sigmas), "use_beta_sigmas"),
+            (is(self.use_flow_sigmas), "use_flow_sigmas"),
+            (is(self.use_lu_lambdas), "use_lu_lambdas"),
+            (is(self.use_dynamic_shifting) && multistep, "use_dynamic_shifting"),
+            (is(self.euler_at_final), "euler_at_final"),
+            (self.lambda_min_clipped.is_some_and(|lambda| lambda > -1e9), "lambda_min_clipped"),
+            (self.sigma_min.is_some(), "sigma_min"),
+            (self.sigma_max.is_some(), "sigma_max"),
+            (self.disable_corrector.as_ref().is_some_and(|steps| !steps.is_empty()), "disable_corrector"),
+            (self.predict_x0 == Some(false), "predict_x0 = false"),
+            (self.lower_order_final == Some(false), "lower_order_final = false"),
+            (is(self.invert_sigmas), "invert_sigmas"),
+            (is(self.stochastic_sampling), "stochastic_sampling"),
+            (self.shift_terminal.is_some(), "shift_terminal"),
+            (is_other(&self.timestep_type, "discrete"), "timestep_type"),
+            (is_other(&self.interpolation_type, "linear"), "interpolation_type"),
+            (is_other(&self.time_shift_type, "exponential"), "time_shift_type"),
+            (is_far(self.timestep_scaling, 10.0), "timestep_scaling"),
+            (is(self.clip_sample) && is_far(self.clip_sample_range, 1.0), "clip_sample_range"),
+            // x is then not at the noise level that the model is told; it is brought to leading timesteps here.
+            (
+                self.skip_prk_steps.is_some() && self.timestep_spacing != Some(TimestepSpacing::Leading),
+                "timestep_spacing (PNDM takes leading)",
+            ),
+        ];
+        unknown.into_iter().find(|(is_set, _)| *is_set).map(|(_, name)| name)
+    }
+
+    fn sampler(&self, class: &str) -> Result<SamplerKind, String> {
+        let (order, type_) = (self.solver_order.unwrap_or_default(), self.solver_type.as_deref());
+        // Types of other multistep classes are taken for the class's own default, as in diffusers.
+        let types = ["midpoint", "heun", "logrho", "bh1", "bh2"];
+        let is_or_foreign = |own: &str, refused: &str| {
+            type_ == Some(own) || type_.is_some_and(|given| given != refused && types.contains(&given))
+        };
+        Ok(match class {
+            "DDIMScheduler" => SamplerKind::Ddim,
+            "DDPMScheduler" => SamplerKind::Ddpm,
+            "PNDMScheduler" if self.skip_prk_steps == Some(true) => SamplerKind::Plms,
+            "PNDMScheduler" => SamplerKind::Pndm,
+            "LCMScheduler" => SamplerKind::Lcm,
+            "EulerDiscreteScheduler" | FLOW_MATCHING => SamplerKind::Euler,
+            "EulerAncestralDiscreteScheduler" => SamplerKind::EulerAncestral,
+            "HeunDiscreteScheduler" => SamplerKind::Heun,
+            "DPMSolverMultistepScheduler" if order != 2 => {
+                return Err(format!(
+                    "solver_order {order} is not served, only 2; or choose another sampler (--sampler)"
+                ));
+            }
+            "DPMSolverMultistepScheduler" if !is_or_foreign("midpoint", "heun") => {
+                return Err("solver_type is not served, only midpoint".to_owned());
+            }
+            "DPMSolverMultistepScheduler" => match self.algorithm_type.as_deref() {
+                Some("dpmsolver++" | "deis") => SamplerKind::DpmSolver,
+                Some("sde-dpmsolver++") => SamplerKind::DpmSolverSde,
+                _ => {
+                    return Err(
+                        "algorithm_type is not served, only dpmsolver++ and sde-dpmsolver++".to_owned()
+                    );
+                }
+            },
+            _ if !(1..=3).contains(&order) => return Err("solver_order must be 1 to 3".to_owned()),
+            _ if !is_or_foreign("bh2", "bh1") => return Err("solver_type is not served, only bh2".to_owned()),
+            _ => SamplerKind::UniPc,
+        })
+    }
+
+    fn read(&self, class: &str) -> Result<Scheduler, String> {
+        if let Some(name) = self.unsupported(class) {
+            return Err(format!("{name} is set, which is not served"));
+        }
+        let sampler = self.sampler(class)?;
+        let is_flow = class == FLOW_MATCHING;
+        let prediction = match self.prediction_type {
+            None => PredictionType::FlowPrediction,
+            Some(PredictionType::FlowPrediction) => {
+                return Err(
+                    "prediction_type flow_prediction is served with flow-matching Euler only".to_owned()
+                );
+            }
+            Some(prediction) => prediction,
+        };
+        let variance_type = self.variance_type.as_deref();
+        let thresholding = match (self.thresholding, self.clip_sample) {
+            (Some(true), _) => ThresholdingKind::Dynamic,
+            (_, Some(true)) => ThresholdingKind::Static,
+            _ => ThresholdingKind::None,
+        };
+        Ok(Scheduler {
+            train_timesteps: self.num_train_timesteps,
+            prediction,
+            betas: if is_flow { None } else { Some(self.betas()?) },
+            zero_terminal_snr: self.rescale_betas_zero_snr.unwrap_or_default(),
+            distilled_steps: self.original_inference_steps,
+            learned_variance: match variance_type {
+                Some("learned") => Some(LearnedVariance::Learned),
+                Some("learned_range") => Some(LearnedVariance::LearnedRange),
+                _ => None,
+            },
+            flow: is_flow.then(|| FlowConfig {
+                shift: self.shift.unwrap_or(1.0),
+                dynamic: self.use_dynamic_shifting.unwrap_or_default(),
+                base_shift: self.base_shift.unwrap_or_default(),
+                max_shift: self.max_shift.unwrap_or_default(),
+                base_tokens: self.base_image_seq_len.unwrap_or_default(),
+                max_tokens: self.max_image_seq_len.unwrap_or_default(),
+            }),
+            defaults: Defaults {
+                sampler,
+                steps: 50,
+                timestep_spacing: self.timestep_spacing.unwrap_or(TimestepSpacing::Linspace),
+                steps_offset: self.steps_offset.unwrap_or_default(),
+                noise_levels: match self.use_karras_sigmas {
+                    Some(true) => Spacing::Karras,
+                    _ => Spacing::Trained,
+                },
+                final_sigma: self.final_sigmas_type.unwrap_or_default(),
+                previous_timestep: PreviousTimestep::Stride,
+                // LCM ends at x0 whatever it is told.
+                end_at_timestep_0: self.set_alpha_to_one == Some(false) && sampler != SamplerKind::Lcm,
+                variance: match variance_type {
+                    Some("fixed_large" | "fixed_large_log") => Some(Variance::FixedLarge),
+                    _ => None,
+                },
+                solver_order: self.solver_order.filter(|_| sampler == SamplerKind::UniPc),
+                thresholding,
+                threshold_quantile: self.dynamic_thresholding_ratio.unwrap_or(0.995),
+                threshold_cap: self.sample_max_value.filter(|_| thresholding == ThresholdingKind::Dynamic),
+                text_weight: None,
+                neighbour_weight: None,
+                interleave_ratio: None,
+                guidance_strategy: None,
+                guidance_weight: None,
+                noise_level: None,
+            },
+        })
+    }
+
+    fn betas(&self) -> Result<(BetaSchedule, f64, f64), String> {
+        let schedule = match self.beta_schedule.as_deref() {
+            Some("linear") => BetaSchedule::Linear,
+            Some("scaled_linear") => BetaSchedule::ScaledLinear,
+            Some("squaredcos_cap_v2") => BetaSchedule::SquaredcosCapV2,
+            Some("sigmoid") => BetaSchedule::Sigmoid,
+            other => return Err(format!("beta_schedule {} is not known here", other.unwrap_or("null"))),
+        };
+        let (start, end) =
+            self.beta_start.zip(self.beta_end).ok_or("beta_start and beta_end must be numbers")?;
+        Ok((schedule, start, end))
+    }
+}
+
+impl Scheduler {
+    /// The facts of a model of `image_size` pixels whose picture has that many tokens.
+    pub(crate) fn facts(&self, image_size: usize, tokens: Option<usize>) -> Result<DiffusionFacts, String> {
+        let flow = self.flow.map(|flow| flow.at(tokens)).transpose()?;
+        let (schedule, start, end) = match self.betas {
+            None => (None, None, None),
+            // It takes no end points.
+            Some((BetaSchedule::SquaredcosCapV2, ..)) => (Some(BetaSchedule::SquaredcosCapV2), None, None),
+            Some((schedule, start, end)) => (Some(schedule), Some(start), Some(end)),
+        };
+        Ok(DiffusionFacts {
+            image_size,
+            prediction_type: self.prediction,
+            beta_schedule: schedule,
+            beta_start: start,
+            beta_end: end,
+            train_timesteps: self.train_timesteps,
+            zero_terminal_snr: self.zero_terminal_snr,
+            distilled_steps: self.distilled_steps,
+            low_resolution_size: None,
+            learned_variance: self.learned_variance,
+            timestep_scale: 1.0,
+            flow,
+            latent: None,
+        })
+    }
+
+    /// As Stable Diffusion's pipelines mend old configurations when they load them (diffusers 0.39, `__init__`): leading timesteps
+    /// have an offset of 1, and latents are not clipped.
+    pub(crate) fn mend_for_stable_diffusion(&mut self) {
+        let defaults = &mut self.defaults;
+        defaults.steps_offset = 1;
+        if defaults.thresholding == ThresholdingKind::Static {
+            defaults.thresholding = ThresholdingKind::None;
+        }
+    }
+
+    /// Whether both were trained with the same noise.
+    pub(crate) fn has_noise_of(&self, other: &Self) -> bool {
+        (self.betas, self.train_timesteps, self.zero_terminal_snr)
+            == (other.betas, other.train_timesteps, other.zero_terminal_snr)
+    }
+}
+
+impl FlowConfig {
+    /// `tokens` are those of the picture for pipelines that pass on the noise levels themselves (FLUX); none for those that leave
+    /// them to the scheduler (SD3).
+    fn at(self, tokens: Option<usize>) -> Result<Flow, String> {
+        match tokens {
+            None if self.dynamic => Err("use_dynamic_shifting is served for FLUX only".to_owned()),
+            None => Ok(Flow::Shift(self.shift)),
+            Some(tokens) if self.dynamic => {
+                let slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens);
+                Ok(Flow::Mu(self.base_shift + slope * (tokens as f64 - self.base_tokens)))
+            }
+            Some(_) => Ok(Flow::Mu(self.shift.ln())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(config: &Value) -> Result<Scheduler, String> {
+        super::read(config.as_object().unwrap(), None)
+    }
+
+    /// Settings of published models, and of the classes where they say nothing.
+    #[test]
+    fn what_a_configuration_leaves_out_is_the_default_of_its_class() {
+        // Stable Diffusion 1.5.
+        let pndm = read(&json!({
+            "_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+            "num_train_timesteps": 1000, "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1,
+            "trained_betas": null, "clip_sample": false,
+        }));
+        let pndm = pndm.unwrap();
+        assert_eq!((pndm.defaults.sampler, pndm.defaults.steps_offset), (SamplerKind::Plms, 1));
+        assert_eq!(pndm.defaults.timestep_spacing, TimestepSpacing::Leading);
+        assert!(pndm.defaults.end_at_timestep_0);
+        assert_eq!(pndm.defaults.thresholding, ThresholdingKind::None);
+        let facts = pndm.facts(512, None).unwrap();
+        assert_eq!((facts.beta_start, facts.beta_end), (Some(0.000_85), Some(0.012)));
+
+        let ddim = read(&json!({"_class_name": "DDIMScheduler"})).unwrap();
+        assert_eq!(ddim.defaults.thresholding, ThresholdingKind::Static, "it clips unless it is told not to");
+        assert!(!ddim.defaults.end_at_timestep_0);
+        assert_eq!(ddim.defaults.previous_timestep, PreviousTimestep::Stride);
+        assert_eq!(ddim.facts(512, None).unwrap().beta_schedule, Some(BetaSchedule::Linear));
+
+        let euler = read(&json!({"_class_name": "EulerDiscreteScheduler", "clip_sample": true})).unwrap();
+        assert_eq!(euler.defaults.timestep_spacing, TimestepSpacing::Linspace);
+        assert_eq!(euler.defaults.thresholding, ThresholdingKind::None, "the class has no clip_sample");
+
+        let lcm = read(&json!({"_class_name": "LCMScheduler", "beta_schedule": "scaled_linear"})).unwrap();
+        assert_eq!(lcm.facts(512, None).unwrap().distilled_steps, Some(50));
+
+        // DeepFloyd IF.
+        let ddpm = read(&json!({
+            "_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range",
+            "thresholding": true, "dynamic_thresholding_ratio": 0.95, "sample_max_value": 1.5, "clip_sample": true,
+        }));
+        let ddpm = ddpm.unwrap();
+        assert_eq!(ddpm.defaults.thresholding, ThresholdingKind::Dynamic);
+        assert_eq!((ddpm.defaults.threshold_quantile, ddpm.defaults.threshold_cap), (0.95, Some(1.5)));
+        let facts = ddpm.facts(64, None).unwrap();
+        assert_eq!((facts.learned_variance, facts.beta_end), (Some(LearnedVariance::LearnedRange), None));
+    }
+
+    #[test]
+    fn settings_of_another_class_are_nothing() {
+        // Made from DPM-Solver++ with Karras' noise levels, as `from_config` makes it.
+        let ancestral = read(&json!({
+            "_class_name": "EulerAncestralDiscreteScheduler", "use_karras_sigmas": true, "final_sigmas_type": "sigma_min",
+            "euler_at_final": true, "thresholding": true, "timestep_spacing": "leading",
+        }));
+        let defaults = ancestral.unwrap().defaults;
+        assert_eq!((defaults.noise_levels, defaults.final_sigma), (Spacing::Trained, FinalSigma::Zero));
+        assert_eq!(defaults.thresholding, ThresholdingKind::None);
+        assert_eq!(defaults.timestep_spacing, TimestepSpacing::Leading);
+    }
+
+    #[test]
+    fn another_sampler_can_take_the_place_of_one_that_is_not_known() {
+        let config = json!({
+            "_class_name": "DEISMultistepScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+            "solver_order": 2, "solver_type": "logrho", "prediction_type": "v_prediction",
+        });
+        let config = config.as_object().unwrap();
+        assert!(super::read(config, None).unwrap_err().contains("--sampler"));
+        let scheduler = super::read(config, Some(SamplerKind::Ddim)).unwrap();
+        assert_eq!(scheduler.defaults.sampler, SamplerKind::Ddim);
+        assert_eq!(scheduler.prediction, PredictionType::VPrediction);
+        assert_eq!(scheduler.facts(512, None).unwrap().beta_end, Some(0.012));
+        let sde = super::read(config, Some(SamplerKind::DpmSolverSde)).unwrap();
+        assert_eq!(sde.defaults.sampler, SamplerKind::DpmSolverSde);
+    }
+
+    #[test]
+    fn flow_is_shifted_by_a_number_or_by_the_size() {
+        let flow = |shift: f64, dynamic: bool| {
+            let config = json!({
+                "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": shift, "use_dynamic_shifting": dynamic,
+                "base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15,
+            });
+            read(&config).unwrap()
+        };
+        // SD3; FLUX.1 schnell; FLUX.1 dev at 1024 px.
+        assert_eq!(flow(3.0, false).facts(1024, None).unwrap().flow, Some(Flow::Shift(3.0)));
+        assert_eq!(flow(1.0, false).facts(1024, Some(4096)).unwrap().flow, Some(Flow::Mu(0.0)));
+        assert_eq!(flow(3.0, true).facts(1024, Some(4096)).unwrap().flow, Some(Flow::Mu(1.15)));
+        assert!(flow(3.0, true).facts(1024, None).unwrap_err().contains("FLUX only"));
+    }
+
+    #[test]
+    fn settings_that_are_not_served_are_named() {
+        for (class, key, value) in [
+            ("EulerDiscreteScheduler", "use_beta_sigmas", json!(true)),
+            ("DPMSolverMultistepScheduler", "solver_order", json!(3)),
+            ("DPMSolverMultistepScheduler", "solver_type", json!("heun")),
+            ("DPMSolverMultistepScheduler", "algorithm_type", json!("dpmsolver")),
+            ("DPMSolverMultistepScheduler", "lambda_min_clipped", json!(-5.1)),
+            ("UniPCMultistepScheduler", "solver_type", json!("bh1")),
+            ("DDIMScheduler", "clip_sample_range", json!(2.0)),
+            ("LCMScheduler", "timestep_scaling", json!(1.0)),
+            ("DDIMScheduler", "beta_schedule", json!("exp")),
+        ] {
+            let config = json!({"_class_name": class, "clip_sample": true, key: value});
+            let refusal = read(&config).unwrap_err();
+            assert!(refusal.contains(key), "{class}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A super-resolution level of a pixel cascade, after DeepFloyd IF.
+
+use reverie_inference::package::{
+    Conditions, LowResolutionCondition, NoiseLevelCondition, Role, TextCondition, WithoutText,
+};
+
+use crate::ImportError;
+use crate::bundle::{Content, Draft};
+use crate::denoiser::{Config, Tensors};
+use crate::graph::{Part, batch_of};
+use crate::scheduler;
+use crate::source::Source;
+use crate::text::Text;
+
+/// `IFSuperResolutionPipeline` is called with noise level 250 of 1,000, 50 steps and weight 4 unless it is told otherwise.
+const NOISE_TIMESTEP: f32 = 250.0;
+const STEPS: u32 = 50;
+const WEIGHT: f32 = 4.0;
+/// As many as the cascade has stages for.
+pub(crate) const MAX_LEVELS: usize = 2;
+
+/// Imports the level that follows a picture of `low_side` pixels. Gives the side of its own.
+pub(crate) fn import(
+    source: &Source,
+    text: &Text,
+    low_side: usize,
+    draft: &mut Draft,
+) -> Result<usize, ImportError> {
+    if source.has("text_encoder") && Part::read(source, "text_encoder")?.digest()? != text.digest {
+        return Err(ImportError::unsupported(
+            source,
+            "its text encoder is another one than that of the pipeline before it, and the cascade reads a prompt once",
+        ));
+    }
+    let config: Config = source.json("unet/config.json", "it says how large the picture is")?;
+    let mut part = Part::read(source, "unet")?;
+    let side = config.side(&part)?.ok_or_else(|| part.wrong("its config.json has no sample_size"))?;
+    if side <= low_side {
+        return Err(part.wrong(format!("it draws {side} px, and the level before it draws {low_side} px")));
+    }
+    let tensors = Tensors::of(&part);
+    if part.input_extent(tensors.x, 1).or(config.in_channels) != Some(6) {
+        return Err(part.wrong("it must take 6 channels: x and the smaller picture"));
+    }
+    let given = part.output_extent(tensors.prediction, 1).or(config.out_channels).unwrap_or(3);
+    part.input("x", tensors.x, Some(batch_of(&[6, side, side])))?;
+    part.output("prediction", tensors.prediction, Some(batch_of(&[given, side, side])))?;
+    part.input("timestep", "timestep", Some(batch_of(&[])))?;
+    part.input("noise_level", "class_labels", Some(batch_of(&[])))?;
+    part.input("text_tokens", "encoder_hidden_states", Some(batch_of(&[text.tokens, text.width])))?;
+    part.check_inputs()?;
+
+    let scheduler = scheduler::import(source, "scheduler", None)?;
+    let noising = scheduler::import(source, "image_noising_scheduler", None)?;
+    if !scheduler.has_noise_of(&noising) {
+        return Err(ImportError::unsupported(
+            source,
+            "its image_noising_scheduler has another noise schedule than its scheduler",
+        ));
+    }
+    let mut diffusion = scheduler.facts(side, None).map_err(|why| part.wrong(why))?;
+    diffusion.low_resolution_size = Some(low_side);
+    if (given == 6) != diffusion.learned_variance.is_some() {
+        return Err(part.wrong("graph and scheduler do not agree on whether the variance is learned"));
+    }
+    let mut defaults = scheduler.defaults.clone();
+    defaults.steps = STEPS;
+    defaults.guidance_weight = Some(WEIGHT);
+    defaults.noise_level = Some(NOISE_TIMESTEP / (diffusion.train_timesteps - 1).max(1) as f32);
+    let conditions = Conditions {
+        text: Some(TextCondition {
+            dim: text.width,
+            max_tokens: text.tokens,
+            pooled_dim: None,
+            encoder: text.digest.clone(),
+            without: WithoutText::EmptyText,
+        }),
+        noise_level: Some(NoiseLevelCondition { timesteps: true }),
+        low_resolution: Some(LowResolutionCondition { concatenated: true, align_corners: true }),
+        ..Conditions::default()
+    };
+    let folder = format!("super-resolution-{side}");
+    let content = Content {
+        role: Role::SuperResolution,
+        description: format!("IFSuperResolutionPipeline, {low_side} to {side} px."),
+        texts: Vec::new(),
+        facts: Box::new(move |manifest| {
+            manifest.diffusion = Some(diffusion);
+            manifest.conditions = conditions;
+            manifest.defaults = Some(defaults);
+        }),
+    };
+    draft.package(&folder, &part, content)?;
+    draft.packages.super_resolution.push(folder);
+    Ok(side)
+}

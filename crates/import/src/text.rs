@@ -1,0 +1,244 @@
+//! The text encoders of a pipeline.
+
+use reverie_inference::bundle::OneOrMore;
+use reverie_inference::package::manifest::MAX_EXTENT;
+use reverie_inference::package::{LeftOut, Role, TextFacts, TokenizerFacts, joint_digest};
+use serde::Deserialize;
+
+use crate::ImportError;
+use crate::bundle::{Content, Draft};
+use crate::graph::{Part, batch_of};
+use crate::pipeline::{Family, Pipeline};
+use crate::source::Source;
+use crate::tokenizer;
+
+/// Tokens of T5 in Stable Diffusion 3: `max_sequence_length`.
+const T5_TOKENS: usize = 256;
+
+/// What the text encoders of a bundle give together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) digest: String,
+    pub(crate) tokens: usize,
+    pub(crate) width: usize,
+    /// Width of the pooled text; 0 for none.
+    pub(crate) pooled: usize,
+}
+
+/// One text encoder of a family.
+#[derive(Debug, Clone, Copy)]
+struct Encoder {
+    folder: &'static str,
+    tokenizer: &'static str,
+    tokens: Option<Output>,
+    pooled: Option<&'static str>,
+    block: usize,
+    /// The length that the pipeline pads texts to, where it is not the tokenizer's.
+    length: Option<usize>,
+}
+
+/// Which output holds the tokens.
+#[derive(Debug, Clone, Copy)]
+enum Output {
+    /// After the last layer and its normalisation.
+    Last,
+    /// Before the last layer.
+    Penultimate,
+    /// A projected vector of unit length, as the only token.
+    Projected,
+}
+
+/// The encoders of a family, in the order in which its pipeline joins what they give.
+fn encoders(family: Family) -> Vec<Encoder> {
+    let first = Encoder {
+        folder: "text_encoder",
+        tokenizer: "tokenizer",
+        tokens: Some(Output::Last),
+        pooled: None,
+        block: 0,
+        length: None,
+    };
+    let second = Encoder { folder: "text_encoder_2", tokenizer: "tokenizer_2", ..first };
+    let third = Encoder { folder: "text_encoder_3", tokenizer: "tokenizer_3", block: 1, ..first };
+    let penultimate = Some(Output::Penultimate);
+    let projected = Some("text_embeds");
+    match family {
+        Family::StableDiffusion => vec![first],
+        // encode_prompt pads to 77 tokens whatever the tokenizer says.
+        Family::If | Family::IfSuperResolution => vec![Encoder { length: Some(77), ..first }],
+        Family::StableDiffusionXl => vec![
+            Encoder { tokens: penultimate, ..first },
+            Encoder { tokens: penultimate, pooled: projected, ..second },
+        ],
+        Family::StableDiffusion3 => vec![
+            Encoder { tokens: penultimate, pooled: projected, ..first },
+            Encoder { tokens: penultimate, pooled: projected, ..second },
+            Encoder { length: Some(T5_TOKENS), ..third },
+        ],
+        Family::Flux => vec![
+            Encoder { tokens: None, pooled: Some("pooler_output"), ..first },
+            Encoder { length: Some(512), ..second },
+        ],
+        Family::RetrievalAugmented => vec![Encoder { tokens: Some(Output::Projected), ..first }],
+    }
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(alias = "num_layers")]
+    num_hidden_layers: usize,
+    #[serde(alias = "d_model")]
+    hidden_size: usize,
+    /// Of CLIP: width of `text_embeds`.
+    projection_dim: Option<usize>,
+    /// Of old Stable Diffusion: whether padding is masked.
+    #[serde(default)]
+    use_attention_mask: bool,
+}
+
+#[derive(Deserialize)]
+struct Transformer {
+    joint_attention_dim: usize,
+}
+
+/// What stands for T5 in a Stable Diffusion 3 without it: as many tokens as T5 would give, of the width that the model takes.
+fn left_out(source: &Source, pipeline: &Pipeline) -> Result<Option<LeftOut>, ImportError> {
+    if pipeline.family != Family::StableDiffusion3 || pipeline.has_third_text_encoder {
+        return Ok(None);
+    }
+    let path = "transformer/config.json";
+    let Transformer { joint_attention_dim: width } =
+        source.json(path, "it says how wide the tokens of T5 are")?;
+    if !(1..=MAX_EXTENT).contains(&width) {
+        let why = format!("its joint_attention_dim is out of range: 1 to {MAX_EXTENT}");
+        return Err(ImportError::wrong(&source.file(path, "")?, why));
+    }
+    Ok(Some(LeftOut { tokens: T5_TOKENS, width }))
+}
+
+/// Imports the text encoders, each a package.
+pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) -> Result<Text, ImportError> {
+    let mut text = Text { digest: String::new(), tokens: 0, width: 0, pooled: 0 };
+    let (mut names, mut digests, mut blocks) = (Vec::new(), Vec::new(), Vec::<(usize, usize)>::new());
+    let mut encoders = encoders(pipeline.family);
+    let left_out = left_out(source, pipeline)?;
+    if left_out.is_some() {
+        encoders.pop();
+        let note = "there is no text_encoder_3 (T5): zeros stand for its tokens, as in diffusers";
+        draft.notes.push(note.to_owned());
+    }
+    for (number, encoder) in encoders.iter().enumerate() {
+        let Encoder { folder, block, .. } = *encoder;
+        let left_out = left_out.filter(|_| number + 1 == encoders.len());
+        if !source.has(folder) {
+            return Err(ImportError::unsupported(
+                source,
+                format!("its {folder} is missing; export the pipeline with all of its text encoders"),
+            ));
+        }
+        let why = "the shape of its outputs follows from it";
+        let config: Config = source.json(&format!("{folder}/config.json"), why)?;
+        let tokenizer = tokenizer::import(source, encoder.tokenizer)?;
+        let mut part = Part::read(source, folder)?;
+        let length = match (encoder.length, tokenizer.max_tokens) {
+            (Some(own), Some(most)) if own > most && pipeline.family == Family::Flux => most,
+            (Some(own), _) => own,
+            (None, Some(most)) => most,
+            (None, None) => return Err(part.wrong("its tokenizer_config.json has no model_max_length")),
+        };
+        let given = encoder.name_tensors(&mut part, &config, length)?;
+        text.pooled += given.pooled;
+        if given.tokens > 0 {
+            blocks.resize((block + 1).max(blocks.len()), (0, 0));
+            blocks[block] = (given.tokens, blocks[block].1 + given.width);
+        }
+        let pad_id = tokenizer.pad_id;
+        let has_others = encoders.len() > 1;
+        // IFPipeline._text_preprocessing
+        let lowercase = pipeline.family == Family::If;
+        // The other pipelines let padding be read like text.
+        let unmasked = !lowercase && !config.use_attention_mask;
+        let content = |role, what: &str| Content {
+            role,
+            description: format!("{what} of {} ({folder}).", pipeline.class),
+            texts: vec![("tokenizer.json".to_owned(), tokenizer.json.clone())],
+            facts: Box::new(move |manifest| {
+                let file = "tokenizer.json".to_owned();
+                manifest.tokenizer =
+                    Some(TokenizerFacts { file, max_tokens: length, pad_id, lowercase, unmasked });
+                manifest.text = has_others.then_some(TextFacts { block, left_out });
+            }),
+        };
+        let place = folder.replace('_', "-");
+        digests.push(draft.package(&place, &part, content(Role::TextEncoder, "Text encoder"))?);
+        if matches!(encoder.tokens, Some(Output::Projected)) {
+            // The same vector is what texts are searched by.
+            part.graph.outputs.clear();
+            part.unit_output("embedding", "text_embeds", batch_of(&[given.width]))?;
+            draft.package("joint-text", &part, content(Role::JointText, "Joint text encoder"))?;
+            draft.packages.joint_text = Some("joint-text".to_owned());
+        }
+        names.push(place);
+    }
+    blocks.extend(left_out.map(|LeftOut { tokens, width }| (tokens, width)));
+    text.digest = joint_digest(digests.iter().map(String::as_str));
+    text.tokens = blocks.iter().map(|(tokens, _)| tokens).sum();
+    text.width = blocks.iter().map(|(_, width)| *width).max().unwrap_or_default();
+    draft.packages.text_encoder = match &names[..] {
+        [one] => OneOrMore::One(one.clone()),
+        _ => OneOrMore::More(names),
+    };
+    Ok(text)
+}
+
+/// What one encoder gives.
+struct Given {
+    /// 0 for none.
+    tokens: usize,
+    width: usize,
+    /// 0 for none.
+    pooled: usize,
+}
+
+impl Encoder {
+    /// Names what the graph takes and gives, with texts of `length` tokens.
+    fn name_tensors(&self, part: &mut Part, config: &Config, length: usize) -> Result<Given, ImportError> {
+        let hidden = config.hidden_size;
+        let projected = config.projection_dim.unwrap_or(hidden);
+        if ![hidden, projected].iter().all(|width| (1..=MAX_EXTENT).contains(width)) {
+            return Err(part.wrong(format!("its hidden_size is out of range: 1 to {MAX_EXTENT}")));
+        }
+        part.input("token_ids", "input_ids", Some(batch_of(&[length])))?;
+        if part.takes("attention_mask") {
+            part.input("attention_mask", "attention_mask", Some(batch_of(&[length])))?;
+        }
+        part.check_inputs()?;
+        let (mut tokens, mut width) = (length, hidden);
+        match self.tokens {
+            None => tokens = 0,
+            Some(Output::Last) => {
+                part.output("text_tokens", "last_hidden_state", Some(batch_of(&[length, width])))?;
+            }
+            Some(Output::Penultimate) => {
+                let theirs = format!("hidden_states.{}", config.num_hidden_layers.saturating_sub(1));
+                if !part.gives(&theirs) {
+                    return Err(part.wrong(format!(
+                        "it does not give {theirs}, which this pipeline reads: export it with output_hidden_states"
+                    )));
+                }
+                part.output("text_tokens", &theirs, Some(batch_of(&[length, width])))?;
+            }
+            Some(Output::Projected) => {
+                (tokens, width) = (1, part.output_extent("text_embeds", 1).unwrap_or(projected));
+                part.unit_output("text_tokens", "text_embeds", batch_of(&[1, width]))?;
+            }
+        }
+        let mut pooled = 0;
+        if let Some(theirs) = self.pooled {
+            let own = if theirs == "text_embeds" { projected } else { hidden };
+            pooled = part.output_extent(theirs, 1).unwrap_or(own);
+            part.output("pooled_text", theirs, Some(batch_of(&[pooled])))?;
+        }
+        Ok(Given { tokens, width, pooled })
+    }
+}

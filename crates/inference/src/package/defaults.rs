@@ -1,0 +1,132 @@
+//! What a request that says nothing gets: `[defaults]`.
+
+use reverie_diffusion::{
+    FinalSigma, NoiseLevels, PreviousTimestep, SamplerKind, ThresholdingKind, TimestepSpacing, Variance,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a request that says nothing gets, and the conventions that the model is sampled by, whatever the sampler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// The sampler.
+    pub sampler: SamplerKind,
+    /// Steps.
+    pub steps: u32,
+    /// Which timesteps the steps visit.
+    pub timestep_spacing: TimestepSpacing,
+    /// Added to every timestep of leading spacing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub steps_offset: u32,
+    /// How the noise levels of samplers in sigma are spaced.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noise_levels: Spacing,
+    /// Where the last step of samplers in sigma ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub final_sigma: FinalSigma,
+    /// DDIM: which noise level a step moves to.
+    #[serde(default = "next", skip_serializing_if = "is_next")]
+    pub previous_timestep: PreviousTimestep,
+    /// DDIM and PNDM: whether the last step ends at timestep 0 instead of at x0 itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_at_timestep_0: bool,
+    /// DDPM: how much noise a step adds, where the model does not tell; the smaller of both fixed ones unless it says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<Variance>,
+    /// `UniPC`: its order, 1 to 3; 2 unless it says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub solver_order: Option<u32>,
+    /// How the predicted picture is kept in range.
+    pub thresholding: ThresholdingKind,
+    /// Dynamic thresholding's quantile.
+    pub threshold_quantile: f32,
+    /// The most that dynamic thresholding divides by; at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold_cap: Option<f32>,
+    /// Denoiser: `w_p`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_weight: Option<f32>,
+    /// Denoiser: `w_n`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbour_weight: Option<f32>,
+    /// Denoiser: share of text-enhanced steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interleave_ratio: Option<f32>,
+    /// Denoiser: how text and neighbours guide together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_strategy: Option<StrategyKind>,
+    /// Super-resolution: guidance weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_weight: Option<f32>,
+    /// Super-resolution: conditioning augmentation level, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_level: Option<f32>,
+}
+
+impl Defaults {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.steps == 0 {
+            return Err("defaults.steps must be 1 to diffusion.train_timesteps".to_owned());
+        }
+        if !(self.threshold_quantile > 0.0 && self.threshold_quantile <= 1.0) {
+            return Err("defaults.threshold_quantile must be above 0 and at most 1".to_owned());
+        }
+        if self.threshold_cap.is_some_and(|cap| cap.is_nan() || cap < 1.0) {
+            return Err("defaults.threshold_cap must be at least 1".to_owned());
+        }
+        if self.variance.is_some_and(Variance::is_learned) {
+            return Err("defaults.variance is a fixed one; a learned one is a fact of [diffusion]".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// How noise levels are spaced between the noisiest and the cleanest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// Those of the timesteps visited.
+    #[default]
+    Trained,
+    /// Evenly in sigma^(1/7) (Karras et al., 2022).
+    Karras,
+}
+
+impl From<Spacing> for NoiseLevels {
+    fn from(spacing: Spacing) -> Self {
+        match spacing {
+            Spacing::Trained => Self::Trained,
+            Spacing::Karras => Self::Karras,
+        }
+    }
+}
+
+/// How text and neighbours guide together; see [`reverie_diffusion::guidance::Strategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrategyKind {
+    /// One of them at each step.
+    Interleaved,
+    /// Both at each step.
+    Weighted,
+    /// Both against neither.
+    Joint,
+}
+
+fn next() -> PreviousTimestep {
+    PreviousTimestep::Next
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_next(previous: &PreviousTimestep) -> bool {
+    *previous == PreviousTimestep::Next
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(offset: &u32) -> bool {
+    *offset == 0
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

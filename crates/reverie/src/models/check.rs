@@ -1,0 +1,157 @@
+//! `reverie models check`: every package of a bundle verified, and every graph run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use reverie_inference::package::{Extent, TensorFacts};
+use reverie_inference::{Bundle, InferenceSettings, Model, Package, Role, Tokenizer};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::mesh::{self, MeshArguments};
+
+/// Runs that are timed, after one that is not.
+const RUNS: usize = 3;
+/// What an open axis is given if nothing is known of it.
+const OPEN_AXIS: usize = 2;
+
+/// Verifies checksums and manifests, loads every graph, and runs it once with zeros. Says what each takes and gives, what it
+/// runs on, and how long one row takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The bundle.
+    #[arg(value_name = "FOLDER")]
+    bundle: String,
+    /// Overrides one setting of the denoiser, whose execution provider and threads are used; may be repeated:
+    /// --set inference.provider=cuda
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    overrides: Vec<(String, String)>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was seen of one package.
+#[derive(Debug)]
+struct Seen {
+    folder: String,
+    package: Package,
+    outputs: Vec<(String, Vec<usize>)>,
+    load: Duration,
+    row: Duration,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let bundle = Bundle::open(&arguments.bundle).await?;
+    let overrides = arguments.overrides.into_iter();
+    let settings = MeshArguments {
+        bundle: arguments.bundle.clone(),
+        overrides: overrides.map(|(key, value)| ("denoiser".to_owned(), key, value)).collect(),
+        ..MeshArguments::default()
+    };
+    let inference = mesh::service::<reverie_denoiser::Settings>(&settings)?.inference;
+    let mut all = Vec::new();
+    for (folder, role) in bundle.manifest.packages.all() {
+        let package = bundle.package(&folder, role).await?;
+        let inference = inference.clone();
+        let seen = tokio::task::spawn_blocking(move || try_out(folder, package, &inference)).await??;
+        if !arguments.json {
+            tell(&seen);
+        }
+        all.push(seen);
+    }
+    let provider = inference.provider_name();
+    if arguments.json {
+        let packages: Vec<Value> = all.iter().map(as_json).collect();
+        println!("{:#}", json!({"bundle": arguments.bundle, "provider": provider, "packages": packages}));
+    } else {
+        println!("{} packages are sound, and every graph runs on {provider}", all.len());
+    }
+    Ok(())
+}
+
+fn try_out(folder: String, package: Package, inference: &InferenceSettings) -> Result<Seen, Failure> {
+    if matches!(package.manifest.role, Role::TextEncoder | Role::JointText) {
+        Tokenizer::load(&package)?;
+    }
+    let begun = Instant::now();
+    let mut model = Model::load(&package, &inference.fitting(&package))?;
+    let load = begun.elapsed();
+    let outputs = model.try_out(|axis| open_axis(&package, axis))?;
+    let mut row = Duration::MAX;
+    for _ in 0..RUNS {
+        let begun = Instant::now();
+        model.try_out(|axis| open_axis(&package, axis))?;
+        row = row.min(begun.elapsed());
+    }
+    Ok(Seen { folder, package, outputs, load, row })
+}
+
+/// How many a run is given of an axis that is open: one row, a latent of 64 x 64, and two of everything else.
+fn open_axis(package: &Package, axis: &str) -> usize {
+    match (axis, package.manifest.latent) {
+        ("batch", _) => 1,
+        ("height" | "width", Some(latent)) => match package.manifest.role {
+            Role::LatentEncoder => 64 * latent.downscale,
+            _ => 64,
+        },
+        _ => OPEN_AXIS,
+    }
+}
+
+fn tell(seen: &Seen) {
+    let Seen { folder, package, outputs, load, row } = seen;
+    let manifest = &package.manifest;
+    println!("{folder} ({})", manifest.name);
+    println!("  digest    {}", manifest.digest());
+    println!("  time      {:.1} ms a row, loaded in {:.0} ms", milliseconds(*row), milliseconds(*load));
+    for (name, facts) in &manifest.graph.inputs {
+        println!("  takes     {name} {}", describe(facts));
+    }
+    for (name, facts) in &manifest.graph.outputs {
+        let given = outputs.iter().find(|(given, _)| given == name);
+        println!(
+            "  gives     {name} {}, here {:?}",
+            describe(facts),
+            given.map(|(_, s)| s.as_slice()).unwrap_or_default()
+        );
+    }
+}
+
+fn describe(facts: &TensorFacts) -> String {
+    let extents: Vec<String> = facts
+        .shape
+        .iter()
+        .map(|extent| match extent {
+            Extent::Fixed(extent) => extent.to_string(),
+            Extent::Dynamic(name) => name.clone(),
+        })
+        .collect();
+    format!("{:?} [{}] as {:?}", facts.dtype, extents.join(", "), facts.name)
+        .replace("F32", "f32")
+        .replace("F16", "f16")
+}
+
+fn as_json(seen: &Seen) -> Value {
+    let tensors = |tensors: &BTreeMap<String, TensorFacts>| serde_json::to_value(tensors).unwrap_or_default();
+    let graph = &seen.package.manifest.graph;
+    json!({
+        "folder": seen.folder,
+        "name": seen.package.manifest.name,
+        "digest": seen.package.digest(),
+        "inputs": tensors(&graph.inputs),
+        "outputs": tensors(&graph.outputs),
+        "output_shapes": seen.outputs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "load_seconds": seen.load.as_secs_f64(),
+        "row_seconds": seen.row.as_secs_f64(),
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((parts.0.to_owned(), parts.1.to_owned()))
+}

@@ -1,0 +1,83 @@
+//! `reverie models import`: a bundle from a pipeline that was exported to ONNX.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use reverie_import::Request;
+
+use crate::Failure;
+use crate::generate::SamplerName;
+
+/// Stable Diffusion 1, 2 and XL, Stable Diffusion 3, FLUX, latent consistency models, DeepFloyd IF and retrieval-augmented
+/// diffusion models, from the folders that `optimum-cli export onnx` writes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What wrote the folder.
+    #[arg(long, value_enum)]
+    from: Layout,
+    /// The folder of the exported pipeline: the one with `model_index.json`.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Where the bundle goes; must not exist yet.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// The folder of an exported super-resolution pipeline that enlarges what it draws; may be repeated, from small to large.
+    #[arg(long, value_name = "FOLDER")]
+    super_resolution: Vec<PathBuf>,
+    /// The bundle's name; else the folder's.
+    #[arg(long)]
+    name: Option<String>,
+    /// Side of the picture in pixels; else what the model was trained on.
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// Sampler of a request that does not say; else the pipeline's scheduler.
+    #[arg(long)]
+    sampler: Option<SamplerName>,
+    /// Steps of a request that does not say; else what diffusers takes.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    steps: Option<u32>,
+    /// Guidance weight of a request that does not say, 1 for none; else what diffusers takes.
+    #[arg(long, value_name = "WEIGHT", value_parser = weight)]
+    guidance_weight: Option<f32>,
+    /// SPDX expression of the licence that the models are under.
+    #[arg(long, value_name = "SPDX")]
+    license: Option<String>,
+}
+
+/// Layouts of exported models.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Layout {
+    /// A pipeline of Hugging Face diffusers.
+    Diffusers,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Layout::Diffusers = arguments.from;
+    let out = arguments.out;
+    let request = Request {
+        from: arguments.folder,
+        super_resolution: arguments.super_resolution,
+        name: arguments.name,
+        size: arguments.size,
+        sampler: arguments.sampler.map(SamplerName::kind),
+        steps: arguments.steps,
+        guidance_weight: arguments.guidance_weight,
+        license: arguments.license,
+    };
+    let place = out.clone();
+    let imported = tokio::task::spawn_blocking(move || reverie_import::import(&request, &place)).await??;
+    println!("{} is now the bundle {}", imported.pipeline, out.display());
+    for package in &imported.packages {
+        println!("  {package}");
+    }
+    for note in &imported.notes {
+        println!("note: {note}");
+    }
+    println!("try it out: reverie models check {}", out.display());
+    Ok(())
+}
+
+fn weight(text: &str) -> Result<f32, String> {
+    let weight: f32 = text.parse().map_err(|_| "write a number".to_owned())?;
+    if (1.0..=50.0).contains(&weight) { Ok(weight) } else { Err("must be 1 to 50".to_owned()) }
+}

@@ -1,0 +1,207 @@
+//! Models that work on latents, in the mesh: one stage more, and what cannot be asked of them.
+
+use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_integration_tests::processes::Process;
+use reverie_integration_tests::requests::PATIENCE;
+use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
+use reverie_integration_tests::{Fallible, WORKSPACE};
+use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
+use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
+use reverie_proto::denoiser::v1::InitialPicture;
+use reverie_proto::generation::v1::generate_request::Memory;
+use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stage, StageReport};
+use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::tensor::v1::Latent;
+use reverie_service_kit::Context;
+use reverie_service_kit::client::Stage as Server;
+use tempfile::TempDir;
+use tonic::Code;
+
+/// The tiny pipeline of the fixtures, imported.
+fn bundle(pipeline: &str) -> Fallible<(TempDir, String)> {
+    let place = tempfile::tempdir()?;
+    let out = place.path().join("bundle");
+    let from = std::path::Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline);
+    let request = reverie_import::Request { from, size: Some(32), ..Default::default() };
+    reverie_import::import(&request, &out)?;
+    Ok((place, out.display().to_string()))
+}
+
+async fn start(bundle: &str) -> Fallible<Mesh> {
+    let arguments = MeshArguments { bundle: bundle.to_owned(), ..MeshArguments::default() };
+    Mesh::start(MeshSettings::load(&arguments).await?, None).await
+}
+
+fn request(seed: u64) -> GenerateRequest {
+    GenerateRequest {
+        prompt: "a photo of a red house".to_owned(),
+        seed: Some(seed),
+        base_sampling: Some(steps(4)),
+        ..GenerateRequest::default()
+    }
+}
+
+fn own(side: u32) -> Rgb {
+    Rgb::from_fn(side, side, |x, y| [(x * 8) as u8, (y * 8) as u8, ((x ^ y) * 4) as u8].into())
+}
+
+fn half(side: u32) -> Rgb {
+    Rgb::from_fn(side, side, |x, _| [if x < side / 2 { 255 } else { 0 }; 3].into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_decoder_is_a_stage_like_any_other() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion")?;
+    let mesh = start(&bundle).await?;
+    let drawn = draw(mesh.pipeline(), request(1)).await?;
+    assert_eq!(dimensions(&drawn)?, (32, 32));
+    let stages: Vec<_> = drawn.completed.stages.iter().map(StageReport::stage).collect();
+    assert_eq!(stages, [Stage::Encode, Stage::Base, Stage::Decode]);
+    assert_eq!(drawn.started.stages, [Stage::Encode, Stage::Base, Stage::Decode].map(i32::from));
+    let decode = &drawn.completed.stages[2];
+    assert!(decode.timings.is_some_and(|timings| timings.model_seconds > 0.0));
+    assert_eq!(
+        decode.model.as_ref().map(|model| model.name.as_str()),
+        Some("stable-diffusion-latent-decoder")
+    );
+    // Alone or in company.
+    let (again, other) =
+        tokio::try_join!(draw(mesh.pipeline(), request(1)), draw(mesh.pipeline(), request(2)))?;
+    assert!(again.image == drawn.image, "the same seed gives the same picture");
+    assert!(other.image != drawn.image, "another seed gives another one");
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mask_keeps_is_exact_though_it_was_a_latent() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion")?;
+    let mesh = start(&bundle).await?;
+    let initial = InitialPicture {
+        image: Some(pictures::raw(own(32))),
+        mask: Some(pictures::raw(half(32))),
+        strength: Some(1.0),
+    };
+    let drawn = draw(mesh.pipeline(), GenerateRequest { initial: Some(initial), ..request(3) }).await?;
+    let stages: Vec<_> = drawn.completed.stages.iter().map(StageReport::stage).collect();
+    assert_eq!(stages, [Stage::Encode, Stage::EncodePicture, Stage::Base, Stage::Decode]);
+    let picture = pictures::decode(&drawn.image)?;
+    let (mut kept, mut drawn_anew) = (0, 0);
+    for (x, y, pixel) in picture.enumerate_pixels() {
+        let same = pixel == own(32).get_pixel(x, y);
+        if x >= 16 {
+            kept += u32::from(same);
+        } else {
+            drawn_anew += u32::from(!same);
+        }
+    }
+    assert_eq!(kept, 512, "the right half is the caller's");
+    assert!(drawn_anew > 400, "{drawn_anew} of the left half's pixels are others");
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_model_does_not_take_is_refused_by_name() -> Fallible<()> {
+    let (_place, bundle_of_text) = bundle("stable-diffusion")?;
+    let mesh = start(&bundle_of_text).await?;
+    let reference = Reference { image: Some(pictures::raw(own(8))), caption: "mine".to_owned() };
+    for memory in [neighbours(2), Memory::References(References { references: vec![reference.clone()] })] {
+        let refused = draw(mesh.pipeline(), GenerateRequest { memory: Some(memory), ..request(1) }).await;
+        let status = refused.expect_err("it takes no neighbours");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("the model of this mesh takes no neighbours"), "{status}");
+    }
+    let refused = draw(mesh.pipeline(), GenerateRequest { size: Some(64), ..request(1) }).await;
+    assert!(refused.expect_err("one size").message().contains("must be 32, not 64"));
+    mesh.shutdown().await;
+
+    let (_place, bundle_of_memory) = bundle("retrieval")?;
+    let mesh = start(&bundle_of_memory).await?;
+    let refused = draw(mesh.pipeline(), GenerateRequest { memory: Some(neighbours(2)), ..request(1) }).await;
+    assert!(refused.expect_err("nothing to search").message().contains("this mesh has no knowledge bases"));
+    let references = vec![reference; 9];
+    let memory = Some(Memory::References(References { references }));
+    let refused = draw(mesh.pipeline(), GenerateRequest { memory, ..request(1) }).await;
+    assert!(refused.expect_err("too many").message().contains("must be 1 to 8 pictures, not 9"));
+    mesh.shutdown().await;
+
+    let (_place, bundle_of_painter) = bundle("inpainting")?;
+    let mesh = start(&bundle_of_painter).await?;
+    let initial = InitialPicture { image: Some(pictures::raw(own(32))), ..InitialPicture::default() };
+    for initial in [None, Some(initial)] {
+        let refused = draw(mesh.pipeline(), GenerateRequest { initial, ..request(1) }).await;
+        let status = refused.expect_err("it needs a mask");
+        assert!(status.message().contains("this model paints into a picture"), "{status}");
+    }
+    mesh.shutdown().await;
+    Ok(())
+}
+
+/// Four processes, of which one decodes; and what that one says to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion-xl")?;
+    let models = [format!("inference.bundle={bundle}")];
+    let (mut encoder, mut denoiser, mut autoencoder) = tokio::try_join!(
+        Process::start("encoder", &models),
+        Process::start("denoiser", &models),
+        Process::start("autoencoder", &models),
+    )?;
+    let stages = |autoencoder: &str| {
+        [
+            format!("stages.encoder={}", encoder.url()),
+            format!("stages.denoiser={}", denoiser.url()),
+            format!("stages.autoencoder={autoencoder}"),
+            "stages.retrieval=\"\"".to_owned(),
+            "stages.super_resolution=[]".to_owned(),
+        ]
+    };
+    let mut pipeline = Process::start("pipeline", &stages(&autoencoder.url())).await?;
+    let mut blind = Process::start("pipeline", &stages("\"\"")).await?;
+    for process in [&mut encoder, &mut denoiser, &mut autoencoder, &mut pipeline, &mut blind] {
+        process.serving().await?;
+    }
+    let across = draw(&pipeline.address()?, request(5)).await?;
+    let mesh = start(&bundle).await?;
+    let within = draw(mesh.pipeline(), request(5)).await?;
+    mesh.shutdown().await;
+    assert!(across.image == within.image, "the bytes differ");
+
+    let status = draw(&blind.address()?, request(5)).await.expect_err("no one decodes");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("set stages.autoencoder"), "{status}");
+
+    let server = Server::new("autoencoder", &autoencoder.address()?);
+    let mut client = AutoencoderServiceClient::new(server.channel());
+    let context = Context::with_timeout(PATIENCE);
+    let image = Some(pictures::raw(own(32)));
+    let encoded = client.encode(context.outgoing(EncodeRequest { image, mask: None })).await?.into_inner();
+    let latent = encoded.latent.ok_or("there is no latent")?;
+    let decoded = client.decode(context.outgoing(DecodeRequest { latent: Some(latent.clone()) })).await?;
+    let image = decoded.into_inner().image.ok_or("there is no picture")?;
+    assert_eq!((image.width, image.height), (32, 32));
+    let foreign = Latent { decoder_digest: "another".to_owned(), ..latent };
+    let refused = client.decode(context.outgoing(DecodeRequest { latent: Some(foreign) })).await;
+    assert_eq!(refused.expect_err("for another decoder").code(), Code::FailedPrecondition);
+    let image = Some(pictures::raw(own(31)));
+    let refused = client.encode(context.outgoing(EncodeRequest { image, mask: None })).await;
+    assert!(refused.expect_err("odd").message().contains("multiples of 2"));
+
+    // One that goes away is named.
+    autoencoder.kill().await?;
+    let status = draw(&pipeline.address()?, request(5)).await.expect_err("the decoder is gone");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("autoencoder"), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bundle_without_a_decoder_needs_no_autoencoder() -> Fallible<()> {
+    let mut command = reverie_integration_tests::processes::command("autoencoder", &[])?;
+    let ended = tokio::time::timeout(PATIENCE, command.output()).await??;
+    let said = String::from_utf8(ended.stderr)?;
+    assert!(!ended.status.success());
+    assert!(said.contains("it has no latent_decoder"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Tokenizers of imported pipelines give the ids that transformers gives (`fixtures/diffusers/tokens.json`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reverie_inference::tokenizer::Overflow;
+use reverie_inference::{Bundle, Role, Tokenizer};
+use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+#[derive(Deserialize)]
+struct References {
+    texts: Vec<String>,
+    tokenizers: Vec<Reference>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    /// Folders of the same tokenizer.
+    folders: Vec<String>,
+    length: usize,
+    pad: i64,
+    /// Of each text, without padding.
+    ids: Vec<Vec<i64>>,
+    /// Of texts where the tokenizer in Python differs, by the number of the text.
+    #[serde(default)]
+    slow: BTreeMap<String, Vec<i64>>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers")
+}
+
+/// The tokenizer of `pipeline/tokenizer…` as the bundle of the imported pipeline has it.
+fn imported(folder: &str, runtime: &Runtime) -> Fallible<Tokenizer> {
+    let (pipeline, tokenizer) = folder.split_once('/').ok_or("a folder is pipeline/tokenizer")?;
+    let place = tempfile::tempdir()?;
+    let out = place.path().join("bundle");
+    let mut request = reverie_import::Request { from: fixtures().join(pipeline), ..Default::default() };
+    if pipeline == "if-super-resolution" {
+        // It has no bundle of its own; its tokenizer is that of the pipeline before it.
+        request.from = fixtures().join("if");
+    }
+    reverie_import::import(&request, &out)?;
+    let package = tokenizer.replace("tokenizer", "text-encoder").replace('_', "-");
+    let package = runtime.block_on(async {
+        let bundle = Bundle::open(&out.display().to_string()).await?;
+        bundle.package(&package, Role::TextEncoder).await
+    })?;
+    Ok(Tokenizer::load(&package)?)
+}
+
+#[test]
+fn ids_are_those_of_transformers() -> Fallible<()> {
+    let runtime = Runtime::new()?;
+    let text = fs::read_to_string(fixtures().join("tokens.json"))?;
+    let References { texts, tokenizers } = serde_json::from_str(&text)?;
+    let mut compared = 0;
+    for reference in &tokenizers {
+        for folder in &reference.folders {
+            let tokenizer = imported(folder, &runtime)?;
+            // A pipeline that names CLIPTokenizer has the one in Python.
+            let is_slow = !fixtures().join(folder).join("tokenizer.json").is_file();
+            for (number, text) in texts.iter().enumerate() {
+                let slow = reference.slow.get(&number.to_string()).filter(|_| is_slow);
+                let expected = slow.unwrap_or(&reference.ids[number]);
+                // The pipelines of IF bring a prompt to lower case before they tokenize it.
+                if folder.starts_with("if") && text.to_lowercase() != *text {
+                    continue;
+                }
+                let found = tokenizer.encode(text, Overflow::Cut)?;
+                if expected.len() > found.ids.len() {
+                    // The pipeline reads less than the tokenizer would give: its beginning, and the last token.
+                    let (last, beginning) = found.ids.split_last().ok_or("no tokens")?;
+                    assert_eq!(beginning, &expected[..beginning.len()], "{folder}: {text:?}");
+                    assert_eq!(Some(last), expected.last(), "{folder}: {text:?}");
+                    continue;
+                }
+                assert_eq!(&found.ids[..found.length], &expected[..], "{folder}: {text:?}");
+                let padding = &found.ids[found.length..];
+                assert!(padding.iter().all(|id| *id == reference.pad), "{folder}: {text:?}");
+                compared += 1;
+            }
+            assert!(reference.length > 0);
+        }
+    }
+    assert!(compared > 500, "{compared} texts");
+    Ok(())
+}
+
+/// Configurations that transformers wrote before 4.34 say of tokens what two other files do.
+#[test]
+fn tokens_of_old_configurations_are_found() -> Fallible<()> {
+    let place = tempfile::tempdir()?;
+    let pipeline = place.path().join("pipeline");
+    folders::copy(&fixtures().join("stable-diffusion"), &pipeline)?;
+    let folder = pipeline.join("tokenizer");
+    let config = folder.join("tokenizer_config.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&config)?)?;
+    value.as_object_mut().ok_or("no object")?.remove("added_tokens_decoder");
+    assert_eq!(value["pad_token"], "<|endoftext|>");
+    fs::write(&config, value.to_string())?;
+    // As in Stable Diffusion 2, whose pad_token the other file does not repeat.
+    fs::write(folder.join("special_tokens_map.json"), r#"{"pad_token": "!", "eos_token": "<|endoftext|>"}"#)?;
+    // What textual inversion adds.
+    fs::write(folder.join("added_tokens.json"), r#"{"<cat-toy>": 604}"#)?;
+
+    let out = place.path().join("bundle");
+    let request = reverie_import::Request { from: pipeline, ..Default::default() };
+    reverie_import::import(&request, &out)?;
+    let package = Runtime::new()?.block_on(async {
+        let bundle = Bundle::open(&out.display().to_string()).await?;
+        bundle.package("text-encoder", Role::TextEncoder).await
+    })?;
+    let found = Tokenizer::load(&package)?.encode("a <cat-toy>!", Overflow::Refuse)?;
+    assert_eq!(found.ids[..5], [602, 320, 604, 0, 603]);
+    assert!(found.ids[5..].iter().all(|id| *id == 0), "it pads with !");
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What the base model takes, as its package says.
+
+use reverie_denoising::serving;
+use reverie_diffusion::NoiseSchedule;
+use reverie_inference::package::{
+    Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
+};
+use reverie_inference::{ModelError, Package};
+use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, ModelIdentity};
+
+/// What the base model takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Channels, height and width of x.
+    pub(crate) sample: [usize; 3],
+    pub(crate) diffusion: DiffusionFacts,
+    pub(crate) defaults: Defaults,
+    pub(crate) text: TextCondition,
+    pub(crate) neighbours: Option<NeighbourConditions>,
+    /// The neighbour encoder's outputs that the model takes.
+    pub(crate) features: Vec<Feature>,
+    /// How the model is told the weight of guidance, if it is.
+    pub(crate) guidance: Option<GuidanceCondition>,
+    /// Whether x has a mask and a masked picture for further channels.
+    pub(crate) paints_into_picture: bool,
+    pub(crate) schedule: NoiseSchedule,
+    pub(crate) identity: ModelIdentity,
+}
+
+/// One of a neighbour's features.
+#[derive(Debug, Clone)]
+pub(crate) struct Feature {
+    pub(crate) name: String,
+    /// Its extents for one neighbour.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Facts {
+    pub(crate) fn of(package: &Package) -> Result<Self, ModelError> {
+        let wrong = |why: &str| package.wrong(why.to_owned());
+        let conditions = &package.manifest.conditions;
+        let (diffusion, defaults) = serving::facts(package)?;
+        let text = conditions.text.clone().ok_or_else(|| wrong("[conditions.text] is missing"))?;
+        let neighbours = conditions.neighbours.clone();
+        let paints_into_picture = conditions.masked_picture.is_some();
+        if paints_into_picture && diffusion.latent.is_none() {
+            return Err(wrong("[conditions.masked_picture] is for models that work on latents"));
+        }
+        let feature = |name: &String| {
+            let shape = match &neighbours {
+                Some(neighbours) if neighbours.after_text => Some(vec![text.dim]),
+                _ => package.manifest.graph.inputs.get(name).and_then(|facts| {
+                    // [batch, neighbours, …]
+                    let fixed = |extent: &Extent| match extent {
+                        Extent::Fixed(extent) => Some(*extent),
+                        Extent::Dynamic(_) => None,
+                    };
+                    facts.shape.iter().skip(2).map(fixed).collect()
+                }),
+            };
+            let shape = shape.ok_or_else(|| wrong("a feature is no input, or has an open extent"))?;
+            Ok(Feature { name: name.clone(), shape })
+        };
+        let names = neighbours.iter().flat_map(|neighbours| &neighbours.features);
+        let features = names.map(feature).collect::<Result<Vec<_>, ModelError>>()?;
+        if neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text) && features.len() != 1 {
+            return Err(wrong("conditions.neighbours.after_text is for one feature"));
+        }
+        let schedule = diffusion.schedule().map_err(|error| wrong(&error.to_string()))?;
+        Ok(Self {
+            sample: diffusion.sample_extents(),
+            diffusion,
+            defaults,
+            text,
+            neighbours,
+            features,
+            guidance: conditions.guidance,
+            paints_into_picture,
+            schedule,
+            identity: serving::identity(package),
+        })
+    }
+
+    /// The most neighbours it takes.
+    pub(crate) fn max_neighbours(&self) -> usize {
+        self.neighbours.as_ref().map_or(0, |neighbours| neighbours.max)
+    }
+
+    pub(crate) fn has_neighbours_after_text(&self) -> bool {
+        self.neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text)
+    }
+
+    pub(crate) fn elements(&self) -> usize {
+        self.sample.iter().product()
+    }
+}
+
+impl From<&Facts> for GetModelResponse {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            model: Some(facts.identity.clone()),
+            image_size: facts.diffusion.image_size as u32,
+            max_neighbours: facts.max_neighbours() as u32,
+            takes_empty_text: facts.text.without == WithoutText::EmptyText,
+            latent: facts.diffusion.latent.as_ref().map(|latent| LatentModel {
+                decoder_digest: latent.decoder.clone(),
+                downscale: latent.downscale as u32,
+                paints_into_picture: facts.paints_into_picture,
+            }),
+        }
+    }
+}

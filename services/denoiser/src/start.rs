@@ -1,0 +1,118 @@
+//! What a trajectory starts from besides noise: the caller's own picture, or its latent.
+
+use reverie_diffusion::InitialSample;
+use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
+use reverie_proto::initial::{Initial, InitialError, default_strength};
+use reverie_proto::pictures;
+use reverie_proto::tensor::v1::{Latent, Tensor};
+use reverie_proto::tensors::{TensorError, to_f32_of_shape};
+use reverie_service_kit::Violations;
+
+use crate::facts::Facts;
+
+/// What a trajectory starts from besides noise.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) sample: Option<InitialSample>,
+    /// The share of the steps that are taken.
+    pub(crate) strength: f64,
+    /// What a model that paints into a picture sees besides x: mask and masked latent.
+    pub(crate) painted_into: Vec<f32>,
+}
+
+/// Reads the picture or the latent that a request starts from. Decodes pictures, so it blocks.
+pub(crate) fn of(violations: &mut Violations, request: &DenoiseRequest, facts: &Facts) -> Start {
+    let none = Start { sample: None, strength: 1.0, painted_into: Vec::new() };
+    let works_on_latents = facts.diffusion.latent.is_some();
+    violations.require(
+        request.initial.is_none() || !works_on_latents,
+        "initial",
+        "is for models that work on pixels; this one takes initial_latent",
+    );
+    violations.require(
+        request.initial_latent.is_none() || works_on_latents,
+        "initial_latent",
+        "is for models that work on latents; this one takes initial",
+    );
+    violations.require(
+        request.initial_latent.is_some() || !facts.paints_into_picture,
+        "initial_latent",
+        "is missing: this model paints into a picture",
+    );
+    if let Some(initial) = request.initial.as_ref().filter(|_| !works_on_latents) {
+        let field = |error: &InitialError| format!("initial.{}", error.field());
+        let initial = violations.take_all(Initial::from_message(initial), field);
+        initial.map_or(none, |initial| of_picture(&initial, facts.diffusion.image_size as u32))
+    } else if let Some(initial) = request.initial_latent.as_ref().filter(|_| works_on_latents) {
+        of_latent(violations, initial, facts)
+    } else {
+        none
+    }
+}
+
+/// The picture and its mask at the model's size.
+fn of_picture(initial: &Initial, side: u32) -> Start {
+    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(side)));
+    let sample = match &initial.mask {
+        Some(mask) => sample.with_mask(mask.resized(side).drawn().to_vec()),
+        None => sample,
+    };
+    Start { sample: Some(sample), strength: initial.strength, painted_into: Vec::new() }
+}
+
+fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts) -> Start {
+    let [_, height, width] = facts.sample;
+    let latent = latent(violations, "initial_latent.latent", initial.latent.as_ref(), facts);
+    let mask = initial
+        .mask
+        .as_ref()
+        .and_then(|mask| violations.take("initial_latent.mask", to_f32_of_shape(mask, &[height, width])));
+    let strength = initial.strength.unwrap_or(default_strength(initial.mask.is_some()));
+    violations.require(
+        strength > 0.0 && strength <= 1.0,
+        "initial_latent.strength",
+        format!("must be above 0 and at most 1, not {strength}"),
+    );
+    let mut painted_into = Vec::new();
+    if facts.paints_into_picture {
+        violations.require(
+            initial.mask.is_some(),
+            "initial_latent.mask",
+            "is missing: this model paints into a picture",
+        );
+        let masked =
+            self::latent(violations, "initial_latent.masked_latent", initial.masked_latent.as_ref(), facts);
+        painted_into.extend(mask.iter().chain(&masked).flatten());
+    }
+    let sample = latent.map(InitialSample::new).map(|sample| match mask {
+        // A model that sees what is kept keeps it by itself.
+        Some(mask) if !facts.paints_into_picture => {
+            sample.with_mask(mask.iter().map(|drawn| *drawn >= 0.5).collect())
+        }
+        _ => sample,
+    });
+    Start { sample, strength, painted_into }
+}
+
+fn latent(
+    violations: &mut Violations,
+    field: &str,
+    latent: Option<&Latent>,
+    facts: &Facts,
+) -> Option<Vec<f32>> {
+    let decoder = facts.diffusion.latent.as_ref().map_or("", |latent| latent.decoder.as_str());
+    if let Some(latent) = latent
+        && latent.decoder_digest != decoder
+    {
+        violations.add(
+            field,
+            format!("is for the decoder {}, the model's latents are for {decoder}", latent.decoder_digest),
+        );
+        return None;
+    }
+    let values: Result<Vec<f32>, TensorError> = to_f32_of_shape(
+        latent.and_then(|latent| latent.values.as_ref()).unwrap_or(&Tensor::default()),
+        &facts.sample,
+    );
+    violations.take(field, values)
+}
