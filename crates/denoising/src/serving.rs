@@ -104,8 +104,9 @@ pub fn sampling(
         }
         Method::Pndm { runge_kutta, .. } => Method::Pndm { runge_kutta, set_alpha_to_one },
         Method::UniPc { order } => Method::UniPc { order: defaults.solver_order.unwrap_or(order) },
-        Method::Lcm { .. } => {
-            Method::Lcm { original_steps: facts.distilled_steps.unwrap_or(facts.train_timesteps) }
+        Method::Lcm { spreads_steps, .. } => {
+            let original_steps = facts.distilled_steps.unwrap_or(facts.train_timesteps);
+            Method::Lcm { original_steps, spreads_steps }
         }
         method => method,
     };

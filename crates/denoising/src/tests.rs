@@ -257,7 +257,7 @@ fn the_less_is_drawn_the_nearer_a_picture_stays_to_the_one_it_starts_from() {
     };
     let means = [0.02, 0.1, 0.3, 1.0].map(|strength| mean(strength, Some(picture())));
     assert!(means.is_sorted() && means[0] < -0.8 && means[2] < 0.5, "{means:?}");
-    assert_eq!(means[3].to_bits(), mean(1.0, None).to_bits(), "noise alone");
+    assert!((means[3] - mean(1.0, None)).abs() < 1e-3, "all but noise alone: {means:?}");
 }
 
 #[test]

@@ -38,8 +38,9 @@ impl<C> Active<C> {
         let begun = Instant::now();
         let mut x = vec![0.0; trajectory.elements];
         trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
-        if let Some(initial) = &trajectory.initial {
-            initial.begin(&trajectory.sampler, &mut x);
+        match &trajectory.initial {
+            Some(initial) => initial.begin(&trajectory.sampler, &mut x),
+            None => trajectory.sampler.begin(&mut x),
         }
         let timings = Timings {
             queued_seconds: (begun - submitted).as_secs_f64(),

@@ -179,7 +179,7 @@ proptest! {
                 let previous = PreviousTimestep::Next;
                 (Method::Ddim { eta: 0.5, set_alpha_to_one: true, previous }, spacing, steps)
             }
-            Method::Lcm { .. } => (Method::Lcm { original_steps: 100 }, spacing, steps),
+            Method::Lcm { .. } => (Method::Lcm { original_steps: 100, spreads_steps: false }, spacing, steps),
             method => (method, spacing, steps),
         };
         // A mean of v, unlike one of eps, is of no data.

@@ -3,24 +3,32 @@
 //! Image to image: Meng et al. 2022 (SDEdit), section 3. x starts as the picture x0, noised to where some step begins, and
 //! the steps from there on are taken. How many of the N is said by a strength in (0, 1], with the rule of diffusers:
 //!
-//! 1. taken = floor(N strength), at least 1, or ceil(N strength) with flow matching; the first N - taken are skipped
-//! 2. x = a x0 + s eps at the first step taken, eps being the noise that x would start from; where none is skipped eps itself
+//! 1. taken = floor(N strength), at least 1, or ceil(N strength) with flow matching; the first N - taken are skipped.
+//!    Latent consistency models can lay all N over the share of the noise instead ([`lcm`](crate::lcm))
+//! 2. x = a x0 + s eps at the first step taken, eps being unit normal noise
 //!
 //! Inpainting: what is kept is put back after each evaluation, at the level where the model is evaluated next. That is
 //! Lugmayr et al. 2022 (RePaint), equation 8, without their resampling and with one eps for all steps, as in diffusers.
 //! With m = 1 where the picture is drawn anew and 0 where it is kept:
 //!
 //! 3. x <- m x + (1 - m) (a x0 + s eps), and after the last evaluation m x + (1 - m) x0
+//!
+//! With a mask and strength 1, x starts from noise alone: what is drawn anew shows nothing of what was there.
 
 use crate::level::Level;
 use crate::levels::NoiseLevels;
+use crate::method::Method;
 use crate::noise::{NoiseSource, Stream};
-use crate::sampler::{Sampler, SamplerError};
+use crate::sampler::{Sampler, SamplerError, SamplerSettings};
 
 /// N - taken.
-pub(crate) fn skipped_steps(steps: u32, strength: f64, levels: NoiseLevels) -> Result<u32, SamplerError> {
+pub(crate) fn skipped_steps(settings: &SamplerSettings) -> Result<u32, SamplerError> {
+    let SamplerSettings { steps, strength, levels, method, .. } = *settings;
     if !(strength > 0.0 && strength <= 1.0) {
         return Err(SamplerError::Strength(strength));
+    }
+    if matches!(method, Method::Lcm { spreads_steps: true, .. }) {
+        return Ok(0);
     }
     let taken = f64::from(steps) * strength;
     let taken = if matches!(levels, NoiseLevels::Flow(_)) { taken.ceil() as u32 } else { taken as u32 };
@@ -62,22 +70,18 @@ impl InitialSample {
         Self { mask: Some(mask), ..self }
     }
 
-    /// Turns `x`, the noise that a trajectory would start from, into what it starts from: 2.
-    ///
-    /// What is kept is noised whatever the strength.
+    /// Turns `x`, unit normal noise, into what a trajectory starts from: 2.
     ///
     /// # Panics
     /// When `x` has not the length of x0.
     pub fn begin(&self, sampler: &Sampler, x: &mut [f32]) {
         assert_eq!(self.x0.len(), x.len(), "a picture has the shape of a sample");
+        if self.mask.is_some() && sampler.takes_all() {
+            return sampler.begin(x);
+        }
         let Level { a, s } = sampler.level(0);
-        let (a, s) = (a as f32, s as f32);
-        let noised = |(x, x0): (&mut f32, &f32)| *x = a * x0 + s * *x;
-        if sampler.skips_steps() {
-            x.iter_mut().zip(&self.x0).for_each(noised);
-        } else if let Some(mask) = &self.mask {
-            let kept = x.iter_mut().zip(&self.x0).zip(mask.iter().cycle());
-            kept.filter(|(_, drawn)| !**drawn).for_each(|(pair, _)| noised(pair));
+        for (x, x0) in x.iter_mut().zip(&self.x0) {
+            *x = a as f32 * x0 + s as f32 * *x;
         }
     }
 
@@ -105,7 +109,7 @@ impl InitialSample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BetaSchedule, NoiseSchedule, PredictionType, SamplerKind, SamplerSettings, TimestepSpacing};
+    use crate::{BetaSchedule, NoiseSchedule, PredictionType, SamplerKind, TimestepSpacing};
 
     const NOISE: NoiseSource = NoiseSource::new(42, 0, 0);
 
@@ -138,6 +142,10 @@ mod tests {
         x
     }
 
+    fn skipped_of(steps: u32, strength: f64) -> Result<u32, SamplerError> {
+        skipped_steps(&SamplerSettings { steps, strength, ..SamplerSettings::default() })
+    }
+
     #[test]
     fn the_steps_taken_are_those_of_diffusers() {
         // steps - int(steps * strength) in Python.
@@ -153,26 +161,35 @@ mod tests {
             (24, 0.999, 1),
             (1, 1.0, 0),
         ] {
-            assert_eq!(
-                skipped_steps(steps, strength, NoiseLevels::Trained),
-                Ok(skipped),
-                "{strength} of {steps}"
-            );
+            assert_eq!(skipped_of(steps, strength), Ok(skipped), "{strength} of {steps}");
         }
+    }
+
+    /// As the image-to-image pipeline of latent consistency models in diffusers.
+    #[test]
+    fn lcm_can_spread_its_steps_over_what_the_strength_leaves() {
+        let timesteps = |steps, strength, spreads_steps| {
+            let method = Method::Lcm { original_steps: 50, spreads_steps };
+            let settings = SamplerSettings { method, steps, strength, ..SamplerSettings::default() };
+            let sampler = Sampler::new(&cosine(), &settings)?;
+            Ok((0..sampler.evaluations()).map(|i| sampler.timestep(i)).collect::<Vec<_>>())
+        };
+        assert_eq!(timesteps(4, 0.5, false).unwrap(), [499.0, 259.0]);
+        assert_eq!(timesteps(4, 0.5, true).unwrap(), [499.0, 379.0, 259.0, 139.0]);
+        assert_eq!(timesteps(1, 0.8, true).unwrap(), [799.0]);
+        let error: SamplerError = timesteps(8, 0.15, true).unwrap_err();
+        assert_eq!(error.to_string(), "LCM takes 1 to 7 steps here, not 8: it was distilled on 50 timesteps");
     }
 
     #[test]
     fn no_step_is_no_strength() {
         for strength in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert!(
-                matches!(skipped_steps(50, strength, NoiseLevels::Trained), Err(SamplerError::Strength(_))),
-                "{strength}"
-            );
+            assert!(matches!(skipped_of(50, strength), Err(SamplerError::Strength(_))), "{strength}");
         }
-        let error = skipped_steps(24, 0.04, NoiseLevels::Trained).unwrap_err();
+        let error = skipped_of(24, 0.04).unwrap_err();
         assert_eq!(error.to_string(), "strength 0.04 of 24 steps is less than one step: at least 0.042");
         for steps in 1..=1000 {
-            assert!(skipped_steps(steps, least_strength(steps), NoiseLevels::Trained).is_ok(), "{steps}");
+            assert!(skipped_of(steps, least_strength(steps)).is_ok(), "{steps}");
         }
         let sampler = Sampler::new(&cosine(), &settings(SamplerKind::Pndm, 10, 0.3)).unwrap_err();
         assert_eq!(sampler, SamplerError::RungeKuttaSteps(3));
@@ -184,7 +201,6 @@ mod tests {
         for kind in SamplerKind::ALL {
             let whole = Sampler::new(&schedule, &settings(kind, 20, 1.0)).unwrap();
             let part = Sampler::new(&schedule, &settings(kind, 20, 0.5)).unwrap();
-            assert_eq!(part.steps(), 10, "{kind:?}");
             if ONE_KIND.contains(&kind) {
                 // Heun evaluates twice in each step skipped.
                 let skipped = whole.evaluations() - part.evaluations();
@@ -251,12 +267,22 @@ mod tests {
         }
     }
 
+    /// As in diffusers, whose `add_noise` leaves what signal there is at the first timestep.
     #[test]
-    fn with_all_steps_it_starts_from_noise_alone() {
-        let sampler = Sampler::new(&cosine(), &settings(SamplerKind::Ddim, 10, 1.0)).unwrap();
-        let mut x = normals(6);
-        InitialSample::new(vec![0.9; 6]).begin(&sampler, &mut x);
-        assert_eq!(x, normals(6));
+    fn with_all_steps_there_is_a_trace_of_the_picture_but_none_under_a_mask() {
+        let schedule = NoiseSchedule::new(BetaSchedule::ScaledLinear, 1000).unwrap();
+        let sampler = Sampler::new(&schedule, &settings(SamplerKind::Ddim, 10, 1.0)).unwrap();
+        let Level { a, s } = sampler.level(0);
+        assert!((0.06..0.08).contains(&a));
+        let begun = |initial: InitialSample| {
+            let mut x = normals(6);
+            initial.begin(&sampler, &mut x);
+            x
+        };
+        let initial = InitialSample::new(vec![0.9; 6]);
+        let noised: Vec<f32> = normals(6).iter().map(|eps| a as f32 * 0.9 + s as f32 * eps).collect();
+        assert_eq!(begun(initial.clone()), noised);
+        assert_eq!(begun(initial.with_mask(vec![true, false, true])), normals(6));
     }
 
     #[test]
@@ -275,8 +301,8 @@ mod tests {
                     for (element, eps) in normals(12).into_iter().enumerate() {
                         let kept = a as f32 * x0[element] + s as f32 * eps;
                         let is_kept = !mask[element % 6];
-                        // At the beginning the rest is noised too, or noise alone.
-                        let noised = is_kept || (i == 0 && strength < 1.0);
+                        // At the beginning all of it is noised, or noise alone.
+                        let noised = if i == 0 { strength < 1.0 } else { is_kept };
                         assert_eq!(x[element] == kept, noised, "{kind:?} {strength} {i} {element}");
                     }
                     let mut output: Vec<f32> = x.iter().map(|x| 0.1 - 0.5 * x).collect();

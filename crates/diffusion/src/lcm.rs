@@ -6,7 +6,8 @@
 //! 1. f = c_skip x + c_out x0
 //! 2. x <- sqrt(abar_next) f + sqrt(1 - abar_next) z, or f itself at the last step
 //!
-//! The model is distilled on every k-th timestep, so only these are visited.
+//! The model is distilled on every k-th timestep, so only these are visited: N of the O there are, or, from a picture, of the
+//! floor(O strength) with the least noise. A sampler that does not spread its steps so skips the first of the N.
 
 use crate::combination::Combination;
 use crate::evaluation::Evaluation;
@@ -16,15 +17,20 @@ use crate::schedule::NoiseSchedule;
 const SIGMA_DATA: f64 = 0.5;
 const TIMESTEP_SCALING: f64 = 10.0;
 
-/// The `steps` timesteps visited, of the `original_steps` that the model was distilled on: T // O k - 1 for k from O
-/// down. `None` unless 1 <= N <= O <= T.
-pub(crate) fn timesteps(train_timesteps: u32, steps: u32, original_steps: u32) -> Option<Vec<u32>> {
-    if !(1..=train_timesteps).contains(&original_steps) || !(1..=original_steps).contains(&steps) {
+/// The `steps` timesteps visited, of the `distilled` with the least noise among the `original_steps` that the model was
+/// distilled on: T // O k - 1 for k from there down. `None` unless 1 <= N <= distilled <= O <= T.
+pub(crate) fn timesteps(
+    train_timesteps: u32,
+    steps: u32,
+    original_steps: u32,
+    distilled: u32,
+) -> Option<Vec<u32>> {
+    if original_steps > train_timesteps || distilled > original_steps || !(1..=distilled).contains(&steps) {
         return None;
     }
     let stride = train_timesteps / original_steps;
-    let share = f64::from(original_steps) / f64::from(steps);
-    Some((0..steps).map(|i| (original_steps - (f64::from(i) * share) as u32) * stride - 1).collect())
+    let share = f64::from(distilled) / f64::from(steps);
+    Some((0..steps).map(|i| (distilled - (f64::from(i) * share) as u32) * stride - 1).collect())
 }
 
 pub(crate) fn evaluations(schedule: &NoiseSchedule, timesteps: &[u32]) -> Vec<Evaluation> {
@@ -51,10 +57,13 @@ mod tests {
 
     #[test]
     fn only_distilled_timesteps_are_visited() {
-        assert_eq!(timesteps(1000, 4, 50).unwrap(), [999, 759, 499, 259]);
-        assert_eq!(timesteps(1000, 1, 50).unwrap(), [999]);
-        assert_eq!(timesteps(1000, 51, 50), None);
-        assert_eq!(timesteps(1000, 1, 1001), None);
-        assert_eq!(timesteps(1000, 0, 50), None);
+        assert_eq!(timesteps(1000, 4, 50, 50).unwrap(), [999, 759, 499, 259]);
+        assert_eq!(timesteps(1000, 1, 50, 50).unwrap(), [999]);
+        assert_eq!(timesteps(1000, 4, 50, 25).unwrap(), [499, 379, 259, 139]);
+        assert_eq!(timesteps(1000, 51, 50, 50), None);
+        assert_eq!(timesteps(1000, 26, 50, 25), None);
+        assert_eq!(timesteps(1000, 1, 50, 0), None);
+        assert_eq!(timesteps(1000, 1, 1001, 1001), None);
+        assert_eq!(timesteps(1000, 0, 50, 50), None);
     }
 }

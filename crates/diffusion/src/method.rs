@@ -83,6 +83,9 @@ pub enum Method {
     Lcm {
         /// The timesteps that the model was distilled on, at least N; usually 50.
         original_steps: u32,
+        /// What a strength below 1 does: spread all N steps over the share of these timesteps that has the least noise, or
+        /// skip the first of the N like any other sampler.
+        spreads_steps: bool,
     },
 }
 
@@ -123,7 +126,7 @@ impl From<SamplerKind> for Method {
             SamplerKind::UniPc => Self::UniPc { order: 2 },
             SamplerKind::Pndm => Self::Pndm { runge_kutta: true, set_alpha_to_one: false },
             SamplerKind::Plms => Self::Pndm { runge_kutta: false, set_alpha_to_one: false },
-            SamplerKind::Lcm => Self::Lcm { original_steps: 50 },
+            SamplerKind::Lcm => Self::Lcm { original_steps: 50, spreads_steps: false },
         }
     }
 }

@@ -36,8 +36,8 @@ pub struct SamplerSettings {
     pub prediction: PredictionType,
     /// How x0 is kept in range.
     pub thresholding: Thresholding,
-    /// The share of the N steps that are taken, in (0, 1], from a sample that is not all noise: see
-    /// [`InitialSample`](crate::InitialSample). Usually 1.
+    /// The share of the N steps that are taken, in (0, 1], or that is left of the noise where LCM spreads them; from a sample that
+    /// is not all noise: see [`InitialSample`](crate::InitialSample). Usually 1.
     pub strength: f64,
 }
 
@@ -91,12 +91,12 @@ pub enum SamplerError {
     #[error("PNDM with Runge-Kutta takes at least {min} steps, not {0}", min = pndm::MIN_STEPS)]
     RungeKuttaSteps(u32),
     /// A distilled model knows the timesteps it was distilled on.
-    #[error(
-        "LCM takes 1 to original_steps ({original_steps}) steps, and original_steps is at most T; not {steps}"
-    )]
+    #[error("LCM takes 1 to {most} steps here, not {steps}: it was distilled on {original_steps} timesteps")]
     LcmSteps {
         /// N, as asked for.
         steps: u32,
+        /// The share of the timesteps below that the strength leaves; 0 where there are none, or more than T.
+        most: u32,
         /// O, as asked for.
         original_steps: u32,
     },
@@ -125,9 +125,9 @@ pub enum SamplerError {
 /// nothing once the first few have kept what they need.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    steps: usize,
-    /// Steps left out at the beginning.
-    skipped: usize,
+    takes_all: bool,
+    /// What unit normal noise is multiplied by where nothing is under it.
+    initial_scale: f32,
     moves: Vec<Move>,
     timesteps: Vec<f32>,
     /// Where the model is evaluated; sigma never rises.
@@ -144,11 +144,10 @@ impl Sampler {
     pub fn new(schedule: &NoiseSchedule, settings: &SamplerSettings) -> Result<Self, SamplerError> {
         let evaluations = evaluations(schedule, settings)?;
         let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
-        let skipped = initial::skipped_steps(settings.steps, settings.strength, settings.levels)?;
         let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
-            steps: (settings.steps - skipped) as usize,
-            skipped: skipped as usize,
+            takes_all: settings.strength == 1.0,
+            initial_scale: initial_scale(settings, &evaluations),
             moves: moves.collect::<Result<_, SamplerError>>()?,
             timesteps: evaluations.iter().map(|evaluation| evaluation.timestep as f32).collect(),
             levels: evaluations.iter().map(|evaluation| evaluation.level).collect(),
@@ -159,19 +158,22 @@ impl Sampler {
         })
     }
 
-    /// The steps that are taken: N, or the share of N that the strength leaves.
-    pub fn steps(&self) -> usize {
-        self.steps
-    }
-
     /// Whether a step takes the variance that the model has learned besides its prediction.
     pub fn takes_variance(&self) -> bool {
         self.has_variance
     }
 
-    /// Whether the first steps are left out.
-    pub(crate) fn skips_steps(&self) -> bool {
-        self.skipped > 0
+    /// Whether the strength is 1.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.takes_all
+    }
+
+    /// Turns `x`, unit normal noise, into what a trajectory starts from that starts from noise alone. One that starts from
+    /// a picture: [`InitialSample::begin`](crate::InitialSample::begin).
+    pub fn begin(&self, x: &mut [f32]) {
+        if self.initial_scale != 1.0 {
+            x.iter_mut().for_each(|x| *x *= self.initial_scale);
+        }
     }
 
     /// Where x is before evaluation `i`, and after the last.
@@ -279,7 +281,7 @@ pub(crate) fn evaluations(
 ) -> Result<Vec<Evaluation>, SamplerError> {
     let SamplerSettings { method, levels, prediction, spacing, .. } = *settings;
     let (count, offset) = (settings.steps, settings.steps_offset);
-    let skipped = initial::skipped_steps(count, settings.strength, levels)?;
+    let skipped = initial::skipped_steps(settings)?;
     let timesteps = || {
         if levels != NoiseLevels::Trained {
             return Err(SamplerError::TrainedLevelsOnly(method));
@@ -324,14 +326,29 @@ pub(crate) fn evaluations(
             }
             pndm::evaluations(schedule, &timesteps, stride, prediction, runge_kutta, set_alpha_to_one)
         }
-        Method::Lcm { original_steps } => {
+        Method::Lcm { original_steps, spreads_steps } => {
             // Refuses levels that do not fit; the spacing is the distillation's.
             timesteps()?;
-            let timesteps = lcm::timesteps(schedule.train_timesteps(), count, original_steps)
-                .ok_or(SamplerError::LcmSteps { steps: count, original_steps })?;
+            let share = if spreads_steps { settings.strength } else { 1.0 };
+            let most = (f64::from(original_steps) * share) as u32;
+            let timesteps = lcm::timesteps(schedule.train_timesteps(), count, original_steps, most)
+                .ok_or(SamplerError::LcmSteps { steps: count, most, original_steps })?;
             lcm::evaluations(schedule, &timesteps[skipped as usize..])
         }
     })
+}
+
+/// The noise that x starts from, as published models were sampled with: `init_noise_sigma` of diffusers, at the scale of the
+/// model's input. It is that of the first level where the Euler family begins at the last timestep of training, or nearly,
+/// and of unit size elsewhere.
+fn initial_scale(settings: &SamplerSettings, evaluations: &[Evaluation]) -> f32 {
+    let SamplerSettings { method, levels, spacing, .. } = *settings;
+    let is_euler = matches!(method, Method::Euler | Method::EulerAncestral | Method::Heun);
+    let in_schedule = matches!(levels, NoiseLevels::Trained | NoiseLevels::Karras);
+    match evaluations.first() {
+        Some(first) if is_euler && in_schedule && spacing != TimestepSpacing::Leading => first.level.s as f32,
+        _ => 1.0,
+    }
 }
 
 /// How x0 is read from the model's output.

@@ -84,12 +84,11 @@ fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts
             self::latent(violations, "initial_latent.masked_latent", initial.masked_latent.as_ref(), facts);
         painted_into.extend(mask.iter().chain(&masked).flatten());
     }
-    let sample = latent.map(InitialSample::new).map(|sample| match mask {
+    let sample = latent.map(InitialSample::new).and_then(|sample| match mask {
         // A model that sees what is kept keeps it by itself.
-        Some(mask) if !facts.paints_into_picture => {
-            sample.with_mask(mask.iter().map(|drawn| *drawn >= 0.5).collect())
-        }
-        _ => sample,
+        Some(_) if facts.paints_into_picture => (strength < 1.0).then_some(sample),
+        Some(mask) => Some(sample.with_mask(mask.iter().map(|drawn| *drawn >= 0.5).collect())),
+        None => Some(sample),
     });
     Start { sample, strength, painted_into }
 }
