@@ -6,6 +6,7 @@ use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
 use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use tonic::{Code, Status};
 use tonic_types::{FieldViolation, StatusExt as _};
@@ -100,11 +101,15 @@ fn cases() -> Fallible<Vec<Case>> {
         let interval = Some(GuidanceInterval { min_sigma, max_sigma });
         with_guidance(Guidance { interval, ..Default::default() })
     };
-    let negative = |prompt: &str| GenerateRequest { negative_prompt: prompt.to_owned(), ..good() };
+    let negative = |prompt: &str| GenerateRequest { negative_prompt: Some(prompt.to_owned()), ..good() };
     let own = |side, level| Some(pictures::raw(Rgb::from_pixel(side, side, [level; 3].into())));
     let initial = |image, mask, strength| {
         let initial = Some(InitialPicture { image, mask, strength });
         GenerateRequest { initial, ..good() }
+    };
+    let resolution = |width, height| {
+        let resolution = Some(Size { width, height });
+        GenerateRequest { size: None, resolution, ..good() }
     };
     let wide = Some(pictures::raw(Rgb::new(12, 8)));
     let unreadable = Some(Image { data: b"no picture".to_vec().into(), ..Default::default() });
@@ -127,8 +132,18 @@ fn cases() -> Fallible<Vec<Case>> {
         (with_steps(1001), "base_sampling.steps", step_range),
         (level_steps, "super_resolution[1].sampling.steps", step_range),
         (many_levels, "super_resolution", "at most 2"),
-        (GenerateRequest { size: Some(100), ..good() }, "size", "must be 64 or 256 or 1024, not 100"),
-        (GenerateRequest { size: Some(0), ..good() }, "size", "must be 64 or 256 or 1024, not 0"),
+        (
+            GenerateRequest { size: Some(100), ..good() },
+            "size",
+            "must be 64 x 64 or 256 x 256 or 1024 x 1024, not 100 x 100",
+        ),
+        (GenerateRequest { size: Some(0), ..good() }, "size", "or 1024 x 1024, not 0 x 0"),
+        (resolution(96, 64), "resolution", "must be 64 x 64 or 256 x 256 or 1024 x 1024, not 96 x 64"),
+        (
+            GenerateRequest { size: Some(64), ..resolution(64, 64) },
+            "size",
+            "must not be set beside resolution",
+        ),
         (GenerateRequest { output_format: 99, ..good() }, "output_format", "PNG, JPEG or WEBP"),
         (text_weight(0.5), "guidance.text_weight", weight),
         (text_weight(51.0), "guidance.text_weight", weight),
@@ -153,7 +168,11 @@ fn cases() -> Fallible<Vec<Case>> {
         (initial(own(8, 9), None, Some(0.2)), "initial.strength", "less than one step: at least 0.25"),
         (initial(None, own(8, 255), None), "initial.image", "is missing"),
         (initial(unreadable.clone(), None, None), "initial.image", "PNG, JPEG, WebP"),
-        (initial(wide, None, None), "initial.image", "12 x 8 pixels, must be square"),
+        (
+            initial(wide, None, None),
+            "initial.image",
+            "12 x 8 pixels, must have the proportions of the picture to draw, 64 x 64",
+        ),
         (initial(own(8, 9), unreadable, None), "initial.mask", "PNG, JPEG, WebP"),
         (
             initial(own(8, 9), own(16, 255), None),

@@ -23,6 +23,7 @@ use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References};
 use reverie_proto::mask::Mask;
 use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
@@ -53,12 +54,17 @@ impl Case {
         self.value[key].as_str().unwrap_or_default().to_owned()
     }
 
+    fn negative_prompt(&self) -> Option<String> {
+        self.value["negative_prompt"].as_str().map(ToOwned::to_owned)
+    }
+
     fn number(&self, key: &str) -> Option<f64> {
         self.value[key].as_f64()
     }
 
-    fn side(&self) -> u32 {
-        self.number("width").unwrap_or_default() as u32
+    fn size(&self) -> Size {
+        let side = |key| self.number(key).unwrap_or_default() as u32;
+        Size { width: side("width"), height: side("height") }
     }
 
     fn file(&self, key: &str) -> Fallible<Vec<u8>> {
@@ -108,7 +114,7 @@ impl Case {
             request.from = base;
             request.super_resolution = vec![copy];
         } else {
-            request.size = Some(self.side() as usize);
+            request.size = Some(self.size().height as usize);
         }
         reverie_import::import(&request, &out)?;
         Ok(out.display().to_string())
@@ -141,11 +147,12 @@ impl Case {
         let references = neighbours.into_iter().map(reference).collect::<Vec<_>>();
         Ok(GenerateRequest {
             prompt: self.text("prompt"),
-            negative_prompt: self.text("negative_prompt"),
+            negative_prompt: self.negative_prompt(),
             seed: Some(self.seed()),
             guidance: Some(self.guidance()),
             base_sampling: Some(self.steps()),
             initial: initial.transpose()?,
+            resolution: Some(self.size()),
             memory: (!references.is_empty()).then_some(Memory::References(References { references })),
             ..GenerateRequest::default()
         })
@@ -161,14 +168,13 @@ impl Case {
     }
 }
 
-/// The cases of a pipeline whose picture is square.
+/// The cases of a pipeline.
 fn cases(pipeline: &str) -> Fallible<Vec<Case>> {
     let folder = Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline);
     // Python writes infinities as JSON does not.
     let text = fs::read_to_string(folder.join("reference/reference.json"))?.replace(": -Infinity", ": null");
     let all: Vec<Value> = serde_json::from_str(&text)?;
-    let square = all.into_iter().filter(|case| case["width"] == case["height"]);
-    Ok(square.map(|value| Case { folder: folder.clone(), value }).collect())
+    Ok(all.into_iter().map(|value| Case { folder: folder.clone(), value }).collect())
 }
 
 async fn with_bundle<T>(bundle: &str, work: impl AsyncFnOnce(&Mesh) -> Fallible<T>) -> Fallible<T> {
@@ -197,9 +203,9 @@ fn relative(ours: &[f32], reference: &[f32]) -> f32 {
 async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
     let context = Context::with_timeout(PATIENCE);
     let encoder = Stage::new("encoder", mesh.encoder());
-    let negative = case.text("negative_prompt");
+    let negative = case.negative_prompt();
     let captions = case.neighbours()?.len();
-    let texts = [case.text("prompt"), negative.clone()].into_iter();
+    let texts = [case.text("prompt"), negative.clone().unwrap_or_default()].into_iter();
     let texts = texts.chain(std::iter::repeat_n("a picture".to_owned(), captions)).collect();
     let mut client =
         EncoderServiceClient::new(encoder.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
@@ -213,10 +219,11 @@ async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
     let request = DenoiseRequest {
         seed: case.seed(),
         text,
-        negative_text: empty.filter(|_| model.takes_empty_text || !negative.is_empty()),
+        negative_text: empty.filter(|_| model.takes_empty_text || negative.is_some()),
         guidance: Some(case.guidance()),
         sampling: Some(case.steps()),
         initial_latent: initial_latent(case, mesh, &model).await?,
+        size: Some(case.size()),
         neighbours: case
             .neighbours()?
             .into_iter()
@@ -251,11 +258,11 @@ async fn initial_latent(
     let latent = encode(None).await?;
     let (mut mask, mut masked_latent) = (None, None);
     if let Some(picture) = case.image("mask_image")? {
-        let side = case.side() / latents.downscale;
-        let sampled =
-            Mask::from_picture(&pictures::decode(&picture)?).ok_or("the mask is square")?.sampled(side);
+        let Size { width, height } = case.size();
+        let (width, height) = (width / latents.downscale, height / latents.downscale);
+        let sampled = Mask::from_picture(&pictures::decode(&picture)?).sampled(Size { width, height });
         let values: Vec<f32> = sampled.drawn().iter().map(|drawn| f32::from(u8::from(*drawn))).collect();
-        mask = Some(tensors::from_f32(&[side as usize; 2], &values));
+        mask = Some(tensors::from_f32(&[height as usize, width as usize], &values));
         if latents.paints_into_picture {
             masked_latent = encode(Some(picture)).await?;
         }
@@ -314,8 +321,7 @@ fn stable_diffusion_2() -> Fallible<()> {
 
 #[test]
 fn stable_diffusion_xl() -> Fallible<()> {
-    // An empty negative prompt is no negative prompt here; diffusers tells them apart.
-    compare("stable-diffusion-xl", &["empty-negative"])
+    compare("stable-diffusion-xl", &[])
 }
 
 #[test]

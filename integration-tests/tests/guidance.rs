@@ -50,7 +50,7 @@ async fn guidance_is_asked_for_and_told() -> Fallible<()> {
 
     let rescaled = draw(pipeline, request(Guidance { rescale: Some(0.7), ..joint() })).await?;
     let with_negative = |guidance| GenerateRequest {
-        negative_prompt: "a large red zunin, sunset".to_owned(),
+        negative_prompt: Some("a large red zunin, sunset".to_owned()),
         ..request(guidance)
     };
     let negative = draw(pipeline, with_negative(joint())).await?;

@@ -11,6 +11,7 @@ use reverie_proto::denoiser::v1::InitialPicture;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stage, StageReport};
 use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Latent;
 use reverie_service_kit::Context;
 use reverie_service_kit::client::Stage as Server;
@@ -101,6 +102,40 @@ async fn what_a_mask_keeps_is_exact_though_it_was_a_latent() -> Fallible<()> {
     Ok(())
 }
 
+/// The size is asked for, or is that of the picture to start from; what a mask keeps is in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_need_not_be_square() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion")?;
+    let mesh = start(&bundle).await?;
+    let upright =
+        |scale: u32| Rgb::from_fn(24 * scale, 40 * scale, |x, y| [(9 * x) as u8, (5 * y) as u8, 99].into());
+    let lower_half = |scale: u32| {
+        Rgb::from_fn(24 * scale, 40 * scale, |_, y| [if y < 20 * scale { 0 } else { 255 }; 3].into())
+    };
+    let initial = |scale| InitialPicture {
+        image: Some(pictures::raw(upright(scale))),
+        mask: Some(pictures::raw(lower_half(scale))),
+        strength: Some(0.8),
+    };
+    let resolution = Some(Size { width: 24, height: 40 });
+    for (initial, resolution) in
+        [(Some(initial(1)), None), (Some(initial(3)), resolution), (None, resolution)]
+    {
+        let scale =
+            initial.as_ref().map(|initial| initial.image.as_ref().map_or(1, |image| image.width / 24));
+        let drawn = draw(mesh.pipeline(), GenerateRequest { initial, resolution, ..request(4) }).await?;
+        assert_eq!(dimensions(&drawn)?, (24, 40));
+        let picture = pictures::decode(&drawn.image)?;
+        let own = pictures::shrink(&upright(scale.unwrap_or(1)), Size { width: 24, height: 40 });
+        let same = picture.enumerate_pixels().filter(|(x, y, pixel)| *pixel == own.get_pixel(*x, *y));
+        let (kept, drawn_anew): (Vec<_>, Vec<_>) = same.partition(|(_, y, _)| *y < 20);
+        assert_eq!(kept.len() == 24 * 20, scale.is_some(), "{scale:?}");
+        assert!(drawn_anew.len() < 48, "{scale:?}: {} pixels of the lower half", drawn_anew.len());
+    }
+    mesh.shutdown().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_model_does_not_take_is_refused_by_name() -> Fallible<()> {
     let (_place, bundle_of_text) = bundle("stable-diffusion")?;
@@ -112,8 +147,29 @@ async fn what_a_model_does_not_take_is_refused_by_name() -> Fallible<()> {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().contains("the model of this mesh takes no neighbours"), "{status}");
     }
-    let refused = draw(mesh.pipeline(), GenerateRequest { size: Some(64), ..request(1) }).await;
-    assert!(refused.expect_err("one size").message().contains("must be 32, not 64"));
+    for (width, height, why) in [
+        (
+            40,
+            33,
+            "must be 32 x 32, or have sides that are multiples of 4 up to 64 and at most 2304 pixels in all, not 40 x 33",
+        ),
+        (68, 4, "not 68 x 4"),
+        (64, 64, "not 64 x 64"),
+        (0, 32, "not 0 x 32"),
+    ] {
+        let resolution = Some(Size { width, height });
+        let refused = draw(mesh.pipeline(), GenerateRequest { resolution, ..request(1) }).await;
+        let status = refused.expect_err("no such size");
+        assert!(status.message().contains(why), "{status}");
+    }
+    let wide = Some(pictures::raw(Rgb::new(90, 60)));
+    let initial = Some(InitialPicture { image: wide, ..InitialPicture::default() });
+    let refused = draw(mesh.pipeline(), GenerateRequest { initial, ..request(1) }).await;
+    let status = refused.expect_err("of other proportions");
+    assert!(
+        status.message().contains("must have the proportions of the picture to draw, 32 x 32"),
+        "{status}"
+    );
     mesh.shutdown().await;
 
     let (_place, bundle_of_memory) = bundle("retrieval")?;

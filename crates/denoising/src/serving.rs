@@ -30,12 +30,14 @@ const IN_SIGMA: [SamplerKind; 6] = [
     SamplerKind::UniPc,
 ];
 
-/// Reads `sampling` (a field of that name); what is not set is the model's default. All steps are taken.
+/// Reads `sampling` (a field of that name), for x of the extents `sample`; what is not set is the model's default. All steps
+/// are taken.
 pub fn sampling(
     violations: &mut Violations,
     sampling: Option<&wire::Sampling>,
     facts: &DiffusionFacts,
     defaults: &Defaults,
+    sample: [usize; 3],
 ) -> SamplerSettings {
     let unset = wire::Sampling::default();
     let sampling = sampling.unwrap_or(&unset);
@@ -88,7 +90,7 @@ pub fn sampling(
         "sampling.sampler",
         "is only for models distilled to few steps, which this one is not",
     );
-    let own_levels = facts.own_levels();
+    let own_levels = facts.own_levels(sample);
     violations.require(
         own_levels.is_none() || IN_SIGMA.contains(&kind),
         "sampling.sampler",
@@ -220,10 +222,9 @@ where
     })
 }
 
-/// A finished sample of `side` x `side` pixels as a picture.
-pub fn picture(x: &[f32], side: usize) -> Result<Image, Refusal> {
-    let side = side as u32;
-    pictures::from_planes(x, side, side).map(pictures::raw).map_err(Refusal::internal)
+/// A finished sample as a picture of `width` x `height` pixels.
+pub fn picture(x: &[f32], width: u32, height: u32) -> Result<Image, Refusal> {
+    pictures::from_planes(x, width, height).map(pictures::raw).map_err(Refusal::internal)
 }
 
 fn progress_message(progress: Progress) -> wire::Progress {

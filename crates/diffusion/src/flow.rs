@@ -13,19 +13,12 @@ pub enum FlowShift {
     Static(f64),
     /// By e^mu: N values from 1 down to 1 / N, then shifted, as FLUX is sampled.
     Dynamic {
-        /// Any finite number; see [`Self::of_tokens`].
+        /// Any finite number; with FLUX on the line through 0.5 at 256 tokens of 16 x 16 pixels and 1.15 at 4096.
         mu: f64,
     },
 }
 
 impl FlowShift {
-    /// FLUX's shift for a picture of that many tokens (one a 16 x 16 pixels): mu on the line through (256, 0.5) and
-    /// (4096, 1.15).
-    pub fn of_tokens(tokens: u32) -> Self {
-        let (least, most, from, to) = (256.0, 4096.0, 0.5, 1.15);
-        Self::Dynamic { mu: from + (to - from) * (f64::from(tokens) - least) / (most - least) }
-    }
-
     pub(crate) fn is_valid(&self) -> bool {
         self.factor().is_finite() && self.factor() > 0.0
     }
@@ -57,16 +50,6 @@ impl FlowShift {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn larger_pictures_are_shifted_more() {
-        let mu = |tokens| match FlowShift::of_tokens(tokens) {
-            FlowShift::Dynamic { mu } => mu,
-            FlowShift::Static(_) => f64::NAN,
-        };
-        assert_eq!((mu(256), mu(4096)), (0.5, 1.15));
-        assert!(mu(1024) > 0.5 && mu(1024) < 1.15);
-    }
 
     #[test]
     fn sigma_falls_from_one_and_a_shift_keeps_it_high() {

@@ -146,7 +146,7 @@ impl Sampler {
         let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
         let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
-            takes_all: settings.strength == 1.0,
+            takes_all: settings.strength >= 1.0,
             initial_scale: initial_scale(settings, &evaluations),
             moves: moves.collect::<Result<_, SamplerError>>()?,
             timesteps: evaluations.iter().map(|evaluation| evaluation.timestep as f32).collect(),
@@ -171,8 +171,8 @@ impl Sampler {
     /// Turns `x`, unit normal noise, into what a trajectory starts from that starts from noise alone. One that starts from
     /// a picture: [`InitialSample::begin`](crate::InitialSample::begin).
     pub fn begin(&self, x: &mut [f32]) {
-        if self.initial_scale != 1.0 {
-            x.iter_mut().for_each(|x| *x *= self.initial_scale);
+        for x in x {
+            *x *= self.initial_scale;
         }
     }
 

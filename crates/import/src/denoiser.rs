@@ -3,7 +3,7 @@
 use reverie_diffusion::{PredictionType, SamplerKind};
 use reverie_inference::package::{
     Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, LearnedVariance,
-    NeighbourConditions, Present, Role, StrategyKind, TextCondition, WithoutText,
+    NeighbourConditions, OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
 };
 use serde::Deserialize;
 
@@ -27,6 +27,12 @@ pub(crate) struct Config {
     sample_size: Option<Sides>,
     pub(crate) in_channels: Option<usize>,
     pub(crate) out_channels: Option<usize>,
+    /// Of each level of a `UNet`.
+    block_out_channels: Option<Vec<usize>>,
+    /// Of a transformer that makes tokens itself.
+    patch_size: Option<usize>,
+    /// The most of these tokens along a side.
+    pos_embed_max_size: Option<usize>,
 }
 
 /// A side, or height and width.
@@ -46,6 +52,26 @@ impl Config {
             Some(Sides::Both([height, width])) if height == width => Ok(Some(height)),
             Some(Sides::Both(_)) => Err(part.wrong("its sample_size is not square: say a side (--size)")),
         }
+    }
+
+    /// What the sides of x are multiples of: a `UNet` halves them at every level but the last.
+    fn multiple(&self, family: Family) -> Option<usize> {
+        match (&self.block_out_channels, self.patch_size) {
+            _ if family == Family::Flux => Some(PATCH),
+            (Some(levels), _) => 1_usize.checked_shl(levels.len().checked_sub(1)? as u32),
+            (None, patch) => patch.filter(|patch| *patch > 0),
+        }
+    }
+
+    /// Sizes of pictures that can be drawn besides the one of `side` pixels, where the axes are open.
+    fn other_sizes(&self, family: Family, side: usize, downscale: usize) -> Option<OtherSizes> {
+        let multiple = self.multiple(family)?.checked_mul(downscale)?;
+        let placed = self.pos_embed_max_size.map(|tokens| tokens.saturating_mul(multiple));
+        let max_side = (2 * side).min(placed.unwrap_or(MAX_SIDE)).min(MAX_SIDE);
+        let number = |value: usize| u32::try_from(value).ok();
+        // Half as much again both ways.
+        let max_pixels = number(side * side * 9 / 4)?;
+        Some(OtherSizes { multiple: number(multiple)?, max_side: number(max_side)?, max_pixels })
     }
 }
 
@@ -95,8 +121,9 @@ struct Form {
     channels: usize,
     downscale: usize,
     patch: Option<usize>,
-    /// Tokens of x, where it is given as tokens.
-    tokens: Option<usize>,
+    /// Whether x is given as tokens.
+    takes_tokens: bool,
+    other_sizes: Option<OtherSizes>,
     paints_into_picture: bool,
     has_variance: bool,
 }
@@ -126,33 +153,65 @@ impl Form {
         }
         let x_side = side / downscale;
         let channels = latents.map_or(3, |latents| latents.scale.channels);
-        let tokens = patch.map(|patch| (x_side / patch).pow(2));
+        let takes_tokens = patch.is_some();
         let tensors = Tensors::of(part);
-        let axis = if tokens.is_some() { 2 } else { 1 };
+        let axis = if takes_tokens { 2 } else { 1 };
         // Channels of x as the graph has them.
         let unit = channels * patch.map_or(1, |patch| patch * patch);
         // Where the exporter left the axis open, the configuration says.
         let taken = part.input_extent(tensors.x, axis).or(config.in_channels).unwrap_or(unit);
         let given = part.output_extent(tensors.prediction, axis).or(config.out_channels).unwrap_or(unit);
         let painting = 2 * channels + 1;
-        let paints_into_picture = tokens.is_none() && latents.is_some() && taken == painting;
+        let paints_into_picture = !takes_tokens && latents.is_some() && taken == painting;
         if taken != unit && !paints_into_picture {
             return Err(part.wrong(format!(
                 "it takes {taken} channels, a model of {} takes {unit}, or {painting} to paint into pictures",
                 pipeline.class,
             )));
         }
-        let has_variance = given == 2 * unit && tokens.is_none();
+        let has_variance = given == 2 * unit && !takes_tokens;
         if given != unit && !has_variance {
             return Err(part.wrong(format!("it gives {given} channels, not {unit} nor twice as many")));
         }
-        let shape = |channels| match tokens {
-            Some(tokens) => batch_of(&[tokens, channels]),
-            None => batch_of(&[channels, x_side, x_side]),
+        let sides: &[usize] = if takes_tokens { &[1] } else { &[2, 3] };
+        let is_open = sides.iter().all(|axis| part.input_extent(tensors.x, *axis).is_none());
+        let other_sizes = is_open.then(|| config.other_sizes(pipeline.family, side, downscale)).flatten();
+        let form = Self {
+            side,
+            channels,
+            downscale,
+            patch,
+            takes_tokens,
+            other_sizes,
+            paints_into_picture,
+            has_variance,
+        };
+        let shape = |channels| match form.tokens() {
+            Some(tokens) => [batch_of(&[]), vec![tokens, Extent::Fixed(channels)]].concat(),
+            None => {
+                [batch_of(&[channels]), vec![form.extent("height", x_side), form.extent("width", x_side)]]
+                    .concat()
+            }
         };
         part.input("x", tensors.x, Some(shape(taken)))?;
         part.output("prediction", tensors.prediction, Some(shape(given)))?;
-        Ok(Self { side, channels, downscale, patch, tokens, paints_into_picture, has_variance })
+        Ok(form)
+    }
+}
+
+impl Form {
+    /// Always the same, or chosen by each run.
+    fn extent(&self, name: &str, own: usize) -> Extent {
+        match self.other_sizes {
+            Some(_) => Extent::Dynamic(name.to_owned()),
+            None => Extent::Fixed(own),
+        }
+    }
+
+    /// Tokens of x, where it is given as tokens.
+    fn tokens(&self) -> Option<Extent> {
+        let patch = self.patch?;
+        Some(self.extent("image_tokens", (self.side / self.downscale / patch).pow(2)))
     }
 }
 
@@ -173,13 +232,13 @@ fn conditions(
         None => batch_of(&[text.tokens, text.width]),
     };
     part.input("text_tokens", "encoder_hidden_states", Some(text_tokens))?;
-    let places = |tokens: usize| vec![Extent::Fixed(tokens), Extent::Fixed(3)];
+    let places = |tokens: Extent| vec![tokens, Extent::Fixed(3)];
     for (ours, theirs, shape) in [
         ("pooled_text", "text_embeds", batch_of(&[text.pooled])),
         ("pooled_text", "pooled_projections", batch_of(&[text.pooled])),
         ("time_ids", "time_ids", batch_of(&[6])),
-        ("text_ids", "txt_ids", places(text.tokens)),
-        ("image_ids", "img_ids", places(form.tokens.unwrap_or_default())),
+        ("text_ids", "txt_ids", places(Extent::Fixed(text.tokens))),
+        ("image_ids", "img_ids", places(form.tokens().unwrap_or(Extent::Fixed(0)))),
         ("guidance", "guidance", batch_of(&[])),
     ] {
         if part.takes(theirs) {
@@ -234,7 +293,7 @@ fn sampling(
     if family == Family::StableDiffusion && !pipeline.class.starts_with("LatentConsistency") {
         scheduler.mend_for_stable_diffusion();
     }
-    let mut diffusion = scheduler.facts(form.side, form.tokens).map_err(|why| part.wrong(why))?;
+    let mut diffusion = scheduler.facts(form.side, form.takes_tokens).map_err(|why| part.wrong(why))?;
     let is_flow = matches!(family, Family::StableDiffusion3 | Family::Flux);
     if is_flow != (diffusion.prediction_type == PredictionType::FlowPrediction) {
         return Err(part.wrong("the scheduler is not of the kind that the pipeline was trained with"));
@@ -243,6 +302,7 @@ fn sampling(
         // The model is told sigma itself.
         diffusion.timestep_scale = 1.0 / diffusion.train_timesteps as f32;
     }
+    diffusion.other_sizes = form.other_sizes;
     diffusion.latent = with.latents.as_ref().map(|latents| LatentFacts {
         channels: form.channels,
         downscale: form.downscale,

@@ -415,9 +415,9 @@ impl Config {
 }
 
 impl Scheduler {
-    /// The facts of a model of `image_size` pixels whose picture has that many tokens.
-    pub(crate) fn facts(&self, image_size: usize, tokens: Option<usize>) -> Result<DiffusionFacts, String> {
-        let flow = self.flow.map(|flow| flow.at(tokens)).transpose()?;
+    /// The facts of a model of `image_size` pixels, which takes x as tokens or not.
+    pub(crate) fn facts(&self, image_size: usize, takes_tokens: bool) -> Result<DiffusionFacts, String> {
+        let flow = self.flow.map(|flow| flow.of(takes_tokens)).transpose()?;
         let (schedule, start, end) = match self.betas {
             None => (None, None, None),
             // It takes no end points.
@@ -426,6 +426,7 @@ impl Scheduler {
         };
         Ok(DiffusionFacts {
             image_size,
+            other_sizes: None,
             prediction_type: self.prediction,
             beta_schedule: schedule,
             beta_start: start,
@@ -459,17 +460,16 @@ impl Scheduler {
 }
 
 impl FlowConfig {
-    /// `tokens` are those of the picture for pipelines that pass on the noise levels themselves (FLUX); none for those that leave
-    /// them to the scheduler (SD3).
-    fn at(self, tokens: Option<usize>) -> Result<Flow, String> {
-        match tokens {
-            None if self.dynamic => Err("use_dynamic_shifting is served for FLUX only".to_owned()),
-            None => Ok(Flow::Shift(self.shift)),
-            Some(tokens) if self.dynamic => {
-                let slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens);
-                Ok(Flow::Mu(self.base_shift + slope * (tokens as f64 - self.base_tokens)))
+    /// Of pipelines that pass on the noise levels themselves (FLUX, which takes tokens), or leave them to the scheduler (SD3).
+    fn of(self, takes_tokens: bool) -> Result<Flow, String> {
+        match (takes_tokens, self.dynamic) {
+            (false, true) => Err("use_dynamic_shifting is served for FLUX only".to_owned()),
+            (false, false) => Ok(Flow::Shift(self.shift)),
+            (true, true) => {
+                let per_token = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens);
+                Ok(Flow::Mu { base: self.base_shift - per_token * self.base_tokens, per_token })
             }
-            Some(_) => Ok(Flow::Mu(self.shift.ln())),
+            (true, false) => Ok(Flow::Mu { base: self.shift.ln(), per_token: 0.0 }),
         }
     }
 }
@@ -496,21 +496,21 @@ mod tests {
         assert_eq!(pndm.defaults.timestep_spacing, TimestepSpacing::Leading);
         assert!(pndm.defaults.end_at_timestep_0);
         assert_eq!(pndm.defaults.thresholding, ThresholdingKind::None);
-        let facts = pndm.facts(512, None).unwrap();
+        let facts = pndm.facts(512, false).unwrap();
         assert_eq!((facts.beta_start, facts.beta_end), (Some(0.000_85), Some(0.012)));
 
         let ddim = read(&json!({"_class_name": "DDIMScheduler"})).unwrap();
         assert_eq!(ddim.defaults.thresholding, ThresholdingKind::Static, "it clips unless it is told not to");
         assert!(!ddim.defaults.end_at_timestep_0);
         assert_eq!(ddim.defaults.previous_timestep, PreviousTimestep::Stride);
-        assert_eq!(ddim.facts(512, None).unwrap().beta_schedule, Some(BetaSchedule::Linear));
+        assert_eq!(ddim.facts(512, false).unwrap().beta_schedule, Some(BetaSchedule::Linear));
 
         let euler = read(&json!({"_class_name": "EulerDiscreteScheduler", "clip_sample": true})).unwrap();
         assert_eq!(euler.defaults.timestep_spacing, TimestepSpacing::Linspace);
         assert_eq!(euler.defaults.thresholding, ThresholdingKind::None, "the class has no clip_sample");
 
         let lcm = read(&json!({"_class_name": "LCMScheduler", "beta_schedule": "scaled_linear"})).unwrap();
-        assert_eq!(lcm.facts(512, None).unwrap().distilled_steps, Some(50));
+        assert_eq!(lcm.facts(512, false).unwrap().distilled_steps, Some(50));
 
         // DeepFloyd IF.
         let ddpm = read(&json!({
@@ -520,7 +520,7 @@ mod tests {
         let ddpm = ddpm.unwrap();
         assert_eq!(ddpm.defaults.thresholding, ThresholdingKind::Dynamic);
         assert_eq!((ddpm.defaults.threshold_quantile, ddpm.defaults.threshold_cap), (0.95, Some(1.5)));
-        let facts = ddpm.facts(64, None).unwrap();
+        let facts = ddpm.facts(64, false).unwrap();
         assert_eq!((facts.learned_variance, facts.beta_end), (Some(LearnedVariance::LearnedRange), None));
     }
 
@@ -548,7 +548,7 @@ mod tests {
         let scheduler = super::read(config, Some(SamplerKind::Ddim)).unwrap();
         assert_eq!(scheduler.defaults.sampler, SamplerKind::Ddim);
         assert_eq!(scheduler.prediction, PredictionType::VPrediction);
-        assert_eq!(scheduler.facts(512, None).unwrap().beta_end, Some(0.012));
+        assert_eq!(scheduler.facts(512, false).unwrap().beta_end, Some(0.012));
         let sde = super::read(config, Some(SamplerKind::DpmSolverSde)).unwrap();
         assert_eq!(sde.defaults.sampler, SamplerKind::DpmSolverSde);
     }
@@ -563,10 +563,16 @@ mod tests {
             read(&config).unwrap()
         };
         // SD3; FLUX.1 schnell; FLUX.1 dev at 1024 px.
-        assert_eq!(flow(3.0, false).facts(1024, None).unwrap().flow, Some(Flow::Shift(3.0)));
-        assert_eq!(flow(1.0, false).facts(1024, Some(4096)).unwrap().flow, Some(Flow::Mu(0.0)));
-        assert_eq!(flow(3.0, true).facts(1024, Some(4096)).unwrap().flow, Some(Flow::Mu(1.15)));
-        assert!(flow(3.0, true).facts(1024, None).unwrap_err().contains("FLUX only"));
+        assert_eq!(flow(3.0, false).facts(1024, false).unwrap().flow, Some(Flow::Shift(3.0)));
+        let unshifted = Flow::Mu { base: 0.0, per_token: 0.0 };
+        assert_eq!(flow(1.0, false).facts(1024, true).unwrap().flow, Some(unshifted));
+        let Some(Flow::Mu { base, per_token }) = flow(3.0, true).facts(1024, true).unwrap().flow else {
+            panic!("it depends on the tokens");
+        };
+        for (tokens, mu) in [(256.0, 0.5), (4096.0, 1.15)] {
+            assert!((base + per_token * tokens - mu).abs() < 1e-12, "{tokens}");
+        }
+        assert!(flow(3.0, true).facts(1024, false).unwrap_err().contains("FLUX only"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) fn import(
             "its image_noising_scheduler has another noise schedule than its scheduler",
         ));
     }
-    let mut diffusion = scheduler.facts(side, None).map_err(|why| part.wrong(why))?;
+    let mut diffusion = scheduler.facts(side, false).map_err(|why| part.wrong(why))?;
     diffusion.low_resolution_size = Some(low_side);
     if (given == 6) != diffusion.learned_variance.is_some() {
         return Err(part.wrong("graph and scheduler do not agree on whether the variance is learned"));

@@ -17,7 +17,7 @@ pub use self::conditions::{
     TextCondition, WithoutText,
 };
 pub use self::defaults::{Defaults, Spacing, StrategyKind};
-pub use self::diffusion::{DiffusionFacts, Flow, LatentFacts, LearnedVariance};
+pub use self::diffusion::{DiffusionFacts, Flow, LatentFacts, LearnedVariance, OtherSizes};
 pub use self::manifest::{
     DType, Extent, Factor, FactorKind, Graph, JudgeFacts, LatentScale, LeftOut, Manifest, PictureFacts, Role,
     TensorFacts, TextFacts, TokenizerFacts,

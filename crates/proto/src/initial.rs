@@ -3,6 +3,7 @@
 use crate::denoiser::v1::InitialPicture;
 use crate::mask::Mask;
 use crate::pictures::{self, PictureError, Rgb};
+use crate::sizes::Size;
 
 /// The strength of a request that gives none, without and with a mask.
 const DEFAULT_STRENGTH: f64 = 0.8;
@@ -32,30 +33,24 @@ pub enum InitialError {
     /// It cannot be read.
     #[error(transparent)]
     Image(PictureError),
-    /// It has no square shape.
-    #[error("is {width} x {height} pixels, must be square: crop it")]
-    NotSquare {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
+    /// It has not the proportions of the picture to draw.
+    #[error("is {size} pixels, must have the proportions of the picture to draw, {drawn}: crop it")]
+    Proportions {
+        /// Of the initial picture, pixels.
+        size: Size,
+        /// Of the picture to draw, pixels.
+        drawn: Size,
     },
     /// The mask cannot be read.
     #[error(transparent)]
     Mask(PictureError),
     /// The mask is of another picture.
-    #[error(
-        "is {width} x {height} pixels, must have the size of the picture, {picture_width} x {picture_height}"
-    )]
+    #[error("is {size} pixels, must have the size of the picture, {picture}")]
     MaskSize {
-        /// Width of the mask in pixels.
-        width: u32,
-        /// Height of the mask in pixels.
-        height: u32,
-        /// Width of the picture in pixels.
-        picture_width: u32,
-        /// Height of the picture in pixels.
-        picture_height: u32,
+        /// Of the mask, pixels.
+        size: Size,
+        /// Of the picture, pixels.
+        picture: Size,
     },
     /// The mask leaves nothing to do.
     #[error("has no white pixel: white is drawn anew, black is kept")]
@@ -69,7 +64,7 @@ impl InitialError {
     /// The wrong field of the message.
     pub fn field(&self) -> &'static str {
         match self {
-            Self::Missing | Self::Image(_) | Self::NotSquare { .. } => "image",
+            Self::Missing | Self::Image(_) | Self::Proportions { .. } => "image",
             Self::Mask(_) | Self::MaskSize { .. } | Self::AllKept => "mask",
             Self::Strength(_) => "strength",
         }
@@ -97,19 +92,13 @@ impl Initial {
             .mask
             .as_ref()
             .and_then(|mask| pictures::decode(mask).map_err(|error| note(InitialError::Mask(error))).ok());
-        if let Some((width, height)) = picture.as_ref().map(Rgb::dimensions)
-            && width != height
-        {
-            note(InitialError::NotSquare { width, height });
-        }
         if let Some((picture, mask)) = picture.as_ref().zip(mask.as_ref())
             && picture.dimensions() != mask.dimensions()
         {
-            let ((width, height), (picture_width, picture_height)) =
-                (mask.dimensions(), picture.dimensions());
-            note(InitialError::MaskSize { width, height, picture_width, picture_height });
+            let (size, picture) = (mask.dimensions().into(), picture.dimensions().into());
+            note(InitialError::MaskSize { size, picture });
         }
-        let mask = mask.as_ref().and_then(Mask::from_picture);
+        let mask = mask.as_ref().map(Mask::from_picture);
         if mask.as_ref().is_some_and(|mask| !mask.drawn().contains(&true)) {
             note(InitialError::AllKept);
         }
@@ -123,18 +112,27 @@ impl Initial {
         }
     }
 
-    /// Its side in pixels.
-    pub fn side(&self) -> u32 {
-        self.picture.width()
+    /// Its width and height in pixels.
+    pub fn size(&self) -> Size {
+        self.picture.dimensions().into()
     }
 
-    /// The picture at `side` x `side` pixels: the mean of what each pixel covers where that is smaller, Lanczos 3 where
-    /// it is larger, and the pixels as they came where it is neither.
-    pub fn picture_at(&self, side: u32) -> Rgb {
-        if side < self.side() {
-            pictures::shrink_square(&self.picture, side)
+    /// Finds out whether a picture of the size `drawn` can start from it.
+    ///
+    /// # Errors
+    /// [`InitialError::Proportions`]
+    pub fn check_proportions(&self, drawn: Size) -> Result<(), InitialError> {
+        let size = self.size();
+        if size.is_proportional_to(drawn) { Ok(()) } else { Err(InitialError::Proportions { size, drawn }) }
+    }
+
+    /// The picture at `size`, of its own proportions: the mean of what each pixel covers where that is smaller, Lanczos 3
+    /// where it is larger, and the pixels as they came where it is neither.
+    pub fn picture_at(&self, size: Size) -> Rgb {
+        if size.width < self.size().width {
+            pictures::shrink(&self.picture, size)
         } else {
-            pictures::resize_square(&self.picture, side)
+            pictures::resize(&self.picture, size)
         }
     }
 }
@@ -187,8 +185,12 @@ mod tests {
         assert_eq!(errors(Some(&own), Some(&large), Some(0.0)), [("mask", size), ("strength", strength)]);
         let kept = "has no white pixel: white is drawn anew, black is kept".to_owned();
         assert_eq!(errors(Some(&own), Some(&gray(4, 4, 100)), None), [("mask", kept)]);
-        let square = "is 4 x 6 pixels, must be square: crop it".to_owned();
-        assert_eq!(errors(Some(&gray(4, 6, 9)), None, None), [("image", square)]);
+        let wide = read(Some(&gray(6, 4, 9)), None, None).unwrap();
+        assert_eq!(wide.check_proportions((12, 8).into()), Ok(()));
+        let error = wide.check_proportions(Size::square(64)).unwrap_err();
+        let proportions =
+            "is 6 x 4 pixels, must have the proportions of the picture to draw, 64 x 64: crop it";
+        assert_eq!((error.field(), error.to_string().as_str()), ("image", proportions));
         for strength in [1.5, -1.0, f64::NAN] {
             assert_eq!(errors(Some(&own), None, Some(strength))[0].0, "strength");
         }

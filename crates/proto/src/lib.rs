@@ -5,6 +5,7 @@ mod bicubic;
 pub mod initial;
 pub mod mask;
 pub mod pictures;
+pub mod sizes;
 pub mod tensors;
 
 /// The compiled descriptors of every contract, for gRPC reflection.

@@ -8,6 +8,7 @@ use image::imageops::FilterType;
 use image::{ExtendedColorType, ImageEncoder as _, ImageFormat as Codec, ImageReader, Limits, RgbImage};
 
 use crate::bicubic;
+use crate::sizes::Size;
 use crate::tensor::v1::{Image, ImageFormat};
 
 /// Pixels: interleaved 8-bit RGB.
@@ -150,12 +151,17 @@ pub fn raw(picture: RgbImage) -> Image {
     Image { format: ImageFormat::Rgb8.into(), width, height, data: Bytes::from(picture.into_raw()) }
 }
 
-/// Resizes to `side` x `side`: Lanczos 3, as smooth as models were trained on.
-pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
-    if picture.dimensions() == (side, side) {
+/// Resizes to `size`: Lanczos 3, as smooth as models were trained on.
+pub fn resize(picture: &RgbImage, size: Size) -> RgbImage {
+    if Size::from(picture.dimensions()) == size {
         return picture.clone();
     }
-    image::imageops::resize(picture, side, side, FilterType::Lanczos3)
+    image::imageops::resize(picture, size.width, size.height, FilterType::Lanczos3)
+}
+
+/// Resizes to `side` x `side`; see [`resize`].
+pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
+    resize(picture, Size::square(side))
 }
 
 /// Resizes so that the shorter side has `side` pixels (bicubic, to the last bit as encoders of pictures were trained), and cuts
@@ -170,9 +176,10 @@ pub fn crop_square(picture: &RgbImage, side: u32) -> RgbImage {
     image::imageops::crop_imm(&resized, left, top, side, side).to_image()
 }
 
-/// Shrinks to `side` x `side`: each pixel is the mean of the area that it covers, parts of pixels included (an area filter).
-pub fn shrink_square(picture: &RgbImage, side: u32) -> RgbImage {
-    let (across, down) = (covered(picture.width(), side), covered(picture.height(), side));
+/// Shrinks to `size`: each pixel is the mean of the area that it covers, parts of pixels included (an area filter).
+pub fn shrink(picture: &RgbImage, size: Size) -> RgbImage {
+    let Size { width, height } = size;
+    let (across, down) = (covered(picture.width(), width), covered(picture.height(), height));
     // 1. Every row to its new width.
     let rows: Vec<[f32; 3]> = picture
         .rows()
@@ -182,8 +189,8 @@ pub fn shrink_square(picture: &RgbImage, side: u32) -> RgbImage {
         })
         .collect();
     // 2. Every column to its new height.
-    RgbImage::from_fn(side, side, |x, y| {
-        let means = mean(&down[y as usize], |row| rows[row * side as usize + x as usize]);
+    RgbImage::from_fn(width, height, |x, y| {
+        let means = mean(&down[y as usize], |row| rows[row * width as usize + x as usize]);
         image::Rgb(means.map(|value| (value + 0.5) as u8))
     })
 }
@@ -310,12 +317,12 @@ mod tests {
         // 1, 2 / 3, 6 and so on in blocks of two.
         let levels = [[1, 3], [2, 6]];
         let blocks = RgbImage::from_fn(4, 4, |x, y| image::Rgb([levels[x as usize % 2][y as usize % 2]; 3]));
-        assert!(shrink_square(&blocks, 2).pixels().all(|pixel| pixel.0 == [3; 3]));
+        assert!(shrink(&blocks, Size::square(2)).pixels().all(|pixel| pixel.0 == [3; 3]));
         // Three columns to two: the middle one is shared.
         let columns = RgbImage::from_fn(3, 3, |x, _| image::Rgb([[0, 90, 240][x as usize]; 3]));
-        let means: Vec<_> = shrink_square(&columns, 2).pixels().map(|pixel| pixel.0[0]).collect();
+        let means: Vec<_> = shrink(&columns, Size::square(2)).pixels().map(|pixel| pixel.0[0]).collect();
         assert_eq!(means, [30, 190, 30, 190]);
-        assert_eq!(shrink_square(&gradient(7, 7), 7), gradient(7, 7));
+        assert_eq!(shrink(&gradient(7, 7), Size::square(7)), gradient(7, 7));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use reverie_proto::generation::v1::{
     Completed, GenerateRequest, NeighboursFound, NoMemory, Preview, Reference, References, Retrieval, Started,
 };
 use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Address, Context};
@@ -47,9 +48,10 @@ pub struct Arguments {
     /// Seed of every random draw; without it one is chosen and told.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest.
-    #[arg(long, value_name = "PIXELS")]
-    pub size: Option<u32>,
+    /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
+    /// 768x512, with models that draw other sizes.
+    #[arg(long, value_name = "PIXELS", value_parser = size)]
+    pub size: Option<Size>,
     #[command(flatten)]
     guidance: GuidanceArguments,
     #[command(flatten)]
@@ -166,6 +168,14 @@ enum RetrievalName {
     Bm25,
     Embedding,
     Hybrid,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number of pixels"));
+    match text.split_once('x') {
+        None => Ok(Size::square(side(text)?)),
+        Some((width, height)) => Ok(Size { width: side(width)?, height: side(height)? }),
+    }
 }
 
 fn file_and_caption(text: &str) -> Result<(PathBuf, String), String> {
@@ -294,7 +304,8 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     Ok(GenerateRequest {
         prompt: arguments.prompt.clone(),
         seed: arguments.seed,
-        size: arguments.size,
+        size: arguments.size.filter(|size| size.width == size.height).map(|size| size.width),
+        resolution: arguments.size.filter(|size| size.width != size.height),
         memory: memory(&arguments.memory).await?,
         guidance: Some(Guidance {
             strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
@@ -315,7 +326,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         super_resolution: Vec::new(),
         output_format: format_of(&arguments.out)?.into(),
         previews: arguments.sheet.is_some(),
-        negative_prompt: arguments.negative_prompt.clone().unwrap_or_default(),
+        negative_prompt: arguments.negative_prompt.clone(),
         initial: arguments.initial.message().await?,
     })
 }

@@ -10,7 +10,7 @@ use crate::generate::read_picture;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Drawing from a picture")]
 pub(crate) struct InitialArguments {
-    /// Your own picture to start from, square; with --mask what it keeps is kept.
+    /// Your own picture to start from, of the proportions of the one to draw; with --mask what it keeps is kept.
     #[arg(long, value_name = "FILE")]
     initial: Option<PathBuf>,
     /// How much is drawn anew, above 0 and at most 1. Default: 0.8, or 1 with a mask.

@@ -7,12 +7,13 @@ use reverie_diffusion::guidance::Condition;
 use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
 
 use crate::Settings;
-use crate::facts::Facts;
+use crate::facts::{Facts, Frame};
 use crate::patches::Patches;
 
 /// What the rows of one picture are conditioned on.
 #[derive(Debug)]
 pub(crate) struct Conditions {
+    pub(crate) frame: Frame,
     /// What rows with text see.
     pub(crate) text: Text,
     /// What rows without text see: the negative prompt, or what the model takes for no text.
@@ -64,7 +65,6 @@ pub(crate) struct BaseModel {
     pool: SessionPool,
     facts: Facts,
     feeds: Vec<(String, Feed)>,
-    patches: Option<Patches>,
     max_rows: usize,
 }
 
@@ -95,10 +95,8 @@ impl BaseModel {
         };
         let feeds = package.manifest.graph.inputs.keys().map(feed).collect::<Result<_, _>>()?;
         let pool = SessionPool::load(package, &settings.inference)?;
-        let latent = facts.diffusion.latent.as_ref();
-        let patches = latent.and_then(|latent| latent.patch).map(|side| Patches::new(facts.sample, side));
         let max_rows = settings.scheduler.max_rows_per_tick;
-        Ok(Self { pool, facts: facts.clone(), feeds, patches, max_rows })
+        Ok(Self { pool, facts: facts.clone(), feeds, max_rows })
     }
 }
 
@@ -112,12 +110,17 @@ struct Seen<'a> {
 }
 
 impl Facts {
+    /// The side of a token of x, for models that take tokens.
+    fn patch(&self) -> Option<usize> {
+        self.diffusion.latent.as_ref()?.patch
+    }
+
     /// Extents and elements of what an input is fed with.
     fn fed<'a>(&self, feed: Feed, row: Seen<'a>) -> (Vec<usize>, Cow<'a, [f32]>) {
         let conditions = row.conditions;
         let text = if row.condition.text { &conditions.text } else { &conditions.negative_text };
         let sees_neighbours = row.condition.neighbours && conditions.has_neighbours;
-        let [channels, height, width] = self.sample;
+        let Frame { size, sample: [channels, height, width] } = conditions.frame;
         let borrowed = |shape: &[usize], values: &'a [f32]| (shape.to_vec(), Cow::Borrowed(values));
         match feed {
             Feed::Sample if conditions.painted_into.is_empty() => {
@@ -140,14 +143,14 @@ impl Facts {
             Feed::TextMask => borrowed(&[1, text.mask.len()], &text.mask),
             Feed::PooledText => borrowed(&[1, text.pooled.len()], &text.pooled),
             Feed::TimeIds => {
-                let side = self.diffusion.image_size as f32;
-                (vec![1, 6], vec![side, side, 0.0, 0.0, side, side].into())
+                let (width, height) = (size.width as f32, size.height as f32);
+                (vec![1, 6], vec![height, width, 0.0, 0.0, height, width].into())
             }
             Feed::Guidance if conditions.guidance.len() == 1 => borrowed(&[1], &conditions.guidance),
             Feed::Guidance => borrowed(&[1, conditions.guidance.len()], &conditions.guidance),
             Feed::TextIds => (vec![self.text.max_tokens, 3], vec![0.0; 3 * self.text.max_tokens].into()),
             Feed::ImageIds => {
-                let side = self.diffusion.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
+                let side = self.patch().unwrap_or(1);
                 let (rows, columns) = (height / side, width / side);
                 let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [0, row, column]));
                 (vec![rows * columns, 3], places.flatten().map(|place| place as f32).collect())
@@ -172,7 +175,7 @@ impl RowModel for BaseModel {
     }
 
     fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Result<(), ForwardError> {
-        let Self { pool, facts, feeds, patches, .. } = self;
+        let Self { pool, facts, feeds, .. } = self;
         pool.for_each(rows, |model, row| {
             let seen = Seen {
                 x: row.x,
@@ -181,10 +184,11 @@ impl RowModel for BaseModel {
                 conditions: row.conditions,
             };
             let mut fed: Vec<_> = feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, seen))).collect();
-            let Some(patches) = *patches else {
+            let Some(patch) = facts.patch() else {
                 let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
                 return model.run(&inputs, &mut [("prediction", &mut *row.out)]);
             };
+            let patches = Patches::new(row.conditions.frame.sample, patch);
             for ((_, feed), (_, (shape, values))) in feeds.iter().zip(&mut fed) {
                 if let Feed::Sample = feed {
                     (*shape, *values) = (patches.shape().to_vec(), patches.to_tokens(values).into());

@@ -4,14 +4,15 @@ use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{Method, NoiseSource, Sampler, SamplerError};
 use reverie_inference::package::{GuidanceCondition, WithoutText};
-use reverie_proto::denoiser::v1::DenoiseRequest;
+use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
 use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Frame};
 use crate::guidance::Settled;
 use crate::start::{self, Start};
 
@@ -24,6 +25,7 @@ pub(crate) struct Job {
     pub(crate) text: EncodedText,
     pub(crate) negative_text: Option<EncodedText>,
     pub(crate) neighbours: Vec<(Rgb, EncodedText)>,
+    pub(crate) frame: Frame,
     pub(crate) sampler: Sampler,
     pub(crate) plan: Plan,
     pub(crate) guidance: Settled,
@@ -66,9 +68,11 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         neighbours.extend(image.zip(caption));
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
-    let start = start::of(&mut violations, request, facts);
-    let mut settings =
-        serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, &facts.defaults);
+    let frame = frame(&mut violations, request.size, facts);
+    let start = start::of(&mut violations, request, facts, frame);
+    let (diffusion, defaults) = (&facts.diffusion, &facts.defaults);
+    let asked = request.sampling.as_ref();
+    let mut settings = serving::sampling(&mut violations, asked, diffusion, defaults, frame.sample);
     settings.strength = start.strength;
     if let Method::Lcm { spreads_steps, .. } = &mut settings.method {
         // As latent consistency pipelines do; other models with this sampler are sampled like with any.
@@ -101,7 +105,18 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             .into());
         }
     }
-    Ok(Job { text, negative_text, neighbours, sampler, plan, guidance, noise, start })
+    Ok(Job { text, negative_text, neighbours, frame, sampler, plan, guidance, noise, start })
+}
+
+/// What the picture is drawn on; the model's own where it does not draw what was asked for.
+fn frame(violations: &mut Violations, asked: Option<Size>, facts: &Facts) -> Frame {
+    let Some(size) = asked else { return facts.own_frame() };
+    let model = GetModelResponse::from(facts);
+    if model.draws(size) {
+        return facts.frame(size);
+    }
+    violations.add("size", format!("must be {}, not {size}", model.sizes_in_words([])));
+    facts.own_frame()
 }
 
 fn text(

@@ -6,13 +6,12 @@ use reverie_inference::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_inference::{ModelError, Package};
-use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, ModelIdentity};
+use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, ModelIdentity, OtherSizes};
+use reverie_proto::sizes::Size;
 
 /// What the base model takes.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
-    /// Channels, height and width of x.
-    pub(crate) sample: [usize; 3],
     pub(crate) diffusion: DiffusionFacts,
     pub(crate) defaults: Defaults,
     pub(crate) text: TextCondition,
@@ -25,6 +24,21 @@ pub(crate) struct Facts {
     pub(crate) paints_into_picture: bool,
     pub(crate) schedule: NoiseSchedule,
     pub(crate) identity: ModelIdentity,
+}
+
+/// What is drawn on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Of the picture, pixels.
+    pub(crate) size: Size,
+    /// Channels, height and width of x.
+    pub(crate) sample: [usize; 3],
+}
+
+impl Frame {
+    pub(crate) fn elements(&self) -> usize {
+        self.sample.iter().product()
+    }
 }
 
 /// One of a neighbour's features.
@@ -68,7 +82,6 @@ impl Facts {
         }
         let schedule = diffusion.schedule().map_err(|error| wrong(&error.to_string()))?;
         Ok(Self {
-            sample: diffusion.sample_extents(),
             diffusion,
             defaults,
             text,
@@ -90,8 +103,15 @@ impl Facts {
         self.neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text)
     }
 
-    pub(crate) fn elements(&self) -> usize {
-        self.sample.iter().product()
+    /// What pictures of the model's own size are drawn on.
+    pub(crate) fn own_frame(&self) -> Frame {
+        self.frame(Size::square(self.diffusion.image_size as u32))
+    }
+
+    /// What a picture of `size`, which the model draws, is drawn on.
+    pub(crate) fn frame(&self, size: Size) -> Frame {
+        let sample = self.diffusion.sample_extents(size.width as usize, size.height as usize);
+        Frame { size, sample }
     }
 }
 
@@ -106,6 +126,11 @@ impl From<&Facts> for GetModelResponse {
                 decoder_digest: latent.decoder.clone(),
                 downscale: latent.downscale as u32,
                 paints_into_picture: facts.paints_into_picture,
+            }),
+            other_sizes: facts.diffusion.other_sizes.map(|sizes| OtherSizes {
+                multiple: sizes.multiple,
+                max_side: sizes.max_side,
+                max_pixels: sizes.max_pixels,
             }),
         }
     }

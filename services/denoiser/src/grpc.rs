@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::base_model::{Conditions, Text};
 use crate::convert::{self, Job};
-use crate::facts::Facts;
+use crate::facts::{Facts, Frame};
 use crate::neighbour_encoder::NeighbourEncoder;
 
 pub(crate) struct Denoiser {
@@ -62,7 +62,7 @@ impl DenoiserService for Denoiser {
         let events = self
             .scheduler
             .submit(Trajectory {
-                elements: self.facts.elements(),
+                elements: job.frame.elements(),
                 has_variance: self.facts.diffusion.learned_variance.is_some(),
                 sampler: job.sampler,
                 plan: job.plan,
@@ -75,14 +75,14 @@ impl DenoiserService for Denoiser {
 
         let model = Some(self.facts.identity.clone());
         let guidance = Some(job.guidance.into());
-        let facts = Arc::clone(&self.facts);
+        let (facts, Frame { size, sample }) = (Arc::clone(&self.facts), job.frame);
         let stream = answers(
             events,
             |progress| DenoiseResponse { event: Some(Event::Progress(progress)) },
             move |x| match &facts.diffusion.latent {
-                None => Ok((Some(picture(&x, facts.diffusion.image_size)?), None)),
+                None => Ok((Some(picture(&x, size.width, size.height)?), None)),
                 Some(latent) => {
-                    let values = Some(tensors::from_f32(&facts.sample, &x));
+                    let values = Some(tensors::from_f32(&sample, &x));
                     Ok((None, Some(Latent { values, decoder_digest: latent.decoder.clone() })))
                 }
             },
@@ -148,6 +148,7 @@ fn conditions(
         (None, _) => Text { mask: vec![0.0; max_tokens], ..text.clone() },
     };
     Ok(Conditions {
+        frame: job.frame,
         text,
         negative_text,
         neighbours: job.neighbours.len().max(1),

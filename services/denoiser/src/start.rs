@@ -4,11 +4,12 @@ use reverie_diffusion::InitialSample;
 use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
 use reverie_proto::initial::{Initial, InitialError, default_strength};
 use reverie_proto::pictures;
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::{TensorError, to_f32_of_shape};
 use reverie_service_kit::Violations;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Frame};
 
 /// What a trajectory starts from besides noise.
 #[derive(Debug)]
@@ -21,7 +22,12 @@ pub(crate) struct Start {
 }
 
 /// Reads the picture or the latent that a request starts from. Decodes pictures, so it blocks.
-pub(crate) fn of(violations: &mut Violations, request: &DenoiseRequest, facts: &Facts) -> Start {
+pub(crate) fn of(
+    violations: &mut Violations,
+    request: &DenoiseRequest,
+    facts: &Facts,
+    frame: Frame,
+) -> Start {
     let none = Start { sample: None, strength: 1.0, painted_into: Vec::new() };
     let works_on_latents = facts.diffusion.latent.is_some();
     violations.require(
@@ -40,29 +46,33 @@ pub(crate) fn of(violations: &mut Violations, request: &DenoiseRequest, facts: &
         "is missing: this model paints into a picture",
     );
     if let Some(initial) = request.initial.as_ref().filter(|_| !works_on_latents) {
+        let initial = Initial::from_message(initial).and_then(|initial| {
+            initial.check_proportions(frame.size).map_err(|error| vec![error])?;
+            Ok(initial)
+        });
         let field = |error: &InitialError| format!("initial.{}", error.field());
-        let initial = violations.take_all(Initial::from_message(initial), field);
-        initial.map_or(none, |initial| of_picture(&initial, facts.diffusion.image_size as u32))
+        let initial = violations.take_all(initial, field);
+        initial.map_or(none, |initial| of_picture(&initial, frame.size))
     } else if let Some(initial) = request.initial_latent.as_ref().filter(|_| works_on_latents) {
-        of_latent(violations, initial, facts)
+        of_latent(violations, initial, facts, frame)
     } else {
         none
     }
 }
 
-/// The picture and its mask at the model's size.
-fn of_picture(initial: &Initial, side: u32) -> Start {
-    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(side)));
+/// The picture and its mask at the size of the picture to draw.
+fn of_picture(initial: &Initial, size: Size) -> Start {
+    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(size)));
     let sample = match &initial.mask {
-        Some(mask) => sample.with_mask(mask.resized(side).drawn().to_vec()),
+        Some(mask) => sample.with_mask(mask.resized(size).drawn().to_vec()),
         None => sample,
     };
     Start { sample: Some(sample), strength: initial.strength, painted_into: Vec::new() }
 }
 
-fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts) -> Start {
-    let [_, height, width] = facts.sample;
-    let latent = latent(violations, "initial_latent.latent", initial.latent.as_ref(), facts);
+fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts, frame: Frame) -> Start {
+    let [_, height, width] = frame.sample;
+    let latent = latent(violations, "initial_latent.latent", initial.latent.as_ref(), facts, frame);
     let mask = initial
         .mask
         .as_ref()
@@ -80,8 +90,8 @@ fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts
             "initial_latent.mask",
             "is missing: this model paints into a picture",
         );
-        let masked =
-            self::latent(violations, "initial_latent.masked_latent", initial.masked_latent.as_ref(), facts);
+        let masked = initial.masked_latent.as_ref();
+        let masked = self::latent(violations, "initial_latent.masked_latent", masked, facts, frame);
         painted_into.extend(mask.iter().chain(&masked).flatten());
     }
     let sample = latent.map(InitialSample::new).and_then(|sample| match mask {
@@ -98,6 +108,7 @@ fn latent(
     field: &str,
     latent: Option<&Latent>,
     facts: &Facts,
+    frame: Frame,
 ) -> Option<Vec<f32>> {
     let decoder = facts.diffusion.latent.as_ref().map_or("", |latent| latent.decoder.as_str());
     if let Some(latent) = latent
@@ -111,7 +122,7 @@ fn latent(
     }
     let values: Result<Vec<f32>, TensorError> = to_f32_of_shape(
         latent.and_then(|latent| latent.values.as_ref()).unwrap_or(&Tensor::default()),
-        &facts.sample,
+        &frame.sample,
     );
     violations.take(field, values)
 }

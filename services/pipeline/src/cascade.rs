@@ -17,6 +17,7 @@ use reverie_proto::generation::v1::{
 use reverie_proto::initial::Initial;
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::Neighbour;
+use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::{Context, Refusal};
@@ -82,7 +83,8 @@ pub(crate) async fn draw(
 
     // 3. The base picture.
     let (initial, initial_latent) =
-        start(run.initial_picture, run.initial.as_ref(), &run.base, stages, context, &mut ledger).await?;
+        start(run.initial_picture, run.initial.as_ref(), &run.base, run.size, stages, context, &mut ledger)
+            .await?;
     // The empty text is for those that take it; others are told nothing.
     let negative_text =
         |takes_empty_text: bool| text.get(1).filter(|_| has_negative_prompt || takes_empty_text).cloned();
@@ -96,6 +98,7 @@ pub(crate) async fn draw(
         negative_text: negative_text(run.base.takes_empty_text),
         initial,
         initial_latent,
+        size: Some(run.size),
     };
     let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
@@ -108,7 +111,7 @@ pub(crate) async fn draw(
             let (decoded, seconds) = timed(stages.decode(context, latent)).await?;
             ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
             let image = decoded.image.unwrap_or_default();
-            (kept::put_back(kept.as_ref(), run.base.image_size, image).await?, Stage::Decode)
+            (kept::put_back(kept.as_ref(), run.size, image).await?, Stage::Decode)
         }
     };
 
@@ -137,8 +140,8 @@ pub(crate) async fn draw(
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
         // Where the caller's picture has more to tell than the level was given.
-        let kept = kept.as_ref().filter(|initial| initial.side() > level.low_side);
-        image = kept::put_back(kept, level.side, larger.image.unwrap_or_default()).await?;
+        let kept = kept.as_ref().filter(|initial| initial.size().width > level.low_side);
+        image = kept::put_back(kept, Size::square(level.side), larger.image.unwrap_or_default()).await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
@@ -160,12 +163,13 @@ async fn start(
     picture: Option<InitialPicture>,
     decoded: Option<&Arc<Initial>>,
     base: &GetModelResponse,
+    size: Size,
     stages: &Stages,
     context: Context,
     ledger: &mut Ledger<'_>,
 ) -> Result<(Option<InitialPicture>, Option<InitialLatent>), Status> {
     let Some((own, latents)) = decoded.zip(base.latent.as_ref()) else { return Ok((picture, None)) };
-    let encoding = timed(latents::encode(own, base.image_size, latents, stages, context));
+    let encoding = timed(latents::encode(own, size, latents, stages, context));
     let (latents::Encoded { initial, answer }, seconds) = encoding.await?;
     ledger.done(Stage::EncodePicture, 1, seconds, answer.timings, answer.model).await;
     Ok((None, Some(initial)))

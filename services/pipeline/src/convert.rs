@@ -13,6 +13,7 @@ use reverie_proto::generation::v1::{
 use reverie_proto::initial::{Initial, InitialError};
 use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::Violations;
 use tonic::Status;
@@ -41,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) initial_picture: Option<InitialPicture>,
     /// The same decoded.
     pub(crate) initial: Option<Arc<Initial>>,
+    /// Of the base picture, pixels.
+    pub(crate) size: Size,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -63,8 +66,10 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
     let Models { base, levels, .. } = &models;
     let mut violations = Violations::new();
     let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
-    let negative_prompt = (!request.negative_prompt.is_empty())
-        .then(|| violations.text("negative_prompt", &request.negative_prompt, MAX_TEXT_BYTES));
+    let negative_prompt = request.negative_prompt.as_ref().map(|text| match text.as_str() {
+        "" => String::new(),
+        text => violations.text("negative_prompt", text, MAX_TEXT_BYTES),
+    });
     let memory = memory(&mut violations, request.memory, &prompt, &models, defaults);
     guidance(&mut violations, request.guidance.as_ref());
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
@@ -82,13 +87,10 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
             "is missing: this model paints into a picture, where its mask is white",
         );
     }
-    let sides: Vec<u32> =
-        [base.image_size].into_iter().chain(levels.iter().map(|level| level.side)).collect();
-    let size = request.size.or(sides.last().copied()).unwrap_or_default();
-    let depth = sides.iter().position(|side| *side == size);
-    if let (None, Some(asked)) = (depth, request.size) {
-        let sides: Vec<_> = sides.iter().map(ToString::to_string).collect();
-        violations.add("size", format!("must be {}, not {asked}", sides.join(" or ")));
+    let (size, depth) =
+        size(&mut violations, request.size, request.resolution, initial.as_ref(), base, levels);
+    if let Some(initial) = &initial {
+        violations.take("initial.image", initial.check_proportions(size));
     }
     violations.require(
         request.super_resolution.len() <= levels.len(),
@@ -120,11 +122,49 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
         base_sampling: request.base_sampling,
         initial_picture: request.initial,
         initial: initial.map(Arc::new),
-        levels: models.levels.into_iter().take(depth.unwrap_or_default()).zip(options).collect(),
+        size,
+        levels: models.levels.into_iter().take(depth).zip(options).collect(),
         base: models.base,
         output_format,
         previews: request.previews,
     })
+}
+
+/// The size of the base picture, and how many levels enlarge it.
+fn size(
+    violations: &mut Violations,
+    side: Option<u32>,
+    resolution: Option<Size>,
+    initial: Option<&Initial>,
+    base: &GetModelResponse,
+    levels: &[Level],
+) -> (Size, usize) {
+    let own = Size::square(base.image_size);
+    let (field, asked) = match (side, resolution) {
+        (None, None) => {
+            let drawn = initial.map(Initial::size).filter(|size| size.width != size.height);
+            match drawn.filter(|size| base.draws(*size)) {
+                Some(size) => return (size, 0),
+                None => return (own, levels.len()),
+            }
+        }
+        (Some(side), None) => ("size", Size::square(side)),
+        (None, Some(size)) => ("resolution", size),
+        (Some(_), Some(size)) => {
+            violations.add("size", "must not be set beside resolution, which says it too");
+            ("resolution", size)
+        }
+    };
+    let mut sizes = [own].into_iter().chain(levels.iter().map(|level| Size::square(level.side)));
+    if let Some(depth) = sizes.position(|size| size == asked) {
+        return (own, depth);
+    }
+    if base.draws(asked) {
+        return (asked, 0);
+    }
+    let sizes = base.sizes_in_words(levels.iter().map(|level| level.side));
+    violations.add(field, format!("must be {sizes}, not {asked}"));
+    (own, 0)
 }
 
 fn memory(

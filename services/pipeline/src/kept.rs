@@ -7,21 +7,22 @@ use std::sync::Arc;
 
 use reverie_proto::initial::Initial;
 use reverie_proto::pictures;
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;
 use tonic::Status;
 
-/// Puts what `initial` keeps, if there is one, into the `drawn` picture of `side` x `side` pixels.
+/// Puts what `initial` keeps, if there is one, into the `drawn` picture of `size`.
 pub(crate) async fn put_back(
     initial: Option<&Arc<Initial>>,
-    side: u32,
+    size: Size,
     drawn: Image,
 ) -> Result<Image, Status> {
     let Some(initial) = initial.cloned() else { return Ok(drawn) };
     let composed = tokio::task::spawn_blocking(move || {
         let mut picture = pictures::decode(&drawn)?;
         if let Some(mask) = &initial.mask {
-            mask.resized(side).keep(&initial.picture_at(side), &mut picture);
+            mask.resized(size).keep(&initial.picture_at(size), &mut picture);
         }
         Ok::<_, pictures::PictureError>(pictures::raw(picture))
     });

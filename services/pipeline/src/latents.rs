@@ -6,6 +6,7 @@ use reverie_proto::autoencoder::v1::{EncodeRequest, EncodeResponse};
 use reverie_proto::denoiser::v1::{InitialLatent, LatentModel, StageTimings};
 use reverie_proto::initial::Initial;
 use reverie_proto::pictures;
+use reverie_proto::sizes::Size;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Refusal};
 use tonic::Status;
@@ -19,18 +20,18 @@ pub(crate) struct Encoded {
     pub(crate) answer: EncodeResponse,
 }
 
-/// Encodes the picture at `side` x `side` pixels, and for a model that paints into it also without what its mask sets.
+/// Encodes the picture at `size`, and for a model that paints into it also without what its mask sets.
 pub(crate) async fn encode(
     initial: &Arc<Initial>,
-    side: u32,
+    size: Size,
     model: &LatentModel,
     stages: &Stages,
     context: Context,
 ) -> Result<Encoded, Status> {
     let own = Arc::clone(initial);
     let resize = move || {
-        let mask = own.mask.as_ref().map(|mask| mask.resized(side));
-        (pictures::raw(own.picture_at(side)), mask)
+        let mask = own.mask.as_ref().map(|mask| mask.resized(size));
+        (pictures::raw(own.picture_at(size)), mask)
     };
     let (image, mask) = tokio::task::spawn_blocking(resize).await.map_err(Refusal::internal)?;
     let request = EncodeRequest { image: Some(image), mask: None };
@@ -38,20 +39,23 @@ pub(crate) async fn encode(
         .as_ref()
         .filter(|_| model.paints_into_picture)
         .map(|mask| EncodeRequest { mask: Some(pictures::raw(mask.to_picture())), ..request.clone() });
-    let mut answer = stages.encode_picture(context, request).await?;
-    let masked_latent = match masked {
-        None => None,
-        Some(request) => {
-            let masked = stages.encode_picture(context, request).await?;
-            answer.timings = answer.timings.zip(masked.timings).map(sum);
-            masked.latent
+    let encode_masked = async {
+        match masked {
+            None => Ok(None),
+            Some(request) => stages.encode_picture(context, request).await.map(Some),
         }
     };
-    let latent_side = side / model.downscale.max(1);
+    let (mut answer, masked) = tokio::try_join!(stages.encode_picture(context, request), encode_masked)?;
+    let masked_latent = masked.and_then(|masked| {
+        answer.timings = answer.timings.zip(masked.timings).map(sum);
+        masked.latent
+    });
+    let downscale = model.downscale.max(1);
+    let latent_size = Size { width: size.width / downscale, height: size.height / downscale };
     let mask = mask.map(|mask| {
-        let mask = mask.sampled(latent_side);
+        let mask = mask.sampled(latent_size);
         let values: Vec<f32> = mask.drawn().iter().map(|drawn| f32::from(u8::from(*drawn))).collect();
-        tensors::from_f32(&[latent_side as usize; 2], &values)
+        tensors::from_f32(&[latent_size.height as usize, latent_size.width as usize], &values)
     });
     let strength = Some(initial.strength);
     let initial = InitialLatent { latent: answer.latent.take(), strength, mask, masked_latent };

@@ -60,7 +60,8 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     );
     let default_level = defaults.noise_level.unwrap_or(0.0);
     let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
-    let settings = serving::sampling(&mut violations, request.sampling.as_ref(), &facts.diffusion, defaults);
+    let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
+    let settings = serving::sampling(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
     let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
     let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };

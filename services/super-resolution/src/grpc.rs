@@ -62,7 +62,7 @@ impl SuperResolutionService for SuperResolution {
         let stream = answers(
             events,
             |progress| UpscaleResponse { event: Some(Event::Progress(progress)) },
-            move |x| picture(&x, side),
+            move |x| picture(&x, side as u32, side as u32),
             move |drawn| UpscaleResponse {
                 event: Some(Event::Completed(UpscaleCompleted {
                     image: Some(drawn.sample),

@@ -13,6 +13,9 @@ use super::manifest::MAX_CHANNELS;
 pub struct DiffusionFacts {
     /// Side of the picture, pixels.
     pub image_size: usize,
+    /// Other sizes of pictures, where the graph has open axes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_sizes: Option<OtherSizes>,
     /// What the model predicts.
     pub prediction_type: PredictionType,
     /// Its noise schedule; needless with flow matching.
@@ -49,6 +52,18 @@ pub struct DiffusionFacts {
     pub latent: Option<LatentFacts>,
 }
 
+/// Sizes of pictures that a model draws besides its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSizes {
+    /// Width and height are multiples of this, pixels.
+    pub multiple: u32,
+    /// The largest width and height, pixels.
+    pub max_side: u32,
+    /// The most pixels of a picture; its memory and its time grow with them.
+    pub max_pixels: u32,
+}
+
 /// What a model says of the variance of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,8 +80,13 @@ pub enum LearnedVariance {
 pub enum Flow {
     /// By this factor, as SD3 is sampled.
     Shift(f64),
-    /// By e^mu, as FLUX is sampled at this size.
-    Mu(f64),
+    /// By e^mu, as FLUX is sampled.
+    Mu {
+        /// mu of a picture without tokens.
+        base: f64,
+        /// What each token of x adds to mu.
+        per_token: f64,
+    },
 }
 
 /// The latents that a model works on.
@@ -107,12 +127,17 @@ impl DiffusionFacts {
         Ok(if self.zero_terminal_snr { schedule.with_zero_terminal_snr() } else { schedule })
     }
 
-    /// The noise levels that the model must be sampled on, if it is bound to some.
-    pub fn own_levels(&self) -> Option<NoiseLevels> {
+    /// The noise levels that the model must be sampled on, if it is bound to some, for x of the extents `sample`.
+    pub fn own_levels(&self, sample: [usize; 3]) -> Option<NoiseLevels> {
         self.flow.map(|flow| {
             NoiseLevels::Flow(match flow {
                 Flow::Shift(shift) => FlowShift::Static(shift),
-                Flow::Mu(mu) => FlowShift::Dynamic { mu },
+                Flow::Mu { base, per_token } => {
+                    let [_, height, width] = sample;
+                    let patch = self.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
+                    let tokens = (height / patch) * (width / patch);
+                    FlowShift::Dynamic { mu: base + per_token * tokens as f64 }
+                }
             })
         })
     }
@@ -125,15 +150,17 @@ impl DiffusionFacts {
         })
     }
 
-    /// Extents of x: channels, height and width. Of the picture, or of its latent.
-    pub fn sample_extents(&self) -> [usize; 3] {
+    /// Extents of x: channels, height and width. Of a picture of `width` x `height` pixels, or of its latent.
+    pub fn sample_extents(&self, width: usize, height: usize) -> [usize; 3] {
         match &self.latent {
-            None => [3, self.image_size, self.image_size],
-            Some(latent) => {
-                let side = self.image_size / latent.downscale;
-                [latent.channels, side, side]
-            }
+            None => [3, height, width],
+            Some(latent) => [latent.channels, height / latent.downscale, width / latent.downscale],
         }
+    }
+
+    /// Extents of x for the picture of the model's own size.
+    pub fn own_sample(&self) -> [usize; 3] {
+        self.sample_extents(self.image_size, self.image_size)
     }
 
     pub(super) fn validate(&self) -> Result<(), String> {
@@ -158,6 +185,16 @@ impl DiffusionFacts {
                 );
             }
         }
+        if let Some(sizes) = self.other_sizes {
+            let latent = self.latent.as_ref();
+            let unit = latent.map_or(1, |latent| latent.downscale * latent.patch.unwrap_or(1));
+            let multiple = sizes.multiple as usize;
+            if multiple == 0 || !multiple.is_multiple_of(unit) || sizes.max_side as usize > MAX_SIDE {
+                return Err(format!(
+                    "diffusion.other_sizes: its multiple must be one of {unit}, its max_side at most {MAX_SIDE}"
+                ));
+            }
+        }
         if self.flow.is_some() != (self.prediction_type == PredictionType::FlowPrediction) {
             return Err("the prediction_type flow_prediction and [diffusion.flow] belong together".to_owned());
         }
@@ -168,8 +205,8 @@ impl DiffusionFacts {
             Some(Flow::Shift(shift)) if !(shift.is_finite() && shift > 0.0) => {
                 return Err("diffusion.flow.shift must be above 0".to_owned());
             }
-            Some(Flow::Mu(mu)) if !mu.is_finite() || mu.abs() >= 100.0 => {
-                return Err("diffusion.flow.mu must be between -100 and 100".to_owned());
+            Some(Flow::Mu { base, per_token }) if !(base.abs() < 100.0 && per_token.abs() < 1.0) => {
+                return Err("diffusion.flow.mu must have a base below 100 and a per_token below 1".to_owned());
             }
             _ => {}
         }

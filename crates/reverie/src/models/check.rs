@@ -87,8 +87,19 @@ fn try_out(folder: String, package: Package, inference: &InferenceSettings) -> R
     Ok(Seen { folder, package, outputs, load, row })
 }
 
-/// How many a run is given of an axis that is open: one row, a latent of 64 x 64, and two of everything else.
+/// How many a run is given of an axis that is open: one row, the picture of a model's own size, a latent of 64 x 64, and two of
+/// everything else.
 fn open_axis(package: &Package, axis: &str) -> usize {
+    if let Some(diffusion) = &package.manifest.diffusion {
+        let [_, height, width] = diffusion.own_sample();
+        let patch = diffusion.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
+        match axis {
+            "height" => return height,
+            "width" => return width,
+            "image_tokens" => return (height / patch) * (width / patch),
+            _ => {}
+        }
+    }
     match (axis, package.manifest.latent) {
         ("batch", _) => 1,
         ("height" | "width", Some(latent)) => match package.manifest.role {
