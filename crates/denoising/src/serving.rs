@@ -20,16 +20,6 @@ use crate::{Event, Failure, Finished, Progress, SubmitError, Timings};
 /// Most steps that a request may ask for; a model's schedule may allow fewer.
 const MAX_STEPS: u32 = 1000;
 
-/// The samplers that step through noise levels of any spacing.
-const IN_SIGMA: [SamplerKind; 6] = [
-    SamplerKind::Euler,
-    SamplerKind::EulerAncestral,
-    SamplerKind::Heun,
-    SamplerKind::DpmSolver,
-    SamplerKind::DpmSolverSde,
-    SamplerKind::UniPc,
-];
-
 /// Reads `sampling` (a field of that name), for x of the extents `sample`; what is not set is the model's default. All steps
 /// are taken.
 pub fn sampling(
@@ -92,24 +82,28 @@ pub fn sampling(
     );
     let own_levels = facts.own_levels(sample);
     violations.require(
-        own_levels.is_none() || IN_SIGMA.contains(&kind),
+        own_levels.is_none() || kind.is_in_sigma(),
         "sampling.sampler",
         "does not fit this model, which was trained by flow matching: EULER and others in sigma do",
     );
-    let set_alpha_to_one = !defaults.end_at_timestep_0;
+    let at_x0 = |own: bool| defaults.end_at_timestep_0.map_or(own, |at_0| !at_0);
     let method = match Method::from(kind) {
-        Method::Ddim { .. } => {
-            Method::Ddim { eta: ddim_eta, set_alpha_to_one, previous: defaults.previous_timestep }
-        }
+        Method::Ddim { set_alpha_to_one, .. } => Method::Ddim {
+            eta: ddim_eta,
+            set_alpha_to_one: at_x0(set_alpha_to_one),
+            previous: defaults.previous_timestep,
+        },
         Method::Ddpm { variance } => {
             Method::Ddpm { variance: facts.own_variance().or(defaults.variance).unwrap_or(variance) }
         }
-        Method::Pndm { runge_kutta, .. } => Method::Pndm { runge_kutta, set_alpha_to_one },
-        Method::UniPc { order } => Method::UniPc { order: defaults.solver_order.unwrap_or(order) },
-        Method::Lcm { spreads_steps, .. } => {
-            let original_steps = facts.distilled_steps.unwrap_or(facts.train_timesteps);
-            Method::Lcm { original_steps, spreads_steps }
+        Method::Pndm { runge_kutta, set_alpha_to_one } => {
+            Method::Pndm { runge_kutta, set_alpha_to_one: at_x0(set_alpha_to_one) }
         }
+        Method::UniPc { order } => Method::UniPc { order: defaults.solver_order.unwrap_or(order) },
+        Method::Lcm { .. } => Method::Lcm {
+            original_steps: facts.distilled_steps.unwrap_or(facts.train_timesteps),
+            spreads_steps: defaults.spreads_steps,
+        },
         method => method,
     };
     let spacing = match method {
@@ -140,7 +134,7 @@ fn noise_levels(
     defaults: &Defaults,
 ) -> NoiseLevels {
     let mut require = |fits: bool, why: &str| violations.require(fits, "sampling.noise_levels", why);
-    let in_sigma = IN_SIGMA.contains(&kind);
+    let in_sigma = kind.is_in_sigma();
     let default = if in_sigma { defaults.noise_levels.into() } else { NoiseLevels::Trained };
     let levels = match wire::NoiseLevels::try_from(asked) {
         Ok(wire::NoiseLevels::Unspecified) => default,

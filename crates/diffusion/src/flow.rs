@@ -11,10 +11,12 @@ use crate::level::{Level, Point};
 pub enum FlowShift {
     /// By a constant, above 0 (SD3: 3): N values from 1 down to the shifted 1 / T, then shifted, as SD3 is sampled.
     Static(f64),
-    /// By e^mu: N values from 1 down to 1 / N, then shifted, as FLUX is sampled.
+    /// By e^mu: N values from 1 down to 1 / N, then shifted, as FLUX is sampled; or down to 1 / T, as SD3 is.
     Dynamic {
         /// Any finite number; with FLUX on the line through 0.5 at 256 tokens of 16 x 16 pixels and 1.15 at 4096.
         mu: f64,
+        /// Whether the last value before the shift is 1 / T.
+        to_last_timestep: bool,
     },
 }
 
@@ -26,7 +28,7 @@ impl FlowShift {
     fn factor(&self) -> f64 {
         match *self {
             Self::Static(shift) => shift,
-            Self::Dynamic { mu } => libm::exp(mu),
+            Self::Dynamic { mu, .. } => libm::exp(mu),
         }
     }
 
@@ -36,6 +38,7 @@ impl FlowShift {
         let total = f64::from(train_timesteps);
         let least = match self {
             Self::Static(_) => shifted(1.0 / total),
+            Self::Dynamic { to_last_timestep: true, .. } => 1.0 / total,
             Self::Dynamic { .. } => 1.0 / f64::from(steps),
         };
         let point = |i| {
@@ -58,7 +61,7 @@ mod tests {
             assert_eq!((points[0].level, points[0].timestep), (Level { a: 0.0, s: 1.0 }, 1000.0));
             assert!((points[1].level.s - third).abs() < 1e-3, "{points:?}");
         }
-        let sigmas = FlowShift::Dynamic { mu: 0.0 }.points(1000, 4);
+        let sigmas = FlowShift::Dynamic { mu: 0.0, to_last_timestep: false }.points(1000, 4);
         assert_eq!(sigmas.iter().map(|point| point.level.s).collect::<Vec<_>>(), [1.0, 0.75, 0.5, 0.25]);
     }
 }

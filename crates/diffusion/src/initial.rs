@@ -30,8 +30,12 @@ pub(crate) fn skipped_steps(settings: &SamplerSettings) -> Result<u32, SamplerEr
     if matches!(method, Method::Lcm { spreads_steps: true, .. }) {
         return Ok(0);
     }
-    let taken = f64::from(steps) * strength;
-    let taken = if matches!(levels, NoiseLevels::Flow(_)) { taken.ceil() as u32 } else { taken as u32 };
+    let share = f64::from(steps) * strength;
+    let taken = match levels {
+        // What is skipped is rounded down, of a difference that has lost the last bits of the product.
+        NoiseLevels::Flow(_) => steps - (f64::from(steps) - share) as u32,
+        _ => share as u32,
+    };
     // No steps at all are another error.
     if taken == 0 && steps > 0 {
         return Err(SamplerError::NoSteps { strength, steps });
@@ -109,7 +113,7 @@ impl InitialSample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BetaSchedule, NoiseSchedule, PredictionType, SamplerKind, TimestepSpacing};
+    use crate::{BetaSchedule, FlowShift, NoiseSchedule, PredictionType, SamplerKind, TimestepSpacing};
 
     const NOISE: NoiseSource = NoiseSource::new(42, 0, 0);
 
@@ -162,6 +166,23 @@ mod tests {
             (1, 1.0, 0),
         ] {
             assert_eq!(skipped_of(steps, strength), Ok(skipped), "{strength} of {steps}");
+        }
+    }
+
+    #[test]
+    fn flow_matching_takes_a_step_that_is_begun() {
+        let levels = NoiseLevels::Flow(FlowShift::Static(3.0));
+        for (steps, strength, skipped) in [
+            (5, 0.6, 2),
+            (5, 0.7, 1),
+            (50, 0.14, 43),
+            (50, 0.28, 36),
+            (100, 0.07, 93),
+            (4, 0.01, 3),
+            (4, 1.0, 0),
+        ] {
+            let settings = SamplerSettings { steps, levels, strength, ..SamplerSettings::default() };
+            assert_eq!(skipped_steps(&settings), Ok(skipped), "{strength} of {steps}");
         }
     }
 

@@ -146,6 +146,19 @@ impl SamplerKind {
         Self::Plms,
         Self::Lcm,
     ];
+
+    /// Whether it steps through noise levels of any spacing: [`NoiseLevels`](crate::NoiseLevels).
+    pub fn is_in_sigma(self) -> bool {
+        match self {
+            Self::Euler
+            | Self::EulerAncestral
+            | Self::Heun
+            | Self::DpmSolver
+            | Self::DpmSolverSde
+            | Self::UniPc => true,
+            Self::Ddim | Self::Ddpm | Self::Pndm | Self::Plms | Self::Lcm => false,
+        }
+    }
 }
 
 #[cfg(test)]

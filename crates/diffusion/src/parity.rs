@@ -69,7 +69,9 @@ fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32, strength
         "ddpm_dynamic" => (kind("ddpm"), NoiseLevels::Trained),
         "flow_euler" => (Method::Euler, NoiseLevels::Flow(FlowShift::Static(1.0))),
         "flow_euler_shift_3" => (Method::Euler, NoiseLevels::Flow(FlowShift::Static(3.0))),
-        "flow_euler_dynamic" => (Method::Euler, NoiseLevels::Flow(FlowShift::Dynamic { mu: 0.8 })),
+        "flow_euler_dynamic" => {
+            (Method::Euler, NoiseLevels::Flow(FlowShift::Dynamic { mu: 0.8, to_last_timestep: false }))
+        }
         name => match (name.strip_suffix("_karras"), name.strip_prefix("edm_"), name.strip_prefix("ddpm_")) {
             (Some(name), ..) => (kind(name), NoiseLevels::Karras),
             (_, Some(name), _) => (kind(name), edm),

@@ -11,9 +11,10 @@ use crate::autoencoder::Latents;
 use crate::bundle::{Content, Draft};
 use crate::graph::{Part, batch_of};
 use crate::pipeline::{Family, Pipeline};
+use crate::scheduler::{self, Tokens};
 use crate::source::Source;
 use crate::text::Text;
-use crate::{ImportError, Request, scheduler};
+use crate::{ImportError, Request};
 
 /// The side of a token of FLUX, in latent pixels.
 const PATCH: usize = 2;
@@ -121,8 +122,7 @@ struct Form {
     channels: usize,
     downscale: usize,
     patch: Option<usize>,
-    /// Whether x is given as tokens.
-    takes_tokens: bool,
+    tokens: Tokens,
     other_sizes: Option<OtherSizes>,
     paints_into_picture: bool,
     has_variance: bool,
@@ -154,6 +154,7 @@ impl Form {
         let x_side = side / downscale;
         let channels = latents.map_or(3, |latents| latents.scale.channels);
         let takes_tokens = patch.is_some();
+        let tokens = if takes_tokens { Tokens::Given } else { Tokens::Made(config.patch_size.unwrap_or(1)) };
         let tensors = Tensors::of(part);
         let axis = if takes_tokens { 2 } else { 1 };
         // Channels of x as the graph has them.
@@ -176,17 +177,9 @@ impl Form {
         let sides: &[usize] = if takes_tokens { &[1] } else { &[2, 3] };
         let is_open = sides.iter().all(|axis| part.input_extent(tensors.x, *axis).is_none());
         let other_sizes = is_open.then(|| config.other_sizes(pipeline.family, side, downscale)).flatten();
-        let form = Self {
-            side,
-            channels,
-            downscale,
-            patch,
-            takes_tokens,
-            other_sizes,
-            paints_into_picture,
-            has_variance,
-        };
-        let shape = |channels| match form.tokens() {
+        let form =
+            Self { side, channels, downscale, patch, tokens, other_sizes, paints_into_picture, has_variance };
+        let shape = |channels| match form.extent_of_tokens() {
             Some(tokens) => [batch_of(&[]), vec![tokens, Extent::Fixed(channels)]].concat(),
             None => {
                 [batch_of(&[channels]), vec![form.extent("height", x_side), form.extent("width", x_side)]]
@@ -208,8 +201,8 @@ impl Form {
         }
     }
 
-    /// Tokens of x, where it is given as tokens.
-    fn tokens(&self) -> Option<Extent> {
+    /// The number of tokens, where x is given so.
+    fn extent_of_tokens(&self) -> Option<Extent> {
         let patch = self.patch?;
         Some(self.extent("image_tokens", (self.side / self.downscale / patch).pow(2)))
     }
@@ -238,7 +231,7 @@ fn conditions(
         ("pooled_text", "pooled_projections", batch_of(&[text.pooled])),
         ("time_ids", "time_ids", batch_of(&[6])),
         ("text_ids", "txt_ids", places(Extent::Fixed(text.tokens))),
-        ("image_ids", "img_ids", places(form.tokens().unwrap_or(Extent::Fixed(0)))),
+        ("image_ids", "img_ids", places(form.extent_of_tokens().unwrap_or(Extent::Fixed(0)))),
         ("guidance", "guidance", batch_of(&[])),
     ] {
         if part.takes(theirs) {
@@ -257,7 +250,7 @@ fn conditions(
         // Never seen: one row a step.
         _ if guidance.is_some() => WithoutText::Zeros,
         Family::StableDiffusionXl if pipeline.zeros_for_empty_prompt => WithoutText::Zeros,
-        Family::Flux | Family::RetrievalAugmented => WithoutText::Zeros,
+        Family::RetrievalAugmented => WithoutText::Zeros,
         _ => WithoutText::EmptyText,
     };
     Ok(Conditions {
@@ -291,9 +284,9 @@ fn sampling(
     let own = is_painter.then_some(SamplerKind::Plms).filter(|_| scheduler::is_pndm(source));
     let mut scheduler = scheduler::import(source, "scheduler", request.sampler.or(own))?;
     if family == Family::StableDiffusion && !pipeline.class.starts_with("LatentConsistency") {
-        scheduler.mend_for_stable_diffusion();
+        scheduler.mend_for_stable_diffusion(&pipeline.class);
     }
-    let mut diffusion = scheduler.facts(form.side, form.takes_tokens).map_err(|why| part.wrong(why))?;
+    let mut diffusion = scheduler.facts(form.side, form.tokens);
     let is_flow = matches!(family, Family::StableDiffusion3 | Family::Flux);
     if is_flow != (diffusion.prediction_type == PredictionType::FlowPrediction) {
         return Err(part.wrong("the scheduler is not of the kind that the pipeline was trained with"));
@@ -327,6 +320,7 @@ fn sampling(
     let most = diffusion.distilled_steps.unwrap_or(diffusion.train_timesteps);
     defaults.steps = request.steps.unwrap_or(steps).min(most);
     defaults.text_weight = weight;
+    defaults.spreads_steps = pipeline.class.starts_with("LatentConsistency");
     if with.neighbours.is_some() {
         defaults.guidance_strategy = Some(StrategyKind::Joint);
         defaults.neighbour_weight = weight;
@@ -334,13 +328,17 @@ fn sampling(
     Ok((diffusion, defaults))
 }
 
-/// What the text-to-image pipeline of a family does when it is not told: steps and guidance weight (diffusers 0.39).
+/// What a pipeline does when it is not told: steps and guidance weight (diffusers 0.39).
 fn usual(family: Family, class: &str) -> (u32, f32) {
+    let from_picture = class.contains("Img2Img") || class.contains("Inpaint");
     match family {
         Family::StableDiffusion if class.starts_with("LatentConsistency") => (4, 8.5),
         Family::StableDiffusion => (50, 7.5),
+        Family::StableDiffusionXl if class.contains("Inpaint") => (50, 7.5),
         Family::StableDiffusionXl | Family::RetrievalAugmented => (50, 5.0),
+        Family::StableDiffusion3 if from_picture => (50, 7.0),
         Family::StableDiffusion3 => (28, 7.0),
+        Family::Flux if from_picture => (28, 7.0),
         Family::Flux => (28, 3.5),
         Family::If | Family::IfSuperResolution => (100, 7.0),
     }

@@ -38,6 +38,15 @@ struct FlowConfig {
     max_tokens: f64,
 }
 
+/// How the tokens of a picture follow from x, which a dynamic shift depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tokens {
+    /// x is given as tokens, by a pipeline that passes on the noise levels itself (FLUX).
+    Given,
+    /// The model makes them, of squares of that side; the noise levels are left to the scheduler (SD3).
+    Made(usize),
+}
+
 /// What a configuration says, with the defaults of its class for what it leaves out. What the class has not is not set.
 #[derive(Deserialize)]
 struct Config {
@@ -50,7 +59,6 @@ struct Config {
     rescale_betas_zero_snr: Option<bool>,
     timestep_spacing: Option<TimestepSpacing>,
     steps_offset: Option<u32>,
-    set_alpha_to_one: Option<bool>,
     skip_prk_steps: Option<bool>,
     clip_sample: Option<bool>,
     clip_sample_range: Option<f64>,
@@ -109,7 +117,7 @@ fn defaults_of(class: &str) -> Option<Map<String, Value>> {
             of_betas,
             threshold,
             json!({
-                "timestep_spacing": "leading", "clip_sample": true, "clip_sample_range": 1.0, "set_alpha_to_one": true,
+                "timestep_spacing": "leading", "clip_sample": true, "clip_sample_range": 1.0,
                 "rescale_betas_zero_snr": false,
             }),
         ],
@@ -121,18 +129,13 @@ fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "rescale_betas_zero_snr": false,
             }),
         ],
-        "PNDMScheduler" => vec![
-            of_betas,
-            json!({
-                "timestep_spacing": "leading", "skip_prk_steps": false, "set_alpha_to_one": false,
-            }),
-        ],
+        "PNDMScheduler" => vec![of_betas, json!({"timestep_spacing": "leading", "skip_prk_steps": false})],
         "LCMScheduler" => vec![
             of_betas,
             threshold,
             json!({
                 "timestep_spacing": "leading", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-                "original_inference_steps": 50, "clip_sample": false, "clip_sample_range": 1.0, "set_alpha_to_one": true,
+                "original_inference_steps": 50, "clip_sample": false, "clip_sample_range": 1.0,
                 "timestep_scaling": 10.0, "rescale_betas_zero_snr": false,
             }),
         ],
@@ -227,9 +230,16 @@ pub(crate) fn is_pndm(source: &Source) -> bool {
 
 fn read(config: &Map<String, Value>, sampler: Option<SamplerKind>) -> Result<Scheduler, String> {
     let own = config.get("_class_name").and_then(Value::as_str).ok_or("has no _class_name")?;
+    // Flow matching has one class, whatever the sampler.
+    let is_flow = own == FLOW_MATCHING;
+    if let Some(sampler) = sampler.filter(|sampler| is_flow && !sampler.is_in_sigma()) {
+        return Err(format!(
+            "{} is no sampler for flow matching: Euler, Euler ancestral, Heun, DPM-Solver++ and UniPC are",
+            json!(sampler)
+        ));
+    }
     let (class, told) = match sampler {
-        // Flow matching has one class.
-        Some(sampler) if own != FLOW_MATCHING => class_of(sampler),
+        Some(sampler) if !is_flow => class_of(sampler),
         _ => (own, None),
     };
     let mut settings = defaults_of(class).ok_or_else(|| {
@@ -244,9 +254,16 @@ fn read(config: &Map<String, Value>, sampler: Option<SamplerKind>) -> Result<Sch
         }
     }
     settings.extend(told.map(|(key, value)| (key.to_owned(), value)));
+    let at_x0 = config.get("set_alpha_to_one").and_then(Value::as_bool);
     let config: Config =
         serde_json::from_value(Value::Object(settings)).map_err(|error| error.to_string())?;
-    config.read(class)
+    let mut scheduler = config.read(class)?;
+    if let Some(sampler) = sampler {
+        scheduler.defaults.sampler = sampler;
+    }
+    // Of use to other samplers than the class's too: diffusers keeps it when it makes one scheduler of another.
+    scheduler.defaults.end_at_timestep_0 = at_x0.map(|at_x0| !at_x0);
+    Ok(scheduler)
 }
 
 impl Config {
@@ -380,8 +397,8 @@ impl Config {
                 },
                 final_sigma: self.final_sigmas_type.unwrap_or_default(),
                 previous_timestep: PreviousTimestep::Stride,
-                // LCM ends at x0 whatever it is told.
-                end_at_timestep_0: self.set_alpha_to_one == Some(false) && sampler != SamplerKind::Lcm,
+                end_at_timestep_0: None,
+                spreads_steps: false,
                 variance: match variance_type {
                     Some("fixed_large" | "fixed_large_log") => Some(Variance::FixedLarge),
                     _ => None,
@@ -415,16 +432,16 @@ impl Config {
 }
 
 impl Scheduler {
-    /// The facts of a model of `image_size` pixels, which takes x as tokens or not.
-    pub(crate) fn facts(&self, image_size: usize, takes_tokens: bool) -> Result<DiffusionFacts, String> {
-        let flow = self.flow.map(|flow| flow.of(takes_tokens)).transpose()?;
+    /// The facts of a model of `image_size` pixels, of which `tokens` says how they follow from x.
+    pub(crate) fn facts(&self, image_size: usize, tokens: Tokens) -> DiffusionFacts {
+        let flow = self.flow.map(|flow| flow.of(tokens));
         let (schedule, start, end) = match self.betas {
             None => (None, None, None),
             // It takes no end points.
             Some((BetaSchedule::SquaredcosCapV2, ..)) => (Some(BetaSchedule::SquaredcosCapV2), None, None),
             Some((schedule, start, end)) => (Some(schedule), Some(start), Some(end)),
         };
-        Ok(DiffusionFacts {
+        DiffusionFacts {
             image_size,
             other_sizes: None,
             prediction_type: self.prediction,
@@ -439,15 +456,16 @@ impl Scheduler {
             timestep_scale: 1.0,
             flow,
             latent: None,
-        })
+        }
     }
 
     /// As Stable Diffusion's pipelines mend old configurations when they load them (diffusers 0.39, `__init__`): leading timesteps
-    /// have an offset of 1, and latents are not clipped.
-    pub(crate) fn mend_for_stable_diffusion(&mut self) {
+    /// have an offset of 1, and latents are not clipped, but for those of the pipeline that inpaints.
+    pub(crate) fn mend_for_stable_diffusion(&mut self, class: &str) {
         let defaults = &mut self.defaults;
         defaults.steps_offset = 1;
-        if defaults.thresholding == ThresholdingKind::Static {
+        let inpaints = class == "StableDiffusionInpaintPipeline";
+        if defaults.thresholding == ThresholdingKind::Static && !inpaints {
             defaults.thresholding = ThresholdingKind::None;
         }
     }
@@ -460,16 +478,17 @@ impl Scheduler {
 }
 
 impl FlowConfig {
-    /// Of pipelines that pass on the noise levels themselves (FLUX, which takes tokens), or leave them to the scheduler (SD3).
-    fn of(self, takes_tokens: bool) -> Result<Flow, String> {
-        match (takes_tokens, self.dynamic) {
-            (false, true) => Err("use_dynamic_shifting is served for FLUX only".to_owned()),
-            (false, false) => Ok(Flow::Shift(self.shift)),
-            (true, true) => {
-                let per_token = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens);
-                Ok(Flow::Mu { base: self.base_shift - per_token * self.base_tokens, per_token })
+    fn of(self, tokens: Tokens) -> Flow {
+        let slope = (self.max_shift - self.base_shift) / (self.max_tokens - self.base_tokens);
+        let base = self.base_shift - slope * self.base_tokens;
+        match tokens {
+            Tokens::Given if self.dynamic => Flow::Mu { base, per_token: slope, to_last_timestep: false },
+            Tokens::Given => Flow::Mu { base: self.shift.ln(), per_token: 0.0, to_last_timestep: false },
+            Tokens::Made(patch) if self.dynamic => {
+                let pixels = patch.pow(2).max(1) as f64;
+                Flow::Mu { base, per_token: slope / pixels, to_last_timestep: true }
             }
-            (true, false) => Ok(Flow::Mu { base: self.shift.ln(), per_token: 0.0 }),
+            Tokens::Made(_) => Flow::Shift(self.shift),
         }
     }
 }
@@ -494,23 +513,23 @@ mod tests {
         let pndm = pndm.unwrap();
         assert_eq!((pndm.defaults.sampler, pndm.defaults.steps_offset), (SamplerKind::Plms, 1));
         assert_eq!(pndm.defaults.timestep_spacing, TimestepSpacing::Leading);
-        assert!(pndm.defaults.end_at_timestep_0);
+        assert_eq!(pndm.defaults.end_at_timestep_0, Some(true));
         assert_eq!(pndm.defaults.thresholding, ThresholdingKind::None);
-        let facts = pndm.facts(512, false).unwrap();
+        let facts = pndm.facts(512, Tokens::Made(1));
         assert_eq!((facts.beta_start, facts.beta_end), (Some(0.000_85), Some(0.012)));
 
         let ddim = read(&json!({"_class_name": "DDIMScheduler"})).unwrap();
         assert_eq!(ddim.defaults.thresholding, ThresholdingKind::Static, "it clips unless it is told not to");
-        assert!(!ddim.defaults.end_at_timestep_0);
+        assert_eq!(ddim.defaults.end_at_timestep_0, None);
         assert_eq!(ddim.defaults.previous_timestep, PreviousTimestep::Stride);
-        assert_eq!(ddim.facts(512, false).unwrap().beta_schedule, Some(BetaSchedule::Linear));
+        assert_eq!(ddim.facts(512, Tokens::Made(1)).beta_schedule, Some(BetaSchedule::Linear));
 
         let euler = read(&json!({"_class_name": "EulerDiscreteScheduler", "clip_sample": true})).unwrap();
         assert_eq!(euler.defaults.timestep_spacing, TimestepSpacing::Linspace);
         assert_eq!(euler.defaults.thresholding, ThresholdingKind::None, "the class has no clip_sample");
 
         let lcm = read(&json!({"_class_name": "LCMScheduler", "beta_schedule": "scaled_linear"})).unwrap();
-        assert_eq!(lcm.facts(512, false).unwrap().distilled_steps, Some(50));
+        assert_eq!(lcm.facts(512, Tokens::Made(1)).distilled_steps, Some(50));
 
         // DeepFloyd IF.
         let ddpm = read(&json!({
@@ -520,7 +539,7 @@ mod tests {
         let ddpm = ddpm.unwrap();
         assert_eq!(ddpm.defaults.thresholding, ThresholdingKind::Dynamic);
         assert_eq!((ddpm.defaults.threshold_quantile, ddpm.defaults.threshold_cap), (0.95, Some(1.5)));
-        let facts = ddpm.facts(64, false).unwrap();
+        let facts = ddpm.facts(64, Tokens::Made(1));
         assert_eq!((facts.learned_variance, facts.beta_end), (Some(LearnedVariance::LearnedRange), None));
     }
 
@@ -548,7 +567,7 @@ mod tests {
         let scheduler = super::read(config, Some(SamplerKind::Ddim)).unwrap();
         assert_eq!(scheduler.defaults.sampler, SamplerKind::Ddim);
         assert_eq!(scheduler.prediction, PredictionType::VPrediction);
-        assert_eq!(scheduler.facts(512, false).unwrap().beta_end, Some(0.012));
+        assert_eq!(scheduler.facts(512, Tokens::Made(1)).beta_end, Some(0.012));
         let sde = super::read(config, Some(SamplerKind::DpmSolverSde)).unwrap();
         assert_eq!(sde.defaults.sampler, SamplerKind::DpmSolverSde);
     }
@@ -563,16 +582,36 @@ mod tests {
             read(&config).unwrap()
         };
         // SD3; FLUX.1 schnell; FLUX.1 dev at 1024 px.
-        assert_eq!(flow(3.0, false).facts(1024, false).unwrap().flow, Some(Flow::Shift(3.0)));
-        let unshifted = Flow::Mu { base: 0.0, per_token: 0.0 };
-        assert_eq!(flow(1.0, false).facts(1024, true).unwrap().flow, Some(unshifted));
-        let Some(Flow::Mu { base, per_token }) = flow(3.0, true).facts(1024, true).unwrap().flow else {
-            panic!("it depends on the tokens");
-        };
-        for (tokens, mu) in [(256.0, 0.5), (4096.0, 1.15)] {
-            assert!((base + per_token * tokens - mu).abs() < 1e-12, "{tokens}");
+        let facts = |shift, dynamic, tokens| flow(shift, dynamic).facts(1024, tokens).flow;
+        assert_eq!(facts(3.0, false, Tokens::Made(2)), Some(Flow::Shift(3.0)));
+        let unshifted = Flow::Mu { base: 0.0, per_token: 0.0, to_last_timestep: false };
+        assert_eq!(facts(1.0, false, Tokens::Given), Some(unshifted));
+        for (of, pixels) in [(Tokens::Given, 1.0), (Tokens::Made(2), 4.0)] {
+            let Some(Flow::Mu { base, per_token, to_last_timestep }) = facts(3.0, true, of) else {
+                panic!("it depends on the tokens");
+            };
+            assert_eq!(to_last_timestep, matches!(of, Tokens::Made(_)));
+            for (tokens, mu) in [(256.0, 0.5), (4096.0, 1.15)] {
+                assert!((base + per_token * tokens * pixels - mu).abs() < 1e-12, "{tokens}");
+            }
         }
-        assert!(flow(3.0, true).facts(1024, false).unwrap_err().contains("FLUX only"));
+    }
+
+    #[test]
+    fn flow_matching_takes_samplers_in_sigma() {
+        let config = json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0});
+        let config = config.as_object().unwrap();
+        let sampler = |kind| super::read(config, Some(kind)).map(|scheduler| scheduler.defaults.sampler);
+        assert_eq!(sampler(SamplerKind::UniPc), Ok(SamplerKind::UniPc));
+        let refusal = sampler(SamplerKind::Lcm).unwrap_err();
+        assert!(refusal.contains("lcm\" is no sampler for flow matching"), "{refusal}");
+    }
+
+    /// `DDIMScheduler.from_config` of diffusers finds it among what Euler's class has no use for.
+    #[test]
+    fn the_end_of_other_samplers_is_kept() {
+        let euler = json!({"_class_name": "EulerDiscreteScheduler", "set_alpha_to_one": false});
+        assert_eq!(read(&euler).unwrap().defaults.end_at_timestep_0, Some(true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ImportError;
 use crate::bundle::{Content, Draft};
 use crate::denoiser::{Config, Tensors};
 use crate::graph::{Part, batch_of};
-use crate::scheduler;
+use crate::scheduler::{self, Tokens};
 use crate::source::Source;
 use crate::text::Text;
 
@@ -58,7 +58,7 @@ pub(crate) fn import(
             "its image_noising_scheduler has another noise schedule than its scheduler",
         ));
     }
-    let mut diffusion = scheduler.facts(side, false).map_err(|why| part.wrong(why))?;
+    let mut diffusion = scheduler.facts(side, Tokens::Made(1));
     diffusion.low_resolution_size = Some(low_side);
     if (given == 6) != diffusion.learned_variance.is_some() {
         return Err(part.wrong("graph and scheduler do not agree on whether the variance is learned"));

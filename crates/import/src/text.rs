@@ -146,6 +146,13 @@ pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) ->
             (None, Some(most)) => most,
             (None, None) => return Err(part.wrong("its tokenizer_config.json has no model_max_length")),
         };
+        // IFPipeline masks padding; the others let it be read like text, unless the encoder says otherwise.
+        let is_masked = pipeline.family == Family::If || config.use_attention_mask;
+        if is_masked && !part.takes("attention_mask") {
+            return Err(part.wrong(
+                "it takes no attention_mask, and its pipeline hides padding from it: export it with one",
+            ));
+        }
         let given = encoder.name_tensors(&mut part, &config, length)?;
         text.pooled += given.pooled;
         if given.tokens > 0 {
@@ -156,8 +163,7 @@ pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) ->
         let has_others = encoders.len() > 1;
         // IFPipeline._text_preprocessing
         let lowercase = pipeline.family == Family::If;
-        // The other pipelines let padding be read like text.
-        let unmasked = !lowercase && !config.use_attention_mask;
+        let unmasked = !is_masked;
         let content = |role, what: &str| Content {
             role,
             description: format!("{what} of {} ({folder}).", pipeline.class),

@@ -194,14 +194,15 @@ fn clip(
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                {"type": "NFC"},
                 {
                     "type": "BertNormalizer",
                     "clean_text": true,
                     "handle_chinese_chars": true,
                     "strip_accents": false,
-                    "lowercase": true,
+                    "lowercase": false,
                 },
+                {"type": "NFC"},
+                {"type": "Lowercase"},
             ],
         },
         "pre_tokenizer": {
@@ -243,8 +244,8 @@ fn added_token(id: u32, content: &str, special: bool, rest: &Map<String, Value>)
         "single_word": is("single_word"),
         "lstrip": is("lstrip"),
         "rstrip": is("rstrip"),
-        // Special ones are found in the text as it came.
-        "normalized": !special,
+        // They are found in the text as it came, upper and lower case apart.
+        "normalized": false,
         "special": special,
     })
 }

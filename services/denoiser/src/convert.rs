@@ -2,8 +2,8 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
-use reverie_diffusion::{Method, NoiseSource, Sampler, SamplerError};
-use reverie_inference::package::{GuidanceCondition, WithoutText};
+use reverie_diffusion::{NoiseSource, Sampler, SamplerError};
+use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
 use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
@@ -74,10 +74,6 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let asked = request.sampling.as_ref();
     let mut settings = serving::sampling(&mut violations, asked, diffusion, defaults, frame.sample);
     settings.strength = start.strength;
-    if let Method::Lcm { spreads_steps, .. } = &mut settings.method {
-        // As latent consistency pipelines do; other models with this sampler are sampled like with any.
-        *spreads_steps = matches!(facts.guidance, Some(GuidanceCondition::Embedding(_)));
-    }
     let sampler = Sampler::new(&facts.schedule, &settings);
     let wrong = match sampler {
         Err(SamplerError::NoSteps { .. }) => "initial.strength",

@@ -27,9 +27,13 @@ pub struct Defaults {
     /// DDIM: which noise level a step moves to.
     #[serde(default = "next", skip_serializing_if = "is_next")]
     pub previous_timestep: PreviousTimestep,
-    /// DDIM and PNDM: whether the last step ends at timestep 0 instead of at x0 itself.
+    /// DDIM and PNDM: whether the last step ends at timestep 0 instead of at x0 itself; PNDM's does and DDIM's does not unless it
+    /// says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_at_timestep_0: Option<bool>,
+    /// LCM: whether a strength below 1 spreads all steps over the noise that it leaves, instead of skipping the first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub end_at_timestep_0: bool,
+    pub spreads_steps: bool,
     /// DDPM: how much noise a step adds, where the model does not tell; the smaller of both fixed ones unless it says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<Variance>,

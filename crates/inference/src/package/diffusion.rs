@@ -80,12 +80,15 @@ pub enum LearnedVariance {
 pub enum Flow {
     /// By this factor, as SD3 is sampled.
     Shift(f64),
-    /// By e^mu, as FLUX is sampled.
+    /// By e^mu, which grows with the picture.
     Mu {
         /// mu of a picture without tokens.
         base: f64,
-        /// What each token of x adds to mu.
+        /// What each token of x adds to mu, or each pixel of a latent that is not given as tokens.
         per_token: f64,
+        /// Whether the levels that are shifted end at 1 / T (SD3) instead of 1 / N (FLUX).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        to_last_timestep: bool,
     },
 }
 
@@ -132,11 +135,11 @@ impl DiffusionFacts {
         self.flow.map(|flow| {
             NoiseLevels::Flow(match flow {
                 Flow::Shift(shift) => FlowShift::Static(shift),
-                Flow::Mu { base, per_token } => {
+                Flow::Mu { base, per_token, to_last_timestep } => {
                     let [_, height, width] = sample;
                     let patch = self.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
                     let tokens = (height / patch) * (width / patch);
-                    FlowShift::Dynamic { mu: base + per_token * tokens as f64 }
+                    FlowShift::Dynamic { mu: base + per_token * tokens as f64, to_last_timestep }
                 }
             })
         })
@@ -205,7 +208,7 @@ impl DiffusionFacts {
             Some(Flow::Shift(shift)) if !(shift.is_finite() && shift > 0.0) => {
                 return Err("diffusion.flow.shift must be above 0".to_owned());
             }
-            Some(Flow::Mu { base, per_token }) if !(base.abs() < 100.0 && per_token.abs() < 1.0) => {
+            Some(Flow::Mu { base, per_token, .. }) if !(base.abs() < 100.0 && per_token.abs() < 1.0) => {
                 return Err("diffusion.flow.mu must have a base below 100 and a per_token below 1".to_owned());
             }
             _ => {}
