@@ -1,0 +1,261 @@
+//! A lane without models: arrivals, rows that take their time, cancels, failures; what became of each job.
+//!
+//! Everything follows from a seed. A [`Scheduler`] decides; jobs that ended are gone, and no free session stays idle while a job has a
+//! row to start.
+
+#![allow(dead_code, reason = "the tests and the example each use a part")]
+
+pub(crate) mod arrivals;
+pub(crate) mod rivals;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use reverie_engine::policy::{Job, Policy, Seconds};
+
+pub(crate) use arrivals::Arrival;
+
+/// What decides on a lane.
+pub(crate) trait Scheduler {
+    fn admit(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool;
+    fn choose(&mut self, jobs: &[Job], now: Seconds) -> Option<usize>;
+    fn charge(&mut self, job: &Job);
+    /// Whether jobs are given up before their deadline once they cannot meet it.
+    fn gives_up_early(&self) -> bool {
+        false
+    }
+}
+
+impl Scheduler for Policy {
+    fn admit(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool {
+        Policy::admit(self, jobs, newcomer, now).is_ok()
+    }
+
+    fn choose(&mut self, jobs: &[Job], now: Seconds) -> Option<usize> {
+        Policy::choose(self, jobs, now)
+    }
+
+    fn charge(&mut self, job: &Job) {
+        Policy::charge(self, job);
+    }
+
+    fn gives_up_early(&self) -> bool {
+        true
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Refused,
+    Finished,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+/// A job that ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) arrival: Arrival,
+    pub(crate) end: End,
+    pub(crate) at: Seconds,
+    /// When its first row was started.
+    pub(crate) started: Option<Seconds>,
+    /// Rows that were started for it.
+    pub(crate) rows: u32,
+}
+
+impl Record {
+    pub(crate) fn seconds(&self) -> Seconds {
+        self.at - self.arrival.at
+    }
+
+    pub(crate) fn is(&self, end: End) -> bool {
+        self.end == end
+    }
+}
+
+/// A job on its way.
+struct Active {
+    arrival: Arrival,
+    job: Job,
+    steps_left: u32,
+    /// Rows of the current step that were not started.
+    to_start: u32,
+    running: u32,
+    rows: u32,
+    started: Option<Seconds>,
+}
+
+impl Active {
+    fn new(id: u64, arrival: Arrival) -> Self {
+        let (steps, rows) = (arrival.steps, arrival.rows_per_step);
+        let job = Job {
+            id,
+            caller: arrival.caller,
+            class: arrival.class,
+            arrived: arrival.at,
+            deadline: arrival.deadline.map(|seconds| arrival.at + seconds),
+            work_left: 0.0,
+            alone_left: 0.0,
+            row: arrival.predicted_row,
+            is_ready: true,
+        };
+        Self { arrival, job, steps_left: steps, to_start: rows, running: 0, rows: 0, started: None }
+    }
+
+    /// Brings what is predicted up to date.
+    fn predict(&mut self, sessions: usize) {
+        let rows = self.arrival.rows_per_step;
+        let row = self.arrival.predicted_row;
+        let left = self.to_start + (self.steps_left - 1) * rows;
+        let side_by_side = f64::from(rows.div_ceil(sessions as u32));
+        self.job.work_left = f64::from(left) * row;
+        self.job.alone_left = row
+            * (f64::from(self.to_start.div_ceil(sessions as u32))
+                + f64::from(self.steps_left - 1) * side_by_side);
+        self.job.is_ready = self.to_start > 0;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Event {
+    Arrives(usize),
+    RowDone(u64),
+    Cancelled(u64),
+    Due(u64),
+}
+
+#[derive(Debug, PartialEq)]
+struct Timed(Seconds, u64, Event);
+
+impl Eq for Timed {}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0).then(self.1.cmp(&other.1))
+    }
+}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Runs `arrivals` on a lane of `sessions`; the records are in the order of arrival.
+pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[Arrival]) -> Vec<Record> {
+    let mut events = BinaryHeap::new();
+    let mut sequence = 0;
+    let mut push = |events: &mut BinaryHeap<Reverse<Timed>>, at: Seconds, event: Event| {
+        sequence += 1;
+        events.push(Reverse(Timed(at, sequence, event)));
+    };
+    for (index, arrival) in arrivals.iter().enumerate() {
+        push(&mut events, arrival.at, Event::Arrives(index));
+    }
+    let mut active: Vec<Active> = Vec::new();
+    let mut records: Vec<Option<Record>> = vec![None; arrivals.len()];
+    // Kept beside `active`, as the policy sees it.
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut free = sessions;
+
+    while let Some(Reverse(Timed(now, _, event))) = events.pop() {
+        match event {
+            Event::Arrives(index) => {
+                let arrival = arrivals[index].clone();
+                let mut newcomer = Active::new(index as u64, arrival.clone());
+                newcomer.predict(sessions);
+                if scheduler.admit(&jobs, &newcomer.job, now) {
+                    if let Some(after) = arrival.cancelled_after {
+                        push(&mut events, now + after, Event::Cancelled(index as u64));
+                    }
+                    if let Some(deadline) = newcomer.job.deadline {
+                        push(&mut events, deadline, Event::Due(index as u64));
+                    }
+                    jobs.push(newcomer.job);
+                    active.push(newcomer);
+                } else {
+                    records[index] =
+                        Some(Record { arrival, end: End::Refused, at: now, started: None, rows: 0 });
+                }
+            }
+            Event::RowDone(id) => {
+                free += 1;
+                if let Some(place) = place_of(&active, id) {
+                    let this = &mut active[place];
+                    this.running -= 1;
+                    if this.arrival.fails_at_row.is_some_and(|row| this.rows >= row) {
+                        end(place, End::Failed, now, &mut active, &mut jobs, &mut records);
+                    } else if this.running == 0 && this.to_start == 0 {
+                        if this.steps_left == 1 {
+                            end(place, End::Finished, now, &mut active, &mut jobs, &mut records);
+                        } else {
+                            this.steps_left -= 1;
+                            this.to_start = this.arrival.rows_per_step;
+                            this.predict(sessions);
+                            jobs[place] = this.job;
+                        }
+                    }
+                }
+            }
+            Event::Cancelled(id) | Event::Due(id) => {
+                let why = if matches!(event, Event::Due(_)) { End::Expired } else { End::Cancelled };
+                if let Some(place) = place_of(&active, id) {
+                    end(place, why, now, &mut active, &mut jobs, &mut records);
+                }
+            }
+        }
+        // Events of the same moment first: sixteen jobs that arrive at once are seen together.
+        if events.peek().is_some_and(|Reverse(Timed(at, ..))| *at <= now) {
+            continue;
+        }
+        if scheduler.gives_up_early() {
+            // Rows that are running count as done: their time is not known.
+            while let Some(place) = jobs.iter().position(|job| job.is_ready && job.is_hopeless(now)) {
+                end(place, End::Expired, now, &mut active, &mut jobs, &mut records);
+            }
+        }
+        while free > 0 {
+            let Some(place) = scheduler.choose(&jobs, now) else {
+                assert!(!jobs.iter().any(|job| job.is_ready), "a session is idle and a row waits");
+                break;
+            };
+            let this = &mut active[place];
+            assert!(this.to_start > 0, "a job without a row to start was chosen");
+            scheduler.charge(&this.job);
+            this.to_start -= 1;
+            this.running += 1;
+            this.rows += 1;
+            this.started.get_or_insert(now);
+            this.predict(sessions);
+            jobs[place] = this.job;
+            free -= 1;
+            push(&mut events, now + this.arrival.row_time(this.rows), Event::RowDone(this.job.id));
+        }
+    }
+    assert!(active.is_empty(), "jobs are left without an end");
+    let records: Vec<Record> = records.into_iter().flatten().collect();
+    assert_eq!(records.len(), arrivals.len(), "a job has no end");
+    records
+}
+
+fn place_of(active: &[Active], id: u64) -> Option<usize> {
+    active.iter().position(|active| active.job.id == id)
+}
+
+fn end(
+    place: usize,
+    end: End,
+    at: Seconds,
+    active: &mut Vec<Active>,
+    jobs: &mut Vec<Job>,
+    records: &mut [Option<Record>],
+) {
+    let Active { arrival, job, started, rows, .. } = active.remove(place);
+    jobs.remove(place);
+    let record = &mut records[job.id as usize];
+    assert!(record.is_none(), "a job ended twice");
+    *record = Some(Record { arrival, end, at, started, rows });
+}
