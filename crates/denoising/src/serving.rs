@@ -9,8 +9,8 @@ use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
 use reverie_proto::pictures;
-use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::{Refusal, Violations};
+use reverie_proto::tensor::v1::{Image, TextTokens};
+use reverie_service_kit::{Context, Refusal, Violations};
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -235,13 +235,14 @@ fn timings_message(timings: Timings) -> wire::StageTimings {
 
 fn failure_status(failure: &Failure) -> Status {
     match failure {
-        Failure::DeadlineExceeded { .. } => Refusal::deadline_exceeded(failure),
-        Failure::WorkerGone => Refusal::unavailable(failure),
+        Failure::DeadlineExceeded { step, steps } => {
+            Context::default().out_of_time(format!("after {step} of {steps} steps"))
+        }
+        Failure::WorkerGone => Refusal::unavailable(failure).into(),
         Failure::Model(_) | Failure::ModelPanicked(_) | Failure::NotFinite { .. } => {
-            Refusal::internal(failure)
+            Refusal::internal(failure).into()
         }
     }
-    .into()
 }
 
 /// Why a trajectory was not taken, for the caller.
@@ -249,9 +250,33 @@ pub fn submit_status(error: SubmitError) -> Status {
     match error {
         SubmitError::Full { .. } => Refusal::overloaded(error),
         SubmitError::ShuttingDown | SubmitError::WorkerGone => Refusal::unavailable(error),
-        SubmitError::TooManyRows { .. } | SubmitError::Empty => Refusal::internal(error),
+        SubmitError::Empty => Refusal::internal(error),
     }
     .into()
+}
+
+/// Refuses a call that was made for another model than this one; "" is a caller that does not care.
+pub fn check_model(expected: &str, model: &wire::ModelIdentity) -> Result<(), Refusal> {
+    if expected.is_empty() || expected == model.digest {
+        return Ok(());
+    }
+    let wire::ModelIdentity { name, digest, .. } = model;
+    Err(Refusal::model_changed(format!("the call is for the model {expected}, this one is {name}, {digest}")))
+}
+
+/// Refuses texts of another encoder than the model was trained with. This comes before their extents: those of another encoder
+/// are no mistake of the caller's.
+pub fn check_encoder<'a>(
+    texts: impl IntoIterator<Item = &'a TextTokens>,
+    encoder: &str,
+) -> Result<(), Refusal> {
+    match texts.into_iter().find(|text| text.encoder_digest != encoder) {
+        None => Ok(()),
+        Some(text) => Err(Refusal::mismatch(format!(
+            "the text was encoded by {:?}, the model was trained with {encoder}: deploy one bundle everywhere",
+            text.encoder_digest
+        ))),
+    }
 }
 
 /// The diffusion facts and defaults of a package that must have both.

@@ -105,7 +105,7 @@ pub enum Failure {
         /// Steps in all.
         steps: usize,
     },
-    /// The forward pass returned an error.
+    /// The model failed at one of its rows.
     #[error("the model failed: {0}")]
     Model(#[from] ModelError),
     /// The forward pass panicked.

@@ -11,7 +11,7 @@ use reverie_diffusion::Stream;
 use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine, rescale};
 use tracing::{Span, debug, trace, warn};
 
-use crate::model::{Row, RowModel};
+use crate::model::{ModelError, Row, RowModel};
 use crate::outlet::Outlet;
 use crate::queue::{Queue, Waiting};
 use crate::trajectory::{Event, Failure, Finished, Progress, Timings, Trajectory};
@@ -210,11 +210,7 @@ impl<M: RowModel> Worker<M> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&mut rows)));
         let model_seconds = evaluated.elapsed().as_secs_f64();
         drop(rows);
-        let failure = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Failure::Model(error)),
-            Err(panic) => Some(Failure::ModelPanicked(panic_message(panic.as_ref()))),
-        };
+        let outcome = outcome.map_err(|panic| Failure::ModelPanicked(panic_message(panic.as_ref())));
         trace!(rows = count, trajectories = self.picked.len(), model_seconds, "forward pass");
         self.queue.record(|stats| {
             stats.ticks += 1;
@@ -223,6 +219,7 @@ impl<M: RowModel> Worker<M> {
         });
 
         // 3. Step and report.
+        let mut outcomes = outcome.map(Vec::into_iter);
         let mut outputs = mem::take(&mut self.outputs);
         let mut rest = outputs.as_mut_slice();
         let mut picked = mem::take(&mut self.picked);
@@ -230,12 +227,16 @@ impl<M: RowModel> Worker<M> {
             let share = active.rows() as f64 / count as f64;
             active.timings.model_seconds += model_seconds * share;
             active.timings.overhead_seconds += layout_seconds * share;
-            if let Some(failure) = &failure {
-                self.fail(active, failure.clone());
-                continue;
-            }
             let (mine, others) = rest.split_at_mut(active.rows() * active.trajectory.output_elements());
             rest = others;
+            let mine_failed = match &mut outcomes {
+                Ok(outcomes) => first_failure(outcomes, active.rows()),
+                Err(failure) => Some(failure.clone()),
+            };
+            if let Some(failure) = mine_failed {
+                self.fail(active, failure);
+                continue;
+            }
             let stepped = Instant::now();
             let progress = active.take_step(mine, &mut self.guided);
             active.timings.overhead_seconds += stepped.elapsed().as_secs_f64();
@@ -300,6 +301,13 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
         }
     }
     rows
+}
+
+/// Why the next `rows` rows are of no use, if one of them is not.
+fn first_failure(outcomes: &mut std::vec::IntoIter<Result<(), ModelError>>, rows: usize) -> Option<Failure> {
+    let missing = || Err(ModelError::new("it said nothing of a row"));
+    let mine: Vec<_> = (0..rows).map(|_| outcomes.next().unwrap_or_else(missing)).collect();
+    mine.into_iter().find_map(Result::err).map(Failure::Model)
 }
 
 /// What a panic said, if it said it in words.

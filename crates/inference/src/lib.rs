@@ -17,5 +17,5 @@ pub use error::ModelError;
 pub use execution::InferenceSettings;
 pub use model::{Input, Model, Values};
 pub use package::{Package, Role};
-pub use pool::SessionPool;
+pub use pool::{JobError, SessionPool};
 pub use tokenizer::{TokenizedText, Tokenizer};

@@ -32,7 +32,7 @@ pub struct TokenizedText {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizeError {
     /// It has more tokens than the model takes.
-    #[error("it has {tokens} tokens, the model takes at most {limit}")]
+    #[error("it has {tokens} tokens, the model takes at most {limit}: shorten it")]
     TooLong {
         /// Tokens of the text.
         tokens: usize,

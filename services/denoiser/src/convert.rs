@@ -35,6 +35,11 @@ pub(crate) struct Job {
 
 /// Checks a request. Decodes pictures, so it blocks.
 pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
+    serving::check_model(&request.model_digest, &facts.identity)?;
+    let captions = request.neighbours.iter().filter_map(|neighbour| neighbour.caption.as_ref());
+    let texts = request.text.iter().chain(&request.negative_text).chain(captions);
+    serving::check_encoder(texts, &facts.text.encoder)?;
+    start::check_decoder(request, facts)?;
     let mut violations = Violations::new();
     let negative_text = request
         .negative_text
@@ -91,16 +96,6 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    let captions = neighbours.iter().map(|(_, caption)| caption);
-    for encoded in captions.chain([&text]).chain(&negative_text) {
-        if encoded.encoder_digest != facts.text.encoder {
-            return Err(Refusal::mismatch(format!(
-                "the text was encoded by {}, the denoiser was trained with {}: deploy one bundle everywhere",
-                encoded.encoder_digest, facts.text.encoder
-            ))
-            .into());
-        }
-    }
     Ok(Job { text, negative_text, neighbours, frame, sampler, plan, guidance, noise, start })
 }
 

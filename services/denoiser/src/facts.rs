@@ -132,6 +132,7 @@ impl From<&Facts> for GetModelResponse {
                 max_side: sizes.max_side,
                 max_pixels: sizes.max_pixels,
             }),
+            text_encoder_digest: facts.text.encoder.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderService;
 use reverie_proto::encoder::v1::{
     EmbedImageRequest, EmbedImageResponse, EmbedTextRequest, EmbedTextResponse, EncodeTextRequest,
-    EncodeTextResponse,
+    EncodeTextResponse, GetModelsRequest, GetModelsResponse,
 };
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
@@ -121,5 +121,10 @@ impl EncoderService for Encoder {
             })
         })
         .await
+    }
+
+    async fn get_models(&self, _: Request<GetModelsRequest>) -> Result<Response<GetModelsResponse>, Status> {
+        let text_encoder_digest = self.encoders.text.digest().to_owned();
+        Ok(Response::new(GetModelsResponse { text_encoder_digest }))
     }
 }

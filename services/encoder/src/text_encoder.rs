@@ -23,7 +23,6 @@ pub(crate) struct TextEncoder {
     models: Vec<Member>,
     /// Tokens of all blocks, and their width.
     shape: [usize; 2],
-    /// Identity of all models together.
     digest: String,
 }
 
@@ -86,6 +85,11 @@ impl TextEncoder {
         let models: Vec<Member> = packages.iter().zip(places).map(member).collect::<Result<_, _>>()?;
         let digest = joint_digest(models.iter().map(|member| member.model.digest.as_str()));
         Ok(Self { models, shape, digest })
+    }
+
+    /// Identity of all models together.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Tokenizes a text for each model. One of them has to read all of it; the others read its beginning.

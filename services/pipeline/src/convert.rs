@@ -44,6 +44,8 @@ pub(crate) struct Run {
     pub(crate) initial: Option<Arc<Initial>>,
     /// Of the base picture, pixels.
     pub(crate) size: Size,
+    /// The field that it is asked for by.
+    pub(crate) size_field: &'static str,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -95,9 +97,9 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
     violations.require(
         request.super_resolution.len() <= levels.len(),
         "super_resolution",
-        format!("must be at most {} levels", levels.len()),
+        format!("must be at most {} levels (got {})", levels.len(), request.super_resolution.len()),
     );
-    for (index, options) in request.super_resolution.iter().enumerate() {
+    for (index, options) in request.super_resolution.iter().enumerate().take(levels.len()) {
         let field = |name: &str| format!("super_resolution[{index}].{name}");
         violations.in_range(&field("guidance_weight"), options.guidance_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
         violations.in_range(&field("noise_level"), options.noise_level, 0.0, 0.0, 1.0);
@@ -116,18 +118,24 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
     Ok(Run {
         prompt,
         negative_prompt,
-        seed: request.seed.unwrap_or_else(rand::random),
+        seed: request.seed.unwrap_or_else(choose_seed),
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
         initial_picture: request.initial,
         initial: initial.map(Arc::new),
         size,
+        size_field: if request.resolution.is_some() { "resolution" } else { "size" },
         levels: models.levels.into_iter().take(depth).zip(options).collect(),
         base: models.base,
         output_format,
         previews: request.previews,
     })
+}
+
+/// A seed below 2^53: JSON's numbers, as JavaScript and jq read them, are exact up to there, and a seed is there to be used again.
+fn choose_seed() -> u64 {
+    rand::random::<u64>() >> 11
 }
 
 /// The size of the base picture, and how many levels enlarge it.
@@ -277,4 +285,17 @@ fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling
         format!("{field}.noise_levels"),
         format!("{} is not known here", sampling.noise_levels),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_seed_is_a_number_of_json() {
+        let seeds: Vec<u64> = (0..64).map(|_| choose_seed()).collect();
+        assert!(seeds.iter().all(|seed| *seed < 1 << 53), "{seeds:?}");
+        // All 53 bits are used: one that never is would be missing in all of 64 with a chance of 53 in 2^64.
+        assert_eq!(seeds.iter().fold(0, |all, seed| all | seed), (1 << 53) - 1);
+    }
 }

@@ -32,17 +32,18 @@ pub(crate) fn search(
         ))
         .into());
     };
-    let mut violations = Violations::new();
-    let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_LIMIT);
-    violations.require(
-        request.space_digest == collection.space_digest(),
-        "space_digest",
-        format!(
-            "must be {}, the encoder of this collection, not {:?}",
+    // Before the vector itself: that of another encoder may have another length.
+    if request.space_digest != collection.space_digest() {
+        return Err(Refusal::mismatch(format!(
+            "collection {:?} holds vectors of the encoder {}, the vector is of {:?}: deploy one bundle everywhere",
+            collection.name(),
             collection.space_digest(),
             request.space_digest
-        ),
-    );
+        ))
+        .into());
+    }
+    let mut violations = Violations::new();
+    let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_LIMIT);
     let query = violations.take("vector", UnitVector::new(&request.vector, collection.dimension()));
     violations.into_result()?;
     if let Some(epoch) = request.epoch

@@ -118,7 +118,12 @@ mod tests {
             (wrong(|r| r.vector[0] = f32::NAN), Code::InvalidArgument, "vector"),
             (wrong(|r| r.vector = vec![0.0; 4]), Code::InvalidArgument, "vector"),
             (wrong(|r| r.vector = vec![1.0; 5]), Code::InvalidArgument, "vector"),
-            (wrong(|r| r.space_digest = "b".repeat(64)), Code::InvalidArgument, "space_digest"),
+            (wrong(|r| r.space_digest = "b".repeat(64)), Code::FailedPrecondition, "of the encoder"),
+            (
+                wrong(|r| (r.space_digest, r.vector) = ("b".repeat(64), vec![1.0; 5])),
+                Code::FailedPrecondition,
+                "of the encoder",
+            ),
             (wrong(|r| r.epoch = Some(8)), Code::FailedPrecondition, "epoch 7"),
         ];
         for (request, code, told) in cases {

@@ -48,6 +48,13 @@ impl EncoderService for StillEncoder {
     ) -> Result<Response<encoder::EmbedImageResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
+
+    async fn get_models(
+        &self,
+        _: Request<encoder::GetModelsRequest>,
+    ) -> Result<Response<encoder::GetModelsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 }
 
 /// Finds the first entries for every vector, or refuses.
