@@ -9,9 +9,9 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
-use reverie_service_kit::{Context, Listener, Shutdown};
-use reverie_storage::Folder;
+use reverie_service_kit::{Context, Listener, Shutdown, say};
 use reverie_storage::knowledge::{Entry, NewEpoch, write_epoch};
+use reverie_storage::{Folder, local_path};
 use serde::Deserialize;
 
 use crate::Failure;
@@ -39,8 +39,8 @@ enum Command {
 /// `attribution`.
 #[derive(Debug, clap::Args)]
 struct Build {
-    /// The folder of pictures.
-    #[arg(long, value_name = "FOLDER")]
+    /// The folder of pictures: a path or a file:// URL.
+    #[arg(long, value_name = "FOLDER", value_parser = local_path)]
     pictures: PathBuf,
     /// Where the knowledge base goes; must be empty or new.
     #[arg(long, value_name = "FOLDER")]
@@ -84,7 +84,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         vectors: index,
     };
     write_epoch(&Folder::open(&build.out)?, epoch).await?;
-    println!("{}: {count} entries in {}", build.name, build.out);
+    say!("{}: {count} entries in {}", build.name, build.out)?;
     Ok(())
 }
 

@@ -22,27 +22,30 @@ pub struct Folder {
     location: String,
 }
 
+/// The absolute path of a folder that is named by a local path, absolute or relative to the working directory, or a `file://` URL.
+pub fn local_path(location: &str) -> Result<PathBuf, StorageError> {
+    let wrong = |why: String| StorageError::Location { location: location.to_owned(), why };
+    match location.split_once("://") {
+        Some(("file", _)) => Url::parse(location)
+            .map_err(|error| wrong(error.to_string()))?
+            .to_file_path()
+            .map_err(|()| wrong("a file URL is written file:///absolute/path".to_owned())),
+        Some((scheme, _)) => {
+            Err(StorageError::Scheme { location: location.to_owned(), scheme: scheme.to_owned() })
+        }
+        None => std::path::absolute(location).map_err(|error| wrong(error.to_string())),
+    }
+}
+
 impl Folder {
     /// Opens a local path, absolute or relative to the working directory, or a `file://` URL.
     pub fn open(location: &str) -> Result<Self, StorageError> {
-        let wrong = |why: String| StorageError::Location { location: location.to_owned(), why };
-        let path = match location.split_once("://") {
-            Some(("file", _)) => Url::parse(location)
-                .map_err(|error| wrong(error.to_string()))?
-                .to_file_path()
-                .map_err(|()| wrong("a file URL is written file:///absolute/path".to_owned()))?,
-            Some((scheme, _)) => {
-                return Err(StorageError::Scheme {
-                    location: location.to_owned(),
-                    scheme: scheme.to_owned(),
-                });
-            }
-            None => std::path::absolute(location).map_err(|error| wrong(error.to_string()))?,
-        };
+        let path = local_path(location)?;
         // A folder that is still to be written cannot be made canonical.
         let root = path.canonicalize().unwrap_or(path);
         if root.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(wrong("there is no such folder, and a new one is named without ..".to_owned()));
+            let why = "there is no such folder, and a new one is named without ..".to_owned();
+            return Err(StorageError::Location { location: location.to_owned(), why });
         }
         Ok(Self {
             store: Arc::new(LocalFileSystem::new()),

@@ -8,4 +8,4 @@ pub mod knowledge;
 
 pub use digest::{FileDigest, sha256_hex};
 pub use error::StorageError;
-pub use folder::Folder;
+pub use folder::{Folder, local_path};

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use reverie_inference::package::{Extent, TensorFacts};
 use reverie_inference::{Bundle, InferenceSettings, Model, Package, Role, Tokenizer};
+use reverie_service_kit::output::OutputError;
+use reverie_service_kit::say;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -56,16 +58,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         let inference = inference.clone();
         let seen = tokio::task::spawn_blocking(move || try_out(folder, package, &inference)).await??;
         if !arguments.json {
-            tell(&seen);
+            tell(&seen)?;
         }
         all.push(seen);
     }
     let provider = inference.provider_name();
     if arguments.json {
         let packages: Vec<Value> = all.iter().map(as_json).collect();
-        println!("{:#}", json!({"bundle": arguments.bundle, "provider": provider, "packages": packages}));
+        say!("{:#}", json!({"bundle": arguments.bundle, "provider": provider, "packages": packages}))?;
     } else {
-        println!("{} packages are sound, and every graph runs on {provider}", all.len());
+        say!("{} packages are sound, and every graph runs on {provider}", all.len())?;
     }
     Ok(())
 }
@@ -110,23 +112,24 @@ fn open_axis(package: &Package, axis: &str) -> usize {
     }
 }
 
-fn tell(seen: &Seen) {
+fn tell(seen: &Seen) -> Result<(), OutputError> {
     let Seen { folder, package, outputs, load, row } = seen;
     let manifest = &package.manifest;
-    println!("{folder} ({})", manifest.name);
-    println!("  digest    {}", manifest.digest());
-    println!("  time      {:.1} ms a row, loaded in {:.0} ms", milliseconds(*row), milliseconds(*load));
+    say!("{folder} ({})", manifest.name)?;
+    say!("  digest    {}", manifest.digest())?;
+    say!("  time      {:.1} ms a row, loaded in {:.0} ms", milliseconds(*row), milliseconds(*load))?;
     for (name, facts) in &manifest.graph.inputs {
-        println!("  takes     {name} {}", describe(facts));
+        say!("  takes     {name} {}", describe(facts))?;
     }
     for (name, facts) in &manifest.graph.outputs {
         let given = outputs.iter().find(|(given, _)| given == name);
-        println!(
+        say!(
             "  gives     {name} {}, here {:?}",
             describe(facts),
             given.map(|(_, s)| s.as_slice()).unwrap_or_default()
-        );
+        )?;
     }
+    Ok(())
 }
 
 fn describe(facts: &TensorFacts) -> String {
