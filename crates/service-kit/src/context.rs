@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use opentelemetry::global;
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
@@ -32,12 +33,20 @@ pub struct Context {
     deadline: Option<Instant>,
     /// The setting that ends the request before its caller does, and how long it allows.
     setting: Option<(&'static str, Duration)>,
+    /// Whether no one traces it.
+    is_probe: bool,
 }
 
 impl Context {
     /// A context that ends `timeout` from now.
     pub fn with_timeout(timeout: Duration) -> Self {
-        Self { deadline: Instant::now().checked_add(timeout), setting: None }
+        Self { deadline: Instant::now().checked_add(timeout), ..Self::default() }
+    }
+
+    /// A context for what a service asks others all the time, to see whether it can do its work: it ends `timeout` from now, and
+    /// its calls are in no trace, where they would drown the requests.
+    pub fn probe(timeout: Duration) -> Self {
+        Self { is_probe: true, ..Self::with_timeout(timeout) }
     }
 
     /// The context of an incoming request.
@@ -55,7 +64,7 @@ impl Context {
     pub fn capped(self, limit: Duration, setting: &'static str) -> Self {
         match Instant::now().checked_add(limit) {
             Some(cap) if self.deadline.is_none_or(|deadline| cap < deadline) => {
-                Self { deadline: Some(cap), setting: Some((setting, limit)) }
+                Self { deadline: Some(cap), setting: Some((setting, limit)), ..self }
             }
             _ => self,
         }
@@ -83,7 +92,7 @@ impl Context {
             let remaining = deadline.saturating_duration_since(Instant::now()).mul_f64(PASSED_ON);
             request.set_timeout(remaining.min(LONGEST_TIMEOUT));
         }
-        let context = Span::current().context();
+        let context = if self.is_probe { not_sampled() } else { Span::current().context() };
         global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&context, &mut MetadataInjector(request.metadata_mut()));
         });
@@ -106,6 +115,13 @@ impl Context {
             Err(_) => Err(self.out_of_time(format!("during {what}"))),
         }
     }
+}
+
+/// The context of a trace that nobody keeps.
+fn not_sampled() -> opentelemetry::Context {
+    let (trace, span) = (TraceId::from(1), SpanId::from(1));
+    let dropped = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, true, TraceState::NONE);
+    opentelemetry::Context::new().with_remote_span_context(dropped)
 }
 
 /// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.

@@ -30,7 +30,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// `FAILED_PRECONDITION` where they do not, other codes where a stage does not answer within `timeout`.
 pub async fn check_fit(stages: &StageAddresses, timeout: Duration) -> Result<(), Status> {
-    let context = Context::with_timeout(timeout);
+    let context = Context::probe(timeout);
     context.within("asking for the models", Stages::new(stages).check_fit(context)).await
 }
 

@@ -92,7 +92,7 @@ impl Stages {
             [&self.encoder, &self.denoiser].into_iter().chain(&self.retrieval).chain(&self.autoencoder);
         let stages = stages.chain(&self.super_resolution);
         try_join_all(stages.map(|stage| stage.check_health(timeout))).await?;
-        let fit = self.check_fit(Context::with_timeout(timeout)).await;
+        let fit = self.check_fit(Context::probe(timeout)).await;
         fit.map_err(|status| status.message().to_owned())
     }
 
@@ -203,14 +203,16 @@ impl Stages {
         let blame = |status| stage.blame_fields(context, status, &own);
         let mut client = client!(DenoiserServiceClient, stage);
         let mut news = client.denoise(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        let mut drawn = None;
+        // To its end, so that the stage sees its call end well and not given up.
         while let Some(message) = news.message().await.map_err(blame)? {
             match message.event {
                 Some(DenoiseEvent::Progress(step)) => progress(step),
-                Some(DenoiseEvent::Completed(completed)) => return Ok(completed),
+                Some(DenoiseEvent::Completed(completed)) => drawn = Some(completed),
                 None => {}
             }
         }
-        Err(ended_early(stage))
+        drawn.ok_or_else(|| ended_early(stage))
     }
 
     pub(crate) async fn decode(
@@ -254,14 +256,16 @@ impl Stages {
         let blame = |status| stage.blame_fields(context, status, &own);
         let mut client = client!(SuperResolutionServiceClient, stage);
         let mut news = client.upscale(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        let mut drawn = None;
+        // To its end, so that the stage sees its call end well and not given up.
         while let Some(message) = news.message().await.map_err(blame)? {
             match message.event {
                 Some(UpscaleEvent::Progress(step)) => progress(step),
-                Some(UpscaleEvent::Completed(completed)) => return Ok(completed),
+                Some(UpscaleEvent::Completed(completed)) => drawn = Some(completed),
                 None => {}
             }
         }
-        Err(ended_early(stage))
+        drawn.ok_or_else(|| ended_early(stage))
     }
 }
 
