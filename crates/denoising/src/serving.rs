@@ -237,9 +237,10 @@ fn failure_status(failure: &Failure) -> Status {
     match failure {
         Failure::DeadlineExceeded { .. } => Refusal::deadline_exceeded(failure),
         Failure::WorkerGone => Refusal::unavailable(failure),
-        Failure::Model(_) | Failure::ModelPanicked(_) | Failure::NotFinite { .. } => {
-            Refusal::internal(failure)
-        }
+        Failure::Model(_)
+        | Failure::ModelPanicked(_)
+        | Failure::StepPanicked(_)
+        | Failure::NotFinite { .. } => Refusal::internal(failure),
     }
     .into()
 }
