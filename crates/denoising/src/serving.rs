@@ -50,6 +50,10 @@ pub fn sampling(
             defaults.sampler
         }
     };
+    if let Some(why) = defaults.unfit(kind) {
+        violations.add("sampling.sampler", format!("does not fit this model: {why}"));
+    }
+    let defaults = &defaults.with_sampler(kind);
     let thresholding = match wire::Thresholding::try_from(sampling.thresholding) {
         Ok(wire::Thresholding::Unspecified) => defaults.thresholding,
         Ok(wire::Thresholding::None) => ThresholdingKind::None,
@@ -82,9 +86,9 @@ pub fn sampling(
     );
     let own_levels = facts.own_levels(sample);
     violations.require(
-        own_levels.is_none() || kind.is_in_sigma(),
+        own_levels.is_none() || kind.fits_flow(),
         "sampling.sampler",
-        "does not fit this model, which was trained by flow matching: EULER and others in sigma do",
+        "does not fit this model, which was trained by flow matching: EULER, HEUN, DPM_SOLVER, DPM_SOLVER_SDE and UNIPC do",
     );
     let at_x0 = |own: bool| defaults.end_at_timestep_0.map_or(own, |at_0| !at_0);
     let method = match Method::from(kind) {
@@ -92,6 +96,7 @@ pub fn sampling(
             eta: ddim_eta,
             set_alpha_to_one: at_x0(set_alpha_to_one),
             previous: defaults.previous_timestep,
+            noise: defaults.ddim_noise,
         },
         Method::Ddpm { variance } => {
             Method::Ddpm { variance: facts.own_variance().or(defaults.variance).unwrap_or(variance) }
