@@ -3,7 +3,8 @@
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{
-    Method, NoiseLevels, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
+    Method, NoiseLevels, SamplerError, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
+    TimestepSpacing,
 };
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
@@ -158,6 +159,25 @@ fn noise_levels(
         }
     };
     own.unwrap_or(levels)
+}
+
+/// The field of a request that makes `error`.
+pub fn field_of(error: &SamplerError) -> &'static str {
+    match error {
+        SamplerError::Strength(_) | SamplerError::NoSteps { .. } => "initial.strength",
+        SamplerError::Timesteps(_) | SamplerError::RungeKuttaSteps(_) | SamplerError::LcmSteps { .. } => {
+            "sampling.steps"
+        }
+        SamplerError::Threshold(_) => "sampling.thresholding",
+        SamplerError::DdimEta(_) => "sampling.ddim_eta",
+        SamplerError::Order(_)
+        | SamplerError::TrainedLevelsOnly(_)
+        | SamplerError::NotForFlow(_)
+        | SamplerError::NotFinite { .. }
+        | SamplerError::Levels(_)
+        | SamplerError::Prediction { .. }
+        | SamplerError::NoSignal(_) => "sampling.sampler",
+    }
 }
 
 /// The model's name and digest for answers.

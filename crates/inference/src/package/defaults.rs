@@ -115,7 +115,7 @@ pub struct OtherSampler {
 impl OtherSampler {
     /// Where `other` differs from `own`.
     pub fn between(own: &Defaults, other: &Defaults) -> Self {
-        fn new<T: PartialEq>(own: T, other: T) -> Option<T> {
+        fn new<T: PartialEq + Copy>(own: T, other: T) -> Option<T> {
             (own != other).then_some(other)
         }
         Self {
