@@ -151,7 +151,7 @@ fn noise_levels(
                 "is only for samplers in sigma: EULER, EULER_ANCESTRAL, HEUN, DPM_SOLVER, UNIPC",
             );
             require(own.is_none(), "does not fit this model, which has noise levels of its own");
-            NoiseLevels::Karras
+            if in_sigma { NoiseLevels::Karras } else { default }
         }
         Err(_) => {
             require(false, &format!("{asked} is not known here"));
