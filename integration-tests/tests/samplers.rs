@@ -15,13 +15,16 @@ use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
-    DenoiseRequest, GetModelRequest, Guidance, InitialLatent, InitialPicture, NoiseLevels, Sampling,
-    Thresholding,
+    DenoiseCompleted, DenoiseRequest, GetModelRequest, Guidance, InitialLatent, InitialPicture, NoiseLevels,
+    Sampling, Thresholding,
 };
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::pictures;
-use reverie_proto::tensor::v1::Latent;
+use reverie_proto::superresolution::v1::UpscaleRequest;
+use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
+use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
+use reverie_proto::tensor::v1::{Image, Latent};
 use reverie_proto::tensors;
 use reverie_service_kit::Context;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
@@ -128,10 +131,7 @@ impl Denoiser {
         Ok(request)
     }
 
-    async fn ask(
-        &self,
-        request: DenoiseRequest,
-    ) -> Result<reverie_proto::denoiser::v1::DenoiseCompleted, Status> {
+    async fn ask(&self, request: DenoiseRequest) -> Result<DenoiseCompleted, Status> {
         let context = Context::with_timeout(PATIENCE);
         let mut news = self.client.clone().denoise(context.outgoing(request)).await?.into_inner();
         while let Some(message) = news.message().await? {
@@ -154,13 +154,17 @@ impl Denoiser {
                 },
                 _ => Outcome::Broken("there is no picture".to_owned()),
             },
-            Err(status) if status.code() == Code::InvalidArgument => {
-                let named = status.get_details_bad_request().map(|request| request.field_violations);
-                Outcome::Refused(named.into_iter().flatten().map(|violation| violation.field).collect())
-            }
+            Err(status) if status.code() == Code::InvalidArgument => Outcome::Refused(fields(&status)),
             Err(status) => Outcome::Broken(status.to_string()),
         }
     }
+}
+
+/// The fields that a refusal names; none where it is no INVALID_ARGUMENT.
+fn fields(status: &Status) -> Vec<String> {
+    let named = status.get_details_bad_request().map(|request| request.field_violations);
+    let named = named.filter(|_| status.code() == Code::InvalidArgument);
+    named.into_iter().flatten().map(|violation| violation.field).collect()
 }
 
 async fn with_denoiser<T>(bundle: &str, work: impl AsyncFnOnce(&Denoiser) -> Fallible<T>) -> Fallible<T> {
@@ -181,11 +185,14 @@ fn sampling(kind: SamplerKind, steps: u32) -> Sampling {
 /// A scheduler configuration of a fixture, with some settings changed.
 fn scheduler(pipeline: &str, changed: &Value) -> Fallible<Value> {
     let path = Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline);
-    let mut config: Value =
-        serde_json::from_slice(&fs::read(path.join("scheduler/scheduler_config.json"))?)?;
+    let mut config: Value = serde_json::from_slice(&fs::read(path.join("scheduler/scheduler_config.json"))?)?;
     let own = config.as_object_mut().ok_or("no object")?;
     for (key, value) in changed.as_object().ok_or("no object")? {
-        if value.is_null() { own.remove(key) } else { own.insert(key.clone(), value.clone()) };
+        if value.is_null() {
+            own.remove(key)
+        } else {
+            own.insert(key.clone(), value.clone())
+        };
     }
     Ok(config)
 }
@@ -216,7 +223,8 @@ fn try_everything(pipeline: &str, changed: &Value, fitting: &[SamplerKind]) -> F
         }
         let mut requests = Vec::new();
         for kind in SamplerKind::ALL {
-            for (steps, start) in [1, 2, 3, 5].into_iter().flat_map(|steps| starts.iter().map(move |s| (steps, s)))
+            for (steps, start) in
+                [1, 2, 3, 5].into_iter().flat_map(|steps| starts.iter().map(move |s| (steps, s)))
             {
                 let mut add = |levels: NoiseLevels, thresholding: Thresholding| {
                     let sampling = Sampling {
@@ -321,6 +329,74 @@ fn stable_diffusion_3() -> Fallible<()> {
 fn flux() -> Fallible<()> {
     try_everything("flux", &json!({}), &OF_FLOW)?;
     try_everything("flux", &json!({"use_dynamic_shifting": false}), &OF_FLOW)
+}
+
+/// The same of a level that enlarges: its scheduler is of another process, with the same settings.
+#[test]
+fn deepfloyd_if_super_resolution() -> Fallible<()> {
+    let fixtures = Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers");
+    let place = tempfile::tempdir()?;
+    let (base, level) = (place.path().join("base"), fixtures.join("if-super-resolution"));
+    folders::copy(&fixtures.join("if"), &base)?;
+    // The tiny ones have text encoders of their own; one of a cascade reads the prompt for all.
+    fs::copy(level.join("text_encoder/model.onnx"), base.join("text_encoder/model.onnx"))?;
+    let out = place.path().join("bundle");
+    let request =
+        reverie_import::Request { from: base, super_resolution: vec![level.clone()], ..Default::default() };
+    reverie_import::import(&request, &out)?;
+    let arguments = MeshArguments { bundle: out.display().to_string(), ..MeshArguments::default() };
+    let image = Image { data: fs::read(level.join("reference/input.png"))?.into(), ..Image::default() };
+    Runtime::new()?.block_on(async {
+        let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+        let texts = Denoiser::of(&mesh).await?.plain;
+        let server = Stage::new("super-resolution", mesh.super_resolution().ok_or("there is no level")?);
+        let client = SuperResolutionServiceClient::new(server.channel());
+        let mut requests = Vec::new();
+        for (kind, steps) in
+            SamplerKind::ALL.into_iter().flat_map(|kind| [1, 2, 3, 5].map(|steps| (kind, steps)))
+        {
+            for levels in [NoiseLevels::Unspecified, NoiseLevels::Karras] {
+                let sampling = Some(Sampling { noise_levels: levels.into(), ..sampling(kind, steps) });
+                requests.push(UpscaleRequest {
+                    image: Some(image.clone()),
+                    text: texts.text.clone(),
+                    negative_text: texts.negative_text.clone(),
+                    sampling,
+                    ..UpscaleRequest::default()
+                });
+            }
+        }
+        let outcomes = stream::iter(requests).map(|request| async {
+            let asked = request.sampling.unwrap_or_default();
+            let answer = async {
+                let context = Context::with_timeout(PATIENCE);
+                let mut news = client.clone().upscale(context.outgoing(request)).await?.into_inner();
+                while let Some(message) = news.message().await? {
+                    if let Some(Upscaled::Completed(_)) = message.event {
+                        return Ok(());
+                    }
+                }
+                Err(Status::unknown("ended without a picture"))
+            };
+            (asked, answer.await)
+        });
+        let outcomes: Vec<_> = outcomes.buffer_unordered(AT_ONCE).collect().await;
+        mesh.shutdown().await;
+        let drawing: BTreeSet<i32> =
+            outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(asked, _)| asked.sampler).collect();
+        let expected = all_but(&[SamplerKind::Lcm]).into_iter().map(|kind| message(kind).into()).collect();
+        assert_eq!(drawing, expected);
+        for (asked, outcome) in &outcomes {
+            if let Err(status) = outcome {
+                let fields = fields(status);
+                assert!(
+                    !fields.is_empty() && fields.iter().all(|field| field.starts_with("sampling.")),
+                    "{asked:?}: {status}"
+                );
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Asks for each sampler, and imports each.

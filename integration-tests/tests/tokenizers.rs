@@ -130,7 +130,9 @@ fn textual_inversions_of_several_vectors_are_read_whole() -> Fallible<()> {
     let config = pipeline.join("tokenizer/tokenizer_config.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&config)?)?;
     let added = value["added_tokens_decoder"].as_object_mut().ok_or("no object")?;
-    for (id, content) in [(604, "<cat>"), (605, "<cat>_1"), (606, "<cat>_2"), (607, "<dog>"), (608, "<cat>_4")] {
+    for (id, content) in
+        [(604, "<cat>"), (605, "<cat>_1"), (606, "<cat>_2"), (607, "<dog>"), (608, "<cat>_4")]
+    {
         added.insert(id.to_string(), serde_json::json!({"content": content, "special": false}));
     }
     fs::write(&config, value.to_string())?;

@@ -5,9 +5,7 @@ use std::path::Path;
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE};
-use reverie_proto::denoiser::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, Sampling,
-};
+use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, Sampling};
 use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};
@@ -124,10 +122,13 @@ fn weights_are_not_added_by_a_prompt() -> Fallible<()> {
 fn a_level_without_text_is_not_guided_by_it() -> Fallible<()> {
     with_mesh(None, async |mesh| {
         let mut asked = quick("a zunin", 1024, 1);
-        let guided = SuperResolutionOptions { guidance_weight: Some(2.0), ..asked.super_resolution[1].clone() };
+        let guided = SuperResolutionOptions { guidance_weight: Some(2.0), ..asked.super_resolution[1] };
         asked.super_resolution[1] = guided;
         let named = refused(mesh, asked.clone()).await?;
-        assert!(named.iter().all(|field| field.ends_with("guidance_weight")) && named.len() == 1, "{named:?}");
+        assert!(
+            named.iter().all(|field| field.ends_with("guidance_weight")) && named.len() == 1,
+            "{named:?}"
+        );
         // The level before it reads the text.
         asked.super_resolution.swap(0, 1);
         asked.size = Some(256);

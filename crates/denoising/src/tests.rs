@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, StepKind, Strategy};
 use reverie_diffusion::{
-    BetaSchedule, DdimNoise, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep,
-    Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
+    BetaSchedule, DdimNoise, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType,
+    PreviousTimestep, Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
 };
 use tokio::sync::mpsc;
 

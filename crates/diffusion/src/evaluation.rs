@@ -42,14 +42,7 @@ impl Evaluation {
     /// At `point`, to `x`, without memory or noise.
     pub(crate) fn new(point: Point, x: Combination) -> Self {
         let Point { timestep, level } = point;
-        Self {
-            timestep,
-            level,
-            x,
-            keep: Vec::new(),
-            noise: FreshNoise::Scaled(0.0),
-            eps_of_output: false,
-        }
+        Self { timestep, level, x, keep: Vec::new(), noise: FreshNoise::Scaled(0.0), eps_of_output: false }
     }
 
     /// With the eps of the model's output, whatever becomes of x0.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::combination::SLOTS;
+use crate::ddim::DdimNoise;
 use crate::evaluation::{Evaluation, FreshNoise, Move};
 use crate::level::Level;
 use crate::levels::{FinalSigma, Layout, NoiseLevels, Steps};
@@ -16,7 +17,6 @@ use crate::prediction::{Conversion, PredictionType};
 use crate::schedule::NoiseSchedule;
 use crate::threshold::{ThresholdError, Thresholder, Thresholding};
 use crate::timesteps::{TimestepError, TimestepSpacing};
-use crate::ddim::DdimNoise;
 use crate::{ddim, ddpm, dpm_solver, euler, heun, initial, lcm, pndm, unipc};
 
 /// Everything that decides how x moves, apart from the model and the schedule it was trained with.

@@ -333,7 +333,9 @@ fn read_one(
     }
     let has_zero_snr = config.get("rescale_betas_zero_snr") == Some(&json!(true));
     if has_zero_snr && class != own && !settings.contains_key("rescale_betas_zero_snr") {
-        return Err(format!("{class} does not know the rescale_betas_zero_snr that the model was trained with"));
+        return Err(format!(
+            "{class} does not know the rescale_betas_zero_snr that the model was trained with"
+        ));
     }
     settings.extend(told.map(|(key, value)| (key.to_owned(), value)));
     // Of use to other samplers than the class's too: diffusers keeps it when it makes one scheduler of another.
@@ -712,7 +714,8 @@ mod tests {
     fn flow_matching_takes_samplers_that_are_defined_on_it() {
         let config = json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0});
         let config = config.as_object().unwrap();
-        let sampler = |kind| super::read(config, Some(kind), Mending::None).map(|scheduler| scheduler.defaults.sampler);
+        let sampler =
+            |kind| super::read(config, Some(kind), Mending::None).map(|scheduler| scheduler.defaults.sampler);
         assert_eq!(sampler(SamplerKind::UniPc), Ok(SamplerKind::UniPc));
         let refusal = sampler(SamplerKind::Lcm).unwrap_err();
         assert!(refusal.contains("lcm\" is no sampler for flow matching"), "{refusal}");
@@ -730,7 +733,13 @@ mod tests {
         let pndm = super::read(pndm.as_object().unwrap(), None, Mending::StableDiffusion).unwrap();
         let of = |kind| pndm.defaults.with_sampler(kind);
         for kind in SamplerKind::ALL {
-            let leads = [SamplerKind::Ddim, SamplerKind::Ddpm, SamplerKind::Lcm, SamplerKind::Pndm, SamplerKind::Plms];
+            let leads = [
+                SamplerKind::Ddim,
+                SamplerKind::Ddpm,
+                SamplerKind::Lcm,
+                SamplerKind::Pndm,
+                SamplerKind::Plms,
+            ];
             let spacing =
                 if leads.contains(&kind) { TimestepSpacing::Leading } else { TimestepSpacing::Linspace };
             assert_eq!(of(kind).timestep_spacing, spacing, "{kind:?}");
@@ -812,7 +821,8 @@ mod tests {
     fn a_variance_is_read_as_the_configuration_says() {
         let read = |variance: &str| {
             let config = json!({"_class_name": "DDPMScheduler", "variance_type": variance});
-            read(&config).map(|of| (of.facts(64, Tokens::Made(1), true).learned_variance, of.defaults.variance))
+            read(&config)
+                .map(|of| (of.facts(64, Tokens::Made(1), true).learned_variance, of.defaults.variance))
         };
         for (name, learned, fixed) in [
             ("fixed_small", LearnedVariance::Unread, None),

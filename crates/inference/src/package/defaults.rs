@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use reverie_diffusion::{
-    DdimNoise, FinalSigma, NoiseLevels, PreviousTimestep, SamplerKind, ThresholdingKind, TimestepSpacing, Variance,
+    DdimNoise, FinalSigma, NoiseLevels, PreviousTimestep, SamplerKind, ThresholdingKind, TimestepSpacing,
+    Variance,
 };
 use serde::{Deserialize, Serialize};
 
