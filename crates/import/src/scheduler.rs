@@ -317,7 +317,7 @@ fn read_one(
     let mut settings = defaults_of(class).ok_or_else(|| {
         format!(
             "{class} is not known here, and its model can be drawn with DDIM, DDPM, Euler, Euler ancestral, Heun, DPM-Solver++ \
-             or UniPC: choose one of them instead (--sampler)"
+             or UniPC. Choose one of them instead (--sampler)"
         )
     })?;
     let mended = mending.settings();
