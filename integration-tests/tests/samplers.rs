@@ -70,7 +70,7 @@ struct Denoiser {
 #[derive(Debug, Clone, PartialEq)]
 enum Outcome {
     Drawn(Vec<u8>),
-    /// INVALID_ARGUMENT, with the fields that it names.
+    /// `INVALID_ARGUMENT`, with the fields that it names.
     Refused(Vec<String>),
     Broken(String),
 }
@@ -160,7 +160,7 @@ impl Denoiser {
     }
 }
 
-/// The fields that a refusal names; none where it is no INVALID_ARGUMENT.
+/// The fields that a refusal names; none where it is no `INVALID_ARGUMENT`.
 fn fields(status: &Status) -> Vec<String> {
     let named = status.get_details_bad_request().map(|request| request.field_violations);
     let named = named.filter(|_| status.code() == Code::InvalidArgument);
@@ -232,7 +232,7 @@ fn try_everything(pipeline: &str, changed: &Value, fitting: &[SamplerKind]) -> F
                         thresholding: thresholding.into(),
                         ..sampling(kind, steps)
                     };
-                    let (guidance, sampling) = (unguided.clone(), Some(sampling));
+                    let (guidance, sampling) = (unguided, Some(sampling));
                     requests.push(DenoiseRequest { guidance, sampling, ..start.clone() });
                 };
                 add(NoiseLevels::Unspecified, Thresholding::Unspecified);
