@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::requests::{PATIENCE, draw};
-use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use reverie_integration_tests::{Fallible, WORKSPACE, folders, samplers};
 use reverie_proto::autoencoder::v1::EncodeRequest;
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
     DenoiseRequest, GetModelRequest, GetModelResponse, Guidance, InitialLatent, InitialPicture,
-    NeighbourCondition, Sampling,
+    NeighbourCondition, Sampler, Sampling,
 };
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
@@ -126,8 +126,13 @@ impl Case {
         Guidance { text_weight: weight, rescale, ..Guidance::default() }
     }
 
-    fn steps(&self) -> Sampling {
-        Sampling { steps: self.number("steps").map(|steps| steps as u32), ..Sampling::default() }
+    fn sampling(&self) -> Fallible<Sampling> {
+        let sampler = match &self.value["sampler"] {
+            Value::Null => Sampler::Unspecified,
+            name => samplers::message(serde_json::from_value(name.clone())?),
+        };
+        let steps = self.number("steps").map(|steps| steps as u32);
+        Ok(Sampling { steps, sampler: sampler.into(), ..Sampling::default() })
     }
 
     fn seed(&self) -> u64 {
@@ -150,7 +155,7 @@ impl Case {
             negative_prompt: self.negative_prompt(),
             seed: Some(self.seed()),
             guidance: Some(self.guidance()),
-            base_sampling: Some(self.steps()),
+            base_sampling: Some(self.sampling()?),
             initial: initial.transpose()?,
             resolution: Some(self.size()),
             memory: (!references.is_empty()).then_some(Memory::References(References { references })),
@@ -221,7 +226,7 @@ async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
         text,
         negative_text: empty.filter(|_| model.takes_empty_text || negative.is_some()),
         guidance: Some(case.guidance()),
-        sampling: Some(case.steps()),
+        sampling: Some(case.sampling()?),
         initial_latent: initial_latent(case, mesh, &model).await?,
         size: Some(case.size()),
         neighbours: case
@@ -310,8 +315,7 @@ fn compare(pipeline: &str, leave_out: &[&str]) -> Fallible<()> {
 
 #[test]
 fn stable_diffusion() -> Fallible<()> {
-    // At a strength below 1 PLMS of diffusers goes on a step ahead of its sample (docs/samplers.md).
-    compare("stable-diffusion", &["image-to-image-default"])
+    compare("stable-diffusion", &[])
 }
 
 #[test]
@@ -331,6 +335,7 @@ fn stable_diffusion_3() -> Fallible<()> {
 
 #[test]
 fn flux() -> Fallible<()> {
+    // diffusers guides it a second time with `true_cfg_scale`; here it is refused (unfit.rs).
     compare("flux", &["negative"])
 }
 
@@ -387,7 +392,7 @@ async fn upscale(case: &Case, mesh: &Mesh) -> Fallible<Rgb> {
         negative_text: texts.next(),
         guidance_weight: case.guidance().text_weight,
         noise_level: case.number("noise_level").map(|timestep| timestep as f32 / 999.0),
-        sampling: Some(case.steps()),
+        sampling: Some(case.sampling()?),
         ..UpscaleRequest::default()
     };
     let mut news = client.upscale(context.outgoing(request)).await?.into_inner();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, StepKind, Strategy};
 use reverie_diffusion::{
-    BetaSchedule, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep,
-    Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
+    BetaSchedule, DdimNoise, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType,
+    PreviousTimestep, Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
 };
 use tokio::sync::mpsc;
 
@@ -202,6 +202,7 @@ fn crowd() -> Vec<Trajectory<Mean>> {
                 eta: [0.0, 0.7][i / 2 % 2],
                 set_alpha_to_one: true,
                 previous: PreviousTimestep::Stride,
+                noise: DdimNoise::OfX0,
             };
             let ddpm = Method::Ddpm { variance: [Variance::FixedSmall, Variance::FixedLarge][i / 4 % 2] };
             let sampler = SamplerSettings {
@@ -434,6 +435,35 @@ fn a_pass_that_panics_fails_its_own_trajectories_only() {
     assert!(bench.handle.is_alive());
     let stats = bench.handle.stats();
     assert_eq!((stats.failed, stats.finished, stats.active), (1, 1, 0));
+}
+
+#[test]
+fn a_trajectory_that_panics_fails_alone() {
+    let alone = finished(Bench::free(SchedulerSettings::default()).submit(trajectory(0.3, 4)).unwrap()).x;
+    let bench = Bench::gated(SchedulerSettings::default());
+    let neighbour = bench.handle.submit(trajectory(0.3, 4)).unwrap();
+    assert_eq!(bench.pass(), [0.3]);
+    // A picture of another size panics as the trajectory begins; a sampler that waits for a variance, as it steps.
+    let picture = Some(InitialSample::new(vec![0.0; 47]));
+    let misshapen = bench.handle.submit(Trajectory { initial: picture, ..trajectory(0.1, 4) }).unwrap();
+    let learned = Method::Ddpm { variance: Variance::Learned };
+    let settings = SamplerSettings { method: learned, steps: 4, ..SamplerSettings::default() };
+    let sampler = Sampler::new(&schedule(), &settings).unwrap();
+    let starved = bench.handle.submit(Trajectory { sampler, ..trajectory(0.2, 4) }).unwrap();
+    bench.order(Order::Evaluate);
+    let mut pass = bench.pass();
+    pass.sort_by(f32::total_cmp);
+    assert_eq!(pass, [0.2, 0.3]);
+    (0..3).for_each(|_| bench.order(Order::Evaluate));
+    for events in [misshapen, starved] {
+        assert!(matches!(failure(events), Failure::StepPanicked(_)));
+    }
+    assert_eq!(finished(neighbour).x, alone);
+    let stats = bench.handle.stats();
+    assert_eq!((stats.active, stats.failed, stats.finished), (0, 2, 1));
+    assert!(bench.handle.is_alive());
+    bench.order(Order::Evaluate);
+    finished(bench.handle.submit(trajectory(0.4, 1)).unwrap());
 }
 
 #[test]

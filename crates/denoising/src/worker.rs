@@ -32,16 +32,9 @@ struct Active<C> {
 }
 
 impl<C> Active<C> {
-    /// Draws `x_T`, and puts the picture under it that the trajectory starts from.
-    fn begin(waiting: Waiting<C>) -> Self {
+    /// A trajectory that starts from `x`, which it took since `begun` to draw.
+    fn new(waiting: Waiting<C>, x: Vec<f32>, begun: Instant) -> Self {
         let Waiting { trajectory, outlet, span, submitted } = waiting;
-        let begun = Instant::now();
-        let mut x = vec![0.0; trajectory.elements];
-        trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
-        match &trajectory.initial {
-            Some(initial) => initial.begin(&trajectory.sampler, &mut x),
-            None => trajectory.sampler.begin(&mut x),
-        }
         let timings = Timings {
             queued_seconds: (begun - submitted).as_secs_f64(),
             overhead_seconds: begun.elapsed().as_secs_f64(),
@@ -158,7 +151,21 @@ impl<M: RowModel> Worker<M> {
             return false;
         }
         for waiting in self.admitted.drain(..) {
-            let active = Active::begin(waiting);
+            let begun = Instant::now();
+            let x = match catch_unwind(AssertUnwindSafe(|| begin(&waiting.trajectory))) {
+                Ok(x) => x,
+                Err(panic) => {
+                    let failure = Failure::StepPanicked(panic_message(panic.as_ref()));
+                    warn!(parent: &waiting.span, %failure, "trajectory failed");
+                    self.queue.record(|stats| {
+                        stats.active -= 1;
+                        stats.failed += 1;
+                    });
+                    waiting.outlet.finish(Event::Failed(failure));
+                    continue;
+                }
+            };
+            let active = Active::new(waiting, x, begun);
             debug!(parent: &active.span, queued_seconds = active.timings.queued_seconds, "trajectory admitted");
             self.queue.record(|stats| {
                 stats.queue_seconds += active.timings.queued_seconds;
@@ -238,7 +245,15 @@ impl<M: RowModel> Worker<M> {
                 continue;
             }
             let stepped = Instant::now();
-            let progress = active.take_step(mine, &mut self.guided);
+            // A step that panics ends its own trajectory and no other.
+            let progress = catch_unwind(AssertUnwindSafe(|| active.take_step(mine, &mut self.guided)));
+            let progress = match progress {
+                Ok(progress) => progress,
+                Err(panic) => {
+                    self.fail(active, Failure::StepPanicked(panic_message(panic.as_ref())));
+                    continue;
+                }
+            };
             active.timings.overhead_seconds += stepped.elapsed().as_secs_f64();
             active.outlet.progress(progress);
             if active.step < active.steps() {
@@ -282,6 +297,17 @@ impl<M: RowModel> Worker<M> {
             stats.cancelled += 1;
         });
     }
+}
+
+/// Draws `x_T`, and puts the picture under it that the trajectory starts from.
+fn begin<C>(trajectory: &Trajectory<C>) -> Vec<f32> {
+    let mut x = vec![0.0; trajectory.elements];
+    trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
+    match &trajectory.initial {
+        Some(initial) => initial.begin(&trajectory.sampler, &mut x),
+        None => trajectory.sampler.begin(&mut x),
+    }
+    x
 }
 
 /// The rows of `picked`, with consecutive parts of `outputs` to write to.

@@ -2,8 +2,8 @@
 
 use reverie_diffusion::{PredictionType, SamplerKind};
 use reverie_inference::package::{
-    Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, LearnedVariance,
-    NeighbourConditions, OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
+    Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, NeighbourConditions,
+    OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
 };
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use crate::autoencoder::Latents;
 use crate::bundle::{Content, Draft};
 use crate::graph::{Part, batch_of};
 use crate::pipeline::{Family, Pipeline};
-use crate::scheduler::{self, Tokens};
+use crate::scheduler::{self, Mending, Tokens};
 use crate::source::Source;
 use crate::text::Text;
 use crate::{ImportError, Request};
@@ -279,14 +279,12 @@ fn sampling(
     conditions: &Conditions,
 ) -> Result<(DiffusionFacts, Defaults), ImportError> {
     let family = pipeline.family;
-    let is_painter = pipeline.class == "StableDiffusionInpaintPipeline";
-    // That pipeline turns Runge-Kutta steps off, whatever is written down.
-    let own = is_painter.then_some(SamplerKind::Plms).filter(|_| scheduler::is_pndm(source));
-    let mut scheduler = scheduler::import(source, "scheduler", request.sampler.or(own))?;
-    if family == Family::StableDiffusion && !pipeline.class.starts_with("LatentConsistency") {
-        scheduler.mend_for_stable_diffusion(&pipeline.class);
+    let mending = Mending::of(&pipeline.class);
+    let scheduler = scheduler::import(source, "scheduler", request.sampler, mending)?;
+    if scheduler.reads_variance() && !form.has_variance && scheduler.defaults.sampler == SamplerKind::Ddpm {
+        return Err(part.wrong("the scheduler reads a variance that the graph does not give"));
     }
-    let mut diffusion = scheduler.facts(form.side, form.tokens);
+    let mut diffusion = scheduler.facts(form.side, form.tokens, form.has_variance);
     let is_flow = matches!(family, Family::StableDiffusion3 | Family::Flux);
     if is_flow != (diffusion.prediction_type == PredictionType::FlowPrediction) {
         return Err(part.wrong("the scheduler is not of the kind that the pipeline was trained with"));
@@ -302,14 +300,6 @@ fn sampling(
         patch: form.patch,
         decoder: latents.decoder.clone(),
     });
-    diffusion.learned_variance = match diffusion.learned_variance {
-        Some(_) if !form.has_variance => {
-            return Err(part.wrong("the scheduler reads a variance that the graph does not give"));
-        }
-        // Only the prediction is read then, but it must be known where it ends.
-        None if form.has_variance => Some(LearnedVariance::LearnedRange),
-        own => own,
-    };
     let (steps, weight) = match family {
         // A distilled FLUX that is not told of guidance is not guided.
         Family::Flux if conditions.guidance.is_none() => (usual(family, &pipeline.class).0, 1.0),

@@ -8,6 +8,7 @@
 //! Nothing of a source is trusted: links and paths that lead out of it are refused, files are read up to a limit, graphs are
 //! described without running them. What cannot be served as diffusers would serve it is refused, with the reason.
 
+mod adapters;
 mod autoencoder;
 mod bundle;
 mod denoiser;
@@ -81,6 +82,7 @@ pub fn import(request: &Request, out: &Path) -> Result<Imported, ImportError> {
     draft
         .notes
         .extend(pipeline.left_out.iter().map(|part| format!("{part} is left out: it has no place here")));
+    draft.notes.extend(adapters::notes(&source));
 
     let text = text::import(&source, &pipeline, &mut draft)?;
     let neighbours = neighbours::import(&source, &pipeline, &text, &mut draft)?;

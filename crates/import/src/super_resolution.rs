@@ -8,7 +8,7 @@ use crate::ImportError;
 use crate::bundle::{Content, Draft};
 use crate::denoiser::{Config, Tensors};
 use crate::graph::{Part, batch_of};
-use crate::scheduler::{self, Tokens};
+use crate::scheduler::{self, Mending, Tokens};
 use crate::source::Source;
 use crate::text::Text;
 
@@ -50,19 +50,21 @@ pub(crate) fn import(
     part.input("text_tokens", "encoder_hidden_states", Some(batch_of(&[text.tokens, text.width])))?;
     part.check_inputs()?;
 
-    let scheduler = scheduler::import(source, "scheduler", None)?;
-    let noising = scheduler::import(source, "image_noising_scheduler", None)?;
+    let scheduler = scheduler::import(source, "scheduler", None, Mending::None)?;
+    let noising = scheduler::import(source, "image_noising_scheduler", None, Mending::None)?;
     if !scheduler.has_noise_of(&noising) {
         return Err(ImportError::unsupported(
             source,
             "its image_noising_scheduler has another noise schedule than its scheduler",
         ));
     }
-    let mut diffusion = scheduler.facts(side, Tokens::Made(1));
-    diffusion.low_resolution_size = Some(low_side);
-    if (given == 6) != diffusion.learned_variance.is_some() {
-        return Err(part.wrong("graph and scheduler do not agree on whether the variance is learned"));
+    if ![3, 6].contains(&given) || (given == 3 && scheduler.reads_variance()) {
+        return Err(part.wrong(format!(
+            "it gives {given} channels: it must give 3, or 6 with a variance, which its scheduler may read"
+        )));
     }
+    let mut diffusion = scheduler.facts(side, Tokens::Made(1), given == 6);
+    diffusion.low_resolution_size = Some(low_side);
     let mut defaults = scheduler.defaults.clone();
     defaults.steps = STEPS;
     defaults.guidance_weight = Some(WEIGHT);

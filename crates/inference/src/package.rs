@@ -16,7 +16,7 @@ pub use self::conditions::{
     Conditions, GuidanceCondition, LowResolutionCondition, NeighbourConditions, NoiseLevelCondition, Present,
     TextCondition, WithoutText,
 };
-pub use self::defaults::{Defaults, Spacing, StrategyKind};
+pub use self::defaults::{Defaults, OtherSampler, Spacing, StrategyKind};
 pub use self::diffusion::{DiffusionFacts, Flow, LatentFacts, LearnedVariance, OtherSizes};
 pub use self::manifest::{
     DType, Extent, Factor, FactorKind, Graph, JudgeFacts, LatentScale, LeftOut, Manifest, PictureFacts, Role,

@@ -2,6 +2,7 @@
 //! can be computed with. Nothing else lives here.
 
 mod bicubic;
+mod guidance;
 pub mod initial;
 pub mod mask;
 pub mod pictures;

@@ -37,7 +37,8 @@ use crate::{report, sheet};
 pub struct Arguments {
     /// What to draw, such as "a small zunin on the left, snow".
     pub prompt: String,
-    /// What not to draw: guided steps move away from it.
+    /// What not to draw: guided steps move away from it. Not for models that are told the weight of guidance (FLUX.1 dev, latent
+    /// consistency models).
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub negative_prompt: Option<String>,
     /// Where the picture goes; .png, .jpg or .webp.
@@ -81,7 +82,7 @@ struct GuidanceArguments {
     /// How the picture that each step predicts is kept in range.
     #[arg(long)]
     thresholding: Option<ThresholdingName>,
-    /// How text and neighbours guide.
+    /// How text and neighbours guide. This and the other options of neighbours are only for models that take them.
     #[arg(long)]
     strategy: Option<StrategyName>,
     /// Weight of the text, 1 (off) to 50.

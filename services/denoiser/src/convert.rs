@@ -2,7 +2,7 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
-use reverie_diffusion::{NoiseSource, Sampler, SamplerError};
+use reverie_diffusion::{NoiseSource, Sampler};
 use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
 use reverie_proto::pictures::{self, Rgb};
@@ -50,6 +50,13 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         "negative_text",
         "is missing: without a negative prompt this model takes the empty text, encoded",
     );
+    let model = GetModelResponse::from(facts);
+    if let Some(why) = model.unfit_negative_prompt().filter(|_| request.negative_text.is_some()) {
+        violations.add("negative_text", why);
+    }
+    for (field, why) in request.guidance.iter().flat_map(|guidance| model.unfit_guidance(guidance)) {
+        violations.add(format!("guidance.{field}"), why);
+    }
     let text = text(&mut violations, "text", request.text.as_ref(), facts);
     let most = facts.max_neighbours();
     violations.require(
@@ -80,10 +87,7 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let mut settings = serving::sampling(&mut violations, asked, diffusion, defaults, frame.sample);
     settings.strength = start.strength;
     let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = match sampler {
-        Err(SamplerError::NoSteps { .. }) => "initial.strength",
-        _ => "sampling",
-    };
+    let wrong = sampler.as_ref().map_or_else(serving::field_of, |_| "sampling");
     let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, STAGE);
     let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };

@@ -122,6 +122,7 @@ impl From<&Facts> for GetModelResponse {
             image_size: facts.diffusion.image_size as u32,
             max_neighbours: facts.max_neighbours() as u32,
             takes_empty_text: facts.text.without == WithoutText::EmptyText,
+            is_told_guidance: facts.guidance.is_some(),
             latent: facts.diffusion.latent.as_ref().map(|latent| LatentModel {
                 decoder_digest: latent.decoder.clone(),
                 downscale: latent.downscale as u32,

@@ -72,8 +72,15 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
         "" => String::new(),
         text => violations.text("negative_prompt", text, MAX_TEXT_BYTES),
     });
+    foreign_notation(&mut violations, "prompt", &prompt);
+    if let Some(negative) = &negative_prompt {
+        foreign_notation(&mut violations, "negative_prompt", negative);
+        if let Some(why) = base.unfit_negative_prompt() {
+            violations.add("negative_prompt", why);
+        }
+    }
     let memory = memory(&mut violations, request.memory, &prompt, &models, defaults);
-    guidance(&mut violations, request.guidance.as_ref());
+    guidance(&mut violations, request.guidance.as_ref(), base);
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
 
     let field = |error: &InitialError| format!("initial.{}", error.field());
@@ -234,6 +241,7 @@ fn memory(
             for (index, reference) in references.references.iter().enumerate().take(most as usize) {
                 let field = |name: &str| format!("references.references[{index}].{name}");
                 violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
+                foreign_notation(violations, &field("caption"), &reference.caption);
                 let image =
                     reference.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
                 violations.take(field("image"), image);
@@ -243,8 +251,22 @@ fn memory(
     }
 }
 
-fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
+/// Refuses what other programs read as an order to add weights, and what would be drawn as words here.
+fn foreign_notation(violations: &mut Violations, field: &str, text: &str) {
+    let text = text.to_lowercase();
+    if let Some(tag) = ["<lora:", "<lyco:", "<hypernet:"].into_iter().find(|tag| text.contains(tag)) {
+        violations.add(
+            field,
+            format!("must not contain {tag}…>: a prompt adds no weights here; merge them into the model before its export"),
+        );
+    }
+}
+
+fn guidance(violations: &mut Violations, guidance: Option<&Guidance>, base: &GetModelResponse) {
     let Some(guidance) = guidance else { return };
+    for (field, why) in base.unfit_guidance(guidance) {
+        violations.add(format!("guidance.{field}"), why);
+    }
     violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);

@@ -53,6 +53,11 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         serving::check_encoder(request.text.iter().chain(&request.negative_text), &wanted.encoder)?;
     }
     let text = facts.text.as_ref().and_then(|wanted| texts(&mut violations, request, wanted));
+    violations.require(
+        facts.text.is_some() || request.guidance_weight.is_none(),
+        "guidance_weight",
+        "must not be set: this level takes no text to be guided by",
+    );
     let defaults = &facts.defaults;
     let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
     let weight = violations.in_range(
@@ -66,7 +71,9 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
     let settings = serving::sampling(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
-    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let sampler = Sampler::new(&facts.schedule, &settings);
+    let wrong = sampler.as_ref().map_or_else(serving::field_of, |_| "sampling");
+    let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
     let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };
     let guidance = if text.is_some() { guidance } else { Guidance::OFF };

@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     /// Side of the picture in pixels; else what the model was trained on.
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// Sampler of a request that does not say; else the pipeline's scheduler.
+    /// Sampler of the base model where a request does not say; else the pipeline's scheduler.
     #[arg(long)]
     sampler: Option<SamplerName>,
     /// Steps of a request that does not say; else what diffusers takes.
