@@ -36,7 +36,7 @@ pub struct Package {
     /// Where it is.
     pub location: String,
     files: BTreeMap<String, Bytes>,
-    /// The files of weights that the graph names, shared by all sessions.
+    /// The files of weights, by the names that the graph has for them, shared by all sessions.
     external_data: Vec<(String, Arc<[u8]>)>,
 }
 
@@ -61,24 +61,29 @@ impl Package {
                 files.insert(file.path.clone(), bytes);
             }
         }
-        let package = Self { manifest, location, files, external_data };
-        package.check_external_data()?;
+        let mut package = Self { manifest, location, files, external_data };
+        package.name_external_data()?;
         Ok(package)
     }
 
-    /// A graph may name files of weights. ONNX Runtime would look for those that it is not handed, wherever they are.
-    fn check_external_data(&self) -> Result<(), ModelError> {
+    /// A graph may name files of weights. ONNX Runtime would look for those that it is not handed by the very name, wherever
+    /// they are.
+    fn name_external_data(&mut self) -> Result<(), ModelError> {
         let graph = &self.manifest.graph;
-        let not_listed = |named: &String| !graph.external_data.contains(named);
         let named = onnx::external_data(self.file(&graph.file)?)
             .map_err(|error| self.wrong(format!("{}: {error}", graph.file)))?;
-        match named.into_iter().find(not_listed) {
-            None => Ok(()),
-            Some(named) => Err(self.wrong(format!(
-                "{} names the file of weights {named:?}, which is not in graph.external_data",
-                graph.file
-            ))),
-        }
+        let bytes_of = |named: String| {
+            let listed = self.external_data.iter().find(|(path, _)| path == onnx::beside_the_graph(&named));
+            let Some((_, bytes)) = listed else {
+                return Err(self.wrong(format!(
+                    "{} names the file of weights {named:?}, which is not in graph.external_data",
+                    graph.file
+                )));
+            };
+            Ok((named, Arc::clone(bytes)))
+        };
+        self.external_data = named.into_iter().map(bytes_of).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// The bytes of a verified file.
