@@ -59,6 +59,12 @@ impl Copy {
         Ok(fs::write(path, value.to_string())?)
     }
 
+    /// Another scheduler, by its class: the index and the configuration name it.
+    fn schedule_with(&self, class: &str) -> Fallible<()> {
+        self.change("model_index.json", |index| index["scheduler"][1] = json!(class))?;
+        self.change(SCHEDULER, |scheduler| scheduler["_class_name"] = json!(class))
+    }
+
     /// Replaces bytes by as many others, everywhere.
     fn patch(&self, file: &str, from: &str, to: &str) -> Fallible<()> {
         assert_eq!(from.len(), to.len());
@@ -88,7 +94,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
         (
             "other class",
             |c| c.change("model_index.json", |v| v["_class_name"] = json!("KandinskyPipeline")),
-            "KandinskyPipeline is not known here, only StableDiffusionPipeline",
+            "_class_name is not known here; known are StableDiffusionPipeline",
         ),
         (
             "no graph",
@@ -107,20 +113,16 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
         ),
         (
             "other scheduler",
-            |c| c.change(SCHEDULER, |v| v["_class_name"] = json!("DEISMultistepScheduler")),
+            |c| c.schedule_with("DEISMultistepScheduler"),
             "Choose one of them instead (--sampler)",
         ),
         (
             "trained betas",
             |c| c.change(SCHEDULER, |v| v["trained_betas"] = json!([0.1])),
-            "trained_betas is set",
+            "trained_betas must be null",
         ),
         ("betas", |c| c.change(SCHEDULER, |v| v["beta_end"] = json!(2.0)), "betas must satisfy"),
-        (
-            "flow",
-            |c| c.change(SCHEDULER, |v| v["_class_name"] = json!("FlowMatchEulerDiscreteScheduler")),
-            "the scheduler is not of the kind",
-        ),
+        ("flow", |c| c.schedule_with("FlowMatchEulerDiscreteScheduler"), "the scheduler is not of the kind"),
         (
             "no tokenizer",
             |c| Ok(fs::remove_file(c.folder().join("tokenizer/vocab.json"))?),
