@@ -45,6 +45,7 @@ impl Copy {
     /// Why it is refused. Nothing is left behind.
     fn refusal(&self) -> Fallible<String> {
         let refusal = self.import().err().ok_or("it should be refused")?.to_string();
+        assert!(!refusal.contains(".import-"), "it names a folder that is gone: {refusal}");
         for left in fs::read_dir(self.place.path())? {
             let name = left?.file_name();
             assert!(name == "pipeline" || name == "elsewhere", "{} is left after {refusal}", name.display());

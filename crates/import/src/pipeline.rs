@@ -208,16 +208,16 @@ fn known(named: &str) -> Result<(String, Family), String> {
     })
 }
 
-/// The class that is named most alike, if one is: of those that begin with the same model's name.
+/// The class of the same model that is nearest in what it does: the model's name is what a class begins with.
 fn nearest(class: &str) -> Option<&'static str> {
-    let alike =
-        |known: &str| known.bytes().zip(class.bytes()).take_while(|(one, other)| one == other).count();
-    let alike_at_the_end = |known: &str| {
-        known.bytes().rev().zip(class.bytes().rev()).take_while(|(one, other)| one == other).count()
+    const TASKS: [&str; 3] = ["Img2Img", "Inpaint", "SuperResolution"];
+    let task = |class: &str| TASKS.into_iter().find(|task| class.contains(task));
+    let model = |known: &'static str| {
+        let name = known.strip_suffix("Pipeline").unwrap_or(known);
+        TASKS.iter().fold(name, |name, task| name.strip_suffix(task).unwrap_or(name))
     };
-    let (nearest, _) = CLASSES.iter().max_by_key(|(known, _)| (alike(known), alike_at_the_end(known)))?;
-    // At least "Flux" or "IFIn" of it.
-    (alike(nearest) >= 4 || (class.starts_with("IF") && nearest.starts_with("IF"))).then_some(nearest)
+    let alike = CLASSES.iter().map(|(known, _)| *known).filter(|known| class.starts_with(model(known)));
+    alike.max_by_key(|known| (model(known).len(), task(known) == task(class), task(known).is_none()))
 }
 
 #[cfg(test)]

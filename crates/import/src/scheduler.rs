@@ -495,6 +495,7 @@ impl Config {
         if let Some(key) = self.unsupported(class) {
             return Err(way_forward(class, key));
         }
+        self.check_ranges()?;
         let sampler = self.sampler(class)?;
         let is_flow = is_flow_matching(class);
         let prediction = match self.prediction_type {
@@ -563,6 +564,33 @@ impl Config {
                 noise_level: None,
             },
         })
+    }
+
+    /// Refuses numbers that no schedule can have.
+    fn check_ranges(&self) -> Result<(), String> {
+        let among = |key: &str, given: Option<f64>, is_right: fn(f64) -> bool, must: &str| match given {
+            Some(given) if !is_right(given) => Err(format!("{key} must be {must} (got {given})")),
+            _ => Ok(()),
+        };
+        let steps = f64::from(self.num_train_timesteps);
+        among("num_train_timesteps", Some(steps), |of| (1.0..=100_000.0).contains(&of), "1 to 100000")?;
+        if self.original_inference_steps.is_some_and(|of| !(1..=self.num_train_timesteps).contains(&of)) {
+            return Err("original_inference_steps must be 1 to num_train_timesteps".to_owned());
+        }
+        let ratio = self.dynamic_thresholding_ratio.map(f64::from);
+        among("dynamic_thresholding_ratio", ratio, |of| of > 0.0 && of <= 1.0, "above 0 and at most 1")?;
+        if self.thresholding == Some(true) {
+            among("sample_max_value", self.sample_max_value.map(f64::from), |of| of >= 1.0, "at least 1")?;
+        }
+        among("shift", self.shift, |of| of > 0.0, "above 0")?;
+        if self.use_dynamic_shifting == Some(true) && self.base_image_seq_len == self.max_image_seq_len {
+            return Err("max_image_seq_len must differ from base_image_seq_len".to_owned());
+        }
+        if self.rescale_betas_zero_snr == Some(true) && self.prediction_type == Some(PredictionType::Epsilon)
+        {
+            return Err("rescale_betas_zero_snr must be false: a model that predicts epsilon cannot start from pure noise".to_owned());
+        }
+        Ok(())
     }
 
     fn betas(&self) -> Result<(BetaSchedule, f64, f64), String> {
