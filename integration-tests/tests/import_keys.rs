@@ -512,10 +512,11 @@ fn autoencoders() -> Fallible<()> {
         ("block_out_channels", json!([8, 8, 8]), Changes),
         ("block_out_channels", json!(8), Refused),
         ("latent_channels", json!(null), Refused),
-        ("force_upcast", json!(1), Same("the graph is of 32 bits")),
+        ("force_upcast", json!(false), Same("the graph is of 32 bits")),
+        ("force_upcast", json!(1), Refused),
         ("shift_factor", json!(0.5), Same("Stable Diffusion's pipelines do not look at it")),
-        ("latents_mean", json!([0.0; 4]), Same("Stable Diffusion's pipelines do not look at it")),
-        ("latents_std", json!([1.0; 4]), Same("Stable Diffusion's pipelines do not look at it")),
+        ("latents_mean", json!([0.0, 0.0, 0.0, 0.0]), Same("Stable Diffusion's pipelines do not look at it")),
+        ("latents_std", json!([1.0, 1.0, 1.0, 1.0]), Same("Stable Diffusion's pipelines do not look at it")),
     ];
     for key in [
         "_class_name",
@@ -538,8 +539,14 @@ fn autoencoders() -> Fallible<()> {
     try_keys_of(&one_half("stable-diffusion")?, Some(32), file, &json!({}), &rows)?;
     let rows = [("shift_factor", json!(0.5), Changes), ("shift_factor", json!("0"), Refused)];
     try_keys_of(&one_half("stable-diffusion-3")?, Some(32), file, &json!({}), &rows)?;
-    let rows = [("latents_mean", json!([0.0; 4]), Refused)];
-    try_keys_of(&one_half("stable-diffusion-xl")?, Some(32), file, &json!({"latents_std": [1.0; 4]}), &rows)
+    let rows = [("latents_mean", json!([0.0, 0.0, 0.0, 0.0]), Refused)];
+    try_keys_of(
+        &one_half("stable-diffusion-xl")?,
+        Some(32),
+        file,
+        &json!({"latents_std": [1.0, 1.0, 1.0, 1.0]}),
+        &rows,
+    )
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
         ),
         (
             "other tokenizer",
-            |c| c.change("tokenizer/tokenizer_config.json", |v| v["tokenizer_class"] = json!("T5Tokenizer")),
+            |c| c.change("model_index.json", |v| v["tokenizer"][1] = json!("T5Tokenizer")),
             "this is a T5Tokenizer: save it with a tokenizer.json",
         ),
         (

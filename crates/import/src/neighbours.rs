@@ -156,6 +156,11 @@ pub(crate) fn import(
     };
     let part = |output: &str| {
         let mut part = Part::read(source, "image_encoder")?;
+        if let Some(fixed) = part.input_extent("pixel_values", 2).filter(|fixed| *fixed != side) {
+            return Err(
+                keys.wrong("crop_size", format!("must be {fixed}, which image_encoder was exported for"))
+            );
+        }
         part.input("image", "pixel_values", Some(batch_of(&[3, side, side])))?;
         part.check_inputs()?;
         part.unit_output(output, "image_embeds", batch_of(&[text.width]))?;
