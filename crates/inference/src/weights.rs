@@ -135,7 +135,7 @@ impl Weights {
             at += skip(&mut reader, tensor.offset - at)?;
             let mut tally = Tally::default();
             at += read_through(&mut reader, tensor.length.unwrap_or(u64::MAX), |part| {
-                tally.add(tensor.kind, part)
+                tally.add(tensor.kind, part);
             })?;
             self.flaws.extend(tally.flaw(&tensor.tensor));
         }
@@ -230,7 +230,7 @@ impl<R: Read> Walk<R> {
             }
         }
         if message == Message::Tensor {
-            self.found.add(tensor);
+            self.found.add(&tensor);
         }
         self.left = outer;
         Ok(())
@@ -355,7 +355,7 @@ impl Tensor {
 }
 
 impl Weights {
-    fn add(&mut self, tensor: Tensor) {
+    fn add(&mut self, tensor: &Tensor) {
         self.flaws.extend(tensor.tally.flaw(&tensor.name));
         let entry =
             |key: &str| tensor.entries.iter().find(|(of, _)| of == key).map(|(_, value)| value.as_str());

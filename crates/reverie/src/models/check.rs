@@ -14,7 +14,7 @@ use crate::mesh::{self, MeshArguments};
 /// Runs that are timed, after the first.
 const RUNS: usize = 3;
 /// A first run that takes longer is the only one: what comes after it is hardly faster.
-const LONG: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_millis(500);
 /// Tensors that are named, of those that hold what is no number.
 const NAMED: usize = 5;
 /// What an open axis is given if nothing is known of it.
