@@ -120,9 +120,10 @@ fn a_cache_of_hugging_face_is_imported() -> Fallible<()> {
         let mut number = 0;
         for part in fs::read_dir(folder)? {
             let part = part?;
-            let files: Vec<PathBuf> = match part.file_type()?.is_dir() {
-                true => fs::read_dir(part.path())?.map(|file| Ok(file?.path())).collect::<Fallible<_>>()?,
-                false => vec![part.path()],
+            let files: Vec<PathBuf> = if part.file_type()?.is_dir() {
+                fs::read_dir(part.path())?.map(|file| Ok(file?.path())).collect::<Fallible<_>>()?
+            } else {
+                vec![part.path()]
             };
             for file in files {
                 let relative = file.strip_prefix(folder)?;

@@ -27,7 +27,7 @@ const INERT: [&str; 5] = [
 /// What CLIP's processor takes where nothing is said.
 const CLIP_SIDE: usize = 224;
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const CLIP_STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
 /// The longest side that a picture is resized to.
 const MAX_SIDE: usize = 4096;
 

@@ -333,7 +333,7 @@ fn fill(settings: &mut Map<String, Value>, config: &Map<String, Value>) -> Resul
 }
 
 /// The settings as their types have them; what is of no such type is named.
-fn typed(settings: Map<String, Value>) -> Result<Config, String> {
+fn typed(settings: &Map<String, Value>) -> Result<Config, String> {
     let whole = serde_json::from_value(Value::Object(settings.clone()));
     whole.map_err(|error| {
         let one = |key: &str| {
@@ -375,7 +375,7 @@ fn read(config: &Map<String, Value>, sampler: Option<SamplerKind>) -> Result<Sch
     fill(&mut settings, config)?;
     settings.extend(told.map(|(key, value)| (key.to_owned(), value)));
     let at_x0 = config.get("set_alpha_to_one").and_then(Value::as_bool);
-    let config = typed(settings)?;
+    let config = typed(&settings)?;
     let mut scheduler = config.read(class)?;
     if let Some(sampler) = sampler {
         scheduler.defaults.sampler = sampler;

@@ -27,13 +27,13 @@ pub(crate) struct Tokenizer {
 pub(crate) const CLASSES: [&str; 5] =
     ["CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast"];
 
-/// The keys that name tokens with a task, in tokenizer_config.json and special_tokens_map.json.
+/// The keys that name tokens with a task, in `tokenizer_config.json` and `special_tokens_map.json`.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 /// More tokens that are found in a text as they are.
 const ADDITIONAL: &str = "additional_special_tokens";
 
-/// Keys of tokenizer_config.json that change no token, with the reason.
+/// Keys of `tokenizer_config.json` that change no token, with the reason.
 const INERT: [(&str, &[&str]); 4] = [
     (
         "pipelines say how to pad and cut",
@@ -131,10 +131,8 @@ pub(crate) fn import(
     let special = check(&config, notes)?;
     let map = format!("{folder}/special_tokens_map.json");
     // Before transformers 4.34 a configuration did not describe its tokens, and this file had the last word.
-    let map = match config.map().contains_key("added_tokens_decoder") || !source.has(&map) {
-        true => None,
-        false => Some(Keys::read(source, &map, why)?),
-    };
+    let is_old = !config.map().contains_key("added_tokens_decoder") && source.has(&map);
+    let map = if is_old { Some(Keys::read(source, &map, why)?) } else { None };
     let special = Special::read(special, &config, map.as_ref(), notes)?;
     let own: Option<String> = config.get("tokenizer_class")?;
     // The class that the index names is the one that diffusers makes.

@@ -79,7 +79,9 @@ impl Tally {
     fn add(&mut self, kind: Kind, bytes: &[u8]) {
         match kind {
             Kind::F32 => {
-                bytes.as_chunks().0.iter().for_each(|of| self.number(f32::from_le_bytes(*of).into()))
+                for of in bytes.as_chunks().0 {
+                    self.number(f32::from_le_bytes(*of).into());
+                }
             }
             Kind::F64 => bytes.as_chunks().0.iter().for_each(|of| self.number(f64::from_le_bytes(*of))),
             Kind::F16 | Kind::Bf16 => {
@@ -452,7 +454,9 @@ mod tests {
         let bf16s: Vec<u8> = nan.iter().flat_map(|number| bf16::from_f32(*number).to_le_bytes()).collect();
         let f64s: Vec<u8> = nan.iter().flat_map(|number| f64::from(*number).to_le_bytes()).collect();
         let mut one_by_one = Vec::new();
-        nan.iter().for_each(|number| varint(f16::from_f32(*number).to_bits().into(), &mut one_by_one));
+        for number in nan {
+            varint(f16::from_f32(number).to_bits().into(), &mut one_by_one);
+        }
         for (data_type, number, data) in [
             (1, 9, bytes(&nan)),
             (1, 4, bytes(&nan)),
