@@ -94,15 +94,16 @@ impl Case {
         folders::copy(&self.folder, &copy)?;
         let scheduler = serde_json::to_string(&self.value["scheduler"])?;
         fs::write(copy.join("scheduler/scheduler_config.json"), scheduler)?;
+        let index = copy.join("model_index.json");
+        let mut parts: Value = serde_json::from_slice(&fs::read(&index)?)?;
+        parts["scheduler"][1] = self.value["scheduler"]["_class_name"].clone();
         if self.text("name") == "without-t5" {
-            let index = copy.join("model_index.json");
-            let mut parts: Value = serde_json::from_slice(&fs::read(&index)?)?;
             for part in ["text_encoder_3", "tokenizer_3"] {
                 parts[part] = serde_json::json!([null, null]);
                 fs::remove_dir_all(copy.join(part))?;
             }
-            fs::write(index, parts.to_string())?;
         }
+        fs::write(index, parts.to_string())?;
         let out = place.path().join("bundle");
         let enlarges = !self.value["noise_level"].is_null();
         let mut request = reverie_import::Request { from: copy.clone(), ..Default::default() };

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::ImportError;
+use crate::keys::{Held, Keys, short};
+use crate::pipeline::{Family, Pipeline};
 use crate::source::Source;
 
 /// What a scheduler says.
@@ -76,6 +78,7 @@ struct Config {
     solver_order: Option<u32>,
     solver_type: Option<String>,
     predict_x0: Option<bool>,
+    solver_p: Option<Value>,
     lower_order_final: Option<bool>,
     final_sigmas_type: Option<FinalSigma>,
     use_karras_sigmas: Option<bool>,
@@ -103,6 +106,27 @@ struct Config {
 }
 
 const FLOW_MATCHING: &str = "FlowMatchEulerDiscreteScheduler";
+/// The same noise levels, walked through by Heun's method.
+const FLOW_MATCHING_HEUN: &str = "FlowMatchHeunDiscreteScheduler";
+
+fn is_flow_matching(class: &str) -> bool {
+    [FLOW_MATCHING, FLOW_MATCHING_HEUN].contains(&class)
+}
+
+/// The classes that are known.
+const CLASSES: [&str; 11] = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "PNDMScheduler",
+    "LCMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    FLOW_MATCHING,
+    FLOW_MATCHING_HEUN,
+];
 
 /// What the classes of diffusers 0.39 take, with their defaults. As there, a setting that a class does not take is nothing to it.
 fn defaults_of(class: &str) -> Option<Map<String, Value>> {
@@ -167,6 +191,7 @@ fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": true,
                 "euler_at_final": false, "use_lu_lambdas": false, "use_flow_sigmas": false, "final_sigmas_type": "zero",
                 "lambda_min_clipped": null, "rescale_betas_zero_snr": false, "use_dynamic_shifting": false,
+                "flow_shift": 1.0, "time_shift_type": "exponential",
             }),
         ],
         "UniPCMultistepScheduler" => vec![
@@ -177,8 +202,10 @@ fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "solver_order": 2, "predict_x0": true, "solver_type": "bh2", "lower_order_final": true,
                 "disable_corrector": [], "use_flow_sigmas": false, "final_sigmas_type": "zero", "sigma_min": null,
                 "sigma_max": null, "rescale_betas_zero_snr": false, "use_dynamic_shifting": false, "shift_terminal": null,
+                "flow_shift": 1.0, "time_shift_type": "exponential", "solver_p": null,
             }),
         ],
+        FLOW_MATCHING_HEUN => vec![json!({"num_train_timesteps": 1000, "shift": 1.0})],
         FLOW_MATCHING => vec![
             sigmas,
             json!({
@@ -258,18 +285,113 @@ impl Mending {
     }
 }
 
+/// Keys of the configuration that are none of a class: where it came from, and what other classes of diffusers have.
+const INERT: [&str; 9] = [
+    "_class_name",
+    "_diffusers_version",
+    "_name_or_path",
+    "_use_default_values",
+    "set_alpha_to_one",
+    "sigma_data",
+    "sigma_schedule",
+    "rho",
+    "solver_type",
+];
+
 /// Reads the scheduler in `folder`, or the one of `sampler` that is made of its settings.
 pub(crate) fn import(
     source: &Source,
+    pipeline: &Pipeline,
     folder: &str,
     sampler: Option<SamplerKind>,
-    mending: Mending,
+    notes: &mut Vec<String>,
 ) -> Result<Scheduler, ImportError> {
-    let path = format!("{folder}/scheduler_config.json");
-    let why = "it says what noise the model was trained with";
-    let config: Map<String, Value> = source.json(&path, why)?;
-    let full = source.file(&path, why)?;
-    read(&config, sampler, mending).map_err(|why| ImportError::wrong(&full, why))
+    let keys = configuration(source, folder)?;
+    let own: String = keys.need(&["_class_name"])?;
+    let mut config = keys.map().clone();
+    // What was a default when it was written is the default of the class that is made of it.
+    if let Some(defaults) = keys.map().get("_use_default_values").and_then(Value::as_array) {
+        config.retain(|key, _| !defaults.iter().any(|default| default == key));
+    }
+    // As diffusers does, which makes the class that the index names.
+    if let Some(class) = pipeline.class_of(folder).filter(|class| *class != own) {
+        notes.push(format!(
+            "{}: _class_name is {own}, but {class} is made of it, as model_index.json says",
+            keys.path().display()
+        ));
+        config.insert("_class_name".to_owned(), json!(class));
+    }
+    if config.get("_class_name") == Some(&json!(FLOW_MATCHING_HEUN)) && pipeline.family == Family::Flux {
+        let must = format!(
+            "must be {FLOW_MATCHING}: {} of diffusers takes no other (for Heun: --sampler heun)",
+            pipeline.class
+        );
+        return Err(keys.wrong("_class_name", must));
+    }
+    let all: Vec<String> = CLASSES
+        .iter()
+        .filter_map(|class| defaults_of(class))
+        .flat_map(|settings| settings.into_iter().map(|(key, _)| key))
+        .collect();
+    let known: Vec<&str> = all.iter().map(String::as_str).chain(INERT).collect();
+    keys.note_others(&known, notes);
+    read(&config, sampler, Mending::of(&pipeline.class)).map_err(|why| ImportError::wrong(keys.path(), why))
+}
+
+fn configuration(source: &Source, folder: &str) -> Result<Keys, ImportError> {
+    Keys::read(
+        source,
+        &format!("{folder}/scheduler_config.json"),
+        "it says what noise the model was trained with",
+    )
+}
+
+/// Sets each of `settings` to what `config` says of it, if that is of the same kind: a number, a text, true or false.
+fn fill(settings: &mut Map<String, Value>, config: &Map<String, Value>) -> Result<(), String> {
+    for (key, setting) in settings {
+        let Some(given) = config.get(key) else { continue };
+        let what = match (&*setting, given) {
+            // Python takes nothing for false.
+            (Value::Bool(_), Value::Null) => {
+                *setting = json!(false);
+                continue;
+            }
+            (Value::Null, _)
+            | (Value::Bool(_), Value::Bool(_))
+            | (Value::Number(_), Value::Number(_))
+            | (Value::String(_), Value::String(_))
+            | (Value::Array(_), Value::Array(_) | Value::Null) => {
+                setting.clone_from(given);
+                continue;
+            }
+            (Value::Bool(_), _) => bool::WHAT,
+            (Value::Number(_), _) => f64::WHAT,
+            (Value::String(_), _) => String::WHAT,
+            _ => "a list",
+        };
+        return Err(format!("{key} must be {what}, {setting} for one (got {})", short(given)));
+    }
+    Ok(())
+}
+
+/// The settings as their types have them; what is of no such type is named.
+fn typed(settings: &Map<String, Value>) -> Result<Config, String> {
+    let whole = serde_json::from_value(Value::Object(settings.clone()));
+    whole.map_err(|error| {
+        let one = |key: &str| {
+            let value = settings.get(key).cloned().unwrap_or_default();
+            let alone =
+                Map::from_iter([("num_train_timesteps".to_owned(), json!(1)), (key.to_owned(), value)]);
+            serde_json::from_value::<Config>(Value::Object(alone)).err()
+        };
+        let wrong = settings.iter().find_map(|(key, value)| Some((key, value, one(key)?)));
+        match wrong {
+            Some((key, value, error)) => {
+                format!("{key} is not one that is known (got {}): {error}", short(value))
+            }
+            None => error.to_string(),
+        }
+    })
 }
 
 fn read(
@@ -295,8 +417,8 @@ fn read_one(
     mending: Mending,
 ) -> Result<Scheduler, String> {
     let own = config.get("_class_name").and_then(Value::as_str).ok_or("has no _class_name")?;
-    // Flow matching has one class, whatever the sampler.
-    let is_flow = own == FLOW_MATCHING;
+    // Flow matching has its own classes, whatever the sampler.
+    let is_flow = is_flow_matching(own);
     if let Some(sampler) = sampler.filter(|sampler| is_flow && !sampler.fits_flow()) {
         return Err(format!(
             "{} is no sampler for flow matching: Euler, Heun, DPM-Solver++, its SDE and UniPC are",
@@ -320,15 +442,12 @@ fn read_one(
              or UniPC. Choose one of them instead (--sampler)"
         )
     })?;
-    let mended = mending.settings();
-    for (key, setting) in &mut settings {
-        let mended = mended.iter().find(|(name, _)| name == key).map(|(_, value)| value);
-        match (config.get(key), mended) {
-            // What was not written down is not handed on to another class.
-            (None, None) => {}
-            (None, Some(_)) if class != own => {}
-            (_, Some(mended)) => setting.clone_from(mended),
-            (Some(given), None) => setting.clone_from(given),
+    fill(&mut settings, config)?;
+    for (key, mended) in mending.settings() {
+        // What was not written down is not handed on to another class.
+        let is_handed_on = class == own || config.contains_key(key);
+        if let Some(setting) = settings.get_mut(key).filter(|_| is_handed_on) {
+            *setting = mended;
         }
     }
     let has_zero_snr = config.get("rescale_betas_zero_snr") == Some(&json!(true));
@@ -341,8 +460,7 @@ fn read_one(
     // Of use to other samplers than the class's too: diffusers keeps it when it makes one scheduler of another.
     let at_x0 = config.get("set_alpha_to_one").and_then(Value::as_bool);
     let variance = learned_variance(config.get("variance_type"))?;
-    let config: Config =
-        serde_json::from_value(Value::Object(settings)).map_err(|error| error.to_string())?;
+    let config = typed(&settings)?;
     let mut scheduler = config.read(class)?;
     if let Some(sampler) = sampler {
         scheduler.defaults.sampler = sampler;
@@ -375,15 +493,41 @@ fn unknown_variance(given: impl Display) -> String {
     )
 }
 
+/// What to do about a setting that is not served.
+fn way_forward(class: &str, key: &str) -> String {
+    if key == "use_flow_sigmas" {
+        return format!(
+            "{key} must be false: models of flow matching are served with {FLOW_MATCHING}. Write that class, with flow_shift as its \
+             shift, and choose the sampler when importing (--sampler)"
+        );
+    }
+    let default = defaults_of(class).and_then(|settings| settings.get(key).cloned()).unwrap_or_default();
+    let others = ["ddim", "euler", "dpmpp-2m"].into_iter().zip([
+        "DDIMScheduler",
+        "EulerDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+    ]);
+    let lacks = |class: &str| defaults_of(class).is_some_and(|settings| !settings.contains_key(key));
+    let other = others.into_iter().find(|(_, other)| !is_flow_matching(class) && lacks(other));
+    let other = other
+        .map(|(name, _)| format!(", or choose a sampler without it (--sampler {name})"))
+        .unwrap_or_default();
+    format!(
+        "{key} must be {default}, anything else is not served: set it so{other}; pictures differ from those of diffusers then"
+    )
+}
+
 impl Config {
-    /// Why some setting of it is not served, if one is not.
+    /// A setting of it that is not served, if one is not.
     fn unsupported(&self, class: &str) -> Option<&'static str> {
         let is = |setting: Option<bool>| setting == Some(true);
         let is_other =
             |setting: &Option<String>, known: &str| setting.as_deref().is_some_and(|of| of != known);
         let is_far = |setting: Option<f64>, known: f64| setting.is_some_and(|of| (of - known).abs() > 1e-9);
-        let is_flow = class == FLOW_MATCHING;
+        let is_flow = is_flow_matching(class);
         let multistep = ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"].contains(&class);
+        let is_unipc = class == "UniPCMultistepScheduler" && self.solver_order != Some(1);
+        let ends_with_noise = self.final_sigmas_type == Some(FinalSigma::SigmaMin);
         let unknown = [
             (self.trained_betas.is_some(), "trained_betas"),
             (is(self.use_karras_sigmas) && is_flow, "use_karras_sigmas"),
@@ -392,13 +536,15 @@ impl Config {
             (is(self.use_flow_sigmas), "use_flow_sigmas"),
             (is(self.use_lu_lambdas), "use_lu_lambdas"),
             (is(self.use_dynamic_shifting) && multistep, "use_dynamic_shifting"),
-            (is(self.euler_at_final), "euler_at_final"),
+            // The step to no noise is of first order as it is.
+            (is(self.euler_at_final) && ends_with_noise, "euler_at_final"),
             (self.lambda_min_clipped.is_some_and(|lambda| lambda > -1e9), "lambda_min_clipped"),
             (self.sigma_min.is_some(), "sigma_min"),
             (self.sigma_max.is_some(), "sigma_max"),
             (self.disable_corrector.as_ref().is_some_and(|steps| !steps.is_empty()), "disable_corrector"),
-            (self.predict_x0 == Some(false), "predict_x0 = false"),
-            (self.lower_order_final == Some(false), "lower_order_final = false"),
+            (self.predict_x0 == Some(false), "predict_x0"),
+            (self.solver_p.is_some(), "solver_p"),
+            (self.lower_order_final == Some(false) && (ends_with_noise || is_unipc), "lower_order_final"),
             (is(self.invert_sigmas), "invert_sigmas"),
             (is(self.stochastic_sampling), "stochastic_sampling"),
             (self.shift_terminal.is_some(), "shift_terminal"),
@@ -410,7 +556,7 @@ impl Config {
             // x is then not at the noise level that the model is told; it is brought to leading timesteps here.
             (
                 self.skip_prk_steps.is_some() && self.timestep_spacing != Some(TimestepSpacing::Leading),
-                "timestep_spacing (PNDM takes leading)",
+                "timestep_spacing",
             ),
         ];
         unknown.into_iter().find(|(is_set, _)| *is_set).map(|(_, name)| name)
@@ -431,7 +577,7 @@ impl Config {
             "LCMScheduler" => SamplerKind::Lcm,
             "EulerDiscreteScheduler" | FLOW_MATCHING => SamplerKind::Euler,
             "EulerAncestralDiscreteScheduler" => SamplerKind::EulerAncestral,
-            "HeunDiscreteScheduler" => SamplerKind::Heun,
+            "HeunDiscreteScheduler" | FLOW_MATCHING_HEUN => SamplerKind::Heun,
             "DPMSolverMultistepScheduler" if order != 2 => {
                 return Err(format!(
                     "solver_order {order} is not served, only 2; or choose another sampler (--sampler)"
@@ -456,13 +602,17 @@ impl Config {
     }
 
     fn read(&self, class: &str) -> Result<Scheduler, String> {
-        if let Some(name) = self.unsupported(class) {
-            return Err(format!("{name} is set, which is not served"));
+        if let Some(key) = self.unsupported(class) {
+            return Err(way_forward(class, key));
         }
+        self.check_ranges()?;
         let sampler = self.sampler(class)?;
-        let is_flow = class == FLOW_MATCHING;
+        let is_flow = is_flow_matching(class);
         let prediction = match self.prediction_type {
-            None => PredictionType::FlowPrediction,
+            None if is_flow => PredictionType::FlowPrediction,
+            None => {
+                return Err("prediction_type must be epsilon, sample or v_prediction (got null)".to_owned());
+            }
             Some(PredictionType::FlowPrediction) => {
                 return Err(
                     "prediction_type flow_prediction is served with flow-matching Euler only".to_owned()
@@ -523,6 +673,33 @@ impl Config {
         })
     }
 
+    /// Refuses numbers that no schedule can have.
+    fn check_ranges(&self) -> Result<(), String> {
+        let among = |key: &str, given: Option<f64>, is_right: fn(f64) -> bool, must: &str| match given {
+            Some(given) if !is_right(given) => Err(format!("{key} must be {must} (got {given})")),
+            _ => Ok(()),
+        };
+        let steps = f64::from(self.num_train_timesteps);
+        among("num_train_timesteps", Some(steps), |of| (1.0..=100_000.0).contains(&of), "1 to 100000")?;
+        if self.original_inference_steps.is_some_and(|of| !(1..=self.num_train_timesteps).contains(&of)) {
+            return Err("original_inference_steps must be 1 to num_train_timesteps".to_owned());
+        }
+        let ratio = self.dynamic_thresholding_ratio.map(f64::from);
+        among("dynamic_thresholding_ratio", ratio, |of| of > 0.0 && of <= 1.0, "above 0 and at most 1")?;
+        if self.thresholding == Some(true) {
+            among("sample_max_value", self.sample_max_value.map(f64::from), |of| of >= 1.0, "at least 1")?;
+        }
+        among("shift", self.shift, |of| of > 0.0, "above 0")?;
+        if self.use_dynamic_shifting == Some(true) && self.base_image_seq_len == self.max_image_seq_len {
+            return Err("max_image_seq_len must differ from base_image_seq_len".to_owned());
+        }
+        if self.rescale_betas_zero_snr == Some(true) && self.prediction_type == Some(PredictionType::Epsilon)
+        {
+            return Err("rescale_betas_zero_snr must be false: a model that predicts epsilon cannot start from pure noise".to_owned());
+        }
+        Ok(())
+    }
+
     fn betas(&self) -> Result<(BetaSchedule, f64, f64), String> {
         let schedule = match self.beta_schedule.as_deref() {
             Some("linear") => BetaSchedule::Linear,
@@ -574,7 +751,8 @@ impl Scheduler {
                 unfit("it would be sampled over other noise levels than it was trained with".to_owned())
             }
             Ok(other) => OtherSampler::between(&self.defaults, &other.defaults),
-            Err(why) => unfit(why),
+            // What to do about it is for those who import.
+            Err(why) => unfit(why.split(':').next().unwrap_or(&why).to_owned()),
         }
     }
 

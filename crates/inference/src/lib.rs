@@ -11,6 +11,7 @@ pub mod package;
 pub mod pool;
 pub mod runtime;
 pub mod tokenizer;
+pub mod weights;
 
 pub use bundle::Bundle;
 pub use error::ModelError;

@@ -61,6 +61,11 @@ pub fn describe(bytes: &[u8]) -> Result<Description, OnnxError> {
     })
 }
 
+/// The name of a file of weights as a package lists it. Some exporters write `./` before the name of a file beside the graph.
+pub fn beside_the_graph(named: &str) -> &str {
+    named.strip_prefix("./").unwrap_or(named)
+}
+
 /// The files of weights that `bytes` name.
 pub(crate) fn external_data(bytes: &[u8]) -> Result<BTreeSet<String>, OnnxError> {
     let model = ModelProto::decode(bytes)?;

@@ -164,13 +164,14 @@ pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
     resize(picture, Size::square(side))
 }
 
-/// Resizes so that the shorter side has `side` pixels (bicubic, to the last bit as encoders of pictures were trained), and cuts
-/// out the middle.
-pub fn crop_square(picture: &RgbImage, side: u32) -> RgbImage {
+/// Resizes so that the shorter side has `shorter` pixels (bicubic, to the last bit as encoders of pictures were trained), and
+/// cuts a square of `side` out of the middle: at most `shorter`.
+pub fn crop_square(picture: &RgbImage, shorter: u32, side: u32) -> RgbImage {
+    let side = side.min(shorter);
     let (width, height) = picture.dimensions();
-    let longer = |other: u32, shorter: u32| (u64::from(other) * u64::from(side) / u64::from(shorter)) as u32;
+    let longer = |other: u32, own: u32| (u64::from(other) * u64::from(shorter) / u64::from(own)) as u32;
     let (width, height) =
-        if width <= height { (side, longer(height, width)) } else { (longer(width, height), side) };
+        if width <= height { (shorter, longer(height, width)) } else { (longer(width, height), shorter) };
     let resized = bicubic::resize(picture, width, height);
     let (left, top) = ((width - side) / 2, (height - side) / 2);
     image::imageops::crop_imm(&resized, left, top, side, side).to_image()

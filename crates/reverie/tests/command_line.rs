@@ -124,6 +124,39 @@ fn told(arguments: &[&OsStr]) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(ended.stdout)?)
 }
 
+/// A file of weights with one NaN in it is whole, and no model.
+#[test]
+fn weights_that_are_no_numbers_are_found() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let (pipeline, bundle) = (folder.path().join("flux"), folder.path().join("bundle"));
+    let weights = Path::new("transformer/model.onnx_data");
+    for part in fs::read_dir(Path::new(FIXTURES).join("flux"))? {
+        let part = part?;
+        if part.file_type()?.is_dir() {
+            fs::create_dir_all(pipeline.join(part.file_name()))?;
+            for file in fs::read_dir(part.path())? {
+                let file = file?;
+                fs::copy(file.path(), pipeline.join(part.file_name()).join(file.file_name()))?;
+            }
+        } else {
+            fs::copy(part.path(), pipeline.join(part.file_name()))?;
+        }
+    }
+    let mut bytes = fs::read(pipeline.join(weights))?;
+    bytes[4096..4100].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(pipeline.join(weights), bytes)?;
+    let words = |text: &'static str| text.split(' ').map(OsStr::new);
+    let import: Vec<&OsStr> = words("models import --size 32 --from diffusers")
+        .chain([pipeline.as_os_str(), OsStr::new("--out"), bundle.as_os_str()])
+        .collect();
+    told(&import)?;
+    let check: Vec<&OsStr> = words("models check").chain([bundle.as_os_str()]).collect();
+    let refusal = told(&check).err().ok_or("it should not be sound")?.to_string();
+    assert!(refusal.contains("denoiser: weights of model.onnx are no numbers: "), "{refusal}");
+    assert!(refusal.contains("(1 NaN). Export the model anew"), "{refusal}");
+    Ok(())
+}
+
 /// From a pipeline of diffusers to a picture that remembers pictures of one's own.
 #[test]
 fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), Box<dyn Error>> {

@@ -104,6 +104,12 @@ impl Folder {
         Ok(bytes)
     }
 
+    /// Where a file is on this machine, for what reads files by itself; after looking that nothing on the way is a link.
+    pub async fn local(&self, relative: &str) -> Result<PathBuf, StorageError> {
+        self.resolve(relative).await?;
+        Ok(self.root.join(self.below_root(relative)))
+    }
+
     /// Writes a file that must not exist yet. It appears whole or not at all.
     pub async fn create(&self, relative: &str, bytes: Bytes) -> Result<(), StorageError> {
         let path = self.resolve(relative).await?;

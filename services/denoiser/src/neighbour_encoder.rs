@@ -62,7 +62,10 @@ impl NeighbourEncoder {
     pub(crate) fn encode(&self, picture: &Rgb, caption: &EncodedText) -> Result<Features, ModelError> {
         let side = self.side;
         let picture = match self.picture {
-            Some(PictureFacts { crop: true, .. }) => crop_square(picture, side as u32),
+            Some(PictureFacts { crop: true, shorter_side, .. }) => {
+                let shorter = shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
+                crop_square(picture, shorter.unwrap_or(side as u32), side as u32)
+            }
             _ => resize_square(picture, side as u32),
         };
         let key = content_key(&picture, caption);

@@ -40,7 +40,10 @@ impl ImageEmbedder {
     /// Embeds one picture. Blocks.
     pub(crate) fn embed(&self, picture: &Rgb) -> Result<Vec<f32>, ModelError> {
         let picture = match self.picture {
-            Some(PictureFacts { crop: true, .. }) => crop_square(picture, self.side),
+            Some(PictureFacts { crop: true, shorter_side, .. }) => {
+                let shorter = shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
+                crop_square(picture, shorter.unwrap_or(self.side), self.side)
+            }
             _ => resize_square(picture, self.side),
         };
         let planes = match self.picture {
