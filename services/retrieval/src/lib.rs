@@ -11,6 +11,7 @@ mod grpc;
 mod knowledge_base;
 mod settings;
 mod strategy;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
