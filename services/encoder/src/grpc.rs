@@ -76,7 +76,7 @@ impl EncoderService for Encoder {
     ) -> Result<Response<EncodeTextResponse>, Status> {
         self.run(request, |encoders, message, wanted| {
             let encoder = &encoders.text;
-            let texts = convert::prompts(&message.texts, encoder)?;
+            let texts = convert::prompts(&message, encoder)?;
             let encode = |text: &Vec<_>| encoder.encode(text, wanted).map_err(status);
             Ok(EncodeTextResponse { texts: texts.iter().map(encode).collect::<Result<_, Status>>()? })
         })

@@ -60,7 +60,7 @@ pub(crate) async fn draw(
     let has_negative_prompt = run.negative_prompt.is_some();
     let negative = run.negative_prompt.or_else(|| takes_empty_text.then(String::new));
     let texts = [run.prompt].into_iter().chain(negative).collect();
-    let encoding = timed(stages.encode(context, texts));
+    let encoding = timed(stages.encode(context, texts, false));
     let remembering = timed(remember(run.memory, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
@@ -73,7 +73,8 @@ pub(crate) async fn draw(
 
     // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
     let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
-    let (captions, caption_seconds) = timed(stages.encode(context, captions)).await?;
+    // Those of a knowledge base are cut to fit: who asks did not write them.
+    let (captions, caption_seconds) = timed(stages.encode(context, captions, memory.searched)).await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
     let neighbours = memory
         .pictures

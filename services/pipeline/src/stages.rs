@@ -146,17 +146,20 @@ impl Stages {
         Ok(levels)
     }
 
+    /// The tokens of each text. If `cut`, one that is too long for the model is read as far as the model reads; otherwise it is
+    /// refused.
     pub(crate) async fn encode(
         &self,
         context: Context,
         texts: Vec<String>,
+        cut: bool,
     ) -> Result<Vec<TextTokens>, Status> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let expected = texts.len();
         let mut client = client!(EncoderServiceClient, self.encoder);
-        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts }));
+        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut }));
         let texts = answer.await.map_err(|status| self.encoder.blame(context, status))?.into_inner().texts;
         if texts.len() == expected {
             Ok(texts)
