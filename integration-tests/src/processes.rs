@@ -85,6 +85,11 @@ impl Process {
         Ok(self.url().parse()?)
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
     /// Waits until it serves, or ends and says why.
     pub async fn serving(&mut self) -> Fallible<()> {
         let address = self.address()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderService;
 use reverie_proto::encoder::v1::{
     EmbedImageRequest, EmbedImageResponse, EmbedTextRequest, EmbedTextResponse, EncodeTextRequest,
-    EncodeTextResponse,
+    EncodeTextResponse, GetModelsRequest, GetModelsResponse, JointSpace,
 };
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
@@ -121,5 +121,13 @@ impl EncoderService for Encoder {
             })
         })
         .await
+    }
+
+    async fn get_models(&self, _: Request<GetModelsRequest>) -> Result<Response<GetModelsResponse>, Status> {
+        let joint = self.encoders.joint.as_ref().map(|joint| JointSpace {
+            space_digest: joint.image.digest.clone(),
+            dimension: joint.image.dim as u32,
+        });
+        Ok(Response::new(GetModelsResponse { joint }))
     }
 }
