@@ -289,7 +289,8 @@ async fn a_stage_that_fails_is_named_and_words_still_work() {
 #[tokio::test]
 async fn a_knowledge_base_of_another_encoder_does_not_start() {
     let mut foreign = mesh("b", false, true).await;
-    let error = (&mut foreign.running).await.unwrap().unwrap_err().to_string();
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut foreign.running).await;
+    let error = ended.expect("it serves").unwrap().unwrap_err().to_string();
     for told in ["\"creatures\"", &"a".repeat(64), &"b".repeat(64), "build it again"] {
         assert!(error.contains(told), "{error}");
     }
