@@ -56,13 +56,12 @@ impl Manifest {
     /// space. Name, description and epoch number do not count. Readers verify each file they use against the manifest, so
     /// two services with equal digests have the same entries at the same positions.
     pub fn content_digest(&self) -> String {
-        let mut content = format!("knowledge base\n{} {}\n", self.space_digest, self.dimension);
-        for segment in &self.segments {
+        let mut content = vec![format!("knowledge base\n{} {}", self.space_digest, self.dimension)];
+        content.extend(self.segments.iter().map(|segment| {
             let digest = |part| segment.file(part).map_or("-", |file| file.sha256.as_str());
-            let files = Part::ALL.map(digest).join(" ");
-            content.push_str(&format!("{} {files}\n", segment.entries));
-        }
-        sha256_hex(content.as_bytes())
+            format!("{} {}", segment.entries, Part::ALL.map(digest).join(" "))
+        }));
+        sha256_hex(content.join("\n").as_bytes())
     }
 
     /// Reads all entries with their pictures, in order of position.
