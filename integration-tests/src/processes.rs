@@ -106,6 +106,11 @@ impl Process {
         Ok(1024 * line.split_whitespace().next().ok_or("no number")?.parse::<u64>()?)
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
     /// Waits until it serves, or ends and says why.
     pub async fn serving(&mut self) -> Fallible<()> {
         let address = self.address()?;

@@ -71,6 +71,11 @@ impl Folder {
         &self.location
     }
 
+    /// Where it is on this machine.
+    pub fn local_path(&self) -> PathBuf {
+        if self.below.is_empty() { self.root.clone() } else { self.root.join(&self.below) }
+    }
+
     /// Reads a file of at most `max_bytes`.
     pub async fn read(&self, relative: &str, max_bytes: u64) -> Result<Bytes, StorageError> {
         let found = self.get(relative).await?;

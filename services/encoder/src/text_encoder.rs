@@ -92,8 +92,19 @@ impl TextEncoder {
         &self.digest
     }
 
-    /// Tokenizes a text for each model. One of them has to read all of it; the others read its beginning.
-    pub(crate) fn tokenize(&self, text: &str) -> Result<Vec<TokenizedText>, TokenizeError> {
+    /// Tokenizes a text for each model. Unless it may be cut, one of them has to read all of it; the others read its beginning.
+    pub(crate) fn tokenize(
+        &self,
+        text: &str,
+        overflow: Overflow,
+    ) -> Result<Vec<TokenizedText>, TokenizeError> {
+        if overflow == Overflow::Refuse {
+            self.check_length(text)?;
+        }
+        self.models.iter().map(|member| member.model.tokenize(text, Overflow::Cut)).collect()
+    }
+
+    fn check_length(&self, text: &str) -> Result<(), TokenizeError> {
         let (mut is_read, mut longest) = (false, None);
         for member in &self.models {
             match member.model.tokenize(text, Overflow::Refuse) {
@@ -105,7 +116,7 @@ impl TextEncoder {
         if let (Some((limit, tokens)), false) = (longest, is_read) {
             return Err(TokenizeError::TooLong { tokens, limit });
         }
-        self.models.iter().map(|member| member.model.tokenize(text, Overflow::Cut)).collect()
+        Ok(())
     }
 
     /// Encodes one text. Blocks.

@@ -63,7 +63,7 @@ pub(crate) async fn draw(
     let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
     let texts = [mem::take(&mut run.prompt)].into_iter().chain(negative).collect();
     position.enter(Stage::Encode);
-    let encoding = timed(stages.encode(context, texts, |field| fields.texts(field)));
+    let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
     let remembering = timed(remember(mem::replace(&mut run.memory, Memory::None), stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
@@ -76,7 +76,8 @@ pub(crate) async fn draw(
 
     // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
     let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
-    let encoding = timed(stages.encode(context, captions, |field| fields.captions(field)));
+    // Those of a knowledge base are cut to fit: who asks did not write them.
+    let encoding = timed(stages.encode(context, captions, memory.searched, |field| fields.captions(field)));
     let (captions, caption_seconds) = encoding.await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
     let neighbours = memory

@@ -156,11 +156,14 @@ impl Stages {
         Ok(levels)
     }
 
-    /// Encodes texts; `own` is what the caller calls each of them (see [`Stage::blame_fields`]), as in the other calls.
+    /// The tokens of each text. If `cut`, one that is too long for the model is read as far as the model reads; otherwise it is
+    /// refused.
+    /// `own` is what the caller calls each of them (see [`Stage::blame_fields`]), as in the other calls.
     pub(crate) async fn encode(
         &self,
         context: Context,
         texts: Vec<String>,
+        cut: bool,
         own: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<TextTokens>, Status> {
         if texts.is_empty() {
@@ -168,7 +171,7 @@ impl Stages {
         }
         let expected = texts.len();
         let mut client = client!(EncoderServiceClient, self.encoder);
-        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts }));
+        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut }));
         let blame = |status| self.encoder.blame_fields(context, status, &own);
         let texts = answer.await.map_err(blame)?.into_inner().texts;
         if texts.len() == expected {
