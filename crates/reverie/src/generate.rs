@@ -221,7 +221,7 @@ pub async fn ask(
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let context = Context::with_timeout(timeout);
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut is_completed) = (Outcome::default(), false);
     // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
     let blame = |status: Status| match status.details() {
         [] => stage.blame(context, status),
@@ -237,14 +237,15 @@ pub async fn ask(
                 Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
                 Event::Preview(preview) => outcome.previews.push(preview),
                 Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
-                Event::Completed(completed) => outcome.completed = completed,
+                Event::Completed(completed) => (outcome.completed, is_completed) = (completed, true),
                 Event::Progress(_) => {}
             }
         }
         Ok(())
     };
     context.within("waiting for the picture", answer).await?;
-    Ok(outcome)
+    // Also of a pipeline that is not ours: a stream that just ends has no picture.
+    if is_completed { Ok(outcome) } else { Err(Status::internal("the pipeline ended without a picture")) }
 }
 
 /// Runs the command.

@@ -1,9 +1,8 @@
 //! `reverie`: draws pictures from text and remembered pictures.
 
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 use reverie::{Failure, bench, gallery, generate, knowledge, models, serve};
+use reverie_service_kit::process;
 use reverie_service_kit::telemetry::{LogFormat, Telemetry, TelemetrySettings};
 
 /// Draws pictures from text and remembered pictures: retrieval-augmented, cascaded diffusion.
@@ -36,20 +35,21 @@ enum Command {
     Bench(bench::Arguments),
 }
 
-fn main() -> ExitCode {
+fn main() {
+    process::begin();
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => process::end(0),
         Err(failure) => {
             eprintln!("reverie: {failure}");
-            ExitCode::FAILURE
+            process::end(1)
         }
     }
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let settings = TelemetrySettings {
             log_format: LogFormat::Text,
             log_filter: arguments.log,
@@ -66,5 +66,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         telemetry.shutdown();
         outcome
-    })
+    });
+    // Without waiting for work that nobody wants any more.
+    runtime.shutdown_background();
+    outcome
 }

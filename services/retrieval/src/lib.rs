@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
 
 pub use settings::{Fusion, Limits, Settings, Stages};
 
@@ -44,13 +44,20 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     }
     let embedding = EmbeddingSearch::new(&settings.stages);
     let service = grpc::Retrieval::new(knowledge_bases, embedding.clone(), &settings);
-    let mut server = Server::new("retrieval", &[SERVICE_NAME], settings.server()).await;
+    let mut server = Server::new(
+        "retrieval",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        settings.server(),
+        settings.limits.max_in_flight,
+    )
+    .await;
     let service = RetrievalServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
     // The default strategy needs both stages.
     let check = || {
         let embedding = embedding.clone();
-        async move { embedding.check_health(HEALTH_TIMEOUT).await }
+        async move { embedding.check_health(HEALTH_TIMEOUT).await.map_err(Unfit::ForNow) }
     };
     server.serve(listener, shutdown, check).await
 }

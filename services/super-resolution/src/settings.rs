@@ -44,6 +44,7 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
         self.scheduler
             .validate()
             .map_err(|zero| SettingsError::value(format!("scheduler.{zero}"), "must be at least 1"))
