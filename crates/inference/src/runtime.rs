@@ -56,7 +56,7 @@ fn find(setting: &str) -> Result<PathBuf, ModelError> {
 }
 
 /// Where `cargo xtask onnxruntime` keeps the library.
-fn cached() -> Option<PathBuf> {
+pub fn cached() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("REVERIE_CACHE_DIR").or_else(|| {
         if cfg!(target_os = "macos") {
