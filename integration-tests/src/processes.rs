@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The command that runs `service` at the root of the workspace, where its default settings find the bundle. Each of
 /// `settings` is a KEY=VALUE.
 pub fn command(service: &str, settings: &[String]) -> Fallible<Command> {
-    let mut command = Command::new(binary(service)?);
+    let mut command = Command::new(binary(&format!("reverie-{service}"))?);
     command.current_dir(WORKSPACE).stdin(Stdio::null()).kill_on_drop(true);
     command.args(["--set", "server.listen=127.0.0.1:0"]);
     for setting in settings {
@@ -31,10 +31,10 @@ pub fn command(service: &str, settings: &[String]) -> Fallible<Command> {
 }
 
 /// The binary lies in target/PROFILE, the test that asks in target/PROFILE/deps.
-fn binary(service: &str) -> Fallible<PathBuf> {
+fn binary(name: &str) -> Fallible<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).ok_or("the test lies in no target folder")?;
-    let binary = folder.join(format!("reverie-{service}{}", std::env::consts::EXE_SUFFIX));
+    let binary = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     if binary.is_file() {
         Ok(binary)
     } else {
@@ -56,8 +56,21 @@ pub struct Process {
 impl Process {
     /// Starts it and waits until it says where it listens; its models may still be loading.
     pub async fn start(service: &'static str, settings: &[String]) -> Fallible<Self> {
+        Self::spawn(service, command(service, settings)?).await
+    }
+
+    /// Starts `reverie serve`, the mesh in one process, and waits until it says where it listens.
+    pub async fn serve() -> Fallible<Self> {
+        let mut command = Command::new(binary("reverie")?);
+        command.current_dir(WORKSPACE).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        Self::spawn("mesh", command).await
+    }
+
+    /// Runs `command` and waits until it says where it listens.
+    pub async fn spawn(service: &'static str, mut command: Command) -> Fallible<Self> {
         let log = NamedTempFile::new()?;
-        let mut child = command(service, settings)?.stdout(Stdio::piped()).stderr(log.reopen()?).spawn()?;
+        let mut child = command.stdout(Stdio::piped()).stderr(log.reopen()?).spawn()?;
         let stdout = child.stdout.take().ok_or("its output is not piped")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
@@ -128,14 +141,25 @@ impl Process {
 
     /// Sends SIGTERM and waits for its end.
     pub async fn terminate(&mut self) -> Fallible<ExitStatus> {
+        self.signal().await?;
+        self.ended().await
+    }
+
+    /// Sends SIGTERM.
+    pub async fn signal(&self) -> Fallible<()> {
         let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
         let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
         if !sent.success() {
             return Err(format!("{}: SIGTERM was not sent: {sent}", self.service).into());
         }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> Fallible<ExitStatus> {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => Ok(status?),
-            Err(_) => Err(format!("{} runs on after SIGTERM\n{}", self.service, read(&self.log)).into()),
+            Err(_) => Err(format!("{} runs on\n{}", self.service, read(&self.log)).into()),
         }
     }
 }

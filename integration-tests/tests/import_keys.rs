@@ -113,8 +113,12 @@ fn try_keys_of(copy: &Copy, size: Option<usize>, file: &str, base: &Value, rows:
             (Noted, Ok((texts, notes))) => texts == before && notes.iter().any(|note| note.contains(key)),
             _ => false,
         };
+        let expected = match fate {
+            Same(why) => format!(" although {why}"),
+            _ => String::new(),
+        };
         if !is_right {
-            wrong.push(format!("{file}: {key} = {value}: {seen}"));
+            wrong.push(format!("{file}: {key} = {value}: {seen}{expected}"));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }

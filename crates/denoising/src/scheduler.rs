@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::MAX_ROWS;
+use reverie_service_kit::Unfit;
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 
@@ -35,6 +36,11 @@ impl Default for SchedulerSettings {
 }
 
 impl SchedulerSettings {
+    /// Trajectories that are taken at a time, in progress and waiting.
+    pub fn max_in_flight(&self) -> usize {
+        self.max_trajectories.saturating_add(self.max_waiting)
+    }
+
     /// Names the limit that is too small, if one is.
     pub fn validate(&self) -> Result<(), TooSmall> {
         let limits = [
@@ -71,7 +77,7 @@ pub enum SpawnError {
 }
 
 /// Longest wait of [`SchedulerHandle::end`].
-const LAST_PASS: Duration = Duration::from_secs(5);
+const LAST_PASS: Duration = Duration::from_secs(1);
 
 /// The step scheduler.
 #[derive(Debug)]
@@ -162,6 +168,15 @@ impl<C> SchedulerHandle<C> {
         self.owner.0.is_served()
     }
 
+    /// For the health of a service: whether it is [alive](Self::is_alive). A worker that died does not come back.
+    pub fn check(&self) -> Result<(), Unfit> {
+        if self.is_alive() {
+            Ok(())
+        } else {
+            Err(Unfit::ForGood("the step scheduler's worker died".to_owned()))
+        }
+    }
+
     /// Takes nothing new from now on; what was accepted is finished.
     pub fn begin_shutdown(&self) {
         self.owner.0.close();
@@ -175,7 +190,7 @@ impl<C> SchedulerHandle<C> {
     }
 
     /// For a server whose calls are over or cut off: takes nothing new, and waits for the forward pass that may still be
-    /// running, five seconds at most. A process that ends during a pass takes its runtime away beneath it.
+    /// running, a second at most: one that takes longer is left to run until the process ends.
     pub async fn end(&self) {
         let _ = tokio::time::timeout(LAST_PASS, self.shutdown()).await;
     }

@@ -22,6 +22,12 @@ pub enum ModelError {
         /// What the loader said.
         why: String,
     },
+    /// The library would send and write what nobody asked for.
+    #[error(
+        "ONNX Runtime is not loaded: it would look up a host of its maker and write to the home folder. Set ORT_DISABLE_TELEMETRY=1 \
+         in the environment before the process starts (Reverie's own programs do so themselves)"
+    )]
+    Telemetry,
     /// A file of a package is missing or altered.
     #[error("model package {package}: {source}")]
     File {

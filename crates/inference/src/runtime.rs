@@ -7,6 +7,9 @@ use ort::environment::Environment;
 
 use crate::ModelError;
 
+/// With "1", the library neither looks up a host of its maker nor writes to the home folder. It reads the variable when it is
+/// loaded; `ort` could only turn its telemetry off later, when both have been prepared.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 /// The version that `cargo xtask onnxruntime` fetches.
 const CACHED_VERSION: &str = "1.31.1";
 #[cfg(target_os = "macos")]
@@ -25,11 +28,14 @@ pub(crate) fn environment(library: &str) -> Result<&'static Environment, ModelEr
         return Ok(environment);
     }
     let library = find(library)?;
+    // Not set here: other threads may read the environment by now.
+    if std::env::var_os(NO_TELEMETRY).is_none_or(|value| value != "1") {
+        return Err(ModelError::Telemetry);
+    }
     let unusable = |why: String| ModelError::Runtime { library: library.display().to_string(), why };
     let environment = ort::init_from(&library)
         .map_err(|error| unusable(error.to_string()))?
         .with_name("reverie")
-        .with_telemetry(false)
         .build()
         .map_err(|error| unusable(error.to_string()))?;
     tracing::info!(library = %library.display(), "ONNX Runtime loaded");
@@ -50,7 +56,7 @@ fn find(setting: &str) -> Result<PathBuf, ModelError> {
 }
 
 /// Where `cargo xtask onnxruntime` keeps the library.
-fn cached() -> Option<PathBuf> {
+pub fn cached() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("REVERIE_CACHE_DIR").or_else(|| {
         if cfg!(target_os = "macos") {

@@ -22,7 +22,7 @@ use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::output::print;
 use reverie_service_kit::refusal::is_callers_deadline;
-use reverie_service_kit::{Address, Context, say};
+use reverie_service_kit::{Address, Context, Refusal, say};
 use tonic::Status;
 
 use crate::Failure;
@@ -226,7 +226,7 @@ pub async fn ask(
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let context = Context::with_timeout(timeout);
-    let mut outcome = Outcome::default();
+    let (mut outcome, mut is_completed) = (Outcome::default(), false);
     // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
     let blame = |status: Status| match status.details() {
         [] => stage.blame(context, status),
@@ -243,7 +243,7 @@ pub async fn ask(
                 Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
                 Event::Preview(preview) => outcome.previews.push(preview),
                 Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
-                Event::Completed(completed) => outcome.completed = completed,
+                Event::Completed(completed) => (outcome.completed, is_completed) = (completed, true),
                 Event::Progress(progress) => reached = Some(progress),
             }
         }
@@ -251,7 +251,7 @@ pub async fn ask(
     };
     let Some(deadline) = context.deadline() else {
         answer.await?;
-        return Ok(outcome);
+        return completed(outcome, is_completed);
     };
     match tokio::time::timeout_at(deadline.into(), answer).await {
         Ok(answered) => answered?,
@@ -267,7 +267,16 @@ pub async fn ask(
             });
         }
     }
-    Ok(outcome)
+    completed(outcome, is_completed)
+}
+
+/// A stream that just ends has no picture, whichever pipeline it comes from.
+fn completed(outcome: Outcome, is_completed: bool) -> Result<Outcome, Status> {
+    if is_completed {
+        Ok(outcome)
+    } else {
+        Err(Refusal::internal("the pipeline ended without a picture").into())
+    }
 }
 
 /// Why there is no picture, for whoever set the `timeout`.

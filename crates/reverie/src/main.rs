@@ -2,12 +2,10 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 use reverie::{Failure, bench, gallery, generate, knowledge, models, serve};
-use reverie_service_kit::output;
 use reverie_service_kit::telemetry::{LogFormat, Telemetry, TelemetrySettings};
+use reverie_service_kit::{output, process};
 
 /// Draws pictures from text and remembered pictures: retrieval-augmented, cascaded diffusion.
 #[derive(Debug, Parser)]
@@ -39,17 +37,18 @@ enum Command {
     Bench(bench::Arguments),
 }
 
-fn main() -> ExitCode {
+fn main() {
+    process::begin();
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => output::failed("reverie", failure.as_ref()),
+        Ok(()) => process::end(0),
+        Err(failure) => process::end(output::failed("reverie", failure.as_ref())),
     }
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let settings = TelemetrySettings {
             log_format: LogFormat::Text,
             log_filter: arguments.log,
@@ -66,5 +65,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         telemetry.shutdown();
         outcome
-    })
+    });
+    // Without waiting for work that nobody wants any more.
+    runtime.shutdown_background();
+    outcome
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reverie_inference::Bundle;
 use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Stage;
-use reverie_service_kit::settings::{self, ServiceSettings, Sources};
+use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
 use reverie_storage::Folder;
 use tokio::task::JoinSet;
@@ -209,8 +209,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Starts a mesh for `work`, and drains it afterwards, whatever came of it. (A process that ends during a forward pass
-    /// takes ONNX Runtime away beneath it.)
+    /// Starts a mesh for `work`, and drains it afterwards, whatever came of it.
     pub(crate) async fn during<T>(
         arguments: &MeshArguments,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
@@ -304,20 +303,30 @@ fn name_and_folder(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn service_override(text: &str) -> Result<(String, String, String), String> {
-    let services = [
-        reverie_pipeline::Settings::SERVICE,
-        reverie_encoder::Settings::SERVICE,
-        reverie_retrieval::Settings::SERVICE,
-        reverie_vector::Settings::SERVICE,
-        reverie_denoiser::Settings::SERVICE,
-        reverie_autoencoder::Settings::SERVICE,
-        reverie_super_resolution::Settings::SERVICE,
-    ];
     let parts = text.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
     match parts {
-        Some(((service, key), value)) if services.contains(&service) => {
+        Some(((service, key), value)) if SERVICES.contains(&service) => {
             Ok((service.to_owned(), key.to_owned(), value.to_owned()))
         }
-        _ => Err(format!("write SERVICE.KEY=VALUE with a service of {}", services.join(", "))),
+        _ => Err(format!("write SERVICE.KEY=VALUE with a service of {}", SERVICES.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_are_those_whose_settings_there_are() {
+        let all = [
+            reverie_pipeline::Settings::SERVICE,
+            reverie_encoder::Settings::SERVICE,
+            reverie_retrieval::Settings::SERVICE,
+            reverie_vector::Settings::SERVICE,
+            reverie_denoiser::Settings::SERVICE,
+            reverie_autoencoder::Settings::SERVICE,
+            reverie_super_resolution::Settings::SERVICE,
+        ];
+        assert_eq!(all, SERVICES);
     }
 }

@@ -35,6 +35,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             mesh.shutdown().await;
             Ok(())
         }
-        why = mesh.ended() => Err(why),
+        why = mesh.ended() => {
+            mesh.shutdown().await;
+            Err(why)
+        }
     }
 }

@@ -1,46 +1,121 @@
-//! A bound on the work in flight, with an answer when it is reached.
+//! Bounds on the work in flight and on the memory of its requests, with an answer when they are reached.
+//!
+//! A call takes its place when its headers arrive, before anything of its message is read, and counts the bytes of the message
+//! as they come in.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use tonic::Request;
 
 use crate::Refusal;
 
-/// Lets a bounded number of requests in and refuses the rest at once.
+/// Lets a bounded number of calls in and refuses the rest at once.
 #[derive(Debug, Clone)]
-pub struct Admission {
-    slots: Arc<Semaphore>,
+pub(crate) struct Admission {
+    places: Arc<Semaphore>,
     limit: usize,
+    bytes: Arc<Semaphore>,
+    max_bytes: usize,
 }
 
 impl Admission {
-    /// Lets at most `limit` requests in at a time.
-    pub fn new(limit: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(limit)), limit }
+    /// Lets at most `limit` calls in at a time, with messages of at most `max_bytes` together.
+    pub(crate) fn new(limit: usize, max_bytes: usize) -> Self {
+        let max_bytes = max_bytes.min(Semaphore::MAX_PERMITS);
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(limit)),
+            limit,
+            bytes: Arc::new(Semaphore::new(max_bytes)),
+            max_bytes,
+        }
     }
 
-    /// Takes a place until the permit is dropped.
-    ///
-    /// # Errors
-    /// `RESOURCE_EXHAUSTED` with a hint when to retry if every place is taken.
-    pub fn admit(&self) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
-            Refusal::overloaded(format!("all {} places for requests in flight are taken", self.limit)).into()
-        })
+    /// Takes a place until the permit and all its clones are dropped.
+    pub(crate) fn admit(&self) -> Result<Permit, Refusal> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| {
+            Refusal::overloaded(format!("all {} places for requests in flight are taken", self.limit))
+        })?;
+        Ok(Permit(Some(Arc::new(Held { place: Arc::new(place), bytes: Mutex::new(None), of: self.clone() }))))
+    }
+}
+
+/// A call's place among those in flight, and the memory of its message. Work that goes on when its caller is gone keeps a clone,
+/// so that it still counts.
+#[derive(Debug, Clone, Default)]
+pub struct Permit(Option<Arc<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    place: Arc<OwnedSemaphorePermit>,
+    bytes: Mutex<Option<OwnedSemaphorePermit>>,
+    of: Admission,
+}
+
+impl Permit {
+    /// The permit of an incoming request.
+    pub fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    /// Counts `count` more bytes of the message.
+    pub(crate) fn add_bytes(&self, count: usize) -> Result<(), Refusal> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        let more = u32::try_from(count).ok().and_then(|count| {
+            let bytes = Arc::clone(&held.of.bytes);
+            bytes.try_acquire_many_owned(count).ok()
+        });
+        let more = more.ok_or_else(|| {
+            let mib = held.of.max_bytes >> 20;
+            Refusal::overloaded(format!("the requests in flight take all {mib} MiB that there are for them"))
+        })?;
+        let mut bytes = held.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        match bytes.as_mut() {
+            Some(bytes) => bytes.merge(more),
+            None => *bytes = Some(more),
+        }
+        Ok(())
+    }
+
+    /// The place alone, for an answer that outlives the message.
+    pub(crate) fn place(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+        self.0.as_ref().map(|held| Arc::clone(&held.place))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::{Code, Status};
+
     use super::*;
 
     #[test]
     fn refuses_over_the_limit_and_lets_in_again() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, 0);
         let first = admission.admit().unwrap();
-        assert_eq!(admission.admit().unwrap_err().code(), tonic::Code::ResourceExhausted);
+        let refused: Status = admission.admit().unwrap_err().into();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let kept = first.clone();
         drop(first);
+        assert!(admission.admit().is_err(), "a clone still counts");
+        drop(kept);
         assert!(admission.admit().is_ok());
+    }
+
+    #[test]
+    fn messages_share_their_memory() {
+        let admission = Admission::new(9, 100);
+        let (one, other) = (admission.admit().unwrap(), admission.admit().unwrap());
+        one.add_bytes(40).unwrap();
+        one.add_bytes(30).unwrap();
+        let refused: Status = other.add_bytes(31).unwrap_err().into();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        other.add_bytes(30).unwrap();
+        let place = one.place();
+        drop(one);
+        other.add_bytes(70).unwrap();
+        drop(place);
     }
 }

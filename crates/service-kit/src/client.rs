@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_health::pb::HealthCheckRequest;
@@ -12,6 +13,9 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::listener::Address;
 use crate::{Context, Refusal, refusal};
 
+/// Metadata by which a service that asks another for its health says that it is one of its callers: until its connection is
+/// gone, there may be work to come.
+pub(crate) const CALLER: &str = "reverie-caller";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +72,9 @@ impl Stage {
 
     /// Asks for its health; gives the reason if it is not serving.
     pub async fn check_health(&self, timeout: Duration) -> Result<(), String> {
-        let request = Context::with_timeout(timeout).outgoing(HealthCheckRequest { service: String::new() });
+        let mut request =
+            Context::with_timeout(timeout).outgoing(HealthCheckRequest { service: String::new() });
+        request.metadata_mut().insert(CALLER, MetadataValue::from_static("1"));
         let mut client = HealthClient::new(self.channel());
         match tokio::time::timeout(timeout, client.check(request)).await {
             Ok(Ok(response)) if response.get_ref().status() == ServingStatus::Serving => Ok(()),

@@ -14,6 +14,23 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::Shutdown;
 
+/// Why a service cannot do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It may be able to again, such as when a stage that it calls comes back.
+    ForNow(String),
+    /// It has to be started anew.
+    ForGood(String),
+}
+
+impl Unfit {
+    fn reason(&self) -> &str {
+        match self {
+            Self::ForNow(reason) | Self::ForGood(reason) => reason,
+        }
+    }
+}
+
 /// Reports the health of one process; cheap to clone. Starts as `NOT_SERVING`.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -43,23 +60,27 @@ impl Health {
         }
     }
 
-    /// Asks `check` every `interval` and reports what it says, until `shutdown`. `check` gives the reason if the service
-    /// cannot do its work.
+    /// Asks `check` every `interval` and reports what it says, until `shutdown` or until it says that the service cannot go on,
+    /// whose reason is given back.
     pub(crate) async fn watch<C, F>(
         self,
         names: &[&str],
         interval: Duration,
         shutdown: Shutdown,
         mut check: C,
-    ) where
+    ) -> Option<String>
+    where
         C: FnMut() -> F,
-        F: Future<Output = Result<(), String>>,
+        F: Future<Output = Result<(), Unfit>>,
     {
-        let mut last: Option<Result<(), String>> = None;
+        let mut last: Option<Result<(), Unfit>> = None;
         loop {
             let outcome = check().await;
             if shutdown.is_cancelled() {
-                return;
+                return None;
+            }
+            if let Err(Unfit::ForGood(reason)) = outcome {
+                return Some(reason);
             }
             // The first reason is often that a stage is starting; the one that stays may be another.
             if last.as_ref() != Some(&outcome) {
@@ -68,13 +89,15 @@ impl Health {
                 }
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
-                    Err(reason) if last.is_none() => tracing::info!(%reason, "not serving yet"),
-                    Err(reason) => tracing::warn!(%reason, "not serving"),
+                    Err(unfit) if last.is_none() => {
+                        tracing::info!(reason = unfit.reason(), "not serving yet")
+                    }
+                    Err(unfit) => tracing::warn!(reason = unfit.reason(), "not serving"),
                 }
                 last = Some(outcome);
             }
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return None,
                 () = tokio::time::sleep(interval) => {}
             }
         }

@@ -6,7 +6,9 @@
 
 pub mod admission;
 pub mod client;
+mod connections;
 pub mod context;
+mod gate;
 pub mod health;
 pub mod listener;
 pub mod output;
@@ -17,11 +19,11 @@ pub mod serve;
 pub mod settings;
 pub mod telemetry;
 
-pub use admission::Admission;
+pub use admission::Permit;
 pub use context::Context;
-pub use health::Health;
+pub use health::{Health, Unfit};
 pub use listener::{Address, Listener};
 pub use refusal::{Refusal, Violations};
-pub use serve::{RunError, Server};
+pub use serve::{RunError, Server, Standing};
 /// Ends a service when cancelled: it drains, then `run` returns.
 pub use tokio_util::sync::CancellationToken as Shutdown;

@@ -2,7 +2,6 @@
 
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
 
 /// Standard output takes no more.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +25,14 @@ macro_rules! say {
 }
 
 /// Says on standard error why `program` ends, and gives its exit code. A reader that left has had enough: nothing is said.
-pub fn failed(program: &str, why: &(dyn std::error::Error + 'static)) -> ExitCode {
+pub fn failed(program: &str, why: &(dyn std::error::Error + 'static)) -> u8 {
     if why
         .downcast_ref::<OutputError>()
         .is_some_and(|OutputError(why)| why.kind() == io::ErrorKind::BrokenPipe)
     {
-        return ExitCode::from(READER_LEFT);
+        return READER_LEFT;
     }
     // Nowhere is left to say that this cannot be said.
     let _ = writeln!(io::stderr(), "{program}: {why}");
-    ExitCode::FAILURE
+    1
 }

@@ -1,6 +1,7 @@
 //! The life of a service process: flags, settings, telemetry, signals, exit code.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,14 +20,40 @@ struct Flags {
     print_default_settings: bool,
 }
 
+/// The variable that keeps ONNX Runtime from looking up a host of its maker and from writing to the home folder. The library
+/// reads it when it is loaded.
+pub const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
+/// Sets up the process: what it loads sends nothing and writes nothing of its own. To be called first in every `main`, before
+/// there is another thread.
+pub fn begin() {
+    #[expect(unsafe_code, reason = "sound while no other thread reads the environment; main has just begun")]
+    // SAFETY: no other thread exists yet.
+    unsafe {
+        std::env::set_var(NO_TELEMETRY, "1");
+    }
+}
+
+/// Ends the process at once. Exit handlers are left out: ONNX Runtime's take its state away, and a forward pass may still run
+/// on another thread.
+pub fn end(code: u8) -> ! {
+    let _ = std::io::stdout().flush();
+    #[expect(unsafe_code, reason = "the standard library has no exit without exit handlers")]
+    // SAFETY: always sound; what is buffered was written.
+    unsafe {
+        libc::_exit(i32::from(code))
+    }
+}
+
 /// Runs the process of one service: reads flags and settings, installs telemetry, binds, calls `run`, and shuts it down
-/// on SIGTERM or SIGINT.
+/// on SIGTERM or SIGINT. A second one of them ends it at once.
 pub fn main<S, R, F>(about: &'static str, run: R) -> ExitCode
 where
     S: ServiceSettings,
     R: FnOnce(S, Listener, Shutdown) -> F,
     F: Future<Output = Result<(), RunError>>,
 {
+    begin();
     let name = format!("reverie-{}", S::SERVICE);
     let command = <Flags as clap::CommandFactory>::command().display_name(&name).bin_name(&name).about(about);
     let matches = command.get_matches();
@@ -37,12 +64,12 @@ where
     if flags.print_default_settings {
         return match output::print(format_args!("{}", S::DEFAULTS)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => output::failed(&name, &error),
+            Err(error) => ExitCode::from(output::failed(&name, &error)),
         };
     }
     match start(&flags.sources, run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output::failed(&name, error.as_ref()),
+        Ok(()) => end(0),
+        Err(error) => end(output::failed(&name, error.as_ref())),
     }
 }
 
@@ -54,7 +81,7 @@ where
 {
     let settings: S = settings::load(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let telemetry = Telemetry::install(S::SERVICE, settings.telemetry())?;
         let address = settings.server().listen;
         let listener =
@@ -68,29 +95,46 @@ where
         let result = run(settings, listener, shutdown).await;
         telemetry.shutdown();
         result.map_err(Into::into)
-    })
+    });
+    // Without waiting for work that nobody wants any more.
+    runtime.shutdown_background();
+    result
 }
 
-/// Cancels `shutdown` on the first SIGTERM or SIGINT.
+/// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second: with 143 or 130, as a shell tells of
+/// a process that the signal ended.
 pub async fn cancel_on_signal(shutdown: Shutdown) {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!(%error, "signals cannot be caught");
+            return;
+        }
+    };
+    signals.next().await;
+    shutdown.cancel();
+    let code = signals.next().await;
+    tracing::warn!("a second signal: ending at once");
+    end(code)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = interrupt => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be caught");
-                let _ = interrupt.await;
-            }
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one of them; gives the exit code that tells of it.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
         }
     }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
-    shutdown.cancel();
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, timeout_at};
 use tonic::service::Routes;
 use tonic::service::RoutesBuilder;
-use tonic::transport::server::TcpIncoming;
 
+use crate::connections::accept;
 use crate::context::ContextLayer;
+use crate::gate::{Gate, InFlight};
+use crate::health::Unfit;
 use crate::protocol::ProtocolLayer;
+use crate::settings::SettingsError;
 use crate::{Health, Listener, Shutdown};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -30,6 +32,8 @@ const EVERYWHERE: [&str; 3] = [
 ];
 /// How often a service looks whether it can still do its work.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// What connections get for their last bytes when nobody waits for them any more.
+const LAST_BYTES: Duration = Duration::from_millis(500);
 
 /// The `[server]` table of every service's settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,10 +41,47 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct ServerSettings {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// Connections open at a time; further ones are closed at once.
+    pub max_connections: usize,
     /// Streams that one connection may have open.
     pub max_concurrent_streams: u32,
-    /// Seconds that calls in flight get to finish after a shutdown was asked for.
+    /// Seconds that a new connection has to say that it speaks HTTP/2.
+    pub handshake_seconds: u64,
+    /// Seconds that the message of a request has to arrive.
+    pub receive_seconds: u64,
+    /// MiB that the messages of the requests in flight may take together.
+    pub max_buffered_mib: usize,
+    /// Seconds that calls in flight, and those that callers still have to make, get after a shutdown was asked for.
     pub drain_seconds: u64,
+}
+
+impl ServerSettings {
+    /// Says which limit is 0, and would let nothing through.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let limits = [
+            ("max_connections", self.max_connections as u64),
+            ("max_concurrent_streams", u64::from(self.max_concurrent_streams)),
+            ("handshake_seconds", self.handshake_seconds),
+            ("receive_seconds", self.receive_seconds),
+            ("max_buffered_mib", self.max_buffered_mib as u64),
+        ];
+        match limits.iter().find(|(_, limit)| *limit == 0) {
+            Some((key, _)) => {
+                Err(SettingsError::value(format!("server.{key}"), "must be at least 1 (got 0)"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a service stands in the mesh, which is who has to be gone before it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The public door: it takes nothing new once it is asked to end, and finishes the calls in flight.
+    Door,
+    /// A service that others call: it also takes new calls until those who called it are gone, since the work that they have
+    /// in flight needs it.
+    Stage,
 }
 
 /// Why a service could not run.
@@ -62,6 +103,9 @@ pub enum RunError {
         /// Why not.
         source: std::io::Error,
     },
+    /// It cannot do its work any more, and has to be started anew.
+    #[error("{0}; start the service anew")]
+    Unfit(String),
     /// The server failed.
     #[error("serving failed: {0}")]
     Serve(#[from] tonic::transport::Error),
@@ -82,19 +126,23 @@ impl RunError {
 pub struct Server {
     service: &'static str,
     names: &'static [&'static str],
+    standing: Standing,
     routes: RoutesBuilder,
     health: Health,
-    /// Server, health and its watchers stop taking work with this; calls in flight go on.
+    /// Watches of the health end with this.
     draining: Shutdown,
+    gate: Gate,
     settings: ServerSettings,
 }
 
 impl Server {
-    /// A server of the service `service` that will answer for the gRPC services `names`.
+    /// A server of the service `service` that will answer for the gRPC services `names`, `limit` calls of theirs at a time.
     pub async fn new(
         service: &'static str,
         names: &'static [&'static str],
+        standing: Standing,
         settings: &ServerSettings,
+        limit: usize,
     ) -> Self {
         let draining = Shutdown::new();
         let (health, health_server) = Health::new(names, draining.clone()).await;
@@ -118,7 +166,9 @@ impl Server {
                 tracing::error!(%error, "no reflection: the compiled descriptors cannot be read");
             }
         }
-        Self { service, names, routes, health, draining, settings: settings.clone() }
+        let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
+        let gate = Gate::new(limit, max_bytes, Duration::from_secs(settings.receive_seconds));
+        Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
     }
 
     /// Where the service's own gRPC services are added.
@@ -126,39 +176,93 @@ impl Server {
         &mut self.routes
     }
 
-    /// Serves until `shutdown`, then drains: `NOT_SERVING` first, no new connections, calls in flight finish or are cut off
-    /// when the drain time is over. Once a second `check` tells whether the service can do its work, or why not.
+    /// Serves until `shutdown`, then drains: `NOT_SERVING` first, then calls in flight finish (and those of callers that are
+    /// still there, see [`Standing`]) or are cut off when the drain time is over. Once a second `check` tells whether the
+    /// service can do its work, or why not; one that cannot go on drains too, and gives an error.
     pub async fn serve<C, F>(self, listener: Listener, shutdown: Shutdown, check: C) -> Result<(), RunError>
     where
         C: FnMut() -> F + Send,
-        F: Future<Output = Result<(), String>> + Send,
+        F: Future<Output = Result<(), Unfit>> + Send,
     {
-        let Self { service, names, routes, health, draining, settings } = self;
+        let Self { service, names, standing, routes, health, draining, gate, settings } = self;
         tracing::info!(service, address = listener.describe(), "listening");
-        let serving = transport(service, routes, &settings, listener, draining.clone());
-        let drain = async {
-            shutdown.cancelled().await;
-            health.set(names, false).await;
-            tracing::info!(service, seconds = settings.drain_seconds, "draining");
-            draining.cancel();
-            tokio::time::sleep(Duration::from_secs(settings.drain_seconds)).await;
-        };
+        let closing = Shutdown::new();
+        // Connections run in tasks of their own: none is left behind, however this ends.
+        let _closes = closing.clone().drop_guard();
+        let mut serving = transport(service, routes, &settings, listener, gate.clone(), closing.clone());
         let watch = async {
-            health.clone().watch(names, HEALTH_INTERVAL, draining.clone(), check).await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            result = serving => result.map_err(RunError::from),
-            () = drain => {
-                tracing::warn!(service, "the drain time is over; calls in flight are cut off");
-                Ok(())
+            let watch = health.clone().watch(names, HEALTH_INTERVAL, draining.clone(), check);
+            match watch.await {
+                Some(reason) => reason,
+                None => std::future::pending().await,
             }
-            () = watch => Ok(()),
+        };
+        let unfit = tokio::select! {
+            result = &mut serving => return result.map_err(RunError::from),
+            () = shutdown.cancelled() => None,
+            reason = watch => Some(reason),
+        };
+        if let Some(reason) = &unfit {
+            tracing::error!(service, reason, "the service cannot go on; it drains and ends");
+        }
+        health.set(names, false).await;
+        draining.cancel();
+
+        // 1. Calls in flight finish.
+        let deadline = Instant::now() + Duration::from_secs(settings.drain_seconds);
+        let InFlight { calls, callers } = gate.in_flight();
+        tracing::info!(service, calls, callers, seconds = settings.drain_seconds, "draining");
+        let waits_for_callers = standing == Standing::Stage && unfit.is_none();
+        let done =
+            |in_flight: InFlight| in_flight.calls == 0 && (!waits_for_callers || in_flight.callers == 0);
+        if !waits_for_callers {
+            gate.leaving.cancel();
+        }
+        let quiet = async {
+            tokio::select! {
+                result = &mut serving => Some(result),
+                () = gate.wait_for(done) => None,
+            }
+        };
+        let ended = match timeout_at(deadline, quiet).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                let InFlight { calls, callers } = gate.in_flight();
+                tracing::warn!(
+                    service,
+                    calls,
+                    callers,
+                    "the drain time is over; calls in flight are cut off"
+                );
+                gate.cut_off.cancel();
+                None
+            }
+        };
+
+        // 2. Connections send what they still hold, and end. One that never made a call is not waited for.
+        gate.leaving.cancel();
+        let last_bytes = async {
+            if timeout_at(deadline, gate.wait_for(|in_flight| in_flight.callers == 0)).await.is_err() {
+                tracing::debug!(service, "a caller's connection does not end");
+            }
+            tokio::time::sleep(LAST_BYTES).await;
+        };
+        match ended {
+            Some(result) => result?,
+            None => tokio::select! {
+                result = serving => result?,
+                () = last_bytes => {}
+            },
+        }
+        match unfit {
+            Some(reason) => Err(RunError::Unfit(reason)),
+            None => Ok(()),
         }
     }
 }
 
-/// The HTTP/2 server; it ends when `draining` is cancelled and the calls in flight are done.
+/// The HTTP/2 server. When the gate's `leaving` is cancelled, it takes no new connections and ends with those that are open;
+/// `closing` ends them at once.
 ///
 /// Boxed, so that it is compiled here and not once more in every service.
 fn transport(
@@ -166,7 +270,8 @@ fn transport(
     routes: RoutesBuilder,
     settings: &ServerSettings,
     listener: Listener,
-    draining: Shutdown,
+    gate: Gate,
+    closing: Shutdown,
 ) -> BoxFuture<'static, Result<(), tonic::transport::Error>> {
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(settings.max_concurrent_streams)
@@ -176,19 +281,13 @@ fn transport(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(ContextLayer::new(service))
-        .layer(ProtocolLayer);
-    let signal = draining.cancelled_owned();
+        .layer(ProtocolLayer)
+        .layer(gate.clone());
+    let leaving = gate.leaving.clone().cancelled_owned();
     let routes = routes.routes().prepare();
-    Box::pin(async move {
-        match listener {
-            Listener::Tcp(listener) => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                server.serve_with_incoming_shutdown(routes, incoming, signal).await
-            }
-            Listener::Memory(receiver) => {
-                let incoming = ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>);
-                server.serve_with_incoming_shutdown(routes, incoming, signal).await
-            }
-        }
-    })
+    let incoming = accept(listener, settings, gate, closing);
+    Box::pin(async move { server.serve_with_incoming_shutdown(routes, incoming, leaving).await })
 }
+
+#[cfg(test)]
+mod tests;

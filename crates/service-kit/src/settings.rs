@@ -1,13 +1,23 @@
 //! Settings in layers: the service's commented default file < a file < the environment < flags. The later wins; a key that
 //! nobody knows is an error that names it.
 
+mod types;
+mod variables;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use config::{Config, Environment, File, FileFormat};
+use config::{Config, File, FileFormat};
 use serde::de::DeserializeOwned;
+use toml::{Table, Value};
 
 use crate::serve::ServerSettings;
 use crate::telemetry::TelemetrySettings;
+use variables::Environment;
+
+/// The services of the mesh, by the names that binaries, variables and flags have.
+pub const SERVICES: [&str; 7] =
+    ["pipeline", "encoder", "retrieval", "vector", "denoiser", "autoencoder", "super-resolution"];
 
 /// The settings of one service.
 pub trait ServiceSettings: DeserializeOwned {
@@ -56,13 +66,14 @@ pub enum SettingsError {
     },
     /// A variable looks like one of ours and is not.
     #[error(
-        "environment variable {found} has no effect: sections are separated by two underscores, as in {prefix}__SERVER__LISTEN"
+        "environment variable {found} has no effect: settings are named REVERIE_SERVICE__SECTION__KEY, with two underscores between the parts and one of the services {}; did you mean {instead}?",
+        SERVICES.join(", ")
     )]
     Variable {
         /// The variable.
         found: String,
-        /// What variables of the service start with.
-        prefix: String,
+        /// What it was probably meant to be.
+        instead: String,
     },
 }
 
@@ -75,45 +86,67 @@ impl SettingsError {
 
 /// Reads the settings of a service from all layers and validates them.
 pub fn load<S: ServiceSettings>(sources: &Sources) -> Result<S, SettingsError> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    load_from(sources, environment)
+    // Names of ours are ASCII. A value that is no text will be refused or not found, and told as far as it can be.
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    load_from(sources, &std::env::vars_os().filter_map(text).collect())
 }
 
-fn load_from<S: ServiceSettings>(
-    sources: &Sources,
-    environment: std::collections::HashMap<String, String>,
-) -> Result<S, SettingsError> {
-    let prefix = format!("REVERIE_{}", S::SERVICE.to_uppercase().replace('-', "_"));
-    if let Some(found) = environment.keys().find(|name| {
-        name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('_') && !rest.starts_with("__"))
-    }) {
-        return Err(SettingsError::Variable { found: found.clone(), prefix });
-    }
+fn load_from<S: ServiceSettings>(sources: &Sources, environment: &Environment) -> Result<S, SettingsError> {
     let read = |source| SettingsError::Read { service: S::SERVICE, source };
+    let defaults: Table = toml::from_str(S::DEFAULTS).map_err(|error| read(foreign(error)))?;
     let mut builder = Config::builder().add_source(File::from_str(S::DEFAULTS, FileFormat::Toml));
     if let Some(path) = &sources.config {
+        // What cannot be read, or is no TOML, is told by the builder.
+        let table = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok());
+        if let Some((key, why)) = table.and_then(|table| types::mismatch(&defaults, &table)) {
+            return Err(SettingsError::value(key, format!("{why}, in {}", path.display())));
+        }
         builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
     }
-    builder = builder.add_source(
-        Environment::with_prefix(&prefix)
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .ignore_empty(true)
-            .source(Some(environment)),
-    );
+    let mut texts = Vec::new();
+    for variable in variables::settings(S::SERVICE, &defaults, environment)? {
+        texts.push((variable.path, variable.text, format!("the variable {}", variable.name)));
+    }
     for (key, value) in &sources.overrides {
-        // Read as TOML, so that lists, numbers and booleans work; what is not TOML is a plain text.
-        let table = format!("{key} = {value}\n");
-        let is_toml = toml::from_str::<toml::Table>(&table).is_ok();
-        let table = if is_toml { table } else { format!("{key} = {}\n", toml::Value::String(value.clone())) };
-        builder = builder.add_source(File::from_str(&table, FileFormat::Toml));
+        let path =
+            key_path(key).ok_or_else(|| SettingsError::value(key, "is no key such as server.listen"))?;
+        texts.push((path, value, "--set".to_owned()));
+    }
+    for (path, text, origin) in texts {
+        let (first, within) =
+            path.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        let default =
+            within.iter().try_fold(defaults.get(first), |default, key| default.map(|found| found.get(key)));
+        let value = types::read(default.flatten(), text)
+            .map_err(|why| SettingsError::value(path.join("."), format!("{why}, by {origin}")))?;
+        let value =
+            within.iter().rev().fold(value, |value, key| Table::from_iter([(key.clone(), value)]).into());
+        let table = Table::from_iter([(first.to_owned(), value)]);
+        builder = builder.add_source(File::from_str(&table.to_string(), FileFormat::Toml));
     }
     let settings: S = builder.build().and_then(Config::try_deserialize).map_err(read)?;
     settings.validate()?;
     Ok(settings)
+}
+
+fn foreign(error: toml::de::Error) -> config::ConfigError {
+    config::ConfigError::Foreign(Box::new(error))
+}
+
+/// The parts of a dotted TOML key.
+fn key_path(key: &str) -> Option<Vec<String>> {
+    let mut value = Value::Table(toml::from_str(&format!("{key} = 0")).ok()?);
+    let mut path = Vec::new();
+    while let Value::Table(table) = value {
+        let mut entries = table.into_iter();
+        let (part, within) = entries.next()?;
+        entries.next().is_none().then_some(())?;
+        path.push(part);
+        value = within;
+    }
+    Some(path)
 }
 
 fn parse_override(text: &str) -> Result<(String, String), String> {
@@ -125,7 +158,6 @@ fn parse_override(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::io::Write as _;
 
     use serde::Deserialize;
@@ -148,7 +180,11 @@ mod tests {
             providers = ["cpu"]
             [server]
             listen = "127.0.0.1:7000"
+            max_connections = 16
             max_concurrent_streams = 128
+            handshake_seconds = 5
+            receive_seconds = 5
+            max_buffered_mib = 16
             drain_seconds = 5
             [telemetry]
             log_format = "text"
@@ -173,7 +209,7 @@ mod tests {
         }
     }
 
-    fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
@@ -183,17 +219,17 @@ mod tests {
         writeln!(file, "colour = \"green\"\n[server]\ndrain_seconds = 9").unwrap();
         let mut sources = Sources { config: Some(file.path().to_owned()), overrides: Vec::new() };
 
-        let settings: Settings = load_from(&sources, HashMap::new()).unwrap();
+        let settings: Settings = load_from(&sources, &Environment::new()).unwrap();
         assert_eq!((settings.colour.as_str(), settings.server.drain_seconds), ("green", 9));
 
-        let variables = environment(&[("REVERIE_PAINT_BOX__COLOUR", "blue"), ("REVERIE_OTHER__X", "1")]);
-        let settings: Settings = load_from(&sources, variables.clone()).unwrap();
+        let variables = environment(&[("REVERIE_PAINT_BOX__COLOUR", "blue"), ("REVERIE_VECTOR__X", "1")]);
+        let settings: Settings = load_from(&sources, &variables).unwrap();
         assert_eq!(settings.colour, "blue");
 
         sources.overrides = ["colour=black", "server.drain_seconds=3", "providers=[\"cuda\", \"cpu\"]"]
             .map(|text| parse_override(text).unwrap())
             .to_vec();
-        let settings: Settings = load_from(&sources, variables).unwrap();
+        let settings: Settings = load_from(&sources, &variables).unwrap();
         assert_eq!((settings.colour.as_str(), settings.server.drain_seconds), ("black", 3));
         assert_eq!(settings.providers, ["cuda", "cpu"]);
     }
@@ -201,28 +237,78 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let error =
-            load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
+            load_from::<Settings>(&Sources::default(), &environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
         assert!(error.unwrap_err().to_string().contains("color"));
     }
 
     #[test]
-    fn a_variable_with_the_wrong_separator_is_named() {
+    fn a_text_stays_a_text_and_a_number_a_number() {
+        for text in ["007", "1e3", "TRUE", "[a]"] {
+            let variables = environment(&[("REVERIE_PAINT_BOX__COLOUR", text)]);
+            let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+            assert_eq!(settings.colour, text);
+            let overrides = vec![("colour".to_owned(), text.to_owned())];
+            let sources = Sources { config: None, overrides };
+            let settings: Settings = load_from(&sources, &Environment::new()).unwrap();
+            assert_eq!(settings.colour, text);
+        }
+        let variables = environment(&[("REVERIE_PAINT_BOX__SERVER__DRAIN_SECONDS", "7")]);
+        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+        assert_eq!(settings.server.drain_seconds, 7);
+        let soon = environment(&[("REVERIE_PAINT_BOX__SERVER__DRAIN_SECONDS", "soon")]);
+        let said = load_from::<Settings>(&Sources::default(), &soon).unwrap_err().to_string();
+        assert!(said.contains("server.drain_seconds") && said.contains("DRAIN_SECONDS"), "{said}");
+    }
+
+    #[test]
+    fn variables_hold_lists_and_nothing() {
+        let variables = environment(&[
+            ("REVERIE_PAINT_BOX__PROVIDERS", "cuda,cpu"),
+            ("REVERIE_PAINT_BOX__TELEMETRY__LOG_FILTER", ""),
+        ]);
+        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+        assert_eq!(settings.providers, ["cuda", "cpu"]);
+        assert_eq!(settings.telemetry.log_filter, "");
+        let variables = environment(&[("REVERIE_PAINT_BOX__PROVIDERS", "")]);
+        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+        assert!(settings.providers.is_empty());
+    }
+
+    #[test]
+    fn a_file_says_what_it_means() {
+        for (line, key) in
+            [("colour = 1e3", "colour"), ("[server]\ndrain_seconds = \"9\"", "server.drain_seconds")]
+        {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            writeln!(file, "{line}").unwrap();
+            let sources = Sources { config: Some(file.path().to_owned()), overrides: Vec::new() };
+            let said = load_from::<Settings>(&sources, &Environment::new()).unwrap_err().to_string();
+            assert!(said.contains(key) && said.contains("must be"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_service_is_named() {
         let error =
-            load_from::<Settings>(&Sources::default(), environment(&[("REVERIE_PAINT_BOX_COLOUR", "x")]));
+            load_from::<Settings>(&Sources::default(), &environment(&[("REVERIE_PIANT_BOX__COLOUR", "x")]));
+        let said = error.unwrap_err().to_string();
         assert!(
-            matches!(error, Err(SettingsError::Variable { found, .. }) if found == "REVERIE_PAINT_BOX_COLOUR")
+            said.contains("REVERIE_PIANT_BOX__COLOUR") && said.contains("REVERIE_PAINT_BOX__COLOUR"),
+            "{said}"
         );
     }
 
     #[test]
     fn a_bad_value_is_refused_with_its_key() {
         let sources = Sources { config: None, overrides: vec![("colour".to_owned(), "\"\"".to_owned())] };
-        assert!(load_from::<Settings>(&sources, HashMap::new()).unwrap_err().to_string().contains("colour"));
+        assert!(
+            load_from::<Settings>(&sources, &Environment::new()).unwrap_err().to_string().contains("colour")
+        );
     }
 
     #[test]
     fn a_missing_file_is_an_error() {
         let sources = Sources { config: Some("/nowhere/settings.toml".into()), overrides: Vec::new() };
-        assert!(load_from::<Settings>(&sources, HashMap::new()).is_err());
+        assert!(load_from::<Settings>(&sources, &Environment::new()).is_err());
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::{Address, Listener, Server, Shutdown};
+use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -26,9 +26,16 @@ const NAMES: &[&str] = &["reverie.generation.v1.GenerationService"];
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 async fn start() -> Fallible<Address> {
-    let settings =
-        ServerSettings { listen: "127.0.0.1:0".parse()?, max_concurrent_streams: 8, drain_seconds: 1 };
-    let server = Server::new("test", NAMES, &settings).await;
+    let settings = ServerSettings {
+        listen: "127.0.0.1:0".parse()?,
+        max_connections: 8,
+        max_concurrent_streams: 8,
+        handshake_seconds: 5,
+        receive_seconds: 5,
+        max_buffered_mib: 1,
+        drain_seconds: 1,
+    };
+    let server = Server::new("test", NAMES, Standing::Stage, &settings, 8).await;
     let (listener, address) = Listener::memory();
     tokio::spawn(server.serve(listener, Shutdown::new(), || async { Ok(()) }));
     Ok(address)
@@ -113,7 +120,7 @@ async fn reflection_lists_what_is_served_and_nothing_else() -> Fallible<()> {
         ..Default::default()
     };
     let mut client = ServerReflectionClient::new(channel.clone());
-    let mut answers = client.server_reflection_info(tokio_stream::once(list)).await?.into_inner();
+    let mut answers = client.server_reflection_info(futures::stream::iter([list])).await?.into_inner();
     let answer = answers.message().await?.and_then(|answer| answer.message_response);
     let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
     let listed: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();

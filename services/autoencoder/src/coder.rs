@@ -6,7 +6,7 @@ use std::time::Instant;
 use reverie_inference::package::LatentScale;
 use reverie_inference::{Input, Model, ModelError, Package, Values};
 use reverie_proto::denoiser::v1::{ModelIdentity, StageTimings};
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
@@ -42,10 +42,11 @@ impl Coder {
         })
     }
 
-    /// Runs `work` with a session on a blocking thread, once it is this caller's turn.
+    /// Runs `work` with a session on a blocking thread, once it is this caller's turn. It keeps the caller's place until it ends.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         context: Context,
+        permit: Permit,
         work: impl FnOnce(&Self, &mut Model) -> Result<T, Status> + Send + 'static,
     ) -> Result<Coded<T>, Status> {
         let asked = Instant::now();
@@ -56,7 +57,7 @@ impl Coder {
         let coder = Arc::clone(self);
         let span = tracing::Span::current();
         let task = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let (_turn, _permit) = (turn, permit);
             span.in_scope(|| coder.with_session(|model| work(&coder, model)))
         });
         let answer =

@@ -10,7 +10,7 @@ use reverie_proto::autoencoder::v1::{
 use reverie_proto::pictures;
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
-use reverie_service_kit::{Admission, Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::coder::{self, Coded, Coder};
@@ -19,16 +19,14 @@ use crate::convert::{self, Decodable, Encodable};
 pub(crate) struct Autoencoder {
     pub(crate) decoder: Arc<Coder>,
     pub(crate) encoder: Option<Arc<Coder>>,
-    pub(crate) admission: Admission,
     pub(crate) max_side: usize,
 }
 
 #[tonic::async_trait]
 impl AutoencoderService for Autoencoder {
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
-        let _permit = self.admission.admit()?;
-        let (context, max_side) = (Context::of(&request), self.max_side);
-        let run = self.decoder.run(context, move |decoder, model| {
+        let (context, permit, max_side) = (Context::of(&request), Permit::of(&request), self.max_side);
+        let run = self.decoder.run(context, permit, move |decoder, model| {
             let scale = decoder.scale;
             let latent = convert::latent(request.into_inner(), scale, &decoder.identity.digest, max_side)?;
             let Decodable { shape: [channels, height, width], mut values } = latent;
@@ -47,12 +45,11 @@ impl AutoencoderService for Autoencoder {
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
-        let _permit = self.admission.admit()?;
         let missing =
             || Refusal::mismatch("this bundle has no latent_encoder, so nothing can start from a picture");
         let encoder = self.encoder.as_ref().ok_or_else(missing)?;
-        let (context, max_side) = (Context::of(&request), self.max_side);
-        let run = encoder.run(context, move |encoder, model| {
+        let (context, permit, max_side) = (Context::of(&request), Permit::of(&request), self.max_side);
+        let run = encoder.run(context, permit, move |encoder, model| {
             let LatentScale { channels, downscale, scale, shift } = encoder.scale;
             let Encodable { width, height, planes } =
                 convert::picture(request.get_ref(), encoder.scale, max_side)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use reverie_inference::{Bundle, ModelError, Role};
 use reverie_proto::autoencoder::v1::autoencoder_service_server::{AutoencoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Admission, Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use settings::Settings;
 
@@ -42,7 +42,6 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
     Ok(Autoencoder {
         decoder: coder(&decoder)?,
         encoder: encoder.as_ref().map(coder).transpose()?,
-        admission: Admission::new(settings.limits.max_in_flight),
         max_side: settings.limits.max_side,
     })
 }
@@ -50,7 +49,14 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let service = load(&settings).await.map_err(RunError::prepare("the autoencoder's models"))?;
-    let mut server = Server::new("autoencoder", &[SERVICE_NAME], &settings.server).await;
+    let mut server = Server::new(
+        "autoencoder",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        &settings.server,
+        settings.limits.max_in_flight,
+    )
+    .await;
     server.routes().add_service(
         AutoencoderServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)

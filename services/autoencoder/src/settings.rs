@@ -43,6 +43,7 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
         if self.limits.max_in_flight == 0 {
             return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
         }

@@ -14,7 +14,7 @@ use reverie_proto::denoiser::v1::{
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors::{self, EncodedText};
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::base_model::{Conditions, Text};
@@ -49,7 +49,9 @@ impl DenoiserService for Denoiser {
         let context = Context::of(&request);
         let facts = Arc::clone(&self.facts);
         let neighbours = Arc::clone(&self.neighbours);
+        let permit = Permit::of(&request);
         let prepare = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
             let mut job = convert::job(request.get_ref(), &facts)?;
             conditions(&mut job, &facts, neighbours.as_ref().as_ref()).map(|conditions| (job, conditions))
         });

@@ -17,7 +17,7 @@ use reverie_denoising::Scheduler;
 use reverie_inference::{Bundle, Role};
 use reverie_proto::denoiser::v1::denoiser_service_server::{DenoiserServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use settings::Settings;
 
@@ -55,15 +55,20 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         Scheduler::spawn(model, settings.scheduler).map_err(RunError::prepare("the scheduler"))?;
 
     let service = grpc::Denoiser::new(facts, neighbours, scheduler.clone());
-    let mut server = Server::new("denoiser", &[SERVICE_NAME], &settings.server).await;
+    let mut server = Server::new(
+        "denoiser",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        &settings.server,
+        settings.scheduler.max_in_flight(),
+    )
+    .await;
     server.routes().add_service(
         DenoiserServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let worker =
-        || async { if scheduler.is_alive() { Ok(()) } else { Err("the step scheduler ended".to_owned()) } };
-    let served = server.serve(listener, shutdown, worker).await;
+    let served = server.serve(listener, shutdown, async || scheduler.check()).await;
     scheduler.end().await;
     served
 }

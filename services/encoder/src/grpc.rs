@@ -8,7 +8,7 @@ use reverie_proto::encoder::v1::{
     EncodeTextResponse, GetModelsRequest, GetModelsResponse, JointSpace,
 };
 use reverie_proto::tensors;
-use reverie_service_kit::{Admission, Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::text_model::EncodeError;
@@ -17,12 +17,11 @@ use crate::{Encoders, JointEncoders, convert};
 
 pub(crate) struct Encoder {
     encoders: Arc<Encoders>,
-    admission: Admission,
 }
 
 impl Encoder {
-    pub(crate) fn new(encoders: Arc<Encoders>, admission: Admission) -> Self {
-        Self { encoders, admission }
+    pub(crate) fn new(encoders: Arc<Encoders>) -> Self {
+        Self { encoders }
     }
 
     /// Runs `work` on a blocking thread while its place among the requests in flight is held.
@@ -35,7 +34,7 @@ impl Encoder {
         T: Send + 'static,
         R: Send + 'static,
     {
-        let permit = self.admission.admit()?;
+        let permit = Permit::of(&request);
         let context = Context::of(&request);
         let encoders = Arc::clone(&self.encoders);
         let message = request.into_inner();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use reverie_inference::{Bundle, Model, ModelError, Role};
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Admission, Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use settings::Settings;
 
@@ -63,8 +63,15 @@ impl Encoders {
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let encoders = Encoders::load(&settings).await.map_err(RunError::prepare("the encoder's models"))?;
-    let service = grpc::Encoder::new(Arc::new(encoders), Admission::new(settings.limits.max_in_flight));
-    let mut server = Server::new("encoder", &[SERVICE_NAME], &settings.server).await;
+    let service = grpc::Encoder::new(Arc::new(encoders));
+    let mut server = Server::new(
+        "encoder",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        &settings.server,
+        settings.limits.max_in_flight,
+    )
+    .await;
     server.routes().add_service(
         EncoderServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)

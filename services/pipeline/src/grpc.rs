@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, Stream, StreamExt as _};
+use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{GenerateRequest, GenerateResponse};
-use reverie_service_kit::{Admission, Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
+use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
@@ -22,7 +24,6 @@ const EVENTS: usize = 256;
 
 pub(crate) struct Generation {
     stages: Stages,
-    admission: Admission,
     longest: Duration,
     defaults: Defaults,
 }
@@ -31,7 +32,6 @@ impl Generation {
     pub(crate) fn new(stages: Stages, settings: &Settings) -> Self {
         Self {
             stages,
-            admission: Admission::new(settings.limits.max_in_flight),
             longest: Duration::from_secs(settings.limits.max_request_seconds),
             defaults: settings.defaults.clone(),
         }
@@ -46,7 +46,7 @@ impl GenerationService for Generation {
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        let permit = self.admission.admit()?;
+        let permit = Permit::of(&request);
         let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
         let models = context.within("asking for the models", self.stages.models(context)).await?;
         let defaults = self.defaults.clone();
@@ -55,34 +55,111 @@ impl GenerationService for Generation {
         let run = convert.await.map_err(Refusal::internal)??;
 
         let (news, events) = mpsc::channel(EVENTS);
-        let (failed, failure) = tokio::sync::oneshot::channel();
         let stages = self.stages.clone();
         let work = async move {
             let _permit = permit;
             let position = Position::default();
             let draw = cascade::draw(run, &stages, context, &news, &position);
-            let draw = context.within("drawing", draw);
-            tokio::select! {
-                // Dropping the calls to the stages cancels their work.
-                () = news.closed() => tracing::info!("the caller is gone; the picture is given up"),
-                outcome = draw => {
-                    if let Err(mut status) = outcome {
-                        // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
-                        if status.code() == Code::DeadlineExceeded {
-                            status = context.out_of_time(&position);
-                        }
-                        tracing::warn!(code = ?status.code(), message = status.message(), "no picture");
-                        let _ = failed.send(status);
-                    }
-                }
-            }
+            // On the heap: it holds what the stages answer.
+            let outcome = Box::pin(context.within("drawing", draw)).await;
+            outcome.map_err(|status| match status.code() {
+                // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
+                Code::DeadlineExceeded => context.out_of_time(&position),
+                _ => status,
+            })
         };
-        tokio::spawn(work.in_current_span());
+        Ok(Response::new(Box::pin(answer(events, work))))
+    }
+}
 
-        let events = ReceiverStream::new(events).map(|event| Ok(GenerateResponse { event: Some(event) }));
-        // The failure, if there is one, is the status that ends the stream.
-        let end = futures::stream::once(failure);
-        let end = futures::StreamExt::filter_map(end, async |failure| failure.ok().map(Err));
-        Ok(Response::new(Box::pin(events.chain(end))))
+/// The answer of a run: its events, then how `work` ended, which sends them. It is given up when the caller drops the answer.
+fn answer(
+    events: Receiver<Event>,
+    work: impl Future<Output = Result<(), Status>> + Send + 'static,
+) -> impl Stream<Item = Result<GenerateResponse, Status>> + Send + 'static {
+    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    let events = ReceiverStream::new(events).map(|event| Ok(GenerateResponse { event: Some(event) }));
+    let end = async {
+        let outcome = task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the cascade panicked");
+            Err(Refusal::internal("the pipeline panicked; its log says more").into())
+        });
+        let status = outcome.err()?;
+        tracing::warn!(code = ?status.code(), message = status.message(), "no picture");
+        Some(Err(status))
+    };
+    events.chain(futures::stream::once(end).filter_map(std::future::ready))
+}
+
+#[cfg(test)]
+mod tests {
+    use reverie_proto::generation::v1::{Completed, Started};
+    use tonic::Code;
+
+    use super::*;
+
+    async fn all(
+        work: impl Future<Output = Result<(), Status>> + Send + 'static,
+        events: Receiver<Event>,
+    ) -> Vec<Result<GenerateResponse, Status>> {
+        answer(events, work).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_cascade_is_the_status_that_ends_the_stream() {
+        let (news, events) = mpsc::channel(1);
+        let told = all(
+            async move {
+                let _ = news.send(Event::Started(Started::default())).await;
+                panic!("a bug in the cascade");
+            },
+            events,
+        )
+        .await;
+        assert_eq!(told.len(), 2);
+        assert!(told[0].is_ok());
+        assert_eq!(told[1].as_ref().unwrap_err().code(), Code::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_stream_and_a_success_adds_nothing() {
+        let (news, events) = mpsc::channel(1);
+        let work = async move {
+            let _news = news;
+            Err(Refusal::unavailable("a stage is gone").into())
+        };
+        let told = all(work, events).await;
+        assert_eq!(
+            told.iter().map(|event| event.as_ref().unwrap_err().code()).collect::<Vec<_>>(),
+            [Code::Unavailable]
+        );
+        let (news, events) = mpsc::channel(1);
+        let work = async move {
+            let _ = news.send(Event::Completed(Completed::default())).await;
+            Ok(())
+        };
+        let told = all(work, events).await;
+        assert!(matches!(&told[..], [Ok(GenerateResponse { event: Some(Event::Completed(_)) })]), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_ends_the_work() {
+        let (news, events) = mpsc::channel(1);
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let running = answer(events, async move {
+            let _ = begun.send(());
+            std::future::pending::<()>().await;
+            drop(news);
+            Ok(())
+        });
+        has_begun.await.unwrap();
+        let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
+        let (_, events) = mpsc::channel(1);
+        let kept = answer(events, async move {
+            let _gone = gone;
+            std::future::pending().await
+        });
+        drop((running, kept));
+        assert!(is_gone.await.is_err(), "the work was dropped");
     }
 }

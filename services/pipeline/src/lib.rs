@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use reverie_proto::generation::v1::generation_service_server::{GenerationServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown, Standing, Unfit};
 use tonic::Status;
 
 pub use settings::{Settings, StageAddresses};
@@ -36,13 +36,18 @@ pub async fn check_fit(stages: &StageAddresses, timeout: Duration) -> Result<(),
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let limits = &settings.limits;
     let stages = Stages::new(&settings.stages);
     let service = grpc::Generation::new(stages.clone(), &settings);
-    let mut server = Server::new("pipeline", &[SERVICE_NAME], &settings.server).await;
+    let mut server =
+        Server::new("pipeline", &[SERVICE_NAME], Standing::Door, &settings.server, limits.max_in_flight)
+            .await;
     server.routes().add_service(
         GenerationServiceServer::new(service)
-            .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+            .max_decoding_message_size(limits.max_request_mib << 20)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    server.serve(listener, shutdown, || stages.check_health(HEALTH_TIMEOUT)).await
+    server
+        .serve(listener, shutdown, async || stages.check_health(HEALTH_TIMEOUT).await.map_err(Unfit::ForNow))
+        .await
 }

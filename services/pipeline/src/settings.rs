@@ -1,12 +1,16 @@
 //! Settings of the pipeline service; `settings.toml` says what each key means.
 
 use reverie_service_kit::Address;
+use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
 use serde::Deserialize;
 
 use crate::convert::MAX_NEIGHBOURS;
+
+/// Most that a request may be let have: what it holds goes on to the stages, whose messages are not larger.
+const MAX_REQUEST_MIB: usize = MAX_INTERNAL_MESSAGE >> 20;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,9 +49,12 @@ pub struct StageAddresses {
 /// Bounds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are the keys of settings.toml")]
 pub struct Limits {
     /// Pictures in flight.
     pub max_in_flight: usize,
+    /// Bytes of a request, MiB.
+    pub max_request_mib: usize,
     /// Seconds that a request may take.
     pub max_request_seconds: u64,
 }
@@ -73,8 +80,13 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
         if self.limits.max_in_flight == 0 {
             return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
+        }
+        if !(1..=MAX_REQUEST_MIB).contains(&self.limits.max_request_mib) {
+            let why = format!("must be 1 to {MAX_REQUEST_MIB} (got {})", self.limits.max_request_mib);
+            return Err(SettingsError::value("limits.max_request_mib", why));
         }
         if self.limits.max_request_seconds == 0 {
             return Err(SettingsError::value("limits.max_request_seconds", "must be at least 1"));

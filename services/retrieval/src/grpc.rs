@@ -7,7 +7,7 @@ use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
 };
-use reverie_service_kit::{Admission, Context};
+use reverie_service_kit::Context;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
@@ -24,7 +24,6 @@ pub(crate) struct Retrieval {
     default: String,
     embedding: EmbeddingSearch,
     fusion: Fusion,
-    admission: Admission,
 }
 
 impl Retrieval {
@@ -38,7 +37,6 @@ impl Retrieval {
             default: settings.default_knowledge_base.clone(),
             embedding,
             fusion: settings.fusion,
-            admission: Admission::new(settings.limits.max_in_flight),
         }
     }
 }
@@ -51,7 +49,6 @@ impl RetrievalService for Retrieval {
     ) -> Result<Response<RetrieveResponse>, Status> {
         let context = Context::of(&request);
         let work = async {
-            let _permit = self.admission.admit()?;
             let retrieve = convert::retrieve(request.get_ref(), &self.knowledge_bases, &self.default)?;
             let hits = retrieve.run(context, &self.embedding, self.fusion).await?;
             Ok(Response::new(convert::response(&retrieve.knowledge_base, &hits)))

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
 
 pub use settings::{Fusion, Limits, Settings, Stages};
 
@@ -47,13 +47,20 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let knowledge_bases = Arc::new(knowledge_bases);
     let agreement = Agreement::new(embedding.clone(), Arc::clone(&knowledge_bases));
     let service = grpc::Retrieval::new(knowledge_bases, embedding, &settings);
-    let mut server = Server::new("retrieval", &[SERVICE_NAME], settings.server()).await;
+    let mut server = Server::new(
+        "retrieval",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        settings.server(),
+        settings.limits.max_in_flight,
+    )
+    .await;
     let service = RetrievalServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
     // The default strategy needs both stages.
     let check = || {
         let agreement = agreement.clone();
-        async move { agreement.check().await }
+        async move { agreement.check().await.map_err(Unfit::ForNow) }
     };
     tokio::select! {
         outcome = server.serve(listener, shutdown, check) => outcome,

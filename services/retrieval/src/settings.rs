@@ -83,6 +83,7 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
         within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;

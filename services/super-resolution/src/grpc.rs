@@ -12,7 +12,7 @@ use reverie_proto::superresolution::v1::{
     Level as LevelMessage, ListLevelsRequest, ListLevelsResponse, UpscaleCompleted, UpscaleRequest,
     UpscaleResponse,
 };
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Job};
@@ -38,7 +38,11 @@ impl SuperResolutionService for SuperResolution {
     ) -> Result<Response<Self::UpscaleStream>, Status> {
         let context = Context::of(&request);
         let levels = Arc::clone(&self.levels);
-        let prepare = tokio::task::spawn_blocking(move || convert::job(request.get_ref(), &levels));
+        let permit = Permit::of(&request);
+        let prepare = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            convert::job(request.get_ref(), &levels)
+        });
         let prepared =
             async { prepare.await.map_err(|_| Status::from(Refusal::internal("the service panicked")))? };
         let Job { level, sampler, plan, noise, conditions } =

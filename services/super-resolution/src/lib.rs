@@ -9,12 +9,13 @@ mod level;
 mod settings;
 mod upsample;
 
+use reverie_denoising::SchedulerHandle;
 use reverie_inference::{Bundle, ModelError, Role};
 use reverie_proto::superresolution::v1::super_resolution_service_server::{
     SERVICE_NAME, SuperResolutionServiceServer,
 };
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use settings::Settings;
 
@@ -42,17 +43,16 @@ async fn load(settings: &Settings) -> Result<Vec<Level>, Box<dyn std::error::Err
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let levels = load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
     let schedulers: Vec<_> = levels.iter().map(|level| level.scheduler.clone()).collect();
-    let mut server = Server::new("super-resolution", &[SERVICE_NAME], &settings.server).await;
+    let limit = levels.len() * settings.scheduler.max_in_flight();
+    let mut server =
+        Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.server, limit).await;
     server.routes().add_service(
         SuperResolutionServiceServer::new(grpc::SuperResolution::new(levels))
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let workers = || async {
-        let alive = schedulers.iter().all(reverie_denoising::SchedulerHandle::is_alive);
-        if alive { Ok(()) } else { Err("a step scheduler ended".to_owned()) }
-    };
-    let served = server.serve(listener, shutdown, workers).await;
+    let check = async || schedulers.iter().try_for_each(SchedulerHandle::check);
+    let served = server.serve(listener, shutdown, check).await;
     for scheduler in &schedulers {
         scheduler.end().await;
     }

@@ -7,7 +7,7 @@ use reverie_proto::vector::v1::vector_service_server::VectorService;
 use reverie_proto::vector::v1::{
     ListCollectionsRequest, ListCollectionsResponse, SearchRequest, SearchResponse,
 };
-use reverie_service_kit::{Admission, Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::collection::Collection;
@@ -19,12 +19,11 @@ pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// Answers searches.
 pub(crate) struct Vector {
     collections: BTreeMap<String, Arc<Collection>>,
-    admission: Admission,
 }
 
 impl Vector {
-    pub(crate) fn new(collections: BTreeMap<String, Arc<Collection>>, max_in_flight: usize) -> Self {
-        Self { collections, admission: Admission::new(max_in_flight) }
+    pub(crate) fn new(collections: BTreeMap<String, Arc<Collection>>) -> Self {
+        Self { collections }
     }
 }
 
@@ -33,7 +32,7 @@ impl VectorService for Vector {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         let context = Context::of(&request);
         let work = async {
-            let permit = self.admission.admit()?;
+            let permit = Permit::of(&request);
             let search = convert::search(request.get_ref(), &self.collections)?;
             let collection = Arc::clone(&search.collection);
             let hits = tokio::task::spawn_blocking(move || {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use error::CollectionError;
 pub use index::build_index;
@@ -36,8 +36,15 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         tracing::info!(name, epoch = manifest.epoch, size = manifest.entries(), digest, "collection loaded");
         collections.insert(name.to_owned(), Arc::new(collection));
     }
-    let service = grpc::Vector::new(collections, settings.limits.max_in_flight);
-    let mut server = Server::new("vector", &[SERVICE_NAME], settings.server()).await;
+    let service = grpc::Vector::new(collections);
+    let mut server = Server::new(
+        "vector",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        settings.server(),
+        settings.limits.max_in_flight,
+    )
+    .await;
     let service = VectorServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
     // What is loaded stays: indices are immutable and in memory, so a service that started can do its work.

@@ -63,6 +63,7 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
         let limit = self.limits.max_in_flight;
         if !(1..=MAX_IN_FLIGHT).contains(&limit) {
             let why = format!("must be 1 to {MAX_IN_FLIGHT}, not {limit}");

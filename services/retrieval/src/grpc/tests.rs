@@ -12,7 +12,7 @@ use reverie_proto::vector::v1 as vector;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{Sources, load};
-use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown};
+use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown, Standing};
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -146,7 +146,7 @@ impl Drop for Mesh {
 
 async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Settings) -> Address {
     let (listener, address) = Listener::memory();
-    let mut server = Server::new("encoder", &[], &settings.server).await;
+    let mut server = Server::new("encoder", &[], Standing::Stage, &settings.server, 64).await;
     server.routes().add_service(EncoderServiceServer::new(StillEncoder(space)));
     tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
     address
@@ -154,7 +154,7 @@ async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Sett
 
 async fn serve_vector(service: FirstEntries, shutdown: &Shutdown, settings: &Settings) -> Address {
     let (listener, address) = Listener::memory();
-    let mut server = Server::new("vector", &[], &settings.server).await;
+    let mut server = Server::new("vector", &[], Standing::Stage, &settings.server, 64).await;
     server.routes().add_service(VectorServiceServer::new(service));
     tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
     address

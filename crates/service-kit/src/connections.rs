@@ -1,0 +1,235 @@
+//! Accepting connections: at most so many, each with a time limit for saying that it speaks HTTP/2.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures::future::FutureExt as _;
+use futures::stream::{BoxStream, StreamExt as _, unfold};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
+
+use crate::gate::{Gate, Peer};
+use crate::serve::ServerSettings;
+use crate::{Listener, Shutdown};
+
+/// What an HTTP/2 client says first (RFC 9113, section 3.4) has so many bytes.
+const PREFACE_BYTES: usize = 24;
+/// Wait after an accept that failed for want of something, such as file descriptors; doubled up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The same trouble is told no more often.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Either kind of stream that a listener accepts.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl Stream for TcpStream {}
+impl Stream for DuplexStream {}
+
+/// One connection: a place among those open, closed when the server says so.
+pub(crate) struct Connection {
+    stream: Box<dyn Stream>,
+    peer: Peer,
+    /// Until it has said that it speaks HTTP/2.
+    handshake: Option<Handshake>,
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Handshake {
+    missing: usize,
+    late: Pin<Box<Sleep>>,
+    leaving: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Where connections come from, and what they are held to.
+struct Door {
+    listener: Listener,
+    gate: Gate,
+    /// Closes every connection at once.
+    closing: Shutdown,
+    places: Arc<Semaphore>,
+    max_connections: usize,
+    handshake: Duration,
+    trouble: Trouble,
+}
+
+/// The connections that `listener` accepts, until it is dropped.
+pub(crate) fn accept(
+    listener: Listener,
+    settings: &ServerSettings,
+    gate: Gate,
+    closing: Shutdown,
+) -> BoxStream<'static, io::Result<Connection>> {
+    let max_connections = settings.max_connections.min(Semaphore::MAX_PERMITS);
+    let door = Door {
+        listener,
+        gate,
+        closing,
+        places: Arc::new(Semaphore::new(max_connections)),
+        max_connections,
+        handshake: Duration::from_secs(settings.handshake_seconds),
+        trouble: Trouble::default(),
+    };
+    unfold(door, async |mut door| door.next().await.map(|connection| (Ok(connection), door))).boxed()
+}
+
+impl Door {
+    /// The next connection; none where nobody can connect any more.
+    async fn next(&mut self) -> Option<Connection> {
+        loop {
+            let stream: Box<dyn Stream> = match &mut self.listener {
+                Listener::Tcp(listener) => Box::new(accept_tcp(listener, &mut self.trouble).await),
+                Listener::Memory(receiver) => Box::new(next_in_memory(receiver).await?),
+            };
+            match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => {
+                    return Some(Connection {
+                        stream,
+                        peer: self.gate.peer(),
+                        handshake: Some(Handshake {
+                            missing: PREFACE_BYTES,
+                            late: Box::pin(tokio::time::sleep(self.handshake)),
+                            leaving: Box::pin(self.gate.leaving.clone().cancelled_owned()),
+                        }),
+                        closed: Box::pin(self.closing.clone().cancelled_owned()),
+                        _place: place,
+                    });
+                }
+                // Dropped, so that the caller hears of it at once.
+                Err(_) => {
+                    if self.trouble.is_to_be_told() {
+                        tracing::warn!(
+                            limit = self.max_connections,
+                            "connections are refused: server.max_connections are open"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn next_in_memory(receiver: &mut Receiver<DuplexStream>) -> Option<DuplexStream> {
+    receiver.recv().await
+}
+
+async fn accept_tcp(listener: &TcpListener, trouble: &mut Trouble) -> TcpStream {
+    let mut wait = FIRST_WAIT;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+                return stream;
+            }
+            // Of the connection that was to be accepted, which is gone.
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                if trouble.is_to_be_told() {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Trouble that may last: told when it begins, and every now and then.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    fn is_to_be_told(&mut self) -> bool {
+        let is_due = self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY);
+        if is_due {
+            self.told = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+impl Handshake {
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.late.poll_unpin(context).is_ready() || self.leaving.poll_unpin(context).is_ready()
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.closed.poll_unpin(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.handshake.as_mut().is_some_and(|handshake| handshake.is_over(context)) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        if let Some(handshake) = &mut self.handshake {
+            handshake.missing = handshake.missing.saturating_sub(read);
+            if handshake.missing == 0 {
+                self.handshake = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,311 @@
+//! What every call passes on its way in and out: admission before its message is read, a count of the calls in flight, and an
+//! answer for the caller when the service ends or its code panics.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use crate::admission::{Admission, Permit};
+use crate::client::CALLER;
+use crate::{Refusal, Shutdown};
+
+/// Health and reflection streams open at a time.
+const MAX_ASIDE: usize = 256;
+/// Bytes of health and reflection messages.
+const MAX_ASIDE_BYTES: usize = 1 << 20;
+
+/// How many calls are in flight, and how many connections belong to services and callers that may call again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct InFlight {
+    pub(crate) calls: usize,
+    pub(crate) callers: usize,
+}
+
+/// The gate of one server; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// For the service's own methods.
+    admission: Admission,
+    /// For health and reflection.
+    aside: Admission,
+    receive: Duration,
+    in_flight: Arc<watch::Sender<InFlight>>,
+    /// Health and reflection end, and new calls are refused.
+    pub(crate) leaving: Shutdown,
+    /// Calls in flight end.
+    pub(crate) cut_off: Shutdown,
+}
+
+impl Gate {
+    /// Lets in `limit` calls at a time, whose messages take at most `max_bytes` together and `receive` each to arrive.
+    pub(crate) fn new(limit: usize, max_bytes: usize, receive: Duration) -> Self {
+        Self {
+            admission: Admission::new(limit, max_bytes),
+            aside: Admission::new(MAX_ASIDE, MAX_ASIDE_BYTES),
+            receive,
+            in_flight: Arc::new(watch::Sender::new(InFlight::default())),
+            leaving: Shutdown::new(),
+            cut_off: Shutdown::new(),
+        }
+    }
+
+    /// What is known of a new connection.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer(Arc::new(Known { is_caller: AtomicBool::new(false), in_flight: Arc::clone(&self.in_flight) }))
+    }
+
+    pub(crate) fn in_flight(&self) -> InFlight {
+        *self.in_flight.borrow()
+    }
+
+    /// Waits until `condition` holds of the calls in flight.
+    pub(crate) async fn wait_for(&self, condition: impl Fn(InFlight) -> bool) {
+        // An error means that the sender is gone, which is in `self`.
+        let _ = self.in_flight.subscribe().wait_for(|in_flight| condition(*in_flight)).await;
+    }
+
+    fn enter(&self, request: &Request<Body>) -> Result<Entered, Refusal> {
+        let is_own = !request.uri().path().starts_with("/grpc.");
+        if self.leaving.is_cancelled() {
+            return Err(Refusal::unavailable("the service is shutting down"));
+        }
+        if let Some(peer) = request.extensions().get::<Peer>()
+            && (is_own || request.headers().contains_key(CALLER))
+        {
+            peer.is_caller();
+        }
+        let admission = if is_own { &self.admission } else { &self.aside };
+        let permit = admission.admit()?;
+        let call = is_own.then(|| Call::begin(&self.in_flight));
+        let ends = if is_own { &self.cut_off } else { &self.leaving };
+        Ok(Entered { permit, call, ends: ends.clone() })
+    }
+}
+
+/// A call that was let in.
+struct Entered {
+    permit: Permit,
+    call: Option<Call>,
+    ends: Shutdown,
+}
+
+/// Counts as a call in flight until it is dropped.
+struct Call(Arc<watch::Sender<InFlight>>);
+
+impl Call {
+    fn begin(in_flight: &Arc<watch::Sender<InFlight>>) -> Self {
+        in_flight.send_modify(|in_flight| in_flight.calls += 1);
+        Self(Arc::clone(in_flight))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.send_modify(|in_flight| in_flight.calls -= 1);
+    }
+}
+
+/// One connection, as its requests know it.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    is_caller: AtomicBool,
+    in_flight: Arc<watch::Sender<InFlight>>,
+}
+
+impl Peer {
+    fn is_caller(&self) {
+        if !self.0.is_caller.swap(true, Ordering::Relaxed) {
+            self.0.in_flight.send_modify(|in_flight| in_flight.callers += 1);
+        }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if *self.is_caller.get_mut() {
+            self.in_flight.send_modify(|in_flight| in_flight.callers -= 1);
+        }
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated { inner, gate: self.clone() }
+    }
+}
+
+/// See [`Gate`].
+#[derive(Debug, Clone)]
+pub(crate) struct Gated<S> {
+    inner: S,
+    gate: Gate,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Entered { permit, call, ends } = match self.gate.enter(&request) {
+            Ok(entered) => entered,
+            Err(refusal) => return Box::pin(async { Ok(Status::from(refusal).into_http()) }),
+        };
+        let late = call.is_some().then(|| Box::pin(tokio::time::sleep(self.gate.receive)));
+        let place = permit.place();
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(permit.clone());
+        let message = Message { body, permit, late, seconds: self.gate.receive.as_secs() };
+        let request = Request::from_parts(parts, Body::new(message));
+        // The one that was polled to be ready is the one to call.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+            let (parts, body) = tokio::select! {
+                biased;
+                answer = answer => match answer {
+                    Ok(answer) => answer?.into_parts(),
+                    Err(panic) => return Ok(panicked(panic.as_ref()).into_http()),
+                },
+                () = ends.cancelled() => return Ok(ended().into_http()),
+            };
+            let ends = Some(Box::pin(ends.cancelled_owned()));
+            Ok(Response::from_parts(parts, Body::new(Answer { body, ends, _call: call, _place: place })))
+        })
+    }
+}
+
+/// The message of a call on its way in: its bytes are counted, and it has to arrive in time.
+struct Message {
+    body: Body,
+    permit: Permit,
+    late: Option<Pin<Box<Sleep>>>,
+    seconds: u64,
+}
+
+impl http_body::Body for Message {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Pending => {
+                let is_late = self.late.as_mut().is_some_and(|late| late.as_mut().poll(context).is_ready());
+                if is_late {
+                    let setting = "server.receive_seconds";
+                    let why = format!("the request did not arrive within {} s ({setting})", self.seconds);
+                    return Poll::Ready(Some(Err(Refusal::deadline_exceeded(setting, why).into())));
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if let Err(refusal) = self.permit.add_bytes(bytes) {
+                    return Poll::Ready(Some(Err(refusal.into())));
+                }
+            }
+            Poll::Ready(_) => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer of a call on its way out. It ends with a status whatever happens to what makes it.
+struct Answer {
+    body: Body,
+    ends: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    _call: Option<Call>,
+    _place: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Answer {
+    /// Ends with `status`; what was still to come is dropped, and with it the work for it.
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.body = Body::empty();
+        self.ends = None;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let body = &mut self.body;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
+        match polled {
+            Err(panic) => self.end_with(&panicked(panic.as_ref())),
+            Ok(Poll::Pending)
+                if self.ends.as_mut().is_some_and(|ends| ends.poll_unpin(context).is_ready()) =>
+            {
+                self.end_with(&ended())
+            }
+            Ok(polled) => polled,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn ended() -> Status {
+    Refusal::unavailable("the service is shutting down and its drain time is over").into()
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Status {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(panic = text, "a call panicked");
+    Refusal::internal("the service panicked; its log says more").into()
+}
