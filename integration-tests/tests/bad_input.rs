@@ -1,11 +1,11 @@
 //! Bad input gets a clear answer: the code, the field and its range.
 
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
 use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use tonic::{Code, Status};

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_imaging::mask::Mask;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::requests::{PATIENCE, draw};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use reverie_proto::autoencoder::v1::EncodeRequest;
@@ -21,8 +23,6 @@ use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References};
-use reverie_proto::mask::Mask;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;

@@ -1,12 +1,12 @@
 //! Image to image, and inpainting through the cascade.
 
 use reverie::generate::Outcome;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{OF_FOUR_STEPS, draw, quick, steps};
 use reverie_proto::denoiser::v1::{InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::GenerateRequest;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 

@@ -1,6 +1,7 @@
 //! Models that work on latents, in the mesh: one stage more, and what cannot be asked of them.
 
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
@@ -10,7 +11,6 @@ use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
 use reverie_proto::denoiser::v1::InitialPicture;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stage, StageReport};
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Latent;
 use reverie_service_kit::Context;

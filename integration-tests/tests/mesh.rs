@@ -1,6 +1,7 @@
 //! The mesh in one process: pictures, seeds, and what is remembered.
 
 use futures::future::{try_join, try_join_all};
+use reverie_imaging::pictures;
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::mesh::with_mesh;
@@ -11,7 +12,6 @@ use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling,
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, Stage};
-use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::ImageFormat;
 use tonic::Code;

@@ -5,10 +5,10 @@ use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{
     Method, NoiseLevels, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
 };
+use reverie_imaging::pictures;
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
-use reverie_proto::pictures;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
 use tokio::sync::mpsc::Receiver;

@@ -2,7 +2,7 @@
 //! without them.
 
 use image::imageops::{FilterType, overlay, resize};
-use reverie_proto::pictures::{self, Rgb};
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 
 use crate::Failure;

@@ -1,9 +1,9 @@
 //! Requests checked against the models.
 
+use reverie_imaging::mask;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_inference::package::LatentScale;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
-use reverie_proto::mask;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::to_f32;
 use reverie_service_kit::{Refusal, Violations};

@@ -3,9 +3,9 @@
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler, SamplerError};
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;

@@ -5,9 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
+use reverie_imaging::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 use reverie_inference::package::{NeighbourConditions, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 use reverie_proto::tensors::EncodedText;
 use sha2::{Digest as _, Sha256};
 

@@ -1,9 +1,9 @@
 //! What a trajectory starts from besides noise: the caller's own picture, or its latent.
 
 use reverie_diffusion::InitialSample;
+use reverie_imaging::initial::{Initial, InitialError, default_strength};
+use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
-use reverie_proto::initial::{Initial, InitialError, default_strength};
-use reverie_proto::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::{TensorError, to_f32_of_shape};

@@ -1,8 +1,8 @@
 //! Requests to values: whatever is wrong with a field is named.
 
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_inference::TokenizedText;
 use reverie_inference::tokenizer::Overflow;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Violations;
 use tonic::Status;

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use reverie_imaging::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 use reverie_inference::package::{Extent, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 
 pub(crate) struct ImageEmbedder {
     model: Mutex<Model>,

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use reverie_imaging::initial::Initial;
+use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{
     DenoiseRequest, GetModelResponse, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition,
     StageTimings,
@@ -14,8 +16,6 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
     Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
 };
-use reverie_proto::initial::Initial;
-use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::Neighbour;
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use reverie_imaging::initial::{Initial, InitialError};
+use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{
     GetModelResponse, Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, InterleaveDraw,
     NoiseLevels, Sampler, Sampling, Thresholding,
@@ -10,8 +12,6 @@ use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{
     GenerateRequest, NoMemory, Reference, Retrieval, SuperResolutionOptions,
 };
-use reverie_proto::initial::{Initial, InitialError};
-use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::ImageFormat;

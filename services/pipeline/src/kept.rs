@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use reverie_proto::initial::Initial;
-use reverie_proto::pictures;
+use reverie_imaging::initial::Initial;
+use reverie_imaging::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;

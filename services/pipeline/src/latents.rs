@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use reverie_imaging::initial::Initial;
+use reverie_imaging::pictures;
 use reverie_proto::autoencoder::v1::{EncodeRequest, EncodeResponse};
 use reverie_proto::denoiser::v1::{InitialLatent, LatentModel, StageTimings};
-use reverie_proto::initial::Initial;
-use reverie_proto::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Refusal};

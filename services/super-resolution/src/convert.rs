@@ -3,8 +3,8 @@
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
+use reverie_imaging::pictures;
 use reverie_inference::package::{TextCondition, WithoutText};
-use reverie_proto::pictures;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;

@@ -8,8 +8,8 @@ use image::imageops::FilterType;
 use image::{ExtendedColorType, ImageEncoder as _, ImageFormat as Codec, ImageReader, Limits, RgbImage};
 
 use crate::bicubic;
-use crate::sizes::Size;
-use crate::tensor::v1::{Image, ImageFormat};
+use reverie_proto::sizes::Size;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
 
 /// Pixels: interleaved 8-bit RGB.
 pub use image::RgbImage as Rgb;

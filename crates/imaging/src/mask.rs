@@ -1,7 +1,7 @@
 //! Which pixels of a picture are drawn anew, and which are kept.
 
 use crate::pictures::Rgb;
-use crate::sizes::Size;
+use reverie_proto::sizes::Size;
 
 /// The mean of the three channels from which on a pixel of a mask is white.
 const WHITE: u32 = 128;

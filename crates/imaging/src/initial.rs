@@ -1,9 +1,9 @@
 //! `reverie.denoiser.v1.InitialPicture` to pixels: the picture that another one is drawn from.
 
-use crate::denoiser::v1::InitialPicture;
 use crate::mask::Mask;
 use crate::pictures::{self, PictureError, Rgb};
-use crate::sizes::Size;
+use reverie_proto::denoiser::v1::InitialPicture;
+use reverie_proto::sizes::Size;
 
 /// The strength of a request that gives none, without and with a mask.
 const DEFAULT_STRENGTH: f64 = 0.8;
@@ -140,7 +140,7 @@ impl Initial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::v1::Image;
+    use reverie_proto::tensor::v1::Image;
 
     fn gray(width: u32, height: u32, level: u8) -> Image {
         pictures::raw(Rgb::from_pixel(width, height, image::Rgb([level; 3])))
