@@ -140,10 +140,12 @@ impl Case {
                 image: Some(image),
                 strength: self.number("strength"),
                 mask: self.image("mask_image")?,
+                ..InitialPicture::default()
             })
         });
         let neighbours = self.neighbours()?;
-        let reference = |image| Reference { image: Some(image), caption: "a picture".to_owned() };
+        let reference =
+            |image| Reference { image: Some(image), caption: "a picture".to_owned(), ..Reference::default() };
         let references = neighbours.into_iter().map(reference).collect::<Vec<_>>();
         Ok(GenerateRequest {
             prompt: self.text("prompt"),

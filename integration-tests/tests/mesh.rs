@@ -160,6 +160,7 @@ fn the_caller_s_own_pictures_are_remembered_like_those_that_are_found() -> Falli
                 .map(|neighbour| Reference {
                     image: neighbour.image.clone(),
                     caption: neighbour.caption.clone(),
+                    ..Reference::default()
                 })
                 .collect();
             let mut request = quick(prompt, 64, 5);

@@ -121,7 +121,8 @@ async fn embed(entries: &[Entry], arguments: &MeshArguments) -> Result<(Vec<Vec<
     for batch in entries.chunks(BATCH) {
         let images =
             batch.iter().map(|entry| Image { data: entry.image.clone(), ..Image::default() }).collect();
-        let request = Context::with_timeout(TIMEOUT).outgoing(EmbedImageRequest { images });
+        let request = Context::with_timeout(TIMEOUT)
+            .outgoing(EmbedImageRequest { images, ..EmbedImageRequest::default() });
         match client.embed_image(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();

@@ -3,7 +3,9 @@
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler, SamplerError};
-use reverie_imaging::pictures::{self, Rgb};
+use reverie_imaging::fit::{Fit, Reader};
+use reverie_imaging::pictures::Rgb;
+use reverie_imaging::{Encoded, pool};
 use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
 use reverie_proto::sizes::Size;
@@ -24,7 +26,10 @@ const STAGE: u16 = 0;
 pub(crate) struct Job {
     pub(crate) text: EncodedText,
     pub(crate) negative_text: Option<EncodedText>,
-    pub(crate) neighbours: Vec<(Rgb, EncodedText)>,
+    /// The neighbours' captions, in order.
+    pub(crate) captions: Vec<EncodedText>,
+    /// Their pictures, not yet decoded.
+    pictures: Vec<Encoded>,
     pub(crate) frame: Frame,
     pub(crate) sampler: Sampler,
     pub(crate) plan: Plan,
@@ -33,7 +38,7 @@ pub(crate) struct Job {
     pub(crate) start: Start,
 }
 
-/// Checks a request. Decodes pictures, so it blocks.
+/// Checks a request, without decoding a pixel; [`Job::decode`] follows.
 pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
     let mut violations = Violations::new();
     let negative_text = request
@@ -55,17 +60,17 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             _ => format!("must be at most {most}, not {}", request.neighbours.len()),
         },
     );
-    let mut neighbours = Vec::new();
+    let (mut pictures, mut captions) = (Vec::new(), Vec::new());
     for (index, neighbour) in request.neighbours.iter().enumerate().take(most) {
-        let image = neighbour.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
-        let image = violations.take(format!("neighbours[{index}].image"), image);
+        let image = Encoded::required(neighbour.image.as_ref());
+        pictures.extend(violations.take(picture_field(index), image));
         let caption = self::text(
             &mut violations,
             &format!("neighbours[{index}].caption"),
             neighbour.caption.as_ref(),
             facts,
         );
-        neighbours.extend(image.zip(caption));
+        captions.extend(caption);
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
     let frame = frame(&mut violations, request.size, facts);
@@ -91,8 +96,7 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    let captions = neighbours.iter().map(|(_, caption)| caption);
-    for encoded in captions.chain([&text]).chain(&negative_text) {
+    for encoded in captions.iter().chain([&text]).chain(&negative_text) {
         if encoded.encoder_digest != facts.text.encoder {
             return Err(Refusal::mismatch(format!(
                 "the text was encoded by {}, the denoiser was trained with {}: deploy one bundle everywhere",
@@ -101,7 +105,30 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             .into());
         }
     }
-    Ok(Job { text, negative_text, neighbours, frame, sampler, plan, guidance, noise, start })
+    Ok(Job { text, negative_text, captions, pictures, frame, sampler, plan, guidance, noise, start })
+}
+
+fn picture_field(index: usize) -> String {
+    format!("neighbours[{index}].image")
+}
+
+impl Job {
+    /// Decodes the request's pictures, one after the other: gives the squares that `reader` makes of the neighbours', and puts
+    /// the picture to start from in its place.
+    pub(crate) async fn decode(&mut self, reader: Option<Reader>) -> Result<Vec<Rgb>, Status> {
+        let mut violations = Violations::new();
+        let mut squares = Vec::with_capacity(self.pictures.len());
+        for (index, picture) in std::mem::take(&mut self.pictures).into_iter().enumerate() {
+            let Some(reader) = reader else { continue };
+            let square = pool::decode(picture, move |picture| reader.square(picture, Fit::Crop)).await;
+            squares.extend(violations.take(picture_field(index), square));
+        }
+        if let Err(error) = self.start.decode(self.frame.size).await {
+            violations.add(start::field(&error), error);
+        }
+        violations.into_result()?;
+        Ok(squares)
+    }
 }
 
 /// What the picture is drawn on; the model's own where it does not draw what was asked for.

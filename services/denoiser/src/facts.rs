@@ -2,11 +2,14 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::NoiseSchedule;
+use reverie_imaging::fit::Reader;
 use reverie_inference::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_inference::{ModelError, Package};
-use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, ModelIdentity, OtherSizes};
+use reverie_proto::denoiser::v1::{
+    GetModelResponse, LatentModel, ModelIdentity, NeighbourPicture, OtherSizes,
+};
 use reverie_proto::sizes::Size;
 
 /// What the base model takes.
@@ -16,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) defaults: Defaults,
     pub(crate) text: TextCondition,
     pub(crate) neighbours: Option<NeighbourConditions>,
+    /// Whether the neighbour encoder cuts out the middle of a picture; see [`Reader::crops`].
+    pub(crate) crops_neighbours: bool,
     /// The neighbour encoder's outputs that the model takes.
     pub(crate) features: Vec<Feature>,
     /// How the model is told the weight of guidance, if it is.
@@ -86,6 +91,7 @@ impl Facts {
             defaults,
             text,
             neighbours,
+            crops_neighbours: false,
             features,
             guidance: conditions.guidance,
             paints_into_picture,
@@ -97,6 +103,12 @@ impl Facts {
     /// The most neighbours it takes.
     pub(crate) fn max_neighbours(&self) -> usize {
         self.neighbours.as_ref().map_or(0, |neighbours| neighbours.max)
+    }
+
+    /// How the pictures of neighbours are brought to the model, if it takes any.
+    pub(crate) fn neighbour_reader(&self) -> Option<Reader> {
+        let side = self.neighbours.as_ref()?.image_size as u32;
+        Some(Reader { side, crops: self.crops_neighbours })
     }
 
     pub(crate) fn has_neighbours_after_text(&self) -> bool {
@@ -132,6 +144,9 @@ impl From<&Facts> for GetModelResponse {
                 max_side: sizes.max_side,
                 max_pixels: sizes.max_pixels,
             }),
+            neighbour_picture: facts
+                .neighbour_reader()
+                .map(|Reader { side, crops }| NeighbourPicture { side, crops }),
         }
     }
 }

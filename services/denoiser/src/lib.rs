@@ -31,7 +31,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let bundle = Bundle::open(&settings.inference.bundle).await.map_err(models)?;
     let packages = &bundle.manifest.packages;
     let base = bundle.package(&packages.denoiser, Role::Denoiser).await.map_err(models)?;
-    let facts = Facts::of(&base).map_err(models)?;
+    let mut facts = Facts::of(&base).map_err(models)?;
     let neighbours = match &facts.neighbours {
         None => None,
         Some(neighbours) => {
@@ -43,6 +43,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             Some(NeighbourEncoder::load(&encoder, neighbours, &facts, &settings).map_err(models)?)
         }
     };
+    facts.crops_neighbours = neighbours.as_ref().is_some_and(NeighbourEncoder::crops);
     let model = BaseModel::load(&base, &facts, &settings).map_err(models)?;
     let scheduler =
         Scheduler::spawn(model, settings.scheduler).map_err(RunError::prepare("the scheduler"))?;

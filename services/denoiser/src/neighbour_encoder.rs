@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
-use reverie_imaging::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
+use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
 use reverie_inference::package::{NeighbourConditions, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
 use reverie_proto::tensors::EncodedText;
@@ -58,20 +58,21 @@ impl NeighbourEncoder {
         })
     }
 
-    /// The features of one neighbour. Blocks.
+    /// Whether the middle of a picture is cut out after it is resized.
+    pub(crate) fn crops(&self) -> bool {
+        self.picture.is_some_and(|facts| facts.crop)
+    }
+
+    /// The features of one neighbour, whose picture is a square of the model's side. Blocks.
     pub(crate) fn encode(&self, picture: &Rgb, caption: &EncodedText) -> Result<Features, ModelError> {
         let side = self.side;
-        let picture = match self.picture {
-            Some(PictureFacts { crop: true, .. }) => crop_square(picture, side as u32),
-            _ => resize_square(picture, side as u32),
-        };
-        let key = content_key(&picture, caption);
+        let key = content_key(picture, caption);
         if let Some(known) = self.cache.get(&key) {
             return Ok(known);
         }
         let planes = match self.picture {
-            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(&picture, mean, std),
-            None => to_planes(&picture),
+            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(picture, mean, std),
+            None => to_planes(picture),
         };
         let tokens = self.facts.text.max_tokens;
         let mask = caption.mask(tokens);

@@ -9,6 +9,7 @@ use reverie_proto::encoder::v1::{
 };
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
 
 use crate::text_model::EncodeError;
@@ -25,7 +26,7 @@ impl Encoder {
         Self { encoders, admission }
     }
 
-    /// Runs `work` on a blocking thread while its place among the requests in flight is held.
+    /// Admits a request, then runs `work`; see [`Self::run_admitted`].
     async fn run<T, R>(
         &self,
         request: Request<T>,
@@ -37,8 +38,22 @@ impl Encoder {
     {
         let permit = self.admission.admit()?;
         let context = Context::of(&request);
+        self.run_admitted(permit, context, request.into_inner(), work).await
+    }
+
+    /// Runs `work` on a blocking thread, which holds its place among the requests in flight.
+    async fn run_admitted<T, R>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        context: Context,
+        message: T,
+        work: impl FnOnce(&Encoders, T, &Wanted) -> Result<R, Status> + Send + 'static,
+    ) -> Result<Response<R>, Status>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
         let encoders = Arc::clone(&self.encoders);
-        let message = request.into_inner();
         let span = tracing::Span::current();
         let caller = Caller::new();
         let wanted = caller.wanted();
@@ -105,9 +120,13 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EmbedImageRequest>,
     ) -> Result<Response<EmbedImageResponse>, Status> {
-        self.run(request, |encoders, message, wanted| {
+        let permit = self.admission.admit()?;
+        let context = Context::of(&request);
+        let reader = joint(&self.encoders)?.image.reader;
+        let decoding = convert::images(request.into_inner(), reader);
+        let pictures = context.within("decoding the images", decoding).await?;
+        self.run_admitted(permit, context, pictures, |encoders, pictures, wanted| {
             let model = &joint(encoders)?.image;
-            let pictures = convert::images(&message.images)?;
             let mut rows = Vec::with_capacity(pictures.len() * model.dim);
             for picture in &pictures {
                 if !wanted.is_wanted() {

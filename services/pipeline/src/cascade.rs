@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use reverie_imaging::fit::Reader;
 use reverie_imaging::initial::Initial;
 use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{
@@ -26,7 +27,7 @@ use tonic::Status;
 
 use crate::convert::{Memory, Run};
 use crate::stages::{MAX_LEVELS, Stages};
-use crate::{kept, latents};
+use crate::{images, kept, latents};
 
 /// The stages of the super-resolution levels, in cascade order.
 const LEVEL_STAGES: [Stage; MAX_LEVELS] = [Stage::SuperResolution1, Stage::SuperResolution2];
@@ -61,7 +62,7 @@ pub(crate) async fn draw(
     let negative = run.negative_prompt.or_else(|| takes_empty_text.then(String::new));
     let texts = [run.prompt].into_iter().chain(negative).collect();
     let encoding = timed(stages.encode(context, texts));
-    let remembering = timed(remember(run.memory, stages, context));
+    let remembering = timed(remember(run.memory, run.reader, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
@@ -83,8 +84,7 @@ pub(crate) async fn draw(
 
     // 3. The base picture.
     let (initial, initial_latent) =
-        start(run.initial_picture, run.initial.as_ref(), &run.base, run.size, stages, context, &mut ledger)
-            .await?;
+        start(run.initial.as_ref(), &run.base, run.size, stages, context, &mut ledger).await?;
     // The empty text is for those that take it; others are told nothing.
     let negative_text =
         |takes_empty_text: bool| text.get(1).filter(|_| has_negative_prompt || takes_empty_text).cloned();
@@ -104,7 +104,7 @@ pub(crate) async fn draw(
     let (base, seconds) = drawing.await?;
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
-    let kept = run.initial.filter(|initial| initial.mask.is_some());
+    let kept = run.initial;
     let (mut image, mut stage) = match base.latent {
         None => (base.image.unwrap_or_default(), Stage::Base),
         Some(latent) => {
@@ -139,9 +139,8 @@ pub(crate) async fn draw(
         }));
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
-        // Where the caller's picture has more to tell than the level was given.
-        let kept = kept.as_ref().filter(|initial| initial.size().width > level.low_side);
-        image = kept::put_back(kept, Size::square(level.side), larger.image.unwrap_or_default()).await?;
+        image =
+            kept::put_back(kept.as_ref(), Size::square(level.side), larger.image.unwrap_or_default()).await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
@@ -158,17 +157,18 @@ pub(crate) async fn draw(
     Ok(())
 }
 
-/// What the base model starts from: the caller's picture as it came, or its latent.
+/// What the base model starts from: the caller's picture at its size, or its latent.
 async fn start(
-    picture: Option<InitialPicture>,
-    decoded: Option<&Arc<Initial>>,
+    initial: Option<&Arc<Initial>>,
     base: &GetModelResponse,
     size: Size,
     stages: &Stages,
     context: Context,
     ledger: &mut Ledger<'_>,
 ) -> Result<(Option<InitialPicture>, Option<InitialLatent>), Status> {
-    let Some((own, latents)) = decoded.zip(base.latent.as_ref()) else { return Ok((picture, None)) };
+    let Some((own, latents)) = initial.zip(base.latent.as_ref()) else {
+        return Ok((initial.and_then(|initial| initial.message(size)), None));
+    };
     let encoding = timed(latents::encode(own, size, latents, stages, context));
     let (latents::Encoded { initial, answer }, seconds) = encoding.await?;
     ledger.done(Stage::EncodePicture, 1, seconds, answer.timings, answer.model).await;
@@ -182,34 +182,35 @@ struct Remembered {
     searched: bool,
     /// What the caller is told.
     found: NeighboursFound,
-    /// The neighbours' pictures, in the same order.
+    /// The neighbours' pictures as the base model sees them, in the same order.
     pictures: Vec<Image>,
 }
 
-async fn remember(memory: Memory, stages: &Stages, context: Context) -> Result<Remembered, Status> {
+async fn remember(
+    memory: Memory,
+    reader: Option<Reader>,
+    stages: &Stages,
+    context: Context,
+) -> Result<Remembered, Status> {
     match memory {
         Memory::None => Ok(Remembered::default()),
         Memory::Retrieval(request) => {
             let answer = stages.retrieve(context, request).await?;
-            let pictures = answer
-                .neighbours
-                .iter()
-                .map(|neighbour| neighbour.image.clone().unwrap_or_default())
-                .collect();
-            let found = NeighboursFound {
+            let mut found = NeighboursFound {
                 neighbours: answer.neighbours,
                 knowledge_base: answer.knowledge_base,
                 epoch: answer.epoch,
             };
+            let pictures = images::of_neighbours(&mut found, reader).await?;
             Ok(Remembered { searched: true, found, pictures })
         }
-        Memory::References(references) => {
-            let (mut neighbours, mut pictures) = (Vec::new(), Vec::new());
-            for (index, reference) in references.into_iter().enumerate() {
-                let id = format!("reference-{}", index + 1);
-                neighbours.push(Neighbour { id, caption: reference.caption, ..Neighbour::default() });
-                pictures.push(reference.image.unwrap_or_default());
-            }
+        Memory::References { captions, pictures } => {
+            let neighbour = |(caption, number)| Neighbour {
+                id: format!("reference-{number}"),
+                caption,
+                ..Neighbour::default()
+            };
+            let neighbours = captions.into_iter().zip(1_u32..).map(neighbour).collect();
             let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
             Ok(Remembered { searched: false, found, pictures })
         }

@@ -3,6 +3,7 @@
 mod cascade;
 mod convert;
 mod grpc;
+mod images;
 mod kept;
 mod latents;
 mod settings;
