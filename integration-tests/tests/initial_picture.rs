@@ -138,7 +138,7 @@ fn a_photo_of_other_proportions_is_cut_or_padded() -> Fallible<()> {
         let middle = Rgb::from_fn(64, 64, |x, y| *photo.get_pixel(x + 16, y));
         let drawn = async |image: &Rgb, fit: Fit| {
             let initial = InitialPicture { fit: fit.into(), ..from(&pictures::raw(image.clone()), 0.5) };
-            Ok::<_, Box<dyn std::error::Error>>(draw(&pipeline, request(initial, 64)).await?.image.data)
+            draw(&pipeline, request(initial, 64)).await.map(|outcome| outcome.image.data)
         };
         let cut = drawn(&photo, Fit::Unspecified).await?;
         assert_eq!(cut, drawn(&middle, Fit::Crop).await?, "its middle, to the bit");

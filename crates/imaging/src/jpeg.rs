@@ -29,7 +29,10 @@ impl<'a> Header<'a> {
             .set_max_width(usize::from(u16::MAX))
             .set_max_height(usize::from(u16::MAX));
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(data), options);
-        decoder.decode_headers().map_err(PictureError::undecodable)?;
+        decoder.decode_headers().map_err(|error| match data {
+            [0xff, 0xd8, ..] if !reaches_its_end(data) => PictureError::CutOff,
+            _ => PictureError::undecodable(error),
+        })?;
         let (width, height) = decoder.dimensions().unwrap_or_default();
         let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
         Ok(Self {
