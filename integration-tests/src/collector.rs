@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::net::TcpListener;
@@ -29,6 +30,8 @@ pub struct Span {
     pub id: Vec<u8>,
     /// The span that caused it; empty for the first of a trace.
     pub parent: Vec<u8>,
+    /// `rpc.grpc.status_code`, of spans of calls.
+    pub status: Option<i64>,
 }
 
 /// The collector; it ends with the runtime it was started in.
@@ -80,9 +83,17 @@ impl TraceService for Receiver {
                 trace: span.trace_id,
                 id: span.span_id,
                 parent: span.parent_span_id,
+                status: span.attributes.iter().find_map(status),
             }));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn status(attribute: &KeyValue) -> Option<i64> {
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::IntValue(code) if attribute.key == "rpc.grpc.status_code" => Some(*code),
+        _ => None,
     }
 }
 

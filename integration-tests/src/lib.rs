@@ -8,6 +8,7 @@ pub mod health;
 pub mod mesh;
 pub mod processes;
 pub mod requests;
+pub mod samplers;
 
 /// What a test may fail with besides its assertions.
 pub type Fallible<T> = Result<T, reverie::Failure>;

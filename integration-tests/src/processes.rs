@@ -15,6 +15,8 @@ use crate::{Fallible, WORKSPACE, health};
 
 /// How long a process may take to say where it listens, or to end.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// A log is a file, which tells nobody of its changes.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The command that runs `service` at the root of the workspace, where its default settings find the bundle. Each of
 /// `settings` is a KEY=VALUE.
@@ -83,6 +85,30 @@ impl Process {
     /// How it is reached.
     pub fn address(&self) -> Fallible<Address> {
         Ok(self.url().parse()?)
+    }
+
+    /// Waits until its log has `text`.
+    pub async fn says(&self, text: &str) -> Fallible<()> {
+        let said = async {
+            while !read(&self.log).contains(text) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        let why = |_| format!("{} does not say {text:?}\n{}", self.service, read(&self.log));
+        Ok(tokio::time::timeout(PATIENCE, said).await.map_err(why)?)
+    }
+
+    /// Its resident memory, bytes; Linux only.
+    pub fn resident_bytes(&self) -> Fallible<u64> {
+        let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(1024 * line.split_whitespace().next().ok_or("no number")?.parse::<u64>()?)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        read(&self.log)
     }
 
     /// Waits until it serves, or ends and says why.

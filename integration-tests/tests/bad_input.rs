@@ -6,9 +6,11 @@ use std::io::Cursor;
 use image::RgbaImage;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
-use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture};
+use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
-use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Retrieval};
+use reverie_proto::generation::v1::{
+    GenerateRequest, Reference, References, Retrieval, SuperResolutionOptions,
+};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use tonic::{Code, Status};
@@ -21,7 +23,7 @@ type Case = (GenerateRequest, &'static str, &'static str);
 async fn every_bad_field_is_named_with_its_range() -> Fallible<()> {
     let mesh = mesh::start().await?;
     let pipeline = mesh.pipeline();
-    for (request, field, said) in cases()?.into_iter().chain(cases_of_images()?) {
+    for (request, field, said) in [cases()?, cases_of_images()?, cases_of_stages()?].concat() {
         let status = draw(pipeline, request).await.map(|_| ()).expect_err(field);
         assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
         let named = violations(&status);
@@ -57,6 +59,29 @@ async fn all_that_is_wrong_is_said_at_once() -> Fallible<()> {
     Ok(())
 }
 
+/// Clients take 8 KiB of headers; a caller that is wrong everywhere is told so all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_hears_what_is_wrong_however_much_it_is() -> Fallible<()> {
+    let mesh = mesh::start().await?;
+    let picture = Image { data: vec![0; 9].into(), ..Default::default() };
+    let reference = Reference { image: Some(picture), caption: "\u{7}".repeat(7000), ..Reference::default() };
+    let mut request = with_memory(Memory::References(References { references: vec![reference; 100] }));
+    request.prompt = "a\u{1b}".repeat(3000);
+    request.negative_prompt = Some("猫".repeat(9000));
+    request.super_resolution = vec![level(7.0); 100];
+    request.guidance =
+        Some(Guidance { strategy: 99, text_weight: Some(0.0), rescale: Some(9.0), ..Default::default() });
+    let status = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let told = violations(&status).len();
+    assert!(told > 5 && status.message().contains(" more"), "{told}: {status}");
+    let headers: http::Response<()> = status.into_http();
+    let bytes: usize = headers.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    assert!(bytes < 4200, "{bytes}");
+    mesh.shutdown().await;
+    Ok(())
+}
+
 fn violations(status: &Status) -> Vec<FieldViolation> {
     status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default()
 }
@@ -79,6 +104,14 @@ fn with_guidance(guidance: Guidance) -> GenerateRequest {
 
 fn with_steps(count: u32) -> GenerateRequest {
     GenerateRequest { base_sampling: Some(steps(count)), ..good() }
+}
+
+fn level(noise_level: f32) -> SuperResolutionOptions {
+    SuperResolutionOptions { noise_level: Some(noise_level), ..Default::default() }
+}
+
+fn with_levels(count: usize, level: SuperResolutionOptions) -> GenerateRequest {
+    GenerateRequest { super_resolution: vec![level; count], ..good() }
 }
 
 fn with_reference(format: ImageFormat, data: Vec<u8>, caption: &str) -> GenerateRequest {
@@ -134,7 +167,12 @@ fn cases() -> Fallible<Vec<Case>> {
         (with_steps(0), "base_sampling.steps", step_range),
         (with_steps(1001), "base_sampling.steps", step_range),
         (level_steps, "super_resolution[1].sampling.steps", step_range),
-        (many_levels, "super_resolution", "at most 2"),
+        (many_levels, "super_resolution", "must be at most 2 levels (got 4)"),
+        (
+            with_levels(1000, SuperResolutionOptions::default()),
+            "super_resolution",
+            "must be at most 2 levels (got 1000)",
+        ),
         (
             GenerateRequest { size: Some(100), ..good() },
             "size",
@@ -229,6 +267,24 @@ fn encoded(picture: &RgbaImage) -> Fallible<Image> {
     let mut data = Cursor::new(Vec::new());
     picture.write_to(&mut data, image::ImageFormat::Png)?;
     Ok(Image { data: data.into_inner().into(), ..Default::default() })
+}
+
+/// What only the stages know: the caller hears of its own fields, and of what to do.
+fn cases_of_stages() -> Fallible<Vec<Case>> {
+    let small = pictures::encode(&Rgb::new(8, 8), ImageFormat::Png)?.data.to_vec();
+    let (long, too_long) = ("zunin ".repeat(40), "tokens, the model takes at most 32: shorten it");
+    let lcm = Some(Sampling { sampler: Sampler::Lcm.into(), ..Sampling::default() });
+    let distilled = "only for models distilled to few steps";
+    let mut level_sampler = quick("a zunin", 1024, 1);
+    level_sampler.super_resolution[1].sampling = lcm;
+    let caption = "references.references[0].caption";
+    Ok(vec![
+        (with_prompt(&long), "prompt", too_long),
+        (GenerateRequest { negative_prompt: Some(long.clone()), ..good() }, "negative_prompt", too_long),
+        (with_reference(ImageFormat::Png, small, &long), caption, too_long),
+        (GenerateRequest { base_sampling: lcm, ..good() }, "base_sampling.sampler", distilled),
+        (level_sampler, "super_resolution[1].sampling.sampler", distilled),
+    ])
 }
 
 /// The PNG `small`, claiming to be 65,535 pixels wide and high, its checksum made right.

@@ -5,7 +5,7 @@ use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
-use reverie_integration_tests::{Fallible, WORKSPACE};
+use reverie_integration_tests::{Fallible, WORKSPACE, health};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
 use reverie_proto::denoiser::v1::InitialPicture;
@@ -17,6 +17,7 @@ use reverie_service_kit::Context;
 use reverie_service_kit::client::Stage as Server;
 use tempfile::TempDir;
 use tonic::Code;
+use tonic_health::ServingStatus;
 
 /// The tiny pipeline of the fixtures, imported.
 fn bundle(pipeline: &str) -> Fallible<(TempDir, String)> {
@@ -209,10 +210,11 @@ async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
         ]
     };
     let mut pipeline = Process::start("pipeline", &stages(&autoencoder.url())).await?;
-    let mut blind = Process::start("pipeline", &stages("\"\"")).await?;
-    for process in [&mut encoder, &mut denoiser, &mut autoencoder, &mut pipeline, &mut blind] {
+    let blind = Process::start("pipeline", &stages("\"\"")).await?;
+    for process in [&mut encoder, &mut denoiser, &mut autoencoder, &mut pipeline] {
         process.serving().await?;
     }
+    health::becomes(&blind.address()?, ServingStatus::NotServing).await?;
     let across = draw(&pipeline.address()?, request(5)).await?;
     let mesh = start(&bundle).await?;
     let within = draw(mesh.pipeline(), request(5)).await?;
@@ -220,7 +222,7 @@ async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
     assert!(across.image == within.image, "the bytes differ");
 
     let status = draw(&blind.address()?, request(5)).await.expect_err("no one decodes");
-    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("set stages.autoencoder"), "{status}");
 
     let server = Server::new("autoencoder", &autoencoder.address()?);

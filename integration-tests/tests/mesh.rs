@@ -1,19 +1,21 @@
 //! The mesh in one process: pictures, seeds, and what is remembered.
 
 use futures::future::{try_join, try_join_all};
+use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_imaging::pictures;
-use reverie_integration_tests::Fallible;
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{
     BASE_STEPS, OF_FOUR_STEPS, PATIENCE, dimensions, draw, neighbour_ids, neighbours, quick, steps,
 };
+use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, Stage};
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::ImageFormat;
+use reverie_service_kit::refusal::is_callers_deadline;
 use tonic::Code;
 
 #[test]
@@ -94,6 +96,7 @@ fn a_seed_is_chosen_and_told_if_none_is_given() -> Fallible<()> {
         request.seed = None;
         let chosen = draw(&pipeline, request).await?;
         assert_eq!(chosen.started.seed, chosen.completed.seed);
+        assert!(chosen.started.seed < 1 << 53, "{} is no number of JSON", chosen.started.seed);
         let repeated = draw(&pipeline, quick("a zunin, cave", 64, chosen.started.seed)).await?;
         assert_eq!(chosen.image.data, repeated.image.data);
         Ok(())
@@ -253,6 +256,28 @@ fn a_deadline_ends_the_work() -> Fallible<()> {
         let late = reverie::generate::ask(&pipeline, request, deadline, |_| ()).await;
         let late = late.map(|_| ()).unwrap_err();
         assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+        assert!(late.message().starts_with("the caller's deadline passed in stage base, after "), "{late}");
+        assert!(late.message().ends_with(" of 1000 steps"), "{late}");
+        assert!(is_callers_deadline(&late));
         Ok(())
     })
+}
+
+/// The mesh's own limit is another one than the caller's: more patience would not help.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_the_mesh_is_told_apart_from_the_callers() -> Fallible<()> {
+    let limit = ("pipeline".to_owned(), "limits.max_request_seconds".to_owned(), "1".to_owned());
+    let arguments =
+        MeshArguments { bundle: BUNDLE.to_owned(), overrides: vec![limit], ..MeshArguments::default() };
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mut request = quick("a zunin, cave", 64, 2);
+    request.base_sampling = Some(steps(1000));
+    let late = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    let told =
+        "the 1 s that a request may take here (limits.max_request_seconds) passed in stage base, after ";
+    assert!(late.message().starts_with(told) && late.message().ends_with(" of 1000 steps"), "{late}");
+    assert!(!is_callers_deadline(&late));
+    mesh.shutdown().await;
+    Ok(())
 }

@@ -120,3 +120,38 @@ fn tokens_of_old_configurations_are_found() -> Fallible<()> {
     assert!(found.ids[5..].iter().all(|id| *id == 0), "it pads with !");
     Ok(())
 }
+
+/// `maybe_convert_prompt` of diffusers: a concept of three vectors is three tokens, of which prompts name the first.
+#[test]
+fn textual_inversions_of_several_vectors_are_read_whole() -> Fallible<()> {
+    let place = tempfile::tempdir()?;
+    let pipeline = place.path().join("pipeline");
+    folders::copy(&fixtures().join("stable-diffusion"), &pipeline)?;
+    let config = pipeline.join("tokenizer/tokenizer_config.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&config)?)?;
+    let added = value["added_tokens_decoder"].as_object_mut().ok_or("no object")?;
+    for (id, content) in
+        [(604, "<cat>"), (605, "<cat>_1"), (606, "<cat>_2"), (607, "<dog>"), (608, "<cat>_4")]
+    {
+        added.insert(id.to_string(), serde_json::json!({"content": content, "special": false}));
+    }
+    fs::write(&config, value.to_string())?;
+
+    let out = place.path().join("bundle");
+    let request = reverie_import::Request { from: pipeline, ..Default::default() };
+    reverie_import::import(&request, &out)?;
+    let package = Runtime::new()?.block_on(async {
+        let bundle = Bundle::open(&out.display().to_string()).await?;
+        bundle.package("text-encoder", Role::TextEncoder).await
+    })?;
+    let tokenizer = Tokenizer::load(&package)?;
+    let ids = |text: &str| -> Fallible<Vec<i64>> {
+        let found = tokenizer.encode(text, Overflow::Refuse)?;
+        Ok(found.ids[1..found.length - 1].to_vec())
+    };
+    let [a] = ids("a")?[..] else { return Err("a is one token".into()) };
+    assert_eq!(ids("a <cat> a <dog>")?, [a, 604, 605, 606, a, 607]);
+    assert_eq!(ids("<cat> <cat>")?, [604, 605, 606, 604, 605, 606]);
+    assert_eq!(ids("a <dog>")?, [a, 607]);
+    Ok(())
+}

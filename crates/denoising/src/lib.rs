@@ -26,5 +26,5 @@ mod tests;
 
 pub use model::{ModelError, Row, RowModel};
 pub use queue::{Stats, SubmitError};
-pub use scheduler::{Scheduler, SchedulerHandle, SchedulerSettings, SpawnError};
+pub use scheduler::{Scheduler, SchedulerHandle, SchedulerSettings, SpawnError, TooSmall};
 pub use trajectory::{Event, Failure, Finished, Progress, Timings, Trajectory};

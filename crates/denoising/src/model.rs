@@ -30,13 +30,13 @@ pub trait RowModel: Send + 'static {
     /// The most rows one forward pass can take.
     fn max_rows(&self) -> usize;
 
-    /// Evaluates `rows` (between 1 and [`Self::max_rows`]) in one pass.
+    /// Evaluates `rows` (between 1 and [`Self::max_rows`]) in one pass, and gives what came of each, in their order.
     ///
-    /// An error or a panic fails the trajectories of this pass; the model is used again for the others.
-    fn forward(&mut self, rows: &mut [Row<'_, Self::Conditions>]) -> Result<(), ModelError>;
+    /// An error fails the row's trajectory and no other; a panic fails all of this pass. The model is used again in both cases.
+    fn forward(&mut self, rows: &mut [Row<'_, Self::Conditions>]) -> Vec<Result<(), ModelError>>;
 }
 
-/// A forward pass failed.
+/// The evaluation of a row failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {
@@ -44,7 +44,7 @@ pub struct ModelError {
 }
 
 impl ModelError {
-    /// The reason, in words; every trajectory of the pass is told.
+    /// The reason, in words; the row's trajectory is told.
     pub fn new(reason: impl Display) -> Self {
         Self { message: reason.to_string().into() }
     }

@@ -26,14 +26,6 @@ pub enum SubmitError {
     /// The worker thread died.
     #[error("the step scheduler's worker is gone")]
     WorkerGone,
-    /// Rows of one step share a forward pass, and this one has more than a pass can take.
-    #[error("a step takes {rows} rows, a forward pass at most {limit}")]
-    TooManyRows {
-        /// The most rows of a step of this trajectory.
-        rows: usize,
-        /// The most rows of a pass.
-        limit: usize,
-    },
     /// A sample of no elements.
     #[error("the sample has no elements")]
     Empty,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use reverie_diffusion::guidance::MAX_ROWS;
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 
@@ -13,7 +14,7 @@ use crate::queue::{Queue, Stats, SubmitError, Waiting};
 use crate::trajectory::{Event, Trajectory};
 use crate::worker::Worker;
 
-/// The limits of a scheduler; each at least 1.
+/// The limits of a scheduler; each at least 1, but for the rows of a pass, which are at least [`MAX_ROWS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulerSettings {
@@ -34,24 +35,36 @@ impl Default for SchedulerSettings {
 }
 
 impl SchedulerSettings {
-    /// Names the limit that is 0, if one is.
-    pub fn validate(&self) -> Result<(), &'static str> {
+    /// Names the limit that is too small, if one is.
+    pub fn validate(&self) -> Result<(), TooSmall> {
         let limits = [
-            ("max_trajectories", self.max_trajectories),
-            ("max_waiting", self.max_waiting),
-            ("max_rows_per_tick", self.max_rows_per_tick),
-            ("progress_events", self.progress_events),
+            ("max_trajectories", self.max_trajectories, 1),
+            ("max_waiting", self.max_waiting, 1),
+            // All rows of a step share a pass, and weighted guidance takes the most.
+            ("max_rows_per_tick", self.max_rows_per_tick, MAX_ROWS),
+            ("progress_events", self.progress_events, 1),
         ];
-        limits.iter().find(|(_, limit)| *limit == 0).map_or(Ok(()), |(name, _)| Err(*name))
+        let too_small = limits.into_iter().find(|(_, limit, least)| limit < least);
+        too_small.map_or(Ok(()), |(name, limit, least)| Err(TooSmall { name, limit, least }))
     }
+}
+
+/// A limit that would not let everything through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be at least {least} (got {limit})")]
+pub struct TooSmall {
+    /// Its name.
+    pub name: &'static str,
+    limit: usize,
+    least: usize,
 }
 
 /// Why a scheduler did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// A limit of 0 would let nothing through.
-    #[error("{0} must be at least 1")]
-    Zero(&'static str),
+    /// A limit is too small.
+    #[error("{name} {0}", name = .0.name)]
+    TooSmall(#[from] TooSmall),
     /// The operating system gave no thread.
     #[error("no thread for the step scheduler: {0}")]
     Thread(#[from] std::io::Error),
@@ -72,9 +85,10 @@ impl Scheduler {
         settings: SchedulerSettings,
     ) -> Result<SchedulerHandle<M::Conditions>, SpawnError> {
         let max_rows = settings.max_rows_per_tick.min(model.max_rows());
-        settings.validate().map_err(SpawnError::Zero)?;
-        if max_rows == 0 {
-            return Err(SpawnError::Zero("the model's max_rows"));
+        settings.validate()?;
+        if max_rows < MAX_ROWS {
+            let name = "the model's max_rows";
+            return Err(TooSmall { name, limit: max_rows, least: MAX_ROWS }.into());
         }
         let queue = Arc::new(Queue::new(settings.max_waiting));
         let (ended, has_ended) = watch::channel(false);
@@ -86,7 +100,7 @@ impl Scheduler {
             worker.run();
         })?;
         let owner = Arc::new(Owner(queue));
-        Ok(SchedulerHandle { owner, has_ended, max_rows, progress_events: settings.progress_events })
+        Ok(SchedulerHandle { owner, has_ended, progress_events: settings.progress_events })
     }
 }
 
@@ -116,7 +130,6 @@ impl<C> Drop for Owner<C> {
 pub struct SchedulerHandle<C> {
     owner: Arc<Owner<C>>,
     has_ended: watch::Receiver<bool>,
-    max_rows: usize,
     progress_events: usize,
 }
 
@@ -128,10 +141,6 @@ impl<C> SchedulerHandle<C> {
     pub fn submit(&self, trajectory: Trajectory<C>) -> Result<mpsc::Receiver<Event>, SubmitError> {
         if trajectory.elements == 0 {
             return Err(SubmitError::Empty);
-        }
-        let rows = trajectory.plan.max_rows();
-        if rows > self.max_rows {
-            return Err(SubmitError::TooManyRows { rows, limit: self.max_rows });
         }
         let (outlet, events) = Outlet::new(self.progress_events);
         self.owner.0.push(Waiting {

@@ -3,14 +3,15 @@
 use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{
-    Method, NoiseLevels, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind, TimestepSpacing,
+    Method, NoiseLevels, SamplerError, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
+    TimestepSpacing,
 };
 use reverie_imaging::pictures;
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
-use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::{Refusal, Violations};
+use reverie_proto::tensor::v1::{Image, TextTokens};
+use reverie_service_kit::{Context, Refusal, Violations};
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -50,6 +51,10 @@ pub fn sampling(
             defaults.sampler
         }
     };
+    if let Some(why) = defaults.unfit(kind) {
+        violations.add("sampling.sampler", format!("does not fit this model: {why}"));
+    }
+    let defaults = &defaults.with_sampler(kind);
     let thresholding = match wire::Thresholding::try_from(sampling.thresholding) {
         Ok(wire::Thresholding::Unspecified) => defaults.thresholding,
         Ok(wire::Thresholding::None) => ThresholdingKind::None,
@@ -82,9 +87,9 @@ pub fn sampling(
     );
     let own_levels = facts.own_levels(sample);
     violations.require(
-        own_levels.is_none() || kind.is_in_sigma(),
+        own_levels.is_none() || kind.fits_flow(),
         "sampling.sampler",
-        "does not fit this model, which was trained by flow matching: EULER and others in sigma do",
+        "does not fit this model, which was trained by flow matching: EULER, HEUN, DPM_SOLVER, DPM_SOLVER_SDE and UNIPC do",
     );
     let at_x0 = |own: bool| defaults.end_at_timestep_0.map_or(own, |at_0| !at_0);
     let method = match Method::from(kind) {
@@ -92,6 +97,7 @@ pub fn sampling(
             eta: ddim_eta,
             set_alpha_to_one: at_x0(set_alpha_to_one),
             previous: defaults.previous_timestep,
+            noise: defaults.ddim_noise,
         },
         Method::Ddpm { variance } => {
             Method::Ddpm { variance: facts.own_variance().or(defaults.variance).unwrap_or(variance) }
@@ -145,7 +151,7 @@ fn noise_levels(
                 "is only for samplers in sigma: EULER, EULER_ANCESTRAL, HEUN, DPM_SOLVER, UNIPC",
             );
             require(own.is_none(), "does not fit this model, which has noise levels of its own");
-            NoiseLevels::Karras
+            if in_sigma { NoiseLevels::Karras } else { default }
         }
         Err(_) => {
             require(false, &format!("{asked} is not known here"));
@@ -153,6 +159,25 @@ fn noise_levels(
         }
     };
     own.unwrap_or(levels)
+}
+
+/// The field of a request that makes `error`.
+pub fn field_of(error: &SamplerError) -> &'static str {
+    match error {
+        SamplerError::Strength(_) | SamplerError::NoSteps { .. } => "initial.strength",
+        SamplerError::Timesteps(_) | SamplerError::RungeKuttaSteps(_) | SamplerError::LcmSteps { .. } => {
+            "sampling.steps"
+        }
+        SamplerError::Threshold(_) => "sampling.thresholding",
+        SamplerError::DdimEta(_) => "sampling.ddim_eta",
+        SamplerError::Order(_)
+        | SamplerError::TrainedLevelsOnly(_)
+        | SamplerError::NotForFlow(_)
+        | SamplerError::NotFinite { .. }
+        | SamplerError::Levels(_)
+        | SamplerError::Prediction { .. }
+        | SamplerError::NoSignal(_) => "sampling.sampler",
+    }
 }
 
 /// The model's name and digest for answers.
@@ -235,13 +260,15 @@ fn timings_message(timings: Timings) -> wire::StageTimings {
 
 fn failure_status(failure: &Failure) -> Status {
     match failure {
-        Failure::DeadlineExceeded { .. } => Refusal::deadline_exceeded(failure),
-        Failure::WorkerGone => Refusal::unavailable(failure),
-        Failure::Model(_) | Failure::ModelPanicked(_) | Failure::NotFinite { .. } => {
-            Refusal::internal(failure)
+        Failure::DeadlineExceeded { step, steps } => {
+            Context::default().out_of_time(format!("after {step} of {steps} steps"))
         }
+        Failure::WorkerGone => Refusal::unavailable(failure).into(),
+        Failure::Model(_)
+        | Failure::ModelPanicked(_)
+        | Failure::StepPanicked(_)
+        | Failure::NotFinite { .. } => Refusal::internal(failure).into(),
     }
-    .into()
 }
 
 /// Why a trajectory was not taken, for the caller.
@@ -249,9 +276,33 @@ pub fn submit_status(error: SubmitError) -> Status {
     match error {
         SubmitError::Full { .. } => Refusal::overloaded(error),
         SubmitError::ShuttingDown | SubmitError::WorkerGone => Refusal::unavailable(error),
-        SubmitError::TooManyRows { .. } | SubmitError::Empty => Refusal::internal(error),
+        SubmitError::Empty => Refusal::internal(error),
     }
     .into()
+}
+
+/// Refuses a call that was made for another model than this one; "" is a caller that does not care.
+pub fn check_model(expected: &str, model: &wire::ModelIdentity) -> Result<(), Refusal> {
+    if expected.is_empty() || expected == model.digest {
+        return Ok(());
+    }
+    let wire::ModelIdentity { name, digest, .. } = model;
+    Err(Refusal::model_changed(format!("the call is for the model {expected}, this one is {name}, {digest}")))
+}
+
+/// Refuses texts of another encoder than the model was trained with. This comes before their extents: those of another encoder
+/// are no mistake of the caller's.
+pub fn check_encoder<'a>(
+    texts: impl IntoIterator<Item = &'a TextTokens>,
+    encoder: &str,
+) -> Result<(), Refusal> {
+    match texts.into_iter().find(|text| text.encoder_digest != encoder) {
+        None => Ok(()),
+        Some(text) => Err(Refusal::mismatch(format!(
+            "the text was encoded by {:?}, the model was trained with {encoder}: deploy one bundle everywhere",
+            text.encoder_digest
+        ))),
+    }
 }
 
 /// The diffusion facts and defaults of a package that must have both.

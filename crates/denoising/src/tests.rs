@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reverie_diffusion::guidance::{Condition, Draw, Guidance, Plan, StepKind, Strategy};
 use reverie_diffusion::{
-    BetaSchedule, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType, PreviousTimestep,
-    Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
+    BetaSchedule, DdimNoise, InitialSample, Method, NoiseSchedule, NoiseSource, PredictionType,
+    PreviousTimestep, Sampler, SamplerSettings, Thresholding, TimestepSpacing, Variance,
 };
 use tokio::sync::mpsc;
 
@@ -37,7 +37,8 @@ struct Seen {
 enum Order {
     Evaluate,
     Diverge,
-    Fail,
+    /// Fails the second row of the trajectory of this mean.
+    Fail(Mean),
     Panic,
 }
 
@@ -48,7 +49,7 @@ impl RowModel for Exact {
         self.max_rows
     }
 
-    fn forward(&mut self, rows: &mut [Row<'_, Mean>]) -> Result<(), ModelError> {
+    fn forward(&mut self, rows: &mut [Row<'_, Mean>]) -> Vec<Result<(), ModelError>> {
         assert!(rows.len() <= self.max_rows);
         let seen = |row: &Row<'_, Mean>| Seen {
             mean: *row.conditions,
@@ -56,10 +57,11 @@ impl RowModel for Exact {
             condition: row.condition,
         };
         let _ = self.passes.send(rows.iter().map(seen).collect());
+        let mut unlucky = None;
         match self.orders.recv().unwrap_or(Order::Evaluate) {
             Order::Evaluate => {}
             Order::Diverge => rows.iter_mut().for_each(|row| row.out.fill(f32::NAN)),
-            Order::Fail => return Err(ModelError::new("out of memory")),
+            Order::Fail(mean) => unlucky = Some(mean),
             Order::Panic => panic!("index out of bounds"),
         }
         for row in rows.iter_mut() {
@@ -71,7 +73,11 @@ impl RowModel for Exact {
                 *out = s * (x - a * mean) / (0.04 * abar + s * s);
             }
         }
-        Ok(())
+        let outcome = |row: &Row<'_, Mean>| {
+            let fails = unlucky == Some(*row.conditions) && !row.condition.text;
+            if fails { Err(ModelError::new("out of memory")) } else { Ok(()) }
+        };
+        rows.iter().map(outcome).collect()
     }
 }
 
@@ -196,6 +202,7 @@ fn crowd() -> Vec<Trajectory<Mean>> {
                 eta: [0.0, 0.7][i / 2 % 2],
                 set_alpha_to_one: true,
                 previous: PreviousTimestep::Stride,
+                noise: DdimNoise::OfX0,
             };
             let ddpm = Method::Ddpm { variance: [Variance::FixedSmall, Variance::FixedLarge][i / 4 % 2] };
             let sampler = SamplerSettings {
@@ -393,23 +400,70 @@ fn a_full_queue_says_so() {
 }
 
 #[test]
-fn a_failed_pass_fails_its_own_trajectories_only() {
-    for (order, expected) in [
-        (Order::Fail, Failure::Model(ModelError::new("out of memory"))),
-        (Order::Panic, Failure::ModelPanicked("index out of bounds".into())),
-    ] {
-        let bench = Bench::gated(SchedulerSettings { max_rows_per_tick: 2, ..SchedulerSettings::default() });
-        let unlucky = bench.handle.submit(trajectory(0.1, 4)).unwrap();
-        assert_eq!(bench.pass(), [0.1]);
-        let other = bench.handle.submit(trajectory(0.2, 4)).unwrap();
-        bench.order(order);
-        assert_eq!(failure(unlucky), expected);
-        drop(bench.orders);
-        finished(other);
-        assert!(bench.handle.is_alive());
-        let stats = bench.handle.stats();
-        assert_eq!((stats.failed, stats.finished, stats.active), (1, 1, 0));
+fn a_row_that_fails_takes_its_own_trajectory_only() {
+    let bench = Bench::gated(SchedulerSettings::default());
+    let first = bench.handle.submit(trajectory(0.1, 4)).unwrap();
+    assert_eq!(bench.pass(), [0.1]);
+    let others = [0.2, 0.3].map(|mean| bench.handle.submit(trajectory(mean, 4)).unwrap());
+    bench.order(Order::Evaluate);
+    assert_eq!(bench.pass(), [0.1, 0.2, 0.3]);
+    bench.order(Order::Fail(0.2));
+    drop(bench.orders);
+    let [unlucky, last] = others;
+    assert_eq!(failure(unlucky), Failure::Model(ModelError::new("out of memory")));
+    // The rows before and after are those of a pass in which nothing failed.
+    let alone = |mean| {
+        let handle = Bench::free(SchedulerSettings::default());
+        finished(handle.submit(trajectory(mean, 4)).unwrap()).x
+    };
+    assert_eq!(finished(first).x, alone(0.1));
+    assert_eq!(finished(last).x, alone(0.3));
+    let stats = bench.handle.stats();
+    assert_eq!((stats.failed, stats.finished, stats.active), (1, 2, 0));
+}
+
+#[test]
+fn a_pass_that_panics_fails_its_own_trajectories_only() {
+    let bench = Bench::gated(SchedulerSettings { max_rows_per_tick: 3, ..SchedulerSettings::default() });
+    let unlucky = bench.handle.submit(trajectory(0.1, 4)).unwrap();
+    assert_eq!(bench.pass(), [0.1]);
+    let other = bench.handle.submit(trajectory(0.2, 4)).unwrap();
+    bench.order(Order::Panic);
+    assert_eq!(failure(unlucky), Failure::ModelPanicked("index out of bounds".into()));
+    drop(bench.orders);
+    finished(other);
+    assert!(bench.handle.is_alive());
+    let stats = bench.handle.stats();
+    assert_eq!((stats.failed, stats.finished, stats.active), (1, 1, 0));
+}
+
+#[test]
+fn a_trajectory_that_panics_fails_alone() {
+    let alone = finished(Bench::free(SchedulerSettings::default()).submit(trajectory(0.3, 4)).unwrap()).x;
+    let bench = Bench::gated(SchedulerSettings::default());
+    let neighbour = bench.handle.submit(trajectory(0.3, 4)).unwrap();
+    assert_eq!(bench.pass(), [0.3]);
+    // A picture of another size panics as the trajectory begins; a sampler that waits for a variance, as it steps.
+    let picture = Some(InitialSample::new(vec![0.0; 47]));
+    let misshapen = bench.handle.submit(Trajectory { initial: picture, ..trajectory(0.1, 4) }).unwrap();
+    let learned = Method::Ddpm { variance: Variance::Learned };
+    let settings = SamplerSettings { method: learned, steps: 4, ..SamplerSettings::default() };
+    let sampler = Sampler::new(&schedule(), &settings).unwrap();
+    let starved = bench.handle.submit(Trajectory { sampler, ..trajectory(0.2, 4) }).unwrap();
+    bench.order(Order::Evaluate);
+    let mut pass = bench.pass();
+    pass.sort_by(f32::total_cmp);
+    assert_eq!(pass, [0.2, 0.3]);
+    (0..3).for_each(|_| bench.order(Order::Evaluate));
+    for events in [misshapen, starved] {
+        assert!(matches!(failure(events), Failure::StepPanicked(_)));
     }
+    assert_eq!(finished(neighbour).x, alone);
+    let stats = bench.handle.stats();
+    assert_eq!((stats.active, stats.failed, stats.finished), (0, 2, 1));
+    assert!(bench.handle.is_alive());
+    bench.order(Order::Evaluate);
+    finished(bench.handle.submit(trajectory(0.4, 1)).unwrap());
 }
 
 #[test]
@@ -484,19 +538,30 @@ fn dropping_the_last_handle_ends_the_worker_once_it_is_done() {
 }
 
 #[test]
-fn what_can_never_run_is_refused() {
-    let handle = Bench::free(SchedulerSettings { max_rows_per_tick: 1, ..SchedulerSettings::default() });
-    let refused = handle.submit(trajectory(0.1, 2)).unwrap_err();
-    assert_eq!(refused, SubmitError::TooManyRows { rows: 2, limit: 1 });
+fn a_sample_without_elements_is_refused() {
     let empty = Trajectory { elements: 0, ..trajectory(0.1, 2) };
+    let handle = Bench::free(SchedulerSettings::default());
     assert_eq!(handle.submit(empty).unwrap_err(), SubmitError::Empty);
 }
 
+/// All rows of a step share a pass: whatever is accepted can be drawn.
 #[test]
-fn a_limit_of_zero_is_refused_by_name() {
-    let (passes, _) = std_mpsc::channel();
-    let model = Exact { schedule: schedule(), max_rows: 8, passes, orders: std_mpsc::channel().1 };
+fn a_limit_that_lets_not_everything_through_is_refused_by_name() {
+    let spawn = |settings| {
+        let (passes, _) = std_mpsc::channel();
+        let model = Exact { schedule: schedule(), max_rows: 8, passes, orders: std_mpsc::channel().1 };
+        Scheduler::spawn(model, settings).map_err(|error| error.to_string())
+    };
     let settings = SchedulerSettings { max_waiting: 0, ..SchedulerSettings::default() };
-    let error = Scheduler::spawn(model, settings).unwrap_err();
-    assert_eq!(error.to_string(), "max_waiting must be at least 1");
+    assert_eq!(spawn(settings).unwrap_err(), "max_waiting must be at least 1 (got 0)");
+    for max_rows_per_tick in [1, 2] {
+        let settings = SchedulerSettings { max_rows_per_tick, ..SchedulerSettings::default() };
+        let told = format!("max_rows_per_tick must be at least 3 (got {max_rows_per_tick})");
+        assert_eq!(spawn(settings).unwrap_err(), told);
+    }
+    let handle = spawn(SchedulerSettings { max_rows_per_tick: 3, ..SchedulerSettings::default() }).unwrap();
+    let sampler = SamplerSettings { steps: 2, ..SamplerSettings::default() };
+    let widest = build(0.5, 7, &sampler, Strategy::Weighted { ratio: 0.5 }, 2.0, Condition::BOTH);
+    assert_eq!(widest.plan.max_rows(), 3);
+    finished(handle.submit(widest).unwrap());
 }

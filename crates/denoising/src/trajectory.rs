@@ -105,12 +105,15 @@ pub enum Failure {
         /// Steps in all.
         steps: usize,
     },
-    /// The forward pass returned an error.
+    /// The model failed at one of its rows.
     #[error("the model failed: {0}")]
     Model(#[from] ModelError),
     /// The forward pass panicked.
     #[error("the model panicked: {0}")]
     ModelPanicked(String),
+    /// Drawing the start or taking a step panicked, which is a defect of the scheduler or of the sampler.
+    #[error("the sampler panicked: {0}")]
+    StepPanicked(String),
     /// The model or the guidance weights drove x to infinity or NaN.
     #[error("the sample is not finite after {steps} steps")]
     NotFinite {

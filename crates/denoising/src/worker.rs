@@ -11,7 +11,7 @@ use reverie_diffusion::Stream;
 use reverie_diffusion::guidance::{MAX_ROWS, StepPlan, combine, rescale};
 use tracing::{Span, debug, trace, warn};
 
-use crate::model::{Row, RowModel};
+use crate::model::{ModelError, Row, RowModel};
 use crate::outlet::Outlet;
 use crate::queue::{Queue, Waiting};
 use crate::trajectory::{Event, Failure, Finished, Progress, Timings, Trajectory};
@@ -32,16 +32,9 @@ struct Active<C> {
 }
 
 impl<C> Active<C> {
-    /// Draws `x_T`, and puts the picture under it that the trajectory starts from.
-    fn begin(waiting: Waiting<C>) -> Self {
+    /// A trajectory that starts from `x`, which it took since `begun` to draw.
+    fn new(waiting: Waiting<C>, x: Vec<f32>, begun: Instant) -> Self {
         let Waiting { trajectory, outlet, span, submitted } = waiting;
-        let begun = Instant::now();
-        let mut x = vec![0.0; trajectory.elements];
-        trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
-        match &trajectory.initial {
-            Some(initial) => initial.begin(&trajectory.sampler, &mut x),
-            None => trajectory.sampler.begin(&mut x),
-        }
         let timings = Timings {
             queued_seconds: (begun - submitted).as_secs_f64(),
             overhead_seconds: begun.elapsed().as_secs_f64(),
@@ -158,7 +151,21 @@ impl<M: RowModel> Worker<M> {
             return false;
         }
         for waiting in self.admitted.drain(..) {
-            let active = Active::begin(waiting);
+            let begun = Instant::now();
+            let x = match catch_unwind(AssertUnwindSafe(|| begin(&waiting.trajectory))) {
+                Ok(x) => x,
+                Err(panic) => {
+                    let failure = Failure::StepPanicked(panic_message(panic.as_ref()));
+                    warn!(parent: &waiting.span, %failure, "trajectory failed");
+                    self.queue.record(|stats| {
+                        stats.active -= 1;
+                        stats.failed += 1;
+                    });
+                    waiting.outlet.finish(Event::Failed(failure));
+                    continue;
+                }
+            };
+            let active = Active::new(waiting, x, begun);
             debug!(parent: &active.span, queued_seconds = active.timings.queued_seconds, "trajectory admitted");
             self.queue.record(|stats| {
                 stats.queue_seconds += active.timings.queued_seconds;
@@ -210,11 +217,7 @@ impl<M: RowModel> Worker<M> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&mut rows)));
         let model_seconds = evaluated.elapsed().as_secs_f64();
         drop(rows);
-        let failure = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Failure::Model(error)),
-            Err(panic) => Some(Failure::ModelPanicked(panic_message(panic.as_ref()))),
-        };
+        let outcome = outcome.map_err(|panic| Failure::ModelPanicked(panic_message(panic.as_ref())));
         trace!(rows = count, trajectories = self.picked.len(), model_seconds, "forward pass");
         self.queue.record(|stats| {
             stats.ticks += 1;
@@ -223,6 +226,7 @@ impl<M: RowModel> Worker<M> {
         });
 
         // 3. Step and report.
+        let mut outcomes = outcome.map(Vec::into_iter);
         let mut outputs = mem::take(&mut self.outputs);
         let mut rest = outputs.as_mut_slice();
         let mut picked = mem::take(&mut self.picked);
@@ -230,14 +234,26 @@ impl<M: RowModel> Worker<M> {
             let share = active.rows() as f64 / count as f64;
             active.timings.model_seconds += model_seconds * share;
             active.timings.overhead_seconds += layout_seconds * share;
-            if let Some(failure) = &failure {
-                self.fail(active, failure.clone());
-                continue;
-            }
             let (mine, others) = rest.split_at_mut(active.rows() * active.trajectory.output_elements());
             rest = others;
+            let mine_failed = match &mut outcomes {
+                Ok(outcomes) => first_failure(outcomes, active.rows()),
+                Err(failure) => Some(failure.clone()),
+            };
+            if let Some(failure) = mine_failed {
+                self.fail(active, failure);
+                continue;
+            }
             let stepped = Instant::now();
-            let progress = active.take_step(mine, &mut self.guided);
+            // A step that panics ends its own trajectory and no other.
+            let progress = catch_unwind(AssertUnwindSafe(|| active.take_step(mine, &mut self.guided)));
+            let progress = match progress {
+                Ok(progress) => progress,
+                Err(panic) => {
+                    self.fail(active, Failure::StepPanicked(panic_message(panic.as_ref())));
+                    continue;
+                }
+            };
             active.timings.overhead_seconds += stepped.elapsed().as_secs_f64();
             active.outlet.progress(progress);
             if active.step < active.steps() {
@@ -283,6 +299,17 @@ impl<M: RowModel> Worker<M> {
     }
 }
 
+/// Draws `x_T`, and puts the picture under it that the trajectory starts from.
+fn begin<C>(trajectory: &Trajectory<C>) -> Vec<f32> {
+    let mut x = vec![0.0; trajectory.elements];
+    trajectory.noise.fill_normal(Stream::InitialNoise, 0, &mut x);
+    match &trajectory.initial {
+        Some(initial) => initial.begin(&trajectory.sampler, &mut x),
+        None => trajectory.sampler.begin(&mut x),
+    }
+    x
+}
+
 /// The rows of `picked`, with consecutive parts of `outputs` to write to.
 fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Row<'a, C>> {
     let mut rows = Vec::with_capacity(picked.iter().map(Active::rows).sum());
@@ -300,6 +327,13 @@ fn lay_out<'a, C>(picked: &'a [Active<C>], mut outputs: &'a mut [f32]) -> Vec<Ro
         }
     }
     rows
+}
+
+/// Why the next `rows` rows are of no use, if one of them is not.
+fn first_failure(outcomes: &mut std::vec::IntoIter<Result<(), ModelError>>, rows: usize) -> Option<Failure> {
+    let missing = || Err(ModelError::new("it said nothing of a row"));
+    let mine: Vec<_> = (0..rows).map(|_| outcomes.next().unwrap_or_else(missing)).collect();
+    mine.into_iter().find_map(Result::err).map(Failure::Model)
 }
 
 /// What a panic said, if it said it in words.

@@ -177,7 +177,7 @@ proptest! {
             }
             Method::Ddim { .. } => {
                 let previous = PreviousTimestep::Next;
-                (Method::Ddim { eta: 0.5, set_alpha_to_one: true, previous }, spacing, steps)
+                (Method::Ddim { eta: 0.5, set_alpha_to_one: true, previous, noise: DdimNoise::OfX0 }, spacing, steps)
             }
             Method::Lcm { .. } => (Method::Lcm { original_steps: 100, spreads_steps: false }, spacing, steps),
             method => (method, spacing, steps),

@@ -26,6 +26,17 @@ pub enum PreviousTimestep {
     Next,
 }
 
+/// The noise that a DDIM step keeps where x0 was brought back into range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DdimNoise {
+    /// The eps that leads from x to the x0 in range (`use_clipped_model_output` in diffusers): x stays at its noise level.
+    #[default]
+    OfX0,
+    /// That of the model's output, as diffusers does unless told otherwise.
+    OfOutput,
+}
+
 /// `eta` lies in [0, 1]; `stride` is T / N, of all N steps even where not all are taken.
 ///
 /// Before timestep 0, abar is 1 if `set_alpha_to_one`, so that the last step lands on x0, and that of timestep 0
@@ -37,6 +48,7 @@ pub(crate) fn evaluations(
     stride: u32,
     eta: f64,
     set_alpha_to_one: bool,
+    noise: DdimNoise,
 ) -> Vec<Evaluation> {
     let final_abar = if set_alpha_to_one { 1.0 } else { schedule.abar(0) };
     timesteps
@@ -54,8 +66,14 @@ pub(crate) fn evaluations(
             let sd = eta * ((1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)).sqrt();
             // 2.
             let eps_scale = (1.0 - abar_prev - sd * sd).max(0.0).sqrt();
-            let x = abar_prev.sqrt() * Combination::X0 + eps_scale * point.level.eps();
-            Evaluation::new(point, x).with_noise(sd)
+            let x0 = abar_prev.sqrt() * Combination::X0;
+            match noise {
+                DdimNoise::OfX0 => Evaluation::new(point, x0 + eps_scale * point.level.eps()),
+                DdimNoise::OfOutput => {
+                    Evaluation::new(point, x0 + eps_scale * Combination::EPS).with_eps_of_output()
+                }
+            }
+            .with_noise(sd)
         })
         .collect()
 }

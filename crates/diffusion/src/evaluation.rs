@@ -34,13 +34,32 @@ pub(crate) struct Evaluation {
     pub(crate) keep: Vec<(usize, Combination)>,
     /// The noise that comes on top of x.
     pub(crate) noise: FreshNoise,
+    /// Whether eps is that of the model's output even where x0 was brought back into range.
+    pub(crate) eps_of_output: bool,
 }
 
 impl Evaluation {
     /// At `point`, to `x`, without memory or noise.
     pub(crate) fn new(point: Point, x: Combination) -> Self {
         let Point { timestep, level } = point;
-        Self { timestep, level, x, keep: Vec::new(), noise: FreshNoise::Scaled(0.0) }
+        Self { timestep, level, x, keep: Vec::new(), noise: FreshNoise::Scaled(0.0), eps_of_output: false }
+    }
+
+    /// With the eps of the model's output, whatever becomes of x0.
+    pub(crate) fn with_eps_of_output(self) -> Self {
+        Self { eps_of_output: true, ..self }
+    }
+
+    /// Whether every weight is a number: where no signal is left, not every sampler has a next x.
+    pub(crate) fn is_finite(&self) -> bool {
+        let sums = [self.x].into_iter().chain(self.keep.iter().map(|(_, combination)| *combination));
+        let mut weights = sums.flat_map(|sum| sum.weights());
+        let noise = match self.noise {
+            FreshNoise::Scaled(scale) => scale.is_finite(),
+            FreshNoise::Learned => true,
+            FreshNoise::LearnedRange { ln_small, ln_large } => ln_small.is_finite() && ln_large.is_finite(),
+        };
+        noise && weights.all(|weight| (weight as f32).is_finite())
     }
 
     /// Then z times `scale` is added.
@@ -59,10 +78,13 @@ impl Evaluation {
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
     pub(crate) conversion: Conversion,
+    level: Level,
     /// eps = `eps_from_x` x + `eps_from_x0` x0, for a thresholded x0.
     pub(crate) eps_from_x: f32,
     pub(crate) eps_from_x0: f32,
     pub(crate) reads_eps: bool,
+    /// Whether that eps is the model's own, though x0 is not.
+    pub(crate) eps_of_output: bool,
     /// x first.
     pub(crate) sums: Vec<Sum>,
     /// The same over the model's output in the place of x0 and eps, for where nothing is out of range. That is one pass less for
@@ -136,9 +158,11 @@ impl Move {
         Self {
             first_order: is_first_order.then_some([x as f32, x0 as f32]),
             conversion,
+            level: evaluation.level,
             eps_from_x: (1.0 / s) as f32,
             eps_from_x0: (-a / s) as f32,
             reads_eps,
+            eps_of_output: evaluation.eps_of_output,
             sums: sums_of_x0,
             sums_of_output: sums_of_output.filter(|sums| sums.iter().all(Sum::is_gentle)),
         }
@@ -147,6 +171,11 @@ impl Move {
     /// The conversion of the model's output.
     pub(crate) fn conversion(&self) -> Conversion {
         self.conversion
+    }
+
+    /// The same for an output that is x0 already, before it is brought into range.
+    pub(crate) fn conversion_of_x0(&self) -> Conversion {
+        Conversion::of_x0(0.0, 1.0, self.level)
     }
 
     /// The slots written to.

@@ -21,7 +21,8 @@ pub enum NoiseLevels {
     Karras,
     /// Those of a model trained as in Karras et al. 2022, which is told ln(sigma) / 4. Of the schedule only T counts.
     Edm(EdmLevels),
-    /// Those of a model trained by flow matching, which is told sigma T. Of the schedule only T counts.
+    /// Those of a model trained by flow matching, which is told sigma T. Of the schedule only T counts. Not for Euler
+    /// ancestral.
     Flow(FlowShift),
 }
 
@@ -30,8 +31,10 @@ pub enum NoiseLevels {
 pub(crate) enum Layout {
     /// Euler, Euler ancestral, Heun.
     SingleStep,
-    /// DPM-Solver++, UniPC.
-    Multistep,
+    /// DPM-Solver++.
+    DpmSolver,
+    /// UniPC.
+    UniPc,
 }
 
 /// Where the last step ends, named as in model packages.
@@ -74,7 +77,7 @@ impl NoiseLevels {
         // Checks N, whatever comes of it.
         let visited = match layout {
             Layout::SingleStep => spacing.unrounded(total, count, offset)?,
-            Layout::Multistep => spacing.of_multistep(total, count, offset)?,
+            Layout::DpmSolver | Layout::UniPc => spacing.of_multistep(total, count, offset)?,
         };
         let (points, least) = match self {
             Self::Trained => {
@@ -86,24 +89,26 @@ impl NoiseLevels {
                 let sigmas = Sigmas::of(schedule);
                 let (min, max) = match layout {
                     Layout::SingleStep => (sigmas.at(visited[visited.len() - 1]), sigmas.at(visited[0])),
-                    Layout::Multistep => sigmas.ends(),
+                    Layout::DpmSolver | Layout::UniPc => sigmas.ends(),
                 };
                 let point = |sigma| {
                     let timestep = sigmas.timestep(sigma);
                     let timestep = match layout {
                         Layout::SingleStep => timestep,
-                        Layout::Multistep => timestep.round_ties_even(),
+                        Layout::DpmSolver | Layout::UniPc => timestep.round_ties_even(),
                     };
                     Point { timestep, level: Level::of_sigma(sigma) }
                 };
                 (karras::spaced(min, max, karras::RHO, count).map(point).collect(), sigmas.ends().0)
             }
             Self::Edm(levels) => (levels.points(count), levels.sigma_min),
-            Self::Flow(shift) => (shift.points(total, count), 0.0),
+            Self::Flow(shift) => (shift.points(total, count, layout), 0.0),
         };
         let end = match (final_sigma, self, layout) {
             (FinalSigma::Zero, ..) | (_, Self::Flow(_), _) => Level::CLEAN,
-            (FinalSigma::SigmaMin, Self::Trained | Self::Karras, Layout::Multistep) => Level::of_sigma(least),
+            (FinalSigma::SigmaMin, Self::Trained | Self::Karras, Layout::DpmSolver | Layout::UniPc) => {
+                Level::of_sigma(least)
+            }
             // The sample of the papers, noise on top of the picture.
             (FinalSigma::SigmaMin, ..) => Level { a: 1.0, s: least },
         };

@@ -63,7 +63,7 @@ mod unipc;
 mod walk;
 
 pub use augmentation::{AugmentationError, augment, augment_at, augmentation_timestep};
-pub use ddim::PreviousTimestep;
+pub use ddim::{DdimNoise, PreviousTimestep};
 pub use ddpm::Variance;
 pub use edm::EdmLevels;
 pub use flow::FlowShift;

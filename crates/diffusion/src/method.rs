@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ddim::PreviousTimestep;
+use crate::ddim::{DdimNoise, PreviousTimestep};
 use crate::ddpm::Variance;
 
 /// The samplers, named as in model packages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplerKind {
     /// Song et al. 2021; deterministic unless `ddim_eta` is above 0.
@@ -47,6 +47,8 @@ pub enum Method {
         set_alpha_to_one: bool,
         /// Which noise level a step moves to.
         previous: PreviousTimestep,
+        /// Which noise a step keeps where x0 was brought back into range.
+        noise: DdimNoise,
     },
     /// Ho et al. 2020.
     Ddpm {
@@ -90,9 +92,13 @@ pub enum Method {
 }
 
 impl Method {
-    /// DDIM, deterministic, with the conventions of diffusers.
-    pub const DDIM: Self =
-        Self::Ddim { eta: 0.0, set_alpha_to_one: true, previous: PreviousTimestep::Stride };
+    /// DDIM, deterministic, with the conventions of diffusers but for the noise of a clipped x0.
+    pub const DDIM: Self = Self::Ddim {
+        eta: 0.0,
+        set_alpha_to_one: true,
+        previous: PreviousTimestep::Stride,
+        noise: DdimNoise::OfX0,
+    };
 
     /// Which sampler.
     pub fn kind(&self) -> SamplerKind {
@@ -158,6 +164,11 @@ impl SamplerKind {
             | Self::UniPc => true,
             Self::Ddim | Self::Ddpm | Self::Pndm | Self::Plms | Self::Lcm => false,
         }
+    }
+
+    /// Whether it can sample a model trained by flow matching: [`NoiseLevels::Flow`](crate::NoiseLevels::Flow).
+    pub fn fits_flow(self) -> bool {
+        self.is_in_sigma() && self != Self::EulerAncestral
     }
 }
 

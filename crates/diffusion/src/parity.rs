@@ -50,13 +50,17 @@ fn schedule(name: &str) -> NoiseSchedule {
 }
 
 fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32, strength: f64) -> SamplerSettings {
-    let ddim =
-        |eta, set_alpha_to_one| Method::Ddim { eta, set_alpha_to_one, previous: PreviousTimestep::Stride };
+    let ddim = |eta, set_alpha_to_one| Method::Ddim {
+        eta,
+        set_alpha_to_one,
+        previous: PreviousTimestep::Stride,
+        noise: if sampler.ends_with("_own_eps") { DdimNoise::OfOutput } else { DdimNoise::OfX0 },
+    };
     let kind = |name: &str| Method::from(named::<SamplerKind>(name));
     let edm = NoiseLevels::Edm(EdmLevels::default());
     let (method, levels) = match sampler {
         "ddim_eta" => (ddim(0.7, true), NoiseLevels::Trained),
-        "ddim_clip" => (ddim(0.0, true), NoiseLevels::Trained),
+        "ddim_clip" | "ddim_clip_own_eps" | "ddim_dynamic_own_eps" => (ddim(0.0, true), NoiseLevels::Trained),
         "ddim_stable_diffusion" => (ddim(0.0, false), NoiseLevels::Trained),
         "plms_stable_diffusion" => (kind("plms"), NoiseLevels::Trained),
         "unipc_3" => (Method::UniPc { order: 3 }, NoiseLevels::Trained),
@@ -72,6 +76,15 @@ fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32, strength
         "flow_euler_dynamic" => {
             (Method::Euler, NoiseLevels::Flow(FlowShift::Dynamic { mu: 0.8, to_last_timestep: false }))
         }
+        "flow_heun" => (Method::Heun, NoiseLevels::Flow(FlowShift::Static(1.0))),
+        "flow_heun_shift_3" => (Method::Heun, NoiseLevels::Flow(FlowShift::Static(3.0))),
+        "flow_unipc_dynamic" => {
+            (kind("unipc"), NoiseLevels::Flow(FlowShift::Dynamic { mu: 0.8, to_last_timestep: true }))
+        }
+        "flow_unipc" | "flow_dpmpp_2m" | "flow_dpmpp_2m_sde" => {
+            let name = sampler.trim_start_matches("flow_");
+            (kind(name), NoiseLevels::Flow(FlowShift::Static(3.0)))
+        }
         name => match (name.strip_suffix("_karras"), name.strip_prefix("edm_"), name.strip_prefix("ddpm_")) {
             (Some(name), ..) => (kind(name), NoiseLevels::Karras),
             (_, Some(name), _) => (kind(name), edm),
@@ -80,10 +93,10 @@ fn settings(sampler: &str, spacing: &str, prediction: &str, steps: u32, strength
         },
     };
     let thresholding = match sampler {
-        name if name.ends_with("_dynamic") && !name.starts_with("flow") => {
+        name if name.contains("_dynamic") && !name.starts_with("flow") => {
             Thresholding::Dynamic { quantile: 0.9, cap: Some(100.0) }
         }
-        "ddim_clip" => Thresholding::Static,
+        "ddim_clip" | "ddim_clip_own_eps" => Thresholding::Static,
         _ => Thresholding::None,
     };
     SamplerSettings {

@@ -33,47 +33,53 @@ const RUNGE_KUTTA_STEPS: usize = 3;
 pub(crate) const MIN_STEPS: u32 = RUNGE_KUTTA_STEPS as u32 + 1;
 
 /// What is known on the way: the schedule, and how outputs are read.
-struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     schedule: &'a NoiseSchedule,
     predicts_v: bool,
     set_alpha_to_one: bool,
     stride: i64,
 }
 
-/// The timesteps fall; with Runge-Kutta there are at least [`MIN_STEPS`]. `stride` is T / N, of all N steps even where not
-/// all are taken.
-pub(crate) fn evaluations(
-    schedule: &NoiseSchedule,
-    timesteps: &[u32],
-    stride: u32,
-    prediction: PredictionType,
-    runge_kutta: bool,
-    set_alpha_to_one: bool,
-) -> Vec<Evaluation> {
-    let transfer = Transfer {
-        schedule,
-        predicts_v: prediction == PredictionType::VPrediction,
-        set_alpha_to_one,
-        stride: i64::from(stride),
-    };
-    let timesteps: Vec<i64> = timesteps.iter().copied().map(i64::from).collect();
-    let mut evaluations = Vec::with_capacity(timesteps.len() + 9);
-    let multistep_from = if runge_kutta {
-        for step in 0..RUNGE_KUTTA_STEPS {
-            evaluations.extend(transfer.runge_kutta(step, timesteps[step], timesteps[step + 1]));
-        }
-        RUNGE_KUTTA_STEPS
-    } else {
-        evaluations.extend(transfer.first_twice(timesteps[0], timesteps.get(1).copied()));
-        1
-    };
-    for (step, &t) in timesteps.iter().enumerate().skip(multistep_from) {
-        evaluations.push(transfer.multistep(step, t));
+impl<'a> Transfer<'a> {
+    /// `stride` is T / N, of all N steps even where not all are taken.
+    pub(crate) fn new(
+        schedule: &'a NoiseSchedule,
+        stride: u32,
+        prediction: PredictionType,
+        set_alpha_to_one: bool,
+    ) -> Self {
+        let predicts_v = prediction == PredictionType::VPrediction;
+        Self { schedule, predicts_v, set_alpha_to_one, stride: i64::from(stride) }
     }
-    evaluations
-}
 
-impl Transfer<'_> {
+    /// With Runge-Kutta: the timesteps fall, and there are at least [`MIN_STEPS`].
+    pub(crate) fn pndm(&self, timesteps: &[u32]) -> Vec<Evaluation> {
+        let timesteps: Vec<i64> = timesteps.iter().copied().map(i64::from).collect();
+        let mut evaluations = Vec::with_capacity(timesteps.len() + 9);
+        for step in 0..RUNGE_KUTTA_STEPS {
+            evaluations.extend(self.runge_kutta(step, timesteps[step], timesteps[step + 1]));
+        }
+        let multistep = timesteps.iter().enumerate().skip(RUNGE_KUTTA_STEPS);
+        evaluations.extend(multistep.map(|(step, &t)| self.multistep(step, t)));
+        evaluations
+    }
+
+    /// Without: the model is told all timesteps in turn, the second one twice.
+    ///
+    /// From a picture the first `skipped` of what it is told are left out, and the first that is left is done twice. With it x
+    /// stays a step behind what the model is told from there on; that is how diffusers draws.
+    pub(crate) fn plms(&self, timesteps: &[u32], skipped: usize) -> Vec<Evaluation> {
+        let told = timesteps.iter().take(2).chain(timesteps.iter().skip(1));
+        let told = told.copied().map(i64::from).skip(skipped);
+        told.enumerate()
+            .map(|(nth, t)| match nth {
+                0 => self.first(t),
+                1 => self.first_again(t),
+                _ => self.multistep(nth - 1, t),
+            })
+            .collect()
+    }
+
     fn level(&self, t: i64) -> Level {
         match u32::try_from(t) {
             Ok(t) => Level::of_abar(self.schedule.abar(t.min(self.schedule.train_timesteps() - 1))),
@@ -121,17 +127,17 @@ impl Transfer<'_> {
         ]
     }
 
-    fn first_twice(&self, t: i64, next: Option<i64>) -> Vec<Evaluation> {
+    fn first(&self, t: i64) -> Evaluation {
         let e = self.output(t);
-        let first = Evaluation::new(self.point(t), self.phi(t, t - self.stride, Combination::X, e))
+        Evaluation::new(self.point(t), self.phi(t, t - self.stride, Combination::X, e))
             .keeping(START, Combination::X)
-            .keeping(output(0), e);
-        let again = next.map(|next| {
-            let mean = (self.output(next) + Combination::kept(output(0))) / 2.0;
-            let x = self.phi(next + self.stride, next, Combination::kept(START), mean);
-            Evaluation::new(self.point(next), x)
-        });
-        [first].into_iter().chain(again).collect()
+            .keeping(output(0), e)
+    }
+
+    /// The first step once more, with what the model says at its end, `t`.
+    fn first_again(&self, t: i64) -> Evaluation {
+        let mean = (self.output(t) + Combination::kept(output(0))) / 2.0;
+        Evaluation::new(self.point(t), self.phi(t + self.stride, t, Combination::kept(START), mean))
     }
 
     fn multistep(&self, step: usize, t: i64) -> Evaluation {

@@ -57,10 +57,6 @@ impl PredictionType {
 }
 
 impl Conversion {
-    /// Of an output that is x0 already.
-    pub(crate) const OF_X0: Self =
-        Self { x0_from_x: 0.0, x0_from_output: 1.0, eps_from_x: 0.0, eps_from_output: 0.0 };
-
     /// x0 = `from_x` x + `from_output` out at `level`, and the eps that belongs to it.
     pub(crate) fn of_x0(from_x: f64, from_output: f64, Level { a, s }: Level) -> Self {
         Self {

@@ -6,11 +6,13 @@
 use std::ops::Range;
 
 use crate::combination::SLOTS;
+use crate::ddim::DdimNoise;
 use crate::evaluation::{Evaluation, FreshNoise, Move};
 use crate::level::Level;
 use crate::levels::{FinalSigma, Layout, NoiseLevels, Steps};
-use crate::method::Method;
+use crate::method::{Method, SamplerKind};
 use crate::noise::{NoiseSource, Stream};
+use crate::pndm::Transfer;
 use crate::prediction::{Conversion, PredictionType};
 use crate::schedule::NoiseSchedule;
 use crate::threshold::{ThresholdError, Thresholder, Thresholding};
@@ -103,6 +105,17 @@ pub enum SamplerError {
     /// Defined on the timesteps of training.
     #[error("{0:?} has no noise levels but those of training")]
     TrainedLevelsOnly(Method),
+    /// Nobody has said what its fresh noise is there.
+    #[error("{0:?} is not defined on the noise levels of flow matching")]
+    NotForFlow(SamplerKind),
+    /// A weight of the next x is infinite or no number: no signal is left where a step needs some.
+    #[error("{method:?} is not defined at a noise level of {levels:?}, where no signal is left")]
+    NotFinite {
+        /// The sampler.
+        method: Method,
+        /// The noise levels.
+        levels: NoiseLevels,
+    },
     /// Not positive and finite, or ends that are not in order.
     #[error("{0:?} are no noise levels")]
     Levels(NoiseLevels),
@@ -143,6 +156,10 @@ impl Sampler {
     /// A sampler over a model's training schedule.
     pub fn new(schedule: &NoiseSchedule, settings: &SamplerSettings) -> Result<Self, SamplerError> {
         let evaluations = evaluations(schedule, settings)?;
+        if !evaluations.iter().all(Evaluation::is_finite) {
+            let SamplerSettings { method, levels, .. } = *settings;
+            return Err(SamplerError::NotFinite { method, levels });
+        }
         let conversion = |evaluation: &Evaluation| conversion(settings, evaluation);
         let moves = evaluations.iter().map(|evaluation| Ok(Move::new(evaluation, conversion(evaluation)?)));
         Ok(Self {
@@ -265,7 +282,7 @@ impl Sampler {
             for (x, output) in x.iter().zip(output.iter_mut()) {
                 *output = conversion.x0(*x, *output);
             }
-            conversion = Conversion::OF_X0;
+            conversion = step.conversion_of_x0();
         }
         let range = self.thresholder.range(output);
         step.apply(conversion, range, x, output, self.kept.each_mut().map(Vec::as_mut_slice));
@@ -282,13 +299,17 @@ pub(crate) fn evaluations(
     let SamplerSettings { method, levels, prediction, spacing, .. } = *settings;
     let (count, offset) = (settings.steps, settings.steps_offset);
     let skipped = initial::skipped_steps(settings)?;
-    let timesteps = || {
+    let all_timesteps = || {
         if levels != NoiseLevels::Trained {
             return Err(SamplerError::TrainedLevelsOnly(method));
         }
-        let timesteps = spacing.timesteps(schedule.train_timesteps(), count, offset)?;
-        Ok(timesteps[skipped as usize..].to_vec())
+        Ok(spacing.timesteps(schedule.train_timesteps(), count, offset)?)
     };
+    let timesteps = || Ok::<_, SamplerError>(all_timesteps()?.split_off(skipped as usize));
+    let is_flow = matches!(levels, NoiseLevels::Flow(_));
+    if is_flow && method.kind().is_in_sigma() && !method.kind().fits_flow() {
+        return Err(SamplerError::NotForFlow(method.kind()));
+    }
     let stride = schedule.train_timesteps() / count.max(1);
     let trajectory = |layout| {
         if !levels.are_valid() {
@@ -298,37 +319,44 @@ pub(crate) fn evaluations(
         Ok(levels.trajectory(schedule, steps, layout)?.without_first(skipped as usize))
     };
     Ok(match method {
-        Method::Ddim { eta, set_alpha_to_one, previous } => {
+        Method::Ddim { eta, set_alpha_to_one, previous, noise } => {
             if !(0.0..=1.0).contains(&eta) {
                 return Err(SamplerError::DdimEta(eta));
             }
-            ddim::evaluations(schedule, &timesteps()?, previous, stride, f64::from(eta), set_alpha_to_one)
+            // They are the same where x0 is left alone.
+            let noise = if settings.thresholding == Thresholding::None { DdimNoise::OfX0 } else { noise };
+            let (timesteps, eta) = (timesteps()?, f64::from(eta));
+            ddim::evaluations(schedule, &timesteps, previous, stride, eta, set_alpha_to_one, noise)
         }
         Method::Ddpm { variance } => ddpm::evaluations(schedule, &timesteps()?, variance),
         Method::Euler => euler::euler(&trajectory(Layout::SingleStep)?),
         Method::EulerAncestral => euler::euler_ancestral(&trajectory(Layout::SingleStep)?),
+        Method::Heun if is_flow => heun::evaluations_of_flow(&trajectory(Layout::SingleStep)?),
         Method::Heun => heun::evaluations(&trajectory(Layout::SingleStep)?),
         Method::DpmSolver { stochastic, lower_order_final } => {
             let first_order_last = lower_order_final && count < dpm_solver::FEW_STEPS;
-            dpm_solver::evaluations(&trajectory(Layout::Multistep)?, stochastic, first_order_last)
+            dpm_solver::evaluations(&trajectory(Layout::DpmSolver)?, stochastic, first_order_last)
         }
         Method::UniPc { order } => {
             if !(1..=unipc::MAX_ORDER).contains(&order) {
                 return Err(SamplerError::Order(order));
             }
-            unipc::evaluations(&trajectory(Layout::Multistep)?, order)
+            unipc::evaluations(&trajectory(Layout::UniPc)?, order)
         }
         Method::Pndm { runge_kutta, set_alpha_to_one } => {
-            let timesteps = timesteps()?;
+            let transfer = Transfer::new(schedule, stride, prediction, set_alpha_to_one);
+            if !runge_kutta {
+                return Ok(transfer.plms(&all_timesteps()?, skipped as usize));
+            }
             let taken = count - skipped;
-            if runge_kutta && taken < pndm::MIN_STEPS {
+            if taken < pndm::MIN_STEPS {
                 return Err(SamplerError::RungeKuttaSteps(taken));
             }
-            pndm::evaluations(schedule, &timesteps, stride, prediction, runge_kutta, set_alpha_to_one)
+            transfer.pndm(&timesteps()?)
         }
         Method::Lcm { original_steps, spreads_steps } => {
             // Refuses levels that do not fit; the spacing is the distillation's.
-            timesteps()?;
+            all_timesteps()?;
             let share = if spreads_steps { settings.strength } else { 1.0 };
             let most = (f64::from(original_steps) * share) as u32;
             let timesteps = lcm::timesteps(schedule.train_timesteps(), count, original_steps, most)
@@ -370,7 +398,7 @@ mod tests {
     use super::*;
     use crate::ddim::PreviousTimestep;
     use crate::ddpm::Variance;
-    use crate::method::SamplerKind;
+    use crate::flow::FlowShift;
     use crate::schedule::BetaSchedule;
     use crate::threshold::ThresholdingKind;
 
@@ -381,7 +409,8 @@ mod tests {
     }
 
     fn eta(eta: f32) -> Method {
-        Method::Ddim { eta, set_alpha_to_one: true, previous: PreviousTimestep::Stride }
+        let noise = DdimNoise::OfX0;
+        Method::Ddim { eta, set_alpha_to_one: true, previous: PreviousTimestep::Stride, noise }
     }
 
     fn normals(elements: usize) -> Vec<f32> {
@@ -428,7 +457,9 @@ mod tests {
     fn ddim_gives_the_golden_sums_of_diffusers() {
         let of = |schedule: NoiseSchedule, settings: SamplerSettings| golden_sum(&schedule, &settings);
         let v = SamplerSettings { prediction: PredictionType::VPrediction, ..SamplerSettings::default() };
-        let ddim = Method::Ddim { eta: 0.0, set_alpha_to_one: false, previous: PreviousTimestep::Stride };
+        let noise = DdimNoise::OfX0;
+        let ddim =
+            Method::Ddim { eta: 0.0, set_alpha_to_one: false, previous: PreviousTimestep::Stride, noise };
         let to_first = SamplerSettings { method: ddim, ..SamplerSettings::default() };
         let steep = || NoiseSchedule::with_betas(BetaSchedule::Linear, 1000, 0.01, 0.02).unwrap();
         // test_scheduler_ddim.py: full loop without noise, with v-prediction, and with either end at beta_start 0.01.
@@ -477,7 +508,8 @@ mod tests {
     fn ddim_keeps_the_spread_of_a_gaussian_when_it_moves_to_the_next_timestep() {
         let schedule = NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap();
         let spread = |steps, previous| {
-            let method = Method::Ddim { eta: 0.0, set_alpha_to_one: true, previous };
+            let noise = DdimNoise::OfX0;
+            let method = Method::Ddim { eta: 0.0, set_alpha_to_one: true, previous, noise };
             let settings = SamplerSettings { method, steps, ..SamplerSettings::default() };
             let end = run(&schedule, &settings, vec![-1.0, 1.0], exact_eps(&schedule, 0.3, 0.5));
             (end[1] - end[0]) / 2.0
@@ -578,6 +610,65 @@ mod tests {
         assert_eq!(sampler.evaluations_between(0.0, f64::INFINITY), 0..19);
         assert!(sampler.evaluations_between(1e9, 2e9).is_empty());
         assert!(sampler.evaluations_between(2.0, 1.0).is_empty());
+    }
+
+    /// Every sampler, prediction, spacing, schedule and number of steps either has finite weights or is refused.
+    #[test]
+    fn whatever_is_asked_for_is_finite_or_refused() {
+        let schedules = [linear(), linear().with_zero_terminal_snr()];
+        let flows = [
+            FlowShift::Static(3.0),
+            FlowShift::Dynamic { mu: 0.8, to_last_timestep: false },
+            FlowShift::Dynamic { mu: 0.8, to_last_timestep: true },
+        ];
+        let levels = [NoiseLevels::Trained, NoiseLevels::Karras];
+        let levels: Vec<_> = levels.into_iter().chain(flows.map(NoiseLevels::Flow)).collect();
+        let predictions = [
+            PredictionType::Epsilon,
+            PredictionType::Sample,
+            PredictionType::VPrediction,
+            PredictionType::FlowPrediction,
+        ];
+        let spacings = [TimestepSpacing::Leading, TimestepSpacing::Linspace, TimestepSpacing::Trailing];
+        let thresholdings =
+            [Thresholding::None, Thresholding::Static, Thresholding::Dynamic { quantile: 0.9, cap: None }];
+        let mut drawn = std::collections::BTreeMap::<_, u32>::new();
+        for (kind, prediction) in SamplerKind::ALL.into_iter().flat_map(|kind| predictions.map(|p| (kind, p)))
+        {
+            for (schedule, levels) in schedules.iter().flat_map(|s| levels.iter().map(move |l| (s, *l))) {
+                for (spacing, steps) in
+                    spacings.into_iter().flat_map(|s| [1, 2, 3, 5, 999, 1000].map(|steps| (s, steps)))
+                {
+                    for (strength, thresholding) in
+                        [1.0, 0.4].into_iter().flat_map(|s| thresholdings.map(|t| (s, t)))
+                    {
+                        let settings = SamplerSettings {
+                            method: kind.into(),
+                            steps,
+                            spacing,
+                            levels,
+                            prediction,
+                            thresholding,
+                            strength,
+                            ..SamplerSettings::default()
+                        };
+                        let Ok(mut sampler) = Sampler::new(schedule, &settings) else { continue };
+                        *drawn.entry((kind, matches!(levels, NoiseLevels::Flow(_)))).or_default() += 1;
+                        let mut x = normals(8);
+                        sampler.begin(&mut x);
+                        for i in 0..sampler.evaluations().min(12) {
+                            let mut output: Vec<f32> = x.iter().map(|x| 0.1 - 0.5 * x).collect();
+                            sampler.step(i, &mut x, &mut output, &NOISE);
+                        }
+                        assert!(x.iter().all(|x| x.is_finite()), "{settings:?}: {x:?}");
+                    }
+                }
+            }
+        }
+        for kind in SamplerKind::ALL {
+            assert!(drawn.contains_key(&(kind, false)), "{kind:?} draws something");
+            assert_eq!(drawn.contains_key(&(kind, true)), kind.fits_flow(), "{kind:?} with flow matching");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) fn walk(
             for ((x, output), x0) in x.iter().zip(output.iter()).zip(x0.iter_mut()) {
                 *x0 = range.bring(conversion.x0(*x, *output));
             }
-            if step.reads_eps && range.is_everything() {
+            if step.reads_eps && (range.is_everything() || step.eps_of_output) {
                 for ((x, output), eps) in x.iter().zip(output.iter()).zip(eps.iter_mut()) {
                     *eps = conversion.eps(*x, *output);
                 }

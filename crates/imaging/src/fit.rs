@@ -102,19 +102,21 @@ pub fn bring_to(
 pub struct Reader {
     /// Side of the square that it sees, pixels.
     pub side: u32,
-    /// Whether it was trained on pictures whose shorter side was resized to `side`, bicubic, and whose middle was then cut out
-    /// (CLIP's way), instead of by Lanczos 3.
-    pub crops: bool,
+    /// What the shorter side is resized to, bicubic, before the square is cut out of the middle (CLIP's way). None where the
+    /// square is resized by Lanczos 3.
+    pub shorter: Option<u32>,
 }
 
 impl Reader {
-    /// The square that the model sees. A square of its side is left as it is.
+    /// The square that the model sees.
     pub fn square(self, picture: &RgbImage, fit: Fit) -> RgbImage {
-        let size = Size::square(self.side);
-        match (self.crops, fit) {
-            (true, Fit::Crop) => crop_square(picture, self.side),
-            (true, Fit::Pad) => bring_to(picture, size, fit, bicubic::resize),
-            (false, fit) => bring_to(picture, size, fit, pictures::resize),
+        match (self.shorter, fit) {
+            (None, fit) => bring_to(picture, Size::square(self.side), fit, pictures::resize),
+            (Some(shorter), Fit::Crop) => crop_square(picture, shorter, self.side),
+            (Some(shorter), Fit::Pad) => {
+                let whole = bring_to(picture, Size::square(shorter), fit, bicubic::resize);
+                crop_square(&whole, shorter, self.side)
+            }
         }
     }
 }
@@ -138,9 +140,9 @@ mod tests {
     fn the_middle_is_cut_out() {
         let green = RgbImage::from_pixel(3, 3, image::Rgb([0, 255, 0]));
         assert_eq!(bring_to(&stripes(WIDE), Size::square(3), Fit::Crop, pictures::resize), green);
-        for crops in [false, true] {
+        for shorter in [None, Some(3)] {
             assert_eq!(
-                Reader { side: 3, crops }.square(&stripes(WIDE), Fit::Crop).get_pixel(1, 1),
+                Reader { side: 3, shorter }.square(&stripes(WIDE), Fit::Crop).get_pixel(1, 1),
                 green.get_pixel(1, 1)
             );
         }
@@ -148,8 +150,8 @@ mod tests {
 
     #[test]
     fn all_is_kept_between_gray_bars() {
-        for crops in [false, true] {
-            let square = Reader { side: 8, crops }.square(&stripes(WIDE), Fit::Pad);
+        for shorter in [None, Some(8)] {
+            let square = Reader { side: 8, shorter }.square(&stripes(WIDE), Fit::Pad);
             assert_eq!(square.dimensions(), (8, 8));
             for (y, is_bar) in [(0, true), (1, true), (2, false), (5, false), (6, true), (7, true)] {
                 assert_eq!(*square.get_pixel(4, y) == BARS, is_bar, "row {y}");

@@ -58,15 +58,17 @@ pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
     resize(picture, Size::square(side))
 }
 
-/// Resizes so that the shorter side has `side` pixels (bicubic, to the last bit as encoders of pictures were trained), and cuts
-/// out the middle. Nothing but the middle is computed: the whole of 4,096 x 1 pixels would be 4,096 `side` pixels wide.
-pub fn crop_square(picture: &RgbImage, side: u32) -> RgbImage {
+/// Resizes so that the shorter side has `shorter` pixels (bicubic, to the last bit as encoders of pictures were trained), and
+/// cuts a square of `side` out of the middle: at most `shorter`. Nothing but the middle is computed: the whole of 4,096 x 1 pixels
+/// would be 4,096 `shorter` pixels wide.
+pub fn crop_square(picture: &RgbImage, shorter: u32, side: u32) -> RgbImage {
+    let side = side.min(shorter);
     let (width, height) = picture.dimensions();
-    let longer = |other: u32, shorter: u32| (u64::from(other) * u64::from(side) / u64::from(shorter)) as u32;
+    let longer = |other: u32, own: u32| (u64::from(other) * u64::from(shorter) / u64::from(own)) as u32;
     let size = if width <= height {
-        Size { width: side, height: longer(height, width) }
+        Size { width: shorter, height: longer(height, width) }
     } else {
-        Size { width: longer(width, height), height: side }
+        Size { width: longer(width, height), height: shorter }
     };
     let (left, top) = ((size.width - side) / 2, (size.height - side) / 2);
     bicubic::window(picture, size, left..left + side, top..top + side)
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn the_middle_of_a_long_picture_is_cut_out() {
         for (width, height) in [(4096, 1), (1, 4096), (33, 71)] {
-            let square = crop_square(&RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7])), 224);
+            let square = crop_square(&RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7])), 256, 224);
             assert_eq!(square, RgbImage::from_pixel(224, 224, image::Rgb([9, 8, 7])));
         }
     }

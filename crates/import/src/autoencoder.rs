@@ -2,12 +2,12 @@
 
 use reverie_inference::package::manifest::MAX_CHANNELS;
 use reverie_inference::package::{DType, Extent, LatentScale, Role};
-use serde::Deserialize;
 
 use crate::ImportError;
 use crate::bundle::{Content, Draft};
 use crate::graph::{Part, batch_of};
-use crate::pipeline::Pipeline;
+use crate::keys::Keys;
+use crate::pipeline::{Family, Pipeline};
 use crate::source::Source;
 
 /// The latents of a bundle.
@@ -18,25 +18,35 @@ pub(crate) struct Latents {
     pub(crate) decoder: String,
 }
 
-#[derive(Deserialize)]
-struct Config {
-    latent_channels: usize,
-    block_out_channels: Vec<usize>,
-    #[serde(default = "stable_diffusion")]
-    scaling_factor: f32,
-    #[serde(default)]
-    shift_factor: Option<f32>,
-    #[serde(default)]
-    latents_mean: Option<Vec<f32>>,
-    #[serde(default)]
-    latents_std: Option<Vec<f32>>,
-    #[serde(default)]
-    force_upcast: bool,
-}
-
 /// That of Stable Diffusion, which old configurations do not state.
-fn stable_diffusion() -> f32 {
-    0.18215
+const SCALING_FACTOR: f32 = 0.18215;
+
+/// What counts beside the graph, in the words of both halves' configurations.
+fn scale(keys: &Keys, family: Family) -> Result<LatentScale, ImportError> {
+    let blocks = keys.need::<Vec<usize>>(&["block_out_channels"])?.len();
+    if !(1..=8).contains(&blocks) {
+        return Err(keys.wrong("block_out_channels", "must be 1 to 8 blocks"));
+    }
+    let channels = keys.need(&["latent_channels"])?;
+    if !(1..=MAX_CHANNELS).contains(&channels) {
+        return Err(keys.wrong("latent_channels", format!("must be 1 to {MAX_CHANNELS}")));
+    }
+    // The other pipelines do not look at it.
+    if family == Family::StableDiffusionXl && keys.has("latents_mean") && keys.has("latents_std") {
+        return Err(keys.wrong(
+            "latents_mean",
+            "must be null: a latent that is scaled channel by channel is not served",
+        ));
+    }
+    let scale = keys.get("scaling_factor")?.unwrap_or(SCALING_FACTOR);
+    if scale <= 0.0 {
+        return Err(keys.wrong("scaling_factor", "must be above 0"));
+    }
+    // The other pipelines do not look at it either.
+    let is_shifted = matches!(family, Family::StableDiffusion3 | Family::Flux);
+    let shift = if is_shifted { keys.get("shift_factor")? } else { None };
+    // Each block but the last halves the picture.
+    Ok(LatentScale { channels, downscale: 1 << (blocks - 1), scale, shift: shift.unwrap_or_default() })
 }
 
 /// Imports the decoder, and the encoder if there is one. None for pipelines that work on pixels.
@@ -48,32 +58,13 @@ pub(crate) fn import(
     if !pipeline.works_on_latents() {
         return Ok(None);
     }
-    let path = "vae_decoder/config.json";
-    let why = "it says how latents are scaled";
-    let config: Config = source.json(path, why)?;
-    let wrong = |why: &str| Ok::<_, ImportError>(ImportError::wrong(&source.file(path, "")?, why));
-    if config.latents_mean.is_some() || config.latents_std.is_some() {
-        return Err(wrong(
-            "scales each channel of the latent by itself (latents_mean), which is not known here",
-        )?);
-    }
-    let blocks = config.block_out_channels.len();
-    if !(1..=8).contains(&blocks) {
-        return Err(wrong("block_out_channels must be 1 to 8 blocks")?);
-    }
-    if !(1..=MAX_CHANNELS).contains(&config.latent_channels) {
-        return Err(wrong("latent_channels is out of range")?);
-    }
-    let scale = LatentScale {
-        channels: config.latent_channels,
-        // Each block but the last halves the picture.
-        downscale: 1 << (blocks - 1),
-        scale: config.scaling_factor,
-        shift: config.shift_factor.unwrap_or_default(),
-    };
+    let family = pipeline.family;
+    let keys = Keys::read(source, "vae_decoder/config.json", "it says how latents are scaled")?;
+    let scale = scale(&keys, family)?;
     let content = |role, what: &str| Content {
         role,
         description: format!("{what} of {}.", pipeline.class),
+        of: "vae_decoder/config.json".to_owned(),
         texts: Vec::new(),
         facts: Box::new(move |manifest| manifest.latent = Some(scale)),
     };
@@ -85,15 +76,23 @@ pub(crate) fn import(
     part.input("latent", "latent_sample", shape(scale.channels))?;
     part.check_inputs()?;
     part.output("picture", "sample", shape(3))?;
-    if config.force_upcast && part.input_dtype("latent_sample") == Some(DType::F16) {
+    if keys.is("force_upcast")? && part.input_dtype("latent_sample") == Some(DType::F16) {
         let why = "its decoder was trained in 32 bits and overflows in 16 (force_upcast): export vae_decoder in 32 bits if pictures fail";
         draft.notes.push(why.to_owned());
     }
-    let decoder =
-        draft.package("latent-decoder", &part, content(Role::LatentDecoder, "Decoder of the latents"))?;
+    let decoder = draft.package(
+        source,
+        "latent-decoder",
+        &part,
+        content(Role::LatentDecoder, "Decoder of the latents"),
+    )?;
     draft.packages.latent_decoder = Some("latent-decoder".to_owned());
 
     if source.has("vae_encoder") {
+        if source.has("vae_encoder/config.json") {
+            let keys = Keys::read(source, "vae_encoder/config.json", "")?;
+            check_same(&keys, scale, self::scale(&keys, family)?)?;
+        }
         let mut part = Part::read(source, "vae_encoder")?;
         part.input("picture", "sample", shape(3))?;
         part.check_inputs()?;
@@ -109,6 +108,7 @@ pub(crate) fn import(
         };
         part.output("latent", theirs, shape(channels))?;
         draft.package(
+            source,
             "latent-encoder",
             &part,
             content(Role::LatentEncoder, "Encoder of pictures to latents"),
@@ -118,4 +118,18 @@ pub(crate) fn import(
         draft.notes.push("there is no vae_encoder: no picture can be drawn from another one".to_owned());
     }
     Ok(Some(Latents { scale, decoder }))
+}
+
+/// Both halves are one autoencoder: what the encoder makes is what the decoder reads.
+fn check_same(keys: &Keys, decoder: LatentScale, encoder: LatentScale) -> Result<(), ImportError> {
+    let differing = [
+        ("latent_channels", decoder.channels != encoder.channels),
+        ("block_out_channels", decoder.downscale != encoder.downscale),
+        ("scaling_factor", decoder.scale.to_bits() != encoder.scale.to_bits()),
+        ("shift_factor", decoder.shift.to_bits() != encoder.shift.to_bits()),
+    ];
+    match differing.iter().find(|(_, differs)| *differs) {
+        None => Ok(()),
+        Some((key, _)) => Err(keys.wrong(key, "must be that of vae_decoder/config.json")),
+    }
 }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::ImportError;
 use crate::graph::Part;
+use crate::source::Source;
 
 /// A bundle without a licence that is known.
 const NO_LICENSE: &str = "LicenseRef-unknown";
@@ -33,6 +34,8 @@ pub(crate) struct Draft {
 pub(crate) struct Content {
     pub(crate) role: Role,
     pub(crate) description: String,
+    /// The configuration that the facts come from; what is wrong with them is said of it.
+    pub(crate) of: String,
     /// Further files: their names and their bytes.
     pub(crate) texts: Vec<(String, String)>,
     /// The rest of `model.toml`.
@@ -81,20 +84,22 @@ impl Draft {
     /// Writes a package into `folder` and gives its identity.
     pub(crate) fn package(
         &mut self,
+        source: &Source,
         folder: &str,
         part: &Part,
         content: Content,
     ) -> Result<String, ImportError> {
-        let Content { role, description, texts, facts } = content;
+        let Content { role, description, of, texts, facts } = content;
         let place = self.folder.path().join(folder);
-        fs::create_dir(&place).map_err(ImportError::access(&place))?;
+        let written = |name: &str| self.out.join(folder).join(name);
+        fs::create_dir(&place).map_err(ImportError::access(&written("")))?;
         self.folders.insert(folder.to_owned());
         let mut files = Vec::new();
         for (from, name) in &part.files {
-            files.push(copy(from, &place, name)?);
+            files.push(copy(from, &place.join(name), name, &written(name))?);
         }
         for (name, text) in &texts {
-            write(&place.join(name), text.as_bytes())?;
+            write(&place.join(name), text.as_bytes()).map_err(ImportError::access(&written(name)))?;
             files.push(FileDigest::of(name.clone(), text.as_bytes()));
         }
         let mut provenance = toml::Table::new();
@@ -121,10 +126,12 @@ impl Draft {
             provenance,
         };
         facts(&mut manifest);
-        let place = place.join(package::MANIFEST);
-        manifest.validate(role).map_err(|why| ImportError::wrong(&place, why))?;
-        let text = toml::to_string(&manifest).map_err(|error| ImportError::wrong(&place, error))?;
-        write(&place, text.as_bytes())?;
+        let of = source.root().join(of);
+        let refused = |why: String| ImportError::wrong(&of, format!("no package can be made of it: {why}"));
+        manifest.validate(role).map_err(refused)?;
+        let text = toml::to_string(&manifest).map_err(|error| refused(error.to_string()))?;
+        let name = package::MANIFEST;
+        write(&place.join(name), text.as_bytes()).map_err(ImportError::access(&written(name)))?;
         Ok(manifest.digest())
     }
 
@@ -137,9 +144,10 @@ impl Draft {
             packages: self.packages,
             knowledge_bases: std::collections::BTreeMap::new(),
         };
+        let written = self.out.join(bundle::MANIFEST);
+        let text = toml::to_string(&manifest).map_err(|error| ImportError::wrong(&written, error))?;
         let path = self.folder.path().join(bundle::MANIFEST);
-        let text = toml::to_string(&manifest).map_err(|error| ImportError::wrong(&path, error))?;
-        write(&path, text.as_bytes())?;
+        write(&path, text.as_bytes()).map_err(ImportError::access(&written))?;
         // Rename does not replace a folder that has something in it.
         fs::rename(self.folder.path(), &self.out).map_err(ImportError::access(&self.out))?;
         let _ = self.folder.keep();
@@ -147,12 +155,12 @@ impl Draft {
     }
 }
 
-/// Copies a file and says what it is.
-fn copy(from: &Path, folder: &Path, name: &str) -> Result<FileDigest, ImportError> {
-    let to = folder.join(name);
-    let mut target = File::create_new(&to).map_err(ImportError::access(&to))?;
-    let digest = read_through(from, name, |part| target.write_all(part).map_err(ImportError::access(&to)))?;
-    target.sync_all().map_err(ImportError::access(&to))?;
+/// Copies a file and says what it is. `written` is its place for people: where it will be when all is done.
+fn copy(from: &Path, to: &Path, name: &str, written: &Path) -> Result<FileDigest, ImportError> {
+    let mut target = File::create_new(to).map_err(ImportError::access(written))?;
+    let digest =
+        read_through(from, name, |part| target.write_all(part).map_err(ImportError::access(written)))?;
+    target.sync_all().map_err(ImportError::access(written))?;
     Ok(digest)
 }
 
@@ -180,7 +188,7 @@ pub(crate) fn read_through(
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ImportError> {
-    let mut file = File::create_new(path).map_err(ImportError::access(path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(ImportError::access(path))
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all())
 }

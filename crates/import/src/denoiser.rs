@@ -2,14 +2,15 @@
 
 use reverie_diffusion::{PredictionType, SamplerKind};
 use reverie_inference::package::{
-    Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, LearnedVariance,
-    NeighbourConditions, OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
+    Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, NeighbourConditions,
+    OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
 };
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::autoencoder::Latents;
 use crate::bundle::{Content, Draft};
 use crate::graph::{Part, batch_of};
+use crate::keys::{Held, Keys};
 use crate::pipeline::{Family, Pipeline};
 use crate::scheduler::{self, Tokens};
 use crate::source::Source;
@@ -20,12 +21,16 @@ use crate::{ImportError, Request};
 const PATCH: usize = 2;
 /// The side of a latent of FLUX, whose configuration has none: `FluxPipeline.default_sample_size`.
 const FLUX_SAMPLE_SIZE: usize = 128;
+/// The least side of a latent of Stable Diffusion, where an old configuration says less.
+const OLD_SAMPLE_SIZE: usize = 64;
 /// The largest side of a picture.
 const MAX_SIDE: usize = 16_384;
 
-#[derive(Deserialize)]
+/// What of a diffusion model's configuration counts beside its graph.
 pub(crate) struct Config {
     sample_size: Option<Sides>,
+    /// Whether diffusers 0.9 or later wrote it.
+    is_of_0_9: bool,
     pub(crate) in_channels: Option<usize>,
     pub(crate) out_channels: Option<usize>,
     /// Of each level of a `UNet`.
@@ -37,22 +42,61 @@ pub(crate) struct Config {
 }
 
 /// A side, or height and width.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(untagged)]
+#[derive(Clone, Copy)]
 enum Sides {
     One(usize),
     Both([usize; 2]),
 }
 
+impl Held for Sides {
+    const WHAT: &'static str = "a whole number, or two";
+
+    fn of(value: &Value) -> Option<Self> {
+        match usize::of(value) {
+            Some(side) => Some(Self::One(side)),
+            None => Vec::of(value)?.try_into().ok().map(Self::Both),
+        }
+    }
+}
+
+/// Whether a version of diffusers is 0.9 or later. What is no version is taken for a late one.
+fn is_of_0_9(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(0)), Some(Ok(minor))) => minor >= 9,
+        _ => true,
+    }
+}
+
 impl Config {
+    pub(crate) fn read(keys: &Keys) -> Result<Self, ImportError> {
+        Ok(Self {
+            sample_size: keys.get("sample_size")?,
+            is_of_0_9: keys.get::<String>("_diffusers_version")?.is_none_or(|version| is_of_0_9(&version)),
+            in_channels: keys.get("in_channels")?,
+            out_channels: keys.get("out_channels")?,
+            block_out_channels: keys.get("block_out_channels")?,
+            patch_size: keys.get("patch_size")?,
+            pos_embed_max_size: keys.get("pos_embed_max_size")?,
+        })
+    }
+
     /// Side of x, if it says.
-    pub(crate) fn side(&self, part: &Part) -> Result<Option<usize>, ImportError> {
+    pub(crate) fn side(&self, keys: &Keys) -> Result<Option<usize>, ImportError> {
         match self.sample_size {
             None => Ok(None),
             Some(Sides::One(side)) => Ok(Some(side)),
             Some(Sides::Both([height, width])) if height == width => Ok(Some(height)),
-            Some(Sides::Both(_)) => Err(part.wrong("its sample_size is not square: say a side (--size)")),
+            Some(Sides::Both(_)) => Err(keys.wrong("sample_size", "must be square: or say a side (--size)")),
         }
+    }
+
+    /// The same as Stable Diffusion's pipelines mend it: before diffusers 0.9 all configurations said 32, and meant 64.
+    fn side_of(&self, keys: &Keys, pipeline: &Pipeline) -> Result<Option<usize>, ImportError> {
+        let is_mended =
+            pipeline.class.starts_with("StableDiffusion") && pipeline.family == Family::StableDiffusion;
+        let side = self.side(keys)?;
+        Ok(side.map(|side| if is_mended && !self.is_of_0_9 { side.max(OLD_SAMPLE_SIZE) } else { side }))
     }
 
     /// What the sides of x are multiples of: a `UNet` halves them at every level but the last.
@@ -93,14 +137,17 @@ pub(crate) fn import(
     draft: &mut Draft,
 ) -> Result<usize, ImportError> {
     let folder = pipeline.denoiser();
-    let config: Config = source.json(&format!("{folder}/config.json"), "it says how large the picture is")?;
+    let keys = Keys::read(source, &format!("{folder}/config.json"), "it says how large the picture is")?;
+    let config = Config::read(&keys)?;
     let mut part = Part::read(source, folder)?;
-    let form = Form::of(&mut part, pipeline, request.size, &config, with.latents.as_ref())?;
-    let conditions = conditions(&mut part, pipeline, &form, with)?;
-    let (diffusion, defaults) = sampling(source, &part, pipeline, request, &form, with, &conditions)?;
+    let form = Form::of(&mut part, pipeline, request.size, &keys, &config, with.latents.as_ref())?;
+    let conditions = conditions(&mut part, pipeline, &keys, &form, with)?;
+    let notes = &mut draft.notes;
+    let (diffusion, defaults) = sampling(source, &part, pipeline, request, &form, with, &conditions, notes)?;
     let content = Content {
         role: Role::Denoiser,
         description: format!("{} of {} px.", pipeline.class, form.side),
+        of: "scheduler/scheduler_config.json".to_owned(),
         texts: Vec::new(),
         facts: Box::new(move |manifest| {
             manifest.diffusion = Some(diffusion);
@@ -108,7 +155,7 @@ pub(crate) fn import(
             manifest.defaults = Some(defaults);
         }),
     };
-    draft.package("denoiser", &part, content)?;
+    draft.package(source, "denoiser", &part, content)?;
     "denoiser".clone_into(&mut draft.packages.denoiser);
     Ok(form.side)
 }
@@ -134,22 +181,25 @@ impl Form {
         part: &mut Part,
         pipeline: &Pipeline,
         asked: Option<usize>,
+        keys: &Keys,
         config: &Config,
         latents: Option<&Latents>,
     ) -> Result<Self, ImportError> {
         let is_flux = pipeline.family == Family::Flux;
         let downscale = latents.map_or(1, |latents| latents.scale.downscale);
-        let own = if asked.is_some() { None } else { config.side(part)? };
+        let own = if asked.is_some() { None } else { config.side_of(keys, pipeline)? };
         let own = own.or(is_flux.then_some(FLUX_SAMPLE_SIZE));
         let side = asked.or(own.map(|own| own.saturating_mul(downscale)));
         let side =
-            side.ok_or_else(|| part.wrong("its config.json has no sample_size: say which (--size)"))?;
+            side.ok_or_else(|| keys.wrong("sample_size", "must be a whole number: or say a side (--size)"))?;
         let patch = is_flux.then_some(PATCH);
         let multiple = downscale * patch.unwrap_or(1);
         if !(1..=MAX_SIDE).contains(&side) || !side.is_multiple_of(multiple) {
-            return Err(part.wrong(format!(
-                "a picture has 1 to {MAX_SIDE} pixels a side, a multiple of {multiple}; not {side}"
-            )));
+            let must = format!("1 to {MAX_SIDE} pixels a side, a multiple of {multiple}");
+            return Err(match own {
+                Some(_) => keys.wrong("sample_size", format!("must give a picture of {must}, not {side}")),
+                None => part.wrong(format!("it draws pictures of {must}; not {side} (--size)")),
+            });
         }
         let x_side = side / downscale;
         let channels = latents.map_or(3, |latents| latents.scale.channels);
@@ -159,6 +209,8 @@ impl Form {
         let axis = if takes_tokens { 2 } else { 1 };
         // Channels of x as the graph has them.
         let unit = channels * patch.map_or(1, |patch| patch * patch);
+        part.agree(keys, "in_channels", part.input_extent(tensors.x, axis))?;
+        part.agree(keys, "out_channels", part.output_extent(tensors.prediction, axis))?;
         // Where the exporter left the axis open, the configuration says.
         let taken = part.input_extent(tensors.x, axis).or(config.in_channels).unwrap_or(unit);
         let given = part.output_extent(tensors.prediction, axis).or(config.out_channels).unwrap_or(unit);
@@ -212,6 +264,7 @@ impl Form {
 fn conditions(
     part: &mut Part,
     pipeline: &Pipeline,
+    keys: &Keys,
     form: &Form,
     with: &Surroundings,
 ) -> Result<Conditions, ImportError> {
@@ -237,6 +290,18 @@ fn conditions(
         if part.takes(theirs) {
             part.input(ours, theirs, Some(shape))?;
         }
+    }
+    part.agree(keys, "joint_attention_dim", Some(text.width))?;
+    part.agree(keys, "pooled_projection_dim", Some(text.pooled))?;
+    part.agree(keys, "time_cond_proj_dim", part.input_extent("timestep_cond", 1))?;
+    // FLUX.1 schnell has none of what dev is told.
+    if pipeline.family == Family::Flux && keys.is("guidance_embeds")? != part.takes("guidance") {
+        let must =
+            if part.takes("guidance") { "true: the graph takes" } else { "false: the graph does not take" };
+        return Err(keys.wrong("guidance_embeds", format!("must be {must} guidance")));
+    }
+    if keys.has("time_cond_proj_dim") && !part.takes("timestep_cond") {
+        return Err(keys.wrong("time_cond_proj_dim", "must be null: the graph does not take timestep_cond"));
     }
     let mut guidance = part.takes("guidance").then_some(GuidanceCondition::Weight);
     if part.takes("timestep_cond") {
@@ -269,6 +334,7 @@ fn conditions(
 }
 
 /// What the model was trained on, and how it is sampled.
+#[expect(clippy::too_many_arguments, reason = "it puts together what all the others have read")]
 fn sampling(
     source: &Source,
     part: &Part,
@@ -277,16 +343,14 @@ fn sampling(
     form: &Form,
     with: &Surroundings,
     conditions: &Conditions,
+    notes: &mut Vec<String>,
 ) -> Result<(DiffusionFacts, Defaults), ImportError> {
     let family = pipeline.family;
-    let is_painter = pipeline.class == "StableDiffusionInpaintPipeline";
-    // That pipeline turns Runge-Kutta steps off, whatever is written down.
-    let own = is_painter.then_some(SamplerKind::Plms).filter(|_| scheduler::is_pndm(source));
-    let mut scheduler = scheduler::import(source, "scheduler", request.sampler.or(own))?;
-    if family == Family::StableDiffusion && !pipeline.class.starts_with("LatentConsistency") {
-        scheduler.mend_for_stable_diffusion(&pipeline.class);
+    let scheduler = scheduler::import(source, pipeline, "scheduler", request.sampler, notes)?;
+    if scheduler.reads_variance() && !form.has_variance && scheduler.defaults.sampler == SamplerKind::Ddpm {
+        return Err(part.wrong("the scheduler reads a variance that the graph does not give"));
     }
-    let mut diffusion = scheduler.facts(form.side, form.tokens);
+    let mut diffusion = scheduler.facts(form.side, form.tokens, form.has_variance);
     let is_flow = matches!(family, Family::StableDiffusion3 | Family::Flux);
     if is_flow != (diffusion.prediction_type == PredictionType::FlowPrediction) {
         return Err(part.wrong("the scheduler is not of the kind that the pipeline was trained with"));
@@ -302,14 +366,6 @@ fn sampling(
         patch: form.patch,
         decoder: latents.decoder.clone(),
     });
-    diffusion.learned_variance = match diffusion.learned_variance {
-        Some(_) if !form.has_variance => {
-            return Err(part.wrong("the scheduler reads a variance that the graph does not give"));
-        }
-        // Only the prediction is read then, but it must be known where it ends.
-        None if form.has_variance => Some(LearnedVariance::LearnedRange),
-        own => own,
-    };
     let (steps, weight) = match family {
         // A distilled FLUX that is not told of guidance is not guided.
         Family::Flux if conditions.guidance.is_none() => (usual(family, &pipeline.class).0, 1.0),

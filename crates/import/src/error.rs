@@ -24,11 +24,15 @@ pub enum ImportError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// A link, which may lead anywhere.
-    #[error("{}: is a symbolic link; import a copy with real files (cp -rL)", path.display())]
+    /// A link that leads out of what is imported.
+    #[error(
+        "{}: is a symbolic link; import a copy with real files (cp -rL), for it leads out of {}", path.display(), bounds.display()
+    )]
     Link {
         /// The link.
         path: PathBuf,
+        /// What links may lead to.
+        bounds: PathBuf,
     },
     /// A path that leads out of the folder.
     #[error("{}: names the file {named:?}, which is no plain file name", path.display())]

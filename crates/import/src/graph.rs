@@ -2,13 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reverie_inference::onnx::{self, Description};
 use reverie_inference::package::{DType, Extent, Graph, TensorFacts, joint_digest};
 
-use crate::source::{Source, is_plain};
+use crate::keys::Keys;
+use crate::source::{ONNX, Source, is_plain};
 use crate::{ImportError, bundle};
+
+/// What exporters call a graph, and packages too.
+const GRAPH: &str = "model.onnx";
+
+/// Where the graph of a part is, and what it is called. Beside `unet/model.onnx` there are layouts that name the precision
+/// (`unet/model_fp16.onnx`) or keep ONNX files apart (`unet/onnx/model.onnx`, `onnx/unet/model.onnx`).
+fn find(source: &Source, folder: &str) -> Result<(String, String), ImportError> {
+    for place in [folder.to_owned(), format!("{folder}/{ONNX}"), format!("{ONNX}/{folder}")] {
+        let mut names = source.files(&place)?;
+        names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "onnx"));
+        if names.iter().any(|name| name == GRAPH) {
+            return Ok((place, GRAPH.to_owned()));
+        }
+        if names.len() > 1 {
+            let why = format!(
+                "has {}, and which of them to import is not known: rename that one to {GRAPH}, or remove the others",
+                names.join(", ")
+            );
+            return Err(ImportError::wrong(&source.root().join(place), why));
+        }
+        if let Some(only) = names.pop() {
+            return Ok((place, only));
+        }
+    }
+    Ok((folder.to_owned(), GRAPH.to_owned()))
+}
 
 /// A graph and its files.
 #[derive(Debug)]
@@ -27,23 +54,26 @@ impl Part {
         let why = format!(
             "{folder} is a part of the pipeline, and only ONNX can be imported (optimum-cli export onnx)"
         );
-        let relative = format!("{folder}/model.onnx");
+        let (place, name) = find(source, folder)?;
+        let relative = format!("{place}/{name}");
         let path = source.file(&relative, &why)?;
         let description = onnx::describe(&source.graph(&relative, &why)?);
         let description = description.map_err(|error| ImportError::wrong(&path, error))?;
-        let mut files = vec![(path.clone(), "model.onnx".to_owned())];
+        let mut files = vec![(path.clone(), GRAPH.to_owned())];
+        let mut external_data = Vec::new();
         for named in &description.external_data {
-            if !is_plain(named) {
+            let plain = onnx::beside_the_graph(named);
+            if !is_plain(plain) || plain == GRAPH {
                 return Err(ImportError::Outside { path, named: named.clone() });
             }
-            let weights = source.file(&format!("{folder}/{named}"), "the graph has its weights there")?;
-            files.push((weights, named.clone()));
+            if external_data.iter().any(|known| known == plain) {
+                continue;
+            }
+            let weights = source.file(&format!("{place}/{plain}"), "the graph has its weights there")?;
+            files.push((weights, plain.to_owned()));
+            external_data.push(plain.to_owned());
         }
-        let graph = Graph {
-            file: "model.onnx".to_owned(),
-            external_data: description.external_data.clone(),
-            ..Graph::default()
-        };
+        let graph = Graph { file: GRAPH.to_owned(), external_data, ..Graph::default() };
         Ok(Self { path, description, files, graph })
     }
 
@@ -64,6 +94,16 @@ impl Part {
     /// Whether the graph gives `theirs`.
     pub(crate) fn gives(&self, theirs: &str) -> bool {
         self.description.outputs.iter().any(|output| output.name == theirs)
+    }
+
+    /// Refuses a configuration whose `key` says another extent than the graph has, where it has a fixed one.
+    pub(crate) fn agree(&self, keys: &Keys, key: &str, fixed: Option<usize>) -> Result<(), ImportError> {
+        match (keys.get::<usize>(key)?, fixed) {
+            (Some(said), Some(fixed)) if said != fixed => {
+                Err(keys.wrong(key, format!("must be {fixed}, as {} has it", self.path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Element type of an input.

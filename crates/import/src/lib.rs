@@ -8,11 +8,13 @@
 //! Nothing of a source is trusted: links and paths that lead out of it are refused, files are read up to a limit, graphs are
 //! described without running them. What cannot be served as diffusers would serve it is refused, with the reason.
 
+mod adapters;
 mod autoencoder;
 mod bundle;
 mod denoiser;
 mod error;
 mod graph;
+mod keys;
 mod neighbours;
 mod pipeline;
 mod scheduler;
@@ -69,7 +71,8 @@ pub struct Imported {
 /// Copies files, so it blocks.
 pub fn import(request: &Request, out: &Path) -> Result<Imported, ImportError> {
     let source = Source::open(&request.from)?;
-    let pipeline = Pipeline::read(&source)?;
+    let mut notes = Vec::new();
+    let pipeline = Pipeline::read(&source, &mut notes)?;
     if pipeline.family == Family::IfSuperResolution {
         return Err(ImportError::unsupported(
             &source,
@@ -78,9 +81,11 @@ pub fn import(request: &Request, out: &Path) -> Result<Imported, ImportError> {
     }
     let name = request.name.clone().unwrap_or_else(|| source.name());
     let mut draft = Draft::new(out, &name, request.license.as_deref(), &pipeline.class)?;
+    draft.notes.append(&mut notes);
     draft
         .notes
         .extend(pipeline.left_out.iter().map(|part| format!("{part} is left out: it has no place here")));
+    draft.notes.extend(adapters::notes(&source));
 
     let text = text::import(&source, &pipeline, &mut draft)?;
     let neighbours = neighbours::import(&source, &pipeline, &text, &mut draft)?;
@@ -92,14 +97,14 @@ pub fn import(request: &Request, out: &Path) -> Result<Imported, ImportError> {
             return Err(ImportError::unsupported(&source, "a cascade has at most two levels"));
         }
         let source = Source::open(folder)?;
-        let pipeline = Pipeline::read(&source)?;
+        let pipeline = Pipeline::read(&source, &mut draft.notes)?;
         if surroundings.latents.is_some() || pipeline.family != Family::IfSuperResolution {
             return Err(ImportError::unsupported(
                 &source,
                 "only IFSuperResolutionPipeline can be a level, and only of pipelines that work on pixels",
             ));
         }
-        side = super_resolution::import(&source, &surroundings.text, side, &mut draft)?;
+        side = super_resolution::import(&source, &pipeline, &surroundings.text, side, &mut draft)?;
     }
     let notes = std::mem::take(&mut draft.notes);
     let packages = draft.finish()?;

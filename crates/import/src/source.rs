@@ -12,29 +12,45 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 /// A protocol buffer has no more.
 const MAX_GRAPH_BYTES: u64 = 2 << 30;
 
+/// What the folder of a pipeline is known by.
+const INDEX: &str = "model_index.json";
+/// A folder that repositories have their ONNX files in, beside the weights of other runtimes.
+pub(crate) const ONNX: &str = "onnx";
+
 /// The folder of a pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     root: PathBuf,
+    /// What links may lead to: the folder, or the whole repository in a cache of Hugging Face, where the files of a snapshot are
+    /// links to its blobs.
+    bounds: PathBuf,
 }
 
 impl Source {
     pub(crate) fn open(root: &Path) -> Result<Self, ImportError> {
         let found = fs::metadata(root).map_err(|error| missing(root, "it is the folder to import", error))?;
-        if found.is_dir() {
-            Ok(Self { root: root.to_owned() })
-        } else {
-            Err(ImportError::wrong(root, "is no folder"))
+        if !found.is_dir() {
+            return Err(ImportError::wrong(root, "is no folder"));
         }
+        let root = snapshot(root).unwrap_or_else(|| root.to_owned());
+        let in_onnx = root.join(ONNX);
+        let root = if !root.join(INDEX).exists() && in_onnx.join(INDEX).exists() { in_onnx } else { root };
+        let canonical = root.canonicalize().map_err(ImportError::access(&root))?;
+        let bounds = repository(&canonical).unwrap_or(&canonical).to_owned();
+        Ok(Self { root, bounds })
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder's own name.
+    /// The folder's own name; of a repository in a cache its name there, without that of its owner.
     pub(crate) fn name(&self) -> String {
         let absolute = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let repository = repository(&absolute).and_then(Path::file_name).map(|name| name.to_string_lossy());
+        if let Some(name) = repository.as_deref().and_then(|name| name.rsplit("--").next()) {
+            return name.to_owned();
+        }
         absolute.file_name().map_or_else(|| "imported".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
@@ -43,8 +59,32 @@ impl Source {
         fs::symlink_metadata(self.root.join(relative)).is_ok()
     }
 
-    /// The path of a file, after looking that neither it nor a folder on the way is a link.
+    /// The path of a file, after looking that no link on the way leads out of the folder.
     pub(crate) fn file(&self, relative: &str, why: &str) -> Result<PathBuf, ImportError> {
+        let path = self.path(relative, why)?;
+        if path.is_file() { Ok(path) } else { Err(ImportError::wrong(&path, "is no file")) }
+    }
+
+    /// The names of the files in a folder, sorted; none if there is no such folder.
+    pub(crate) fn files(&self, relative: &str) -> Result<Vec<String>, ImportError> {
+        if !self.has(relative) {
+            return Ok(Vec::new());
+        }
+        let path = self.path(relative, "")?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&path).map_err(ImportError::access(&path))? {
+            let entry = entry.map_err(ImportError::access(&path))?;
+            if let Ok(name) = entry.file_name().into_string()
+                && entry.path().is_file()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn path(&self, relative: &str, why: &str) -> Result<PathBuf, ImportError> {
         let mut path = self.root.clone();
         for part in Path::new(relative).components() {
             let Component::Normal(part) = part else {
@@ -53,10 +93,14 @@ impl Source {
             path.push(part);
             let found = fs::symlink_metadata(&path).map_err(|error| missing(&path, why, error))?;
             if found.is_symlink() {
-                return Err(ImportError::Link { path });
+                let target =
+                    path.canonicalize().map_err(|error| missing(&path, "it is a link to nowhere", error))?;
+                if !target.starts_with(&self.bounds) {
+                    return Err(ImportError::Link { path, bounds: self.bounds.clone() });
+                }
             }
         }
-        if path.is_file() { Ok(path) } else { Err(ImportError::wrong(&path, "is no file")) }
+        Ok(path)
     }
 
     /// Reads a configuration.
@@ -77,6 +121,31 @@ impl Source {
     pub(crate) fn graph(&self, relative: &str, why: &str) -> Result<Vec<u8>, ImportError> {
         read(&self.file(relative, why)?, MAX_GRAPH_BYTES)
     }
+}
+
+/// The repository that a snapshot in a cache of Hugging Face belongs to: `models--OWNER--NAME/snapshots/REVISION`.
+fn repository(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|above| {
+        let is_repository =
+            above.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
+        is_repository && folder.strip_prefix(above).is_ok_and(|below| below.starts_with("snapshots"))
+    })
+}
+
+/// The snapshot of a repository in a cache of Hugging Face: the one of its main branch, or the only one.
+fn snapshot(repository: &Path) -> Option<PathBuf> {
+    if repository.join(INDEX).exists() {
+        return None;
+    }
+    let snapshots = repository.join("snapshots");
+    if let Ok(revision) = fs::read_to_string(repository.join("refs/main"))
+        && is_plain(revision.trim())
+        && snapshots.join(revision.trim()).is_dir()
+    {
+        return Some(snapshots.join(revision.trim()));
+    }
+    let mut all = fs::read_dir(snapshots).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// Python writes numbers that JSON does not have: they become null, which is "not set" in configurations.
@@ -137,6 +206,8 @@ fn missing(path: &Path, why: &str, error: std::io::Error) -> ImportError {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -159,6 +230,37 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_cache_of_hugging_face_is_read_and_not_left() {
+        use std::os::unix::fs::symlink;
+
+        let place = tempfile::tempdir().unwrap();
+        let repository = place.path().join("models--owner--tiny");
+        let snapshot = repository.join("snapshots/0123abc");
+        fs::create_dir_all(snapshot.join("unet")).unwrap();
+        fs::create_dir_all(repository.join("blobs")).unwrap();
+        fs::create_dir_all(place.path().join("models--owner--other/blobs")).unwrap();
+        fs::write(repository.join("blobs/1"), "{}").unwrap();
+        fs::write(place.path().join("models--owner--other/blobs/1"), "{}").unwrap();
+        symlink("../../../blobs/1", snapshot.join("unet/config.json")).unwrap();
+        symlink("../../../../models--owner--other/blobs/1", snapshot.join("unet/other.json")).unwrap();
+        symlink("../../../blobs/2", snapshot.join("unet/nowhere.json")).unwrap();
+        for folder in [&repository, &snapshot] {
+            let source = Source::open(folder).unwrap();
+            assert_eq!(source.name(), "tiny");
+            assert!(source.json::<Value>("unet/config.json", "").is_ok());
+            assert!(matches!(source.file("unet/other.json", ""), Err(ImportError::Link { .. })));
+            assert!(matches!(source.file("unet/nowhere.json", ""), Err(ImportError::Missing { .. })));
+            assert_eq!(source.files("unet").unwrap(), ["config.json", "other.json"]);
+        }
+        // Of two snapshots it is the one of the main branch.
+        fs::create_dir_all(repository.join("snapshots/4567def")).unwrap();
+        fs::create_dir_all(repository.join("refs")).unwrap();
+        fs::write(repository.join("refs/main"), "0123abc\n").unwrap();
+        assert!(Source::open(&repository).unwrap().has("unet/config.json"));
+    }
+
     #[test]
     fn what_leads_out_of_the_folder_is_refused() {
         let place = tempfile::tempdir().unwrap();
@@ -175,6 +277,8 @@ mod tests {
         {
             std::os::unix::fs::symlink(place.path().join("secret"), folder.join("unet/link")).unwrap();
             std::os::unix::fs::symlink(place.path(), folder.join("vae")).unwrap();
+            std::os::unix::fs::symlink("config.json", folder.join("unet/within.json")).unwrap();
+            assert!(source.file("unet/within.json", "").is_ok());
             assert!(matches!(source.file("unet/link", ""), Err(ImportError::Link { .. })));
             assert!(matches!(source.file("vae/secret", ""), Err(ImportError::Link { .. })));
         }

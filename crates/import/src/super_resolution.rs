@@ -8,6 +8,8 @@ use crate::ImportError;
 use crate::bundle::{Content, Draft};
 use crate::denoiser::{Config, Tensors};
 use crate::graph::{Part, batch_of};
+use crate::keys::Keys;
+use crate::pipeline::Pipeline;
 use crate::scheduler::{self, Tokens};
 use crate::source::Source;
 use crate::text::Text;
@@ -22,6 +24,7 @@ pub(crate) const MAX_LEVELS: usize = 2;
 /// Imports the level that follows a picture of `low_side` pixels. Gives the side of its own.
 pub(crate) fn import(
     source: &Source,
+    pipeline: &Pipeline,
     text: &Text,
     low_side: usize,
     draft: &mut Draft,
@@ -32,13 +35,17 @@ pub(crate) fn import(
             "its text encoder is another one than that of the pipeline before it, and the cascade reads a prompt once",
         ));
     }
-    let config: Config = source.json("unet/config.json", "it says how large the picture is")?;
+    let keys = Keys::read(source, "unet/config.json", "it says how large the picture is")?;
+    let config = Config::read(&keys)?;
     let mut part = Part::read(source, "unet")?;
-    let side = config.side(&part)?.ok_or_else(|| part.wrong("its config.json has no sample_size"))?;
+    let side = config.side(&keys)?.ok_or_else(|| keys.wrong("sample_size", "must be a number of pixels"))?;
     if side <= low_side {
-        return Err(part.wrong(format!("it draws {side} px, and the level before it draws {low_side} px")));
+        let must = format!("must be above {low_side}, which the level before it draws");
+        return Err(keys.wrong("sample_size", must));
     }
     let tensors = Tensors::of(&part);
+    part.agree(&keys, "in_channels", part.input_extent(tensors.x, 1))?;
+    part.agree(&keys, "out_channels", part.output_extent(tensors.prediction, 1))?;
     if part.input_extent(tensors.x, 1).or(config.in_channels) != Some(6) {
         return Err(part.wrong("it must take 6 channels: x and the smaller picture"));
     }
@@ -50,19 +57,21 @@ pub(crate) fn import(
     part.input("text_tokens", "encoder_hidden_states", Some(batch_of(&[text.tokens, text.width])))?;
     part.check_inputs()?;
 
-    let scheduler = scheduler::import(source, "scheduler", None)?;
-    let noising = scheduler::import(source, "image_noising_scheduler", None)?;
+    let scheduler = scheduler::import(source, pipeline, "scheduler", None, &mut draft.notes)?;
+    let noising = scheduler::import(source, pipeline, "image_noising_scheduler", None, &mut draft.notes)?;
     if !scheduler.has_noise_of(&noising) {
         return Err(ImportError::unsupported(
             source,
             "its image_noising_scheduler has another noise schedule than its scheduler",
         ));
     }
-    let mut diffusion = scheduler.facts(side, Tokens::Made(1));
-    diffusion.low_resolution_size = Some(low_side);
-    if (given == 6) != diffusion.learned_variance.is_some() {
-        return Err(part.wrong("graph and scheduler do not agree on whether the variance is learned"));
+    if ![3, 6].contains(&given) || (given == 3 && scheduler.reads_variance()) {
+        return Err(part.wrong(format!(
+            "it gives {given} channels: it must give 3, or 6 with a variance, which its scheduler may read"
+        )));
     }
+    let mut diffusion = scheduler.facts(side, Tokens::Made(1), given == 6);
+    diffusion.low_resolution_size = Some(low_side);
     let mut defaults = scheduler.defaults.clone();
     defaults.steps = STEPS;
     defaults.guidance_weight = Some(WEIGHT);
@@ -83,6 +92,7 @@ pub(crate) fn import(
     let content = Content {
         role: Role::SuperResolution,
         description: format!("IFSuperResolutionPipeline, {low_side} to {side} px."),
+        of: "scheduler/scheduler_config.json".to_owned(),
         texts: Vec::new(),
         facts: Box::new(move |manifest| {
             manifest.diffusion = Some(diffusion);
@@ -90,7 +100,7 @@ pub(crate) fn import(
             manifest.defaults = Some(defaults);
         }),
     };
-    draft.package(&folder, &part, content)?;
+    draft.package(source, &folder, &part, content)?;
     draft.packages.super_resolution.push(folder);
     Ok(side)
 }

@@ -3,11 +3,11 @@
 use reverie_inference::bundle::OneOrMore;
 use reverie_inference::package::manifest::MAX_EXTENT;
 use reverie_inference::package::{LeftOut, Role, TextFacts, TokenizerFacts, joint_digest};
-use serde::Deserialize;
 
 use crate::ImportError;
 use crate::bundle::{Content, Draft};
 use crate::graph::{Part, batch_of};
+use crate::keys::Keys;
 use crate::pipeline::{Family, Pipeline};
 use crate::source::Source;
 use crate::tokenizer;
@@ -83,22 +83,38 @@ fn encoders(family: Family) -> Vec<Encoder> {
     }
 }
 
-#[derive(Deserialize)]
+/// What of an encoder's configuration counts beside its graph.
 struct Config {
-    #[serde(alias = "num_layers")]
-    num_hidden_layers: usize,
-    #[serde(alias = "d_model")]
+    layers: usize,
     hidden_size: usize,
     /// Of CLIP: width of `text_embeds`.
-    projection_dim: Option<usize>,
+    projected: Option<usize>,
+    /// The most tokens that CLIP has places for.
+    places: Option<usize>,
     /// Of old Stable Diffusion: whether padding is masked.
-    #[serde(default)]
-    use_attention_mask: bool,
+    masks: bool,
 }
 
-#[derive(Deserialize)]
-struct Transformer {
-    joint_attention_dim: usize,
+impl Config {
+    fn read(keys: &Keys) -> Result<Self, ImportError> {
+        let width = |keys: &Keys, names: &[&str]| {
+            let width: usize = keys.need(names)?;
+            let name = names.iter().find(|name| keys.has(name)).copied().unwrap_or_default();
+            if (1..=MAX_EXTENT).contains(&width) {
+                Ok(width)
+            } else {
+                Err(keys.wrong(name, format!("must be 1 to {MAX_EXTENT}")))
+            }
+        };
+        let projected = keys.has("projection_dim").then(|| width(keys, &["projection_dim"]));
+        Ok(Self {
+            layers: keys.need(&["num_hidden_layers", "num_layers"])?,
+            hidden_size: width(keys, &["hidden_size", "d_model"])?,
+            projected: projected.transpose()?,
+            places: keys.get("max_position_embeddings")?,
+            masks: keys.is("use_attention_mask")?,
+        })
+    }
 }
 
 /// What stands for T5 in a Stable Diffusion 3 without it: as many tokens as T5 would give, of the width that the model takes.
@@ -106,12 +122,10 @@ fn left_out(source: &Source, pipeline: &Pipeline) -> Result<Option<LeftOut>, Imp
     if pipeline.family != Family::StableDiffusion3 || pipeline.has_third_text_encoder {
         return Ok(None);
     }
-    let path = "transformer/config.json";
-    let Transformer { joint_attention_dim: width } =
-        source.json(path, "it says how wide the tokens of T5 are")?;
+    let keys = Keys::read(source, "transformer/config.json", "it says how wide the tokens of T5 are")?;
+    let width: usize = keys.need(&["joint_attention_dim"])?;
     if !(1..=MAX_EXTENT).contains(&width) {
-        let why = format!("its joint_attention_dim is out of range: 1 to {MAX_EXTENT}");
-        return Err(ImportError::wrong(&source.file(path, "")?, why));
+        return Err(keys.wrong("joint_attention_dim", format!("must be 1 to {MAX_EXTENT}")));
     }
     Ok(Some(LeftOut { tokens: T5_TOKENS, width }))
 }
@@ -137,23 +151,26 @@ pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) ->
             ));
         }
         let why = "the shape of its outputs follows from it";
-        let config: Config = source.json(&format!("{folder}/config.json"), why)?;
-        let tokenizer = tokenizer::import(source, encoder.tokenizer)?;
+        let keys = Keys::read(source, &format!("{folder}/config.json"), why)?;
+        let config = Config::read(&keys)?;
+        let class = pipeline.class_of(encoder.tokenizer);
+        let tokenizer = tokenizer::import(source, encoder.tokenizer, class, &mut draft.notes)?;
         let mut part = Part::read(source, folder)?;
-        let length = match (encoder.length, tokenizer.max_tokens) {
-            (Some(own), Some(most)) if own > most && pipeline.family == Family::Flux => most,
-            (Some(own), _) => own,
-            (None, Some(most)) => most,
-            (None, None) => return Err(part.wrong("its tokenizer_config.json has no model_max_length")),
-        };
-        // IFPipeline masks padding; the others let it be read like text, unless the encoder says otherwise.
-        let is_masked = pipeline.family == Family::If || config.use_attention_mask;
+        // What a pipeline pads to, it pads to whatever the tokenizer says.
+        let length = encoder.length.map_or_else(|| tokenizer.max_tokens(config.places), Ok)?;
+        // IF masks padding; the others let it be read like text, but for Stable Diffusion where its encoder says otherwise.
+        let masks = pipeline.family == Family::StableDiffusion && config.masks;
+        let is_masked = matches!(pipeline.family, Family::If | Family::IfSuperResolution) || masks;
         if is_masked && !part.takes("attention_mask") {
-            return Err(part.wrong(
-                "it takes no attention_mask, and its pipeline hides padding from it: export it with one",
-            ));
+            let why =
+                "it takes no attention_mask, and its pipeline hides padding from it: export it with one";
+            return Err(if masks {
+                keys.wrong("use_attention_mask", format!("must be false: {why}"))
+            } else {
+                part.wrong(why)
+            });
         }
-        let given = encoder.name_tensors(&mut part, &config, length)?;
+        let given = encoder.name_tensors(&mut part, &keys, &config, length)?;
         text.pooled += given.pooled;
         if given.tokens > 0 {
             blocks.resize((block + 1).max(blocks.len()), (0, 0));
@@ -167,6 +184,7 @@ pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) ->
         let content = |role, what: &str| Content {
             role,
             description: format!("{what} of {} ({folder}).", pipeline.class),
+            of: format!("{}/tokenizer_config.json", encoder.tokenizer),
             texts: vec![("tokenizer.json".to_owned(), tokenizer.json.clone())],
             facts: Box::new(move |manifest| {
                 let file = "tokenizer.json".to_owned();
@@ -176,12 +194,12 @@ pub(crate) fn import(source: &Source, pipeline: &Pipeline, draft: &mut Draft) ->
             }),
         };
         let place = folder.replace('_', "-");
-        digests.push(draft.package(&place, &part, content(Role::TextEncoder, "Text encoder"))?);
+        digests.push(draft.package(source, &place, &part, content(Role::TextEncoder, "Text encoder"))?);
         if matches!(encoder.tokens, Some(Output::Projected)) {
             // The same vector is what texts are searched by.
             part.graph.outputs.clear();
             part.unit_output("embedding", "text_embeds", batch_of(&[given.width]))?;
-            draft.package("joint-text", &part, content(Role::JointText, "Joint text encoder"))?;
+            draft.package(source, "joint-text", &part, content(Role::JointText, "Joint text encoder"))?;
             draft.packages.joint_text = Some("joint-text".to_owned());
         }
         names.push(place);
@@ -208,12 +226,18 @@ struct Given {
 
 impl Encoder {
     /// Names what the graph takes and gives, with texts of `length` tokens.
-    fn name_tensors(&self, part: &mut Part, config: &Config, length: usize) -> Result<Given, ImportError> {
+    fn name_tensors(
+        &self,
+        part: &mut Part,
+        keys: &Keys,
+        config: &Config,
+        length: usize,
+    ) -> Result<Given, ImportError> {
         let hidden = config.hidden_size;
-        let projected = config.projection_dim.unwrap_or(hidden);
-        if ![hidden, projected].iter().all(|width| (1..=MAX_EXTENT).contains(width)) {
-            return Err(part.wrong(format!("its hidden_size is out of range: 1 to {MAX_EXTENT}")));
-        }
+        let projected = config.projected.unwrap_or(hidden);
+        let hidden_key = if keys.has("hidden_size") { "hidden_size" } else { "d_model" };
+        part.agree(keys, hidden_key, part.output_extent("last_hidden_state", 2))?;
+        part.agree(keys, "projection_dim", part.output_extent("text_embeds", 1))?;
         part.input("token_ids", "input_ids", Some(batch_of(&[length])))?;
         if part.takes("attention_mask") {
             part.input("attention_mask", "attention_mask", Some(batch_of(&[length])))?;
@@ -226,7 +250,7 @@ impl Encoder {
                 part.output("text_tokens", "last_hidden_state", Some(batch_of(&[length, width])))?;
             }
             Some(Output::Penultimate) => {
-                let theirs = format!("hidden_states.{}", config.num_hidden_layers.saturating_sub(1));
+                let theirs = format!("hidden_states.{}", config.layers.saturating_sub(1));
                 if !part.gives(&theirs) {
                     return Err(part.wrong(format!(
                         "it does not give {theirs}, which this pipeline reads: export it with output_hidden_states"

@@ -130,10 +130,18 @@ impl Bundle {
 
     /// Reads and verifies the package in the folder `path`, which must have `role`.
     pub async fn package(&self, path: &str, role: Role) -> Result<Package, ModelError> {
-        let folder = self.folder.join(path).map_err(|source| ModelError::File {
+        Package::load(&self.package_folder(path)?, role).await
+    }
+
+    /// Opens a package without its graph and weights, to try it out: [`Package::on_disk`].
+    pub async fn package_on_disk(&self, path: &str, role: Role) -> Result<Package, ModelError> {
+        Package::on_disk(&self.package_folder(path)?, role).await
+    }
+
+    fn package_folder(&self, path: &str) -> Result<Folder, ModelError> {
+        self.folder.join(path).map_err(|source| ModelError::File {
             package: format!("{}/{path}", self.folder.location()),
             source,
-        })?;
-        Package::load(&folder, role).await
+        })
     }
 }

@@ -19,8 +19,8 @@ pub struct InferenceSettings {
     pub onnxruntime_library: String,
     /// What models run on. A provider that does not start is an error, never a silent fall back to the CPU.
     pub provider: Provider,
-    /// Sessions that run side by side, each on threads of its own; 0 for one a CPU core, or for one on all cores where the model
-    /// has more than 256 MiB.
+    /// Sessions that run side by side, each on threads of its own; 0 for one per CPU core, or for one on all cores where the model
+    /// has more than 256 MiB, and for one on a GPU.
     pub sessions: usize,
     /// Threads of one session; 0 for one a CPU core. Sums come out in another order with another number, and with
     /// them the last bits of a picture.
@@ -73,7 +73,12 @@ fn cores() -> usize {
 impl InferenceSettings {
     /// Sessions to open side by side.
     pub fn session_count(&self) -> usize {
-        if self.sessions == 0 { cores() } else { self.sessions }
+        match (self.sessions, self.provider) {
+            (0, Provider::Cpu) => cores(),
+            // They would share the one GPU, each with weights of its own in its memory.
+            (0, Provider::Cuda) => 1,
+            (sessions, _) => sessions,
+        }
     }
 
     /// Threads of one session.
@@ -125,5 +130,29 @@ impl InferenceSettings {
                 vec![cuda.build().error_on_failure()]
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_one_session_unless_more_are_asked_for() {
+        let settings = |provider, sessions| InferenceSettings {
+            bundle: String::new(),
+            onnxruntime_library: String::new(),
+            provider,
+            sessions,
+            threads: 1,
+            cuda: CudaSettings {
+                device_id: 0,
+                memory_limit_mib: 0,
+                convolution_search: ConvolutionSearch::Default,
+            },
+        };
+        assert_eq!(settings(Provider::Cuda, 0).session_count(), 1);
+        assert_eq!(settings(Provider::Cuda, 3).session_count(), 3);
+        assert_eq!(settings(Provider::Cpu, 0).session_count(), cores());
     }
 }

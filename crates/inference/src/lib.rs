@@ -11,11 +11,12 @@ pub mod package;
 pub mod pool;
 pub mod runtime;
 pub mod tokenizer;
+pub mod weights;
 
 pub use bundle::Bundle;
 pub use error::ModelError;
 pub use execution::InferenceSettings;
 pub use model::{Input, Model, Values};
 pub use package::{Package, Role};
-pub use pool::SessionPool;
+pub use pool::{JobError, SessionPool};
 pub use tokenizer::{TokenizedText, Tokenizer};

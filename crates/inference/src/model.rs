@@ -73,8 +73,11 @@ impl Model {
                 .with_external_initializer_file_in_memory(path, Arc::clone(bytes))
                 .map_err(|error| refused(error.to_string()))?;
         }
-        let graph = package.file(&package.manifest.graph.file)?;
-        let session = builder.commit_from_memory(graph).map_err(|error| refused(error.to_string()))?;
+        let session = match package.graph_on_disk() {
+            Some(path) => builder.commit_from_file(path),
+            None => builder.commit_from_memory(package.file(&package.manifest.graph.file)?),
+        };
+        let session = session.map_err(|error| refused(error.to_string()))?;
 
         let facts = &package.manifest.graph;
         let mismatch = |why: String| ModelError::Graph { package: name.clone(), why };

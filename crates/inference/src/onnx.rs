@@ -46,12 +46,13 @@ pub enum OnnxError {
 
 /// Reads what `bytes` say.
 pub fn describe(bytes: &[u8]) -> Result<Description, OnnxError> {
-    let graph = ModelProto::decode(bytes)?.graph.ok_or(OnnxError::NoGraph)?;
+    let model = ModelProto::decode(bytes)?;
+    let mut external = BTreeSet::new();
+    model.note_external_data(&mut external);
+    let graph = model.graph.ok_or(OnnxError::NoGraph)?;
     // Old exporters list weights among the inputs.
     let weights: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let taken = graph.input.iter().filter(|input| !weights.contains(input.name.as_str()));
-    let mut external = BTreeSet::new();
-    graph.note_external_data(&mut external);
     Ok(Description {
         inputs: taken.map(|input| input.facts("input")).collect::<Result<_, _>>()?,
         // Outputs of other types are none that anyone reads.
@@ -60,10 +61,19 @@ pub fn describe(bytes: &[u8]) -> Result<Description, OnnxError> {
     })
 }
 
+/// The name of a file of weights as a package lists it. Some exporters write `./` before the name of a file beside the graph.
+pub fn beside_the_graph(named: &str) -> &str {
+    named.strip_prefix("./").unwrap_or(named)
+}
+
 /// The files of weights that `bytes` name.
 pub(crate) fn external_data(bytes: &[u8]) -> Result<BTreeSet<String>, OnnxError> {
+    let model = ModelProto::decode(bytes)?;
+    if model.graph.is_none() {
+        return Err(OnnxError::NoGraph);
+    }
     let mut external = BTreeSet::new();
-    ModelProto::decode(bytes)?.graph.ok_or(OnnxError::NoGraph)?.note_external_data(&mut external);
+    model.note_external_data(&mut external);
     Ok(external)
 }
 
@@ -71,6 +81,26 @@ pub(crate) fn external_data(bytes: &[u8]) -> Result<BTreeSet<String>, OnnxError>
 struct ModelProto {
     #[prost(message, optional, tag = "7")]
     graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "20")]
+    training_info: Vec<TrainingInfoProto>,
+    #[prost(message, repeated, tag = "25")]
+    functions: Vec<FunctionProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TrainingInfoProto {
+    #[prost(message, optional, tag = "1")]
+    initialization: Option<GraphProto>,
+    #[prost(message, optional, tag = "2")]
+    algorithm: Option<GraphProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FunctionProto {
+    #[prost(message, repeated, tag = "7")]
+    node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "11")]
+    attribute_proto: Vec<AttributeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -169,20 +199,43 @@ struct DimensionProto {
     dim_param: Option<String>,
 }
 
+impl ModelProto {
+    /// Wherever a tensor can stand: in the graph, in functions, and in what trains it.
+    fn note_external_data(&self, files: &mut BTreeSet<String>) {
+        let training = self.training_info.iter();
+        let training = training.flat_map(|info| info.initialization.iter().chain(&info.algorithm));
+        self.graph.iter().chain(training).for_each(|graph| graph.note_external_data(files));
+        for function in &self.functions {
+            let attributes = function.node.iter().flat_map(|node| &node.attribute);
+            for attribute in attributes.chain(&function.attribute_proto) {
+                attribute.note_external_data(files);
+            }
+        }
+    }
+}
+
 impl GraphProto {
     fn note_external_data(&self, files: &mut BTreeSet<String>) {
-        let attributes = self.node.iter().flat_map(|node| &node.attribute);
-        for graph in attributes.clone().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
-            graph.note_external_data(files);
+        for attribute in self.node.iter().flat_map(|node| &node.attribute) {
+            attribute.note_external_data(files);
         }
-        let own = attributes.clone().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
-        let sparse =
-            attributes.flat_map(|attribute| attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors));
-        let sparse = sparse.chain(&self.sparse_initializer);
-        let sparse = sparse.flat_map(|tensor| tensor.values.iter().chain(&tensor.indices));
-        for tensor in self.initializer.iter().chain(own).chain(sparse) {
-            tensor.note_external_data(files);
-        }
+        self.initializer.iter().for_each(|tensor| tensor.note_external_data(files));
+        self.sparse_initializer.iter().for_each(|tensor| tensor.note_external_data(files));
+    }
+}
+
+impl AttributeProto {
+    fn note_external_data(&self, files: &mut BTreeSet<String>) {
+        self.g.iter().chain(&self.graphs).for_each(|graph| graph.note_external_data(files));
+        self.t.iter().chain(&self.tensors).for_each(|tensor| tensor.note_external_data(files));
+        let sparse = self.sparse_tensor.iter().chain(&self.sparse_tensors);
+        sparse.for_each(|tensor| tensor.note_external_data(files));
+    }
+}
+
+impl SparseTensorProto {
+    fn note_external_data(&self, files: &mut BTreeSet<String>) {
+        self.values.iter().chain(&self.indices).for_each(|tensor| tensor.note_external_data(files));
     }
 }
 
@@ -240,7 +293,7 @@ mod tests {
     }
 
     fn model(graph: GraphProto) -> Vec<u8> {
-        ModelProto { graph: Some(graph) }.encode_to_vec()
+        ModelProto { graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
     }
 
     #[test]
@@ -264,6 +317,42 @@ mod tests {
         );
         assert_eq!(description.outputs.len(), 1);
         assert_eq!(description.external_data, ["../outside.data", "inner.data"]);
+    }
+
+    #[test]
+    fn weights_are_found_wherever_a_tensor_can_stand() {
+        let graph = |location: &str| GraphProto {
+            initializer: vec![weights("w", location)],
+            ..GraphProto::default()
+        };
+        let constant = |location: &str| AttributeProto {
+            t: Some(weights("value", location)),
+            ..AttributeProto::default()
+        };
+        let sparse =
+            |location: &str| SparseTensorProto { values: Some(weights("v", location)), indices: None };
+        let node = |attribute| NodeProto { attribute: vec![attribute] };
+        let model = ModelProto {
+            graph: Some(GraphProto { sparse_initializer: vec![sparse("sparse")], ..GraphProto::default() }),
+            training_info: vec![TrainingInfoProto {
+                initialization: Some(graph("initialization")),
+                algorithm: Some(graph("algorithm")),
+            }],
+            functions: vec![FunctionProto {
+                node: vec![
+                    node(constant("node")),
+                    node(AttributeProto { graphs: vec![graph("branch")], ..AttributeProto::default() }),
+                ],
+                attribute_proto: vec![AttributeProto {
+                    sparse_tensors: vec![sparse("default")],
+                    ..AttributeProto::default()
+                }],
+            }],
+        };
+        let bytes = model.encode_to_vec();
+        let all = ["algorithm", "branch", "default", "initialization", "node", "sparse"].map(str::to_owned);
+        assert_eq!(external_data(&bytes).unwrap(), BTreeSet::from(all.clone()));
+        assert_eq!(describe(&bytes).unwrap().external_data, all);
     }
 
     #[test]

@@ -7,21 +7,25 @@ pub mod diffusion;
 pub mod manifest;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reverie_storage::{Folder, sha256_hex};
+use reverie_storage::{FileDigest, Folder, StorageError, Verifying, sha256_hex};
 
 pub use self::conditions::{
     Conditions, GuidanceCondition, LowResolutionCondition, NeighbourConditions, NoiseLevelCondition, Present,
     TextCondition, WithoutText,
 };
-pub use self::defaults::{Defaults, Spacing, StrategyKind};
+pub use self::defaults::{Defaults, OtherSampler, Spacing, StrategyKind};
 pub use self::diffusion::{DiffusionFacts, Flow, LatentFacts, LearnedVariance, OtherSizes};
 pub use self::manifest::{
     DType, Extent, Factor, FactorKind, Graph, JudgeFacts, LatentScale, LeftOut, Manifest, PictureFacts, Role,
     TensorFacts, TextFacts, TokenizerFacts,
 };
+use crate::weights::{Flaw, Weights};
 use crate::{ModelError, onnx};
 
 /// The file that describes a package.
@@ -36,22 +40,24 @@ pub struct Package {
     /// Where it is.
     pub location: String,
     files: BTreeMap<String, Bytes>,
-    /// The files of weights that the graph names, shared by all sessions.
+    /// The files of weights, by the names that the graph has for them, shared by all sessions.
     external_data: Vec<(String, Arc<[u8]>)>,
+    /// Where graph and weights are, if they are not held here.
+    on_disk: Option<OnDisk>,
+}
+
+/// The files of a package that are not held.
+#[derive(Debug, Clone)]
+struct OnDisk {
+    graph: PathBuf,
+    outside: Vec<(FileDigest, PathBuf)>,
 }
 
 impl Package {
     /// Reads and verifies a package that must have `role`.
     pub async fn load(folder: &Folder, role: Role) -> Result<Self, ModelError> {
-        let location = folder.location().to_owned();
+        let (location, manifest) = Self::manifest(folder, role).await?;
         let file_error = |source| ModelError::File { package: location.clone(), source };
-        let wrong = |why: String| ModelError::Manifest { file: format!("{location}/{MANIFEST}"), why };
-
-        let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
-        let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
-        let manifest: Manifest = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        manifest.validate(role).map_err(wrong)?;
-
         let (mut files, mut external_data) = (BTreeMap::new(), Vec::new());
         for file in &manifest.files {
             let bytes = folder.read_verified(file).await.map_err(file_error)?;
@@ -61,24 +67,113 @@ impl Package {
                 files.insert(file.path.clone(), bytes);
             }
         }
-        let package = Self { manifest, location, files, external_data };
-        package.check_external_data()?;
+        let mut package = Self { manifest, location, files, external_data, on_disk: None };
+        package.name_external_data()?;
         Ok(package)
     }
 
-    /// A graph may name files of weights. ONNX Runtime would look for those that it is not handed, wherever they are.
-    fn check_external_data(&self) -> Result<(), ModelError> {
+    /// Opens a package that must have `role`, without its graph and weights: [`Self::look_at_weights`] verifies these, and a model
+    /// that is loaded reads them again. This is to try a package out, not to serve it.
+    pub async fn on_disk(folder: &Folder, role: Role) -> Result<Self, ModelError> {
+        let (location, manifest) = Self::manifest(folder, role).await?;
+        let file_error = |source| ModelError::File { package: location.clone(), source };
+        let graph = folder.local(&manifest.graph.file).await.map_err(file_error)?;
+        let (mut files, mut outside) = (BTreeMap::new(), Vec::new());
+        for file in manifest.files.iter().filter(|file| file.path != manifest.graph.file) {
+            if manifest.graph.external_data.contains(&file.path) {
+                outside.push((file.clone(), folder.local(&file.path).await.map_err(file_error)?));
+            } else {
+                files.insert(file.path.clone(), folder.read_verified(file).await.map_err(file_error)?);
+            }
+        }
+        let on_disk = Some(OnDisk { graph, outside });
+        Ok(Self { manifest, location, files, external_data: Vec::new(), on_disk })
+    }
+
+    /// Verifies graph and weights of a package that was opened by [`Self::on_disk`], and gives the tensors that hold what is no
+    /// number. Blocks, for about a second a gigabyte.
+    pub fn look_at_weights(&self) -> Result<Vec<Flaw>, ModelError> {
+        let Some(OnDisk { graph, outside }) = &self.on_disk else { return Ok(Vec::new()) };
+        let facts = &self.manifest.graph;
+        let digest = self.manifest.files.iter().find(|file| file.path == facts.file);
+        let digest = digest.ok_or_else(|| self.wrong(format!("{} is not in its files", facts.file)))?;
+        let mut weights = self.read_verifying(digest, graph, |reader| Weights::of_graph(reader))?;
+        let is_listed =
+            |named: &str| facts.external_data.iter().any(|path| path == onnx::beside_the_graph(named));
+        if let Some(unknown) = weights.files.iter().find(|named| !is_listed(named)) {
+            return Err(self.not_listed(unknown));
+        }
+        let named = weights.files.clone();
+        for (file, path) in outside {
+            let name = named.iter().find(|named| onnx::beside_the_graph(named) == file.path);
+            let name = name.map_or(file.path.as_str(), String::as_str);
+            self.read_verifying(file, path, |reader| weights.look_at_file(name, reader))?;
+        }
+        Ok(weights.flaws)
+    }
+
+    /// Hands a file over, which is verified as it is read.
+    fn read_verifying<T>(
+        &self,
+        file: &FileDigest,
+        path: &Path,
+        read: impl FnOnce(&mut BufReader<Verifying<File>>) -> io::Result<T>,
+    ) -> Result<T, ModelError> {
+        let name = format!("{}/{}", self.location, file.path);
+        let file_error = |source| ModelError::File { package: self.location.clone(), source };
+        let access = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidData => {
+                StorageError::Content { file: name.clone(), why: source.to_string() }
+            }
+            _ => StorageError::Access { file: name.clone(), source: Box::new(source) },
+        };
+        let opened = File::open(path).map_err(access).map_err(file_error)?;
+        let mut reader = BufReader::with_capacity(1 << 20, Verifying::new(opened));
+        let outcome = read(&mut reader);
+        // A file that is another one is damaged, whatever could be read of it.
+        io::copy(&mut reader, &mut io::sink()).map_err(access).map_err(file_error)?;
+        reader.into_inner().check(file, &name).map_err(file_error)?;
+        outcome.map_err(access).map_err(file_error)
+    }
+
+    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest), ModelError> {
+        let location = folder.location().to_owned();
+        let wrong = |why: String| ModelError::Manifest { file: format!("{location}/{MANIFEST}"), why };
+        let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await;
+        let text = text.map_err(|source| ModelError::File { package: location.clone(), source })?;
+        let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
+        let manifest: Manifest = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        manifest.validate(role).map_err(wrong)?;
+        Ok((location, manifest))
+    }
+
+    /// Where the graph is, if it is not held here.
+    pub(crate) fn graph_on_disk(&self) -> Option<&Path> {
+        self.on_disk.as_ref().map(|files| files.graph.as_path())
+    }
+
+    fn not_listed(&self, named: &str) -> ModelError {
+        let graph = &self.manifest.graph.file;
+        self.wrong(format!(
+            "{graph} names the file of weights {named:?}, which is not in graph.external_data"
+        ))
+    }
+
+    /// A graph may name files of weights. ONNX Runtime would look for those that it is not handed by the very name, wherever
+    /// they are.
+    fn name_external_data(&mut self) -> Result<(), ModelError> {
         let graph = &self.manifest.graph;
-        let not_listed = |named: &String| !graph.external_data.contains(named);
         let named = onnx::external_data(self.file(&graph.file)?)
             .map_err(|error| self.wrong(format!("{}: {error}", graph.file)))?;
-        match named.into_iter().find(not_listed) {
-            None => Ok(()),
-            Some(named) => Err(self.wrong(format!(
-                "{} names the file of weights {named:?}, which is not in graph.external_data",
-                graph.file
-            ))),
-        }
+        let bytes_of = |named: String| {
+            let listed = self.external_data.iter().find(|(path, _)| path == onnx::beside_the_graph(&named));
+            let Some((_, bytes)) = listed else {
+                return Err(self.not_listed(&named));
+            };
+            Ok((named, Arc::clone(bytes)))
+        };
+        self.external_data = named.into_iter().map(bytes_of).collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// The bytes of a verified file.

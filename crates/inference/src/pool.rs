@@ -4,7 +4,8 @@
 //! single-threaded sessions), and a row's last bits depend on the batch it is in. Single rows on parallel sessions
 //! therefore cost a few per cent and make every picture the same in any company.
 
-use std::panic::resume_unwind;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -13,6 +14,20 @@ use crate::ModelError;
 use crate::execution::InferenceSettings;
 use crate::model::Model;
 use crate::package::Package;
+
+/// Why a job came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError<E> {
+    /// It failed.
+    #[error("{0}")]
+    Failed(E),
+    /// It panicked.
+    #[error("it panicked: {0}")]
+    Panicked(String),
+}
+
+/// What came of a job.
+pub type Outcome<E> = Result<(), JobError<E>>;
 
 /// Sessions of one model.
 #[derive(Debug)]
@@ -30,36 +45,88 @@ impl SessionPool {
         Ok(Self { models })
     }
 
-    /// Does `work` on every job, as many at a time as there are sessions. The first error is given back; other jobs may be done
-    /// or not.
-    pub fn for_each<J, E, F>(&mut self, jobs: &mut [J], work: F) -> Result<(), E>
+    /// Does `work` on every job, as many at a time as there are sessions, and gives what came of each, in the order of the jobs.
+    /// One that fails or panics takes no other with it.
+    pub fn for_each<J, E, F>(&mut self, jobs: &mut [J], work: F) -> Vec<Outcome<E>>
     where
         J: Send,
         E: Send,
         F: Fn(&mut Model, &mut J) -> Result<(), E> + Sync,
     {
-        let workers = self.models.len().min(jobs.len());
-        if workers <= 1 {
-            let Some(model) = self.models.first_mut() else { return Ok(()) };
-            return jobs.iter_mut().try_for_each(|job| work(model, job));
+        share_out(&mut self.models, jobs, work)
+    }
+}
+
+/// See [`SessionPool::for_each`].
+fn share_out<M, J, E, F>(models: &mut [M], jobs: &mut [J], work: F) -> Vec<Outcome<E>>
+where
+    M: Send,
+    J: Send,
+    E: Send,
+    F: Fn(&mut M, &mut J) -> Result<(), E> + Sync,
+{
+    let attempt = |model: &mut M, job: &mut J| {
+        // A run that unwinds leaves its session as it was.
+        match catch_unwind(AssertUnwindSafe(|| work(model, job))) {
+            Ok(outcome) => outcome.map_err(JobError::Failed),
+            Err(panic) => Err(JobError::Panicked(panic_message(panic.as_ref()))),
         }
-        let jobs: Vec<Mutex<&mut J>> = jobs.iter_mut().map(Mutex::new).collect();
-        let next = AtomicUsize::new(0);
-        let drain = |model: &mut Model| -> Result<(), E> {
-            let mut outcome = Ok(());
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut job = job.lock().unwrap_or_else(PoisonError::into_inner);
-                outcome = outcome.and(work(model, &mut job));
+    };
+    let workers = models.len().min(jobs.len());
+    if workers <= 1 {
+        let Some(model) = models.first_mut() else { return Vec::new() };
+        return jobs.iter_mut().map(|job| attempt(model, job)).collect();
+    }
+    let jobs: Vec<Mutex<(&mut J, Outcome<E>)>> =
+        jobs.iter_mut().map(|job| Mutex::new((job, Ok(())))).collect();
+    let next = AtomicUsize::new(0);
+    let drain = |model: &mut M| {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (job, outcome) = &mut *job.lock().unwrap_or_else(PoisonError::into_inner);
+            *outcome = attempt(model, job);
+        }
+    };
+    thread::scope(|scope| {
+        let (mine, others) = models[..workers].split_at_mut(1);
+        for model in others {
+            scope.spawn(|| drain(model));
+        }
+        mine.iter_mut().for_each(&drain);
+    });
+    jobs.into_iter().map(|job| job.into_inner().unwrap_or_else(PoisonError::into_inner).1).collect()
+}
+
+/// What a panic said, if it said it in words.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_fails_or_panics_takes_no_other_with_it() {
+        for sessions in [1, 2, 5] {
+            let mut jobs: Vec<(u32, bool)> = (0..9).map(|number| (number, false)).collect();
+            let outcomes =
+                share_out(&mut vec![(); sessions], &mut jobs, |(), (number, done)| match *number {
+                    3 => Err("three"),
+                    5 => panic!("five"),
+                    _ => {
+                        *done = true;
+                        Ok(())
+                    }
+                });
+            for ((number, done), outcome) in jobs.into_iter().zip(outcomes) {
+                let expected = match number {
+                    3 => Err(JobError::Failed("three")),
+                    5 => Err(JobError::Panicked("five".to_owned())),
+                    _ => Ok(()),
+                };
+                assert_eq!((done, outcome.clone()), (expected.is_ok(), expected), "{number}, {sessions}");
             }
-            outcome
-        };
-        thread::scope(|scope| {
-            let (mine, others) = self.models[..workers].split_at_mut(1);
-            let others: Vec<_> = others.iter_mut().map(|model| scope.spawn(|| drain(model))).collect();
-            let outcome = mine.iter_mut().try_for_each(&drain);
-            others.into_iter().fold(outcome, |outcome, other| {
-                outcome.and(other.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            })
-        })
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Text to token ids, by a Hugging Face `tokenizer.json`.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use tokenizers::{PostProcessor as _, TruncationDirection};
 
@@ -15,6 +16,8 @@ pub struct Tokenizer {
     pad_id: u32,
     lowercase: bool,
     unmasked: bool,
+    /// Tokens of textual inversion that stand for several vectors, each with all tokens that take its place in a text.
+    inversions: Vec<(String, String)>,
 }
 
 /// A text as token ids, padded to the model's length.
@@ -32,7 +35,7 @@ pub struct TokenizedText {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizeError {
     /// It has more tokens than the model takes.
-    #[error("it has {tokens} tokens, the model takes at most {limit}")]
+    #[error("it has {tokens} tokens, the model takes at most {limit}: shorten it")]
     TooLong {
         /// Tokens of the text.
         tokens: usize,
@@ -66,6 +69,7 @@ impl Tokenizer {
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
         Ok(Self {
+            inversions: inversions(&tokenizer),
             vocabulary: tokenizer,
             max_tokens: facts.max_tokens,
             pad_id: facts.pad_id,
@@ -78,7 +82,13 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, overflow: Overflow) -> Result<TokenizedText, TokenizeError> {
         // An unknown word is a token like any other, unless the vocabulary has none for it.
         let unreadable = |error: tokenizers::Error| TokenizeError::Unreadable(error.to_string());
-        let text = if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) };
+        let mut text = Cow::Borrowed(text);
+        for (token, all) in &self.inversions {
+            if text.contains(token) {
+                text = text.replace(token, all).into();
+            }
+        }
+        let text = if self.lowercase { text.to_lowercase().into() } else { text };
         let mut found = self.vocabulary.encode(text, false).map_err(unreadable)?;
         let around = self.vocabulary.get_post_processor().map_or(0, |around| around.added_tokens(false));
         let tokens = found.len() + around;
@@ -98,4 +108,17 @@ impl Tokenizer {
         }
         Ok(TokenizedText { ids, attention_mask, length })
     }
+}
+
+/// A concept that was taught as several vectors is several added tokens: `<cat>`, `<cat>_1`, `<cat>_2`. A prompt names the first,
+/// and the pipelines of diffusers read all of them (`maybe_convert_prompt`).
+fn inversions(tokenizer: &tokenizers::Tokenizer) -> Vec<(String, String)> {
+    let added: BTreeSet<String> =
+        tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+    let all = |token: &String| {
+        let others = (1..).map(|number| format!("{token}_{number}")).take_while(|name| added.contains(name));
+        let others: Vec<String> = others.collect();
+        (!others.is_empty()).then(|| (token.clone(), format!("{token} {}", others.join(" "))))
+    };
+    added.iter().filter_map(all).collect()
 }

@@ -1,6 +1,7 @@
 //! The contracts of Reverie: code generated from `protos/`, and the conversions between wire messages and values that
 //! can be computed with. Nothing else lives here.
 
+mod guidance;
 pub mod sizes;
 pub mod tensors;
 

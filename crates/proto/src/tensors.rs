@@ -5,12 +5,18 @@ use half::f16;
 
 use crate::tensor::v1::{DataType, Tensor, TextTokens};
 
+/// Extents that a tensor may have: shapes are quoted in errors.
+const MAX_EXTENTS: usize = 8;
+
 /// Why a tensor message cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorError {
     /// The element type is missing or is not one of floating point.
     #[error("its dtype must be DATA_TYPE_F32 or DATA_TYPE_F16")]
     DataType,
+    /// There are too many extents.
+    #[error("its shape has {0} extents, at most {MAX_EXTENTS} are taken")]
+    Extents(usize),
     /// The extents multiply to more than can be addressed, or one is zero.
     #[error("its shape {0:?} has a zero extent or is too large")]
     Shape(Vec<u64>),
@@ -53,6 +59,7 @@ pub fn from_f32(shape: &[usize], data: &[f32]) -> Tensor {
 
 /// Reads an f32 or f16 tensor as f32. Returns its shape and elements, all of them finite.
 pub fn to_f32(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>), TensorError> {
+    check_extents(tensor)?;
     let width = match DataType::try_from(tensor.dtype) {
         Ok(DataType::F32) => 4,
         Ok(DataType::F16) => 2,
@@ -80,8 +87,14 @@ pub fn to_f32(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>), TensorError> {
     }
 }
 
+fn check_extents(tensor: &Tensor) -> Result<(), TensorError> {
+    let extents = tensor.shape.len();
+    if extents > MAX_EXTENTS { Err(TensorError::Extents(extents)) } else { Ok(()) }
+}
+
 /// Reads a tensor that must have exactly `shape`.
 pub fn to_f32_of_shape(tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>, TensorError> {
+    check_extents(tensor)?;
     let expected: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
     if tensor.shape != expected {
         return Err(TensorError::Unexpected { expected, actual: tensor.shape.clone() });
@@ -156,6 +169,13 @@ mod tests {
         let tensor =
             Tensor { dtype: DataType::F32.into(), shape: vec![u64::MAX, u64::MAX], data: Bytes::new() };
         assert!(matches!(to_f32(&tensor), Err(TensorError::Shape(_))));
+    }
+
+    #[test]
+    fn refuses_more_extents_than_an_error_could_quote() {
+        let tensor = Tensor { dtype: DataType::F32.into(), shape: vec![1; 1 << 20], data: Bytes::new() };
+        assert_eq!(to_f32(&tensor), Err(TensorError::Extents(1 << 20)));
+        assert_eq!(to_f32_of_shape(&tensor, &[1]), Err(TensorError::Extents(1 << 20)));
     }
 
     #[test]

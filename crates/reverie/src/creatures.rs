@@ -11,6 +11,8 @@
 
 use std::path::PathBuf;
 
+use reverie_service_kit::say;
+
 use crate::Failure;
 use crate::mesh::AskArguments;
 
@@ -81,7 +83,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         let results = Results::new(benchmark, &judge, &truths, arms, drawn, scored);
         let figures = [plots::write(&results, &out)?, sheets::write(&results, &out)?].concat();
         report::write(&results, &figures, &out)?;
-        println!("{}", out.join(report::MARKDOWN).display());
+        say!("{}", out.join(report::MARKDOWN).display())?;
         Ok(())
     })
     .await?

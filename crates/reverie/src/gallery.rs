@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory};
+use reverie_service_kit::say;
 
 use crate::Failure;
-use crate::generate::{ask, format_of, write};
+use crate::generate::{ask, explain};
 use crate::mesh::AskArguments;
-use crate::sheet;
+use crate::{picture_file, sheet};
 
 /// Creatures of the bundled knowledge base, which no model was trained on.
 const PROMPTS: [&str; 8] = [
@@ -42,7 +43,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let format = format_of(&arguments.out)?;
+    let format = picture_file::check(&arguments.out).await?;
     let prompts =
         if arguments.prompts.is_empty() { PROMPTS.map(str::to_owned).to_vec() } else { arguments.prompts };
     let timeout = arguments.mesh.timeout();
@@ -58,14 +59,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let without = GenerateRequest { memory: Some(Memory::None(NoMemory {})), ..request.clone() };
             let draw = async |request| {
                 let outcome = ask(address, request, timeout, |_| {}).await;
-                outcome.map_err(|status| Failure::from(format!("{prompt}: {}", status.message())))
+                outcome.map_err(|status| Failure::from(format!("{prompt}: {}", explain(&status, timeout))))
             };
             rows.push(sheet::row(&draw(request).await?, Some(&draw(without).await?))?);
-            println!("{:>2}  {prompt}", rows.len());
+            say!("{:>2}  {prompt}", rows.len())?;
         }
         Ok(rows)
     });
-    write(&arguments.out, &sheet::stack(&rows.await?, format)?).await?;
-    println!("{}", arguments.out.display());
+    picture_file::write(&arguments.out, &sheet::stack(&rows.await?, format)?).await?;
+    say!("{}", arguments.out.display())?;
     Ok(())
 }

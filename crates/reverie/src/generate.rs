@@ -1,6 +1,6 @@
 //! `reverie generate`: one picture.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -13,19 +13,23 @@ use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
 use reverie_proto::generation::v1::{
-    Completed, GenerateRequest, NeighboursFound, NoMemory, Preview, Reference, References, Retrieval, Started,
+    Completed, GenerateRequest, NeighboursFound, NoMemory, Preview, Progress, Reference, References,
+    Retrieval, Started,
 };
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::sizes::Size;
-use reverie_proto::tensor::v1::{Fit, Image, ImageFormat};
+use reverie_proto::tensor::v1::{Fit, Image};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
-use reverie_service_kit::{Address, Context};
+use reverie_service_kit::output::print;
+use reverie_service_kit::refusal::is_callers_deadline;
+use reverie_service_kit::{Address, Context, say};
 use tonic::Status;
 
 use crate::Failure;
 use crate::initial::InitialArguments;
 use crate::mesh::AskArguments;
-use crate::progress::Bars;
+use crate::picture_file::{self, format_of};
+use crate::progress::{Bars, stage_name};
 use crate::{report, sheet};
 
 /// Draws one picture.
@@ -33,8 +37,9 @@ use crate::{report, sheet};
 pub struct Arguments {
     /// What to draw, such as "a small zunin on the left, snow".
     pub prompt: String,
-    /// What not to draw: guided steps move away from it.
-    #[arg(long, value_name = "TEXT")]
+    /// What not to draw: guided steps move away from it. Not for models that are told the weight of guidance (FLUX.1 dev, latent
+    /// consistency models).
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub negative_prompt: Option<String>,
     /// Where the picture goes; .png, .jpg or .webp.
     #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
@@ -46,7 +51,7 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
     /// Seed of every random draw; without it one is chosen and told.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
     /// 768x512, with models that draw other sizes.
@@ -70,7 +75,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Sampling and guidance (default: the model's own)")]
 struct GuidanceArguments {
     /// Steps of the base model.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     steps: Option<u32>,
     /// Sampler of the base model.
     #[arg(long)]
@@ -81,26 +86,26 @@ struct GuidanceArguments {
     /// How the picture that each step predicts is kept in range.
     #[arg(long)]
     thresholding: Option<ThresholdingName>,
-    /// How text and neighbours guide.
+    /// How text and neighbours guide. This and the other options of neighbours are only for models that take them.
     #[arg(long)]
     strategy: Option<StrategyName>,
     /// Weight of the text, 1 (off) to 50.
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     text_weight: Option<f32>,
     /// Weight of the neighbours, 1 (off) to 50.
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     neighbour_weight: Option<f32>,
     /// Share of the steps that are guided by the text; lower is truer to the neighbours.
-    #[arg(long, value_name = "0..1")]
+    #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
     interleave_ratio: Option<f32>,
     /// Spreads the steps that are guided by the text evenly instead of drawing them at random.
     #[arg(long)]
     interleave_evenly: bool,
     /// How far guided predictions are brought back to the spread of unguided ones, against too much contrast.
-    #[arg(long, value_name = "0..1")]
+    #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
     guidance_rescale: Option<f32>,
     /// Noise levels (sigma) at which there is guidance, such as 0.2..5; either end may be left out.
-    #[arg(long, value_name = "MIN..MAX", value_parser = interval)]
+    #[arg(long, value_name = "MIN..MAX", value_parser = interval, allow_hyphen_values = true)]
     guidance_interval: Option<GuidanceInterval>,
 }
 
@@ -108,7 +113,7 @@ struct GuidanceArguments {
 #[command(next_help_heading = "What is remembered")]
 struct MemoryArguments {
     /// K: how many neighbours to remember, 1 to 8.
-    #[arg(long, short = 'k', value_name = "K")]
+    #[arg(long, short = 'k', value_name = "K", allow_negative_numbers = true)]
     neighbours: Option<u32>,
     /// How neighbours are searched.
     #[arg(long)]
@@ -238,6 +243,7 @@ pub async fn ask(
         [] => stage.blame(context, status),
         _ => status,
     };
+    let mut reached = None;
     let answer = async {
         let mut news = client.generate(context.outgoing(request)).await.map_err(blame)?.into_inner();
         while let Some(message) = news.message().await.map_err(blame)? {
@@ -249,62 +255,67 @@ pub async fn ask(
                 Event::Preview(preview) => outcome.previews.push(preview),
                 Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
                 Event::Completed(completed) => outcome.completed = completed,
-                Event::Progress(_) => {}
+                Event::Progress(progress) => reached = Some(progress),
             }
         }
-        Ok(())
+        Ok::<_, Status>(())
     };
-    context.within("waiting for the picture", answer).await?;
+    let Some(deadline) = context.deadline() else {
+        answer.await?;
+        return Ok(outcome);
+    };
+    match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(answered) => answered?,
+        // The pipeline, which gives up a little earlier, says nothing any more.
+        Err(_) => {
+            return Err(match reached {
+                None => context.out_of_time("before there was any news"),
+                Some(reached) => {
+                    let Progress { step, steps, .. } = reached;
+                    let stage = stage_name(reached.stage());
+                    context.out_of_time(format!("in stage {stage}, after {step} of {steps} steps"))
+                }
+            });
+        }
+    }
     Ok(outcome)
+}
+
+/// Why there is no picture, for whoever set the `timeout`.
+pub(crate) fn explain(status: &Status, timeout: Duration) -> String {
+    let told = status.message();
+    if is_callers_deadline(status) {
+        format!("no picture within {} s (--timeout): {told}", timeout.as_secs())
+    } else {
+        told.to_owned()
+    }
 }
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let request = request(&arguments).await?;
-    if let Some(sheet) = &arguments.sheet {
-        format_of(sheet)?;
+    for file in [Some(&arguments.out), arguments.sheet.as_ref()].into_iter().flatten() {
+        picture_file::check(file).await?;
     }
+    let request = request(&arguments).await?;
     let mut bars = Bars::new(arguments.json);
     let timeout = arguments.mesh.timeout();
     let asked = arguments.mesh.with_pipeline(async |address| {
         let outcome = ask(address, request, timeout, |event| bars.show(event)).await;
         bars.finish();
-        Ok(outcome.map_err(|status| status.message().to_owned())?)
+        Ok(outcome.map_err(|status| explain(&status, timeout))?)
     });
     let outcome = asked.await?;
 
-    write(&arguments.out, &outcome.image).await?;
+    picture_file::write(&arguments.out, &outcome.image).await?;
     if let Some(path) = &arguments.sheet {
-        write(path, &sheet::stack(&[sheet::row(&outcome, None)?], format_of(path)?)?).await?;
+        picture_file::write(path, &sheet::stack(&[sheet::row(&outcome, None)?], format_of(path)?)?).await?;
     }
     if arguments.json {
-        println!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()));
+        say!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()))?;
     } else {
-        print!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref()));
+        print(format_args!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref())))?;
     }
     Ok(())
-}
-
-/// The encoding that a file's name asks for.
-pub(crate) fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("png") => Ok(ImageFormat::Png),
-        Some("jpg" | "jpeg") => Ok(ImageFormat::Jpeg),
-        Some("webp") => Ok(ImageFormat::Webp),
-        _ => Err(format!("{}: write .png, .jpg or .webp", path.display()).into()),
-    }
-}
-
-/// A picture as it lies in its file.
-pub(crate) async fn read_picture(path: &Path) -> Result<Image, Failure> {
-    let data = tokio::fs::read(path).await;
-    let data = data.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(Image { data: data.into(), ..Image::default() })
-}
-
-pub(crate) async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
-    let written = tokio::fs::write(path, &image.data).await;
-    written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
 
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
@@ -364,7 +375,7 @@ async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>,
     }
     let mut pictures = Vec::new();
     for (file, caption) in references {
-        let image = Some(read_picture(file).await?);
+        let image = Some(picture_file::read(file).await?);
         pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
     }
     Ok(Some(Memory::References(References { references: pictures })))

@@ -6,7 +6,7 @@ use reverie_proto::denoiser::v1::InitialPicture;
 use reverie_proto::tensor::v1::Fit;
 
 use crate::Failure;
-use crate::generate::read_picture;
+use crate::picture_file::read;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Drawing from a picture")]
@@ -16,7 +16,7 @@ pub(crate) struct InitialArguments {
     #[arg(long, value_name = "FILE")]
     initial: Option<PathBuf>,
     /// How much is drawn anew, above 0 and at most 1. Default: 0.8, or 1 with a mask.
-    #[arg(long, value_name = "0..1", requires = "initial")]
+    #[arg(long, value_name = "0..1", requires = "initial", allow_negative_numbers = true)]
     strength: Option<f64>,
     /// A picture of the same size: white is drawn anew, black is kept. Best without transparency.
     #[arg(long, value_name = "FILE", requires = "initial")]
@@ -26,9 +26,9 @@ pub(crate) struct InitialArguments {
 impl InitialArguments {
     pub(crate) async fn message(&self, fit: Fit) -> Result<Option<InitialPicture>, Failure> {
         let Some(initial) = &self.initial else { return Ok(None) };
-        let image = Some(read_picture(initial).await?);
+        let image = Some(read(initial).await?);
         let mask = match &self.mask {
-            Some(mask) => Some(read_picture(mask).await?),
+            Some(mask) => Some(read(mask).await?),
             None => None,
         };
         Ok(Some(InitialPicture { image, strength: self.strength, mask, fit: fit.into() }))

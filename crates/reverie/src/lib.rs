@@ -2,6 +2,9 @@
 //!
 //! The mesh in one process is its services over in-memory streams: the same gRPC, no second code path.
 
+// They panic where standard output is closed or full: `say!` is the way.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bench;
 pub mod creatures;
 pub mod gallery;
@@ -10,6 +13,7 @@ mod initial;
 pub mod knowledge;
 pub mod mesh;
 pub mod models;
+mod picture_file;
 pub mod progress;
 pub mod report;
 pub mod serve;

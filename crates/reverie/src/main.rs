@@ -1,9 +1,12 @@
 //! `reverie`: draws pictures from text and remembered pictures.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use reverie::{Failure, bench, gallery, generate, knowledge, models, serve};
+use reverie_service_kit::output;
 use reverie_service_kit::telemetry::{LogFormat, Telemetry, TelemetrySettings};
 
 /// Draws pictures from text and remembered pictures: retrieval-augmented, cascaded diffusion.
@@ -40,10 +43,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("reverie: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => output::failed("reverie", failure.as_ref()),
     }
 }
 

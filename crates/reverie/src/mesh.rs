@@ -4,17 +4,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reverie_inference::Bundle;
+use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{self, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
 use reverie_storage::Folder;
 use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::Failure;
 
 /// How long the services get to load their models, which may have many gigabytes. One that fails ends the wait.
 const START_TIMEOUT: Duration = Duration::from_mins(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the services get to say which models they run; those that are still loading theirs say nothing.
+const FIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the mesh takes its models and settings from.
 #[derive(Debug, Clone, clap::Args)]
@@ -197,10 +201,11 @@ impl Mesh {
             let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
             services.spawn(async move { ("pipeline", running.await) });
         }
+        let stages = pipeline.stages.clone();
         let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
         let mut mesh =
             Self { pipeline, encoder, denoiser, autoencoder, super_resolution, shutdown, services };
-        mesh.ready().await?;
+        mesh.ready(&stages).await?;
         Ok(mesh)
     }
 
@@ -241,16 +246,23 @@ impl Mesh {
         self.super_resolution.as_ref()
     }
 
-    /// Waits until the pipeline serves, or a service ends and says why.
-    async fn ready(&mut self) -> Result<(), Failure> {
+    /// Waits until the pipeline serves, or a service ends and says why, or their models do not belong together.
+    async fn ready(&mut self, stages: &StageAddresses) -> Result<(), Failure> {
         let pipeline = Stage::new("pipeline", &self.pipeline);
         let poll = async {
             while pipeline.check_health(START_TIMEOUT).await.is_err() {
-                tokio::time::sleep(POLL_INTERVAL).await;
+                // No waiting helps against that.
+                match Box::pin(check_fit(stages, FIT_TIMEOUT)).await {
+                    Err(status) if status.code() == Code::FailedPrecondition => {
+                        return Err(status.message().to_owned());
+                    }
+                    _ => tokio::time::sleep(POLL_INTERVAL).await,
+                }
             }
+            Ok(())
         };
         tokio::select! {
-            () = poll => Ok(()),
+            ready = poll => Ok(ready?),
             () = tokio::time::sleep(START_TIMEOUT) => {
                 let why = pipeline.check_health(POLL_INTERVAL).await.err().unwrap_or_default();
                 Err(format!("the mesh was not ready after {} s: {why}", START_TIMEOUT.as_secs()).into())

@@ -64,3 +64,11 @@ impl Bars {
         }
     }
 }
+
+/// A bar that counts to `total`, with the rate and the time left; on standard error, and nothing where that is no terminal.
+pub(crate) fn counting_bar(name: &'static str, total: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>20} {bar:32} {pos}/{len}, {per_sec}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    bar.with_style(style).with_prefix(name)
+}

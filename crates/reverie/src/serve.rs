@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use reverie_service_kit::process::cancel_on_signal;
-use reverie_service_kit::{Listener, RunError, Shutdown};
+use reverie_service_kit::{Listener, RunError, Shutdown, say};
 
 use crate::Failure;
 use crate::mesh::{Mesh, MeshArguments, MeshSettings};
@@ -25,7 +25,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let listener = Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
     let told = listener.describe();
     let mut mesh = Mesh::start(settings, Some(listener)).await?;
-    println!("listening on {told}");
+    if let Err(error) = say!("listening on {told}") {
+        tracing::warn!(%error, "the mesh serves all the same");
+    }
     let shutdown = Shutdown::new();
     tokio::spawn(cancel_on_signal(shutdown.clone()));
     tokio::select! {

@@ -23,9 +23,94 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     let told = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{told}");
     let last = told.lines().last().unwrap_or_default();
-    assert!(last.starts_with("reverie: the deadline passed"), "{told}");
+    let why =
+        "reverie: no picture within 1 s (--timeout): the caller's deadline passed in stage base, after ";
+    assert!(last.starts_with(why) && last.ends_with(" of 1000 steps"), "{told}");
     assert!(!told.contains("ERROR"), "{told}");
     assert!(!out.exists());
+    Ok(())
+}
+
+/// What cannot be written is told before the mesh starts.
+#[test]
+fn an_output_that_cannot_be_written_is_told_before_anything_is_drawn() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let missing = folder.path().join("missing/picture.PNG");
+    let sound = folder.path().join("picture.png");
+    for (command, options) in [
+        ("generate", vec![("--out", &missing)]),
+        ("generate", vec![("--out", &sound), ("--sheet", &missing)]),
+        ("gallery", vec![("--out", &missing)]),
+    ] {
+        // A bundle that is not there would be the next thing to be told.
+        let mut run = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        run.args([command, "a zunin", "--bundle", "/nowhere"]);
+        for (option, path) in options {
+            run.arg(option).arg(path);
+        }
+        let ended = run.output()?;
+        let told = String::from_utf8(ended.stderr)?;
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+        assert!(told.contains("missing/picture.PNG: there is no folder"), "{told}");
+    }
+    assert_eq!(fs::read_dir(folder.path())?.count(), 0);
+    Ok(())
+}
+
+/// Standard output may be full or closed: neither is a panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_takes_no_more_ends_the_program_without_a_panic() -> Result<(), Box<dyn Error>> {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full");
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["models", "check", BUNDLE]);
+        command
+    };
+    let ended = check().stdout(full()?).output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("reverie: cannot write to standard output: "), "{told}");
+
+    // The reader left: as a program that SIGPIPE ends, and without a word.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let ended = check().stdout(writer).output()?;
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr)?), (Some(141), String::new()));
+
+    // Nowhere to say it.
+    let ended = check().stdout(full()?).stderr(full()?).status()?;
+    assert_eq!(ended.code(), Some(1));
+    let mut nowhere = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    let ended = nowhere.args(["models", "check", "/nowhere", "--log", "trace"]).stderr(full()?).status()?;
+    assert_eq!(ended.code(), Some(1));
+    Ok(())
+}
+
+/// Values may begin with a hyphen: what is wrong with them is said by whoever reads them.
+#[test]
+fn a_value_may_begin_with_a_hyphen() -> Result<(), Box<dyn Error>> {
+    let nowhere = |option: &str, value: &str| -> Result<String, Box<dyn Error>> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        let ended = command.args(["generate", "a zunin", "--bundle", "/nowhere", option, value]).output()?;
+        Ok(String::from_utf8(ended.stderr)?)
+    };
+    for (option, value) in [
+        ("--negative-prompt", "-blur"),
+        ("--negative-prompt", "--blur, -noise"),
+        ("--text-weight", "-1"),
+        ("--neighbour-weight", "-1.5"),
+        ("--interleave-ratio", "-0.5"),
+        ("--guidance-rescale", "-1"),
+        ("--guidance-interval", "-1..5"),
+    ] {
+        let told = nowhere(option, value)?;
+        assert!(told.contains("/nowhere"), "{option} {value}: {told}");
+    }
+    for option in ["--seed", "--steps", "--neighbours"] {
+        let told = nowhere(option, "-1")?;
+        assert!(told.contains("invalid value '-1' for"), "{option}: {told}");
+    }
     Ok(())
 }
 
@@ -37,6 +122,39 @@ fn told(arguments: &[&OsStr]) -> Result<String, Box<dyn Error>> {
         return Err(format!("{arguments:?}: {error}").into());
     }
     Ok(String::from_utf8(ended.stdout)?)
+}
+
+/// A file of weights with one NaN in it is whole, and no model.
+#[test]
+fn weights_that_are_no_numbers_are_found() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let (pipeline, bundle) = (folder.path().join("flux"), folder.path().join("bundle"));
+    let weights = Path::new("transformer/model.onnx_data");
+    for part in fs::read_dir(Path::new(FIXTURES).join("flux"))? {
+        let part = part?;
+        if part.file_type()?.is_dir() {
+            fs::create_dir_all(pipeline.join(part.file_name()))?;
+            for file in fs::read_dir(part.path())? {
+                let file = file?;
+                fs::copy(file.path(), pipeline.join(part.file_name()).join(file.file_name()))?;
+            }
+        } else {
+            fs::copy(part.path(), pipeline.join(part.file_name()))?;
+        }
+    }
+    let mut bytes = fs::read(pipeline.join(weights))?;
+    bytes[4096..4100].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(pipeline.join(weights), bytes)?;
+    let words = |text: &'static str| text.split(' ').map(OsStr::new);
+    let import: Vec<&OsStr> = words("models import --size 32 --from diffusers")
+        .chain([pipeline.as_os_str(), OsStr::new("--out"), bundle.as_os_str()])
+        .collect();
+    told(&import)?;
+    let check: Vec<&OsStr> = words("models check").chain([bundle.as_os_str()]).collect();
+    let refusal = told(&check).err().ok_or("it should not be sound")?.to_string();
+    assert!(refusal.contains("denoiser: weights of model.onnx are no numbers: "), "{refusal}");
+    assert!(refusal.contains("(1 NaN). Export the model anew"), "{refusal}");
+    Ok(())
 }
 
 /// From a pipeline of diffusers to a picture that remembers pictures of one's own.
@@ -73,8 +191,10 @@ fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), 
         writeln!(entries, r#"{{"id": "{number}", "caption": "picture {number}", "image": "{name}"}}"#)?;
     }
     fs::write(pictures.join("entries.jsonl"), entries)?;
+    // A folder is named by its path or by its URL.
+    let url = OsString::from(format!("file://{}", pictures.display()));
     let build: Vec<&OsStr> = words("knowledge build --name mine --pictures")
-        .chain([pictures.as_os_str(), OsStr::new("--out"), &knowledge, OsStr::new("--bundle"), &bundle])
+        .chain([&url, OsStr::new("--out"), &knowledge, OsStr::new("--bundle"), &bundle])
         .collect();
     assert!(told(&build)?.contains("4 entries"));
     let mut with = OsString::from("mine=");

@@ -1,16 +1,16 @@
 //! Channels to other services.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::listener::Address;
-use crate::{Context, Refusal};
+use crate::{Context, Refusal, refusal};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -82,23 +82,20 @@ impl Stage {
     /// a stage becomes INTERNAL; a stage out of reach becomes UNAVAILABLE.
     #[expect(clippy::needless_pass_by_value, reason = "fits map_err, and the status is done with")]
     pub fn blame(&self, context: Context, status: Status) -> Status {
-        let out_of_time = context.deadline().is_some_and(|deadline| {
-            // tonic ends an expired call with CANCELLED; ours pass on 95 % of the time, so the deadline is near by then.
-            let left = deadline.saturating_duration_since(Instant::now());
-            status.code() == Code::Cancelled && (left.is_zero() || status.message().contains("imeout"))
-        });
         match status.code() {
-            Code::DeadlineExceeded => {
-                Refusal::deadline_exceeded(format!("the deadline passed in stage {}", self.name)).into()
-            }
-            Code::Cancelled if out_of_time => {
-                Refusal::deadline_exceeded(format!("the deadline passed in stage {}", self.name)).into()
-            }
+            Code::DeadlineExceeded => context.out_of_time(format!("in stage {}", self.name)),
+            Code::Cancelled if is_timeout(&status) => context.out_of_time(format!("in stage {}", self.name)),
             Code::Unavailable => Refusal::unavailable(self.explain(&status)).into(),
+            // The stage was restarted with another model a moment ago.
+            Code::FailedPrecondition if refusal::is_model_changed(&status) => {
+                Refusal::unavailable(format!("{}: try again", self.explain(&status))).into()
+            }
             Code::Unknown | Code::Internal | Code::Cancelled | Code::Unimplemented | Code::DataLoss => {
                 tracing::error!(stage = self.name, %status, "a stage failed");
-                if std::error::Error::source(&status).is_some() || status.code() == Code::Cancelled {
-                    // The connection broke under the call: the stage went away.
+                let is_cut_off = std::error::Error::source(&status).is_some()
+                    || matches!(status.code(), Code::Unknown | Code::Cancelled);
+                if is_cut_off {
+                    // The connection broke under the call, or the call ended without a status: the stage went away.
                     Refusal::unavailable(self.explain(&status)).into()
                 } else {
                     Refusal::internal(self.explain(&status)).into()
@@ -113,6 +110,20 @@ impl Stage {
         }
     }
 
+    /// The same for a call whose fields come from the caller's own: `own` gives the caller's name of a field of the call, or
+    /// none if the caller has no such field.
+    pub fn blame_fields(
+        &self,
+        context: Context,
+        status: Status,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Status {
+        match status.code() {
+            Code::InvalidArgument => refusal::of_own_fields(self.name, &status, own),
+            _ => self.blame(context, status),
+        }
+    }
+
     fn explain(&self, status: &Status) -> String {
         let mut cause: &dyn std::error::Error = status;
         while let Some(source) = cause.source() {
@@ -124,5 +135,53 @@ impl Stage {
             cause.to_string()
         };
         format!("stage {} at {}: {why}", self.name, self.address)
+    }
+}
+
+/// Whether a call was ended by its own timeout: by the timer of its channel, or by that of the server, which is all that ends a
+/// call with CANCELLED over a connection that is whole.
+fn is_timeout(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    let is_answer = cause.is_none();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    is_answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stage_is_blamed_by_what_ended_the_call_and_not_by_its_words() {
+        let stage = Stage::new("denoiser", &"http://127.0.0.1:1".parse().unwrap());
+        let context = Context::with_timeout(Duration::from_secs(100));
+        let blamed = |status: Status| stage.blame(context, status).code();
+        let caused = |code, message: &str, source: Arc<dyn std::error::Error + Send + Sync>| {
+            let mut status = Status::new(code, message);
+            status.set_source(source);
+            status
+        };
+        // The server's timer, in whatever words.
+        assert_eq!(blamed(Status::cancelled("Timeout expired")), Code::DeadlineExceeded);
+        assert_eq!(blamed(Status::cancelled("time is up")), Code::DeadlineExceeded);
+        let timer = Arc::new(TimeoutExpired(()));
+        assert_eq!(blamed(caused(Code::Cancelled, "cancelled", timer)), Code::DeadlineExceeded);
+        // A connection that broke, in whatever words.
+        let broken = || Arc::new(std::io::Error::other("Timeout of a proxy"));
+        assert_eq!(blamed(caused(Code::Cancelled, "timeout", broken())), Code::Unavailable);
+        assert_eq!(blamed(caused(Code::Internal, "h2", broken())), Code::Unavailable);
+        assert_eq!(blamed(Status::unknown("no status came")), Code::Unavailable);
+        assert_eq!(blamed(Refusal::internal("a defect").into()), Code::Internal);
+        assert_eq!(blamed(Refusal::mismatch("another bundle").into()), Code::FailedPrecondition);
+        let changed = stage.blame(context, Refusal::model_changed("it is another").into());
+        assert_eq!(changed.code(), Code::Unavailable);
+        assert!(tonic_types::StatusExt::get_details_retry_info(&changed).is_some());
     }
 }

@@ -1,20 +1,24 @@
 //! What travels with a request from service to service: its deadline and its W3C trace context, both in metadata.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
 use opentelemetry::global;
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use tonic::body::Body;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::Refusal;
+use crate::{Refusal, refusal};
 
 /// Share of the remaining time that is passed on, so that a stage gives up before its caller does.
 const PASSED_ON: f64 = 0.95;
@@ -23,16 +27,26 @@ const LONGEST_TIMEOUT: Duration = Duration::from_millis(99_999_999);
 /// A unary answer leaves this long before the deadline, or tonic's own timer would answer CANCELLED instead.
 const ANSWER_BEFORE: Duration = Duration::from_millis(10);
 
-/// The deadline of the request in hand.
+/// The deadline of the request in hand, and whose it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context {
     deadline: Option<Instant>,
+    /// The setting that ends the request before its caller does, and how long it allows.
+    setting: Option<(&'static str, Duration)>,
+    /// Whether no one traces it.
+    is_probe: bool,
 }
 
 impl Context {
     /// A context that ends `timeout` from now.
     pub fn with_timeout(timeout: Duration) -> Self {
-        Self { deadline: Instant::now().checked_add(timeout) }
+        Self { deadline: Instant::now().checked_add(timeout), ..Self::default() }
+    }
+
+    /// A context for what a service asks others all the time, to see whether it can do its work: it ends `timeout` from now, and
+    /// its calls are in no trace, where they would drown the requests.
+    pub fn probe(timeout: Duration) -> Self {
+        Self { is_probe: true, ..Self::with_timeout(timeout) }
     }
 
     /// The context of an incoming request.
@@ -45,11 +59,30 @@ impl Context {
         self.deadline
     }
 
-    /// The same context, ended after `limit` at the latest.
+    /// The same context, ended after `limit` at the latest, as `setting` says.
     #[must_use]
-    pub fn capped(self, limit: Duration) -> Self {
-        let cap = Instant::now().checked_add(limit);
-        Self { deadline: self.deadline.into_iter().chain(cap).min() }
+    pub fn capped(self, limit: Duration, setting: &'static str) -> Self {
+        match Instant::now().checked_add(limit) {
+            Some(cap) if self.deadline.is_none_or(|deadline| cap < deadline) => {
+                Self { deadline: Some(cap), setting: Some((setting, limit)), ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed: `place` is such as "during encoding".
+    pub fn out_of_time(self, place: impl Display) -> Status {
+        match self.setting {
+            None => {
+                Refusal::deadline_exceeded(refusal::CALLER, format!("the caller's deadline passed {place}"))
+            }
+            Some((setting, limit)) => {
+                let seconds = limit.as_secs_f64();
+                let told = format!("the {seconds} s that a request may take here ({setting}) passed {place}");
+                Refusal::deadline_exceeded(setting, told)
+            }
+        }
+        .into()
     }
 
     /// A request to another service that carries the deadline and the current trace context.
@@ -59,7 +92,7 @@ impl Context {
             let remaining = deadline.saturating_duration_since(Instant::now()).mul_f64(PASSED_ON);
             request.set_timeout(remaining.min(LONGEST_TIMEOUT));
         }
-        let context = Span::current().context();
+        let context = if self.is_probe { not_sampled() } else { Span::current().context() };
         global::get_text_map_propagator(|propagator| {
             propagator.inject_context(&context, &mut MetadataInjector(request.metadata_mut()));
         });
@@ -79,9 +112,16 @@ impl Context {
         let deadline = deadline.checked_sub(ANSWER_BEFORE).unwrap_or(deadline);
         match tokio::time::timeout_at(deadline.into(), work).await {
             Ok(result) => result,
-            Err(_) => Err(Refusal::deadline_exceeded(format!("the deadline passed during {what}")).into()),
+            Err(_) => Err(self.out_of_time(format!("during {what}"))),
         }
     }
+}
+
+/// The context of a trace that nobody keeps.
+fn not_sampled() -> opentelemetry::Context {
+    let (trace, span) = (TraceId::from(1), SpanId::from(1));
+    let dropped = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, true, TraceState::NONE);
+    opentelemetry::Context::new().with_remote_span_context(dropped)
 }
 
 /// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.
@@ -112,9 +152,9 @@ pub struct ContextService<S> {
     service: &'static str,
 }
 
-impl<S, B, R> Service<http::Request<B>> for ContextService<S>
+impl<S, B> Service<http::Request<B>> for ContextService<S>
 where
-    S: Service<http::Request<B>, Response = http::Response<R>>,
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -145,18 +185,50 @@ where
         let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
         // Fails only where no OpenTelemetry layer is installed; then there is no trace to join.
         let _ = span.set_parent(parent);
+        let outcome = Outcome { span: span.clone(), is_known: false };
         let response = self.inner.call(request);
-        Box::pin(
-            async move {
-                let response = response.await?;
-                if let Some(code) = response.headers().get("grpc-status").and_then(|code| code.to_str().ok())
-                {
-                    Span::current().record("rpc.grpc.status_code", code);
-                }
-                Ok(response)
-            }
-            .instrument(span),
-        )
+        Box::pin(async move { Ok(outcome.of(response.await?)) }.instrument(span))
+    }
+}
+
+/// The status that a call ends with, for its span: in the headers of an answer that is nothing else, in the trailers of any other.
+struct Outcome {
+    span: Span,
+    is_known: bool,
+}
+
+impl Outcome {
+    fn of(mut self, response: http::Response<Body>) -> http::Response<Body> {
+        self.note(response.headers());
+        if self.is_known {
+            return response;
+        }
+        response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                frame.trailers_ref().into_iter().for_each(|trailers| self.note(trailers));
+                frame
+            }))
+        })
+    }
+
+    fn note(&mut self, headers: &HeaderMap) {
+        if let Some(code) = headers.get(Status::GRPC_STATUS) {
+            self.record(Code::from_bytes(code.as_bytes()));
+        }
+    }
+
+    fn record(&mut self, code: Code) {
+        self.is_known = true;
+        self.span.record("rpc.grpc.status_code", i32::from(code));
+    }
+}
+
+impl Drop for Outcome {
+    /// A call that is dropped before its end was given up by its caller.
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.record(Code::Cancelled);
+        }
     }
 }
 
@@ -205,6 +277,11 @@ impl Injector for MetadataInjector<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http_body_util::Full;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     #[test]
@@ -230,7 +307,84 @@ mod tests {
         let context = Context::with_timeout(Duration::from_secs(1));
         let status =
             context.within("a long sleep", std::future::pending::<Result<(), Status>>()).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
-        assert!(status.message().contains("a long sleep"));
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(status.message(), "the caller's deadline passed during a long sleep");
+        assert!(refusal::is_callers_deadline(&status));
+    }
+
+    #[test]
+    fn whose_limit_it_was_is_told() {
+        let limit = Duration::from_mins(5);
+        let capped = Context::default().capped(limit, "limits.max_request_seconds");
+        let status = capped.out_of_time("in stage base");
+        assert_eq!(
+            status.message(),
+            "the 300 s that a request may take here (limits.max_request_seconds) passed in stage base"
+        );
+        assert!(!refusal::is_callers_deadline(&status));
+        // A caller that waits for less is the one whose time is up.
+        let own = Context::with_timeout(Duration::from_secs(100)).capped(limit, "limits.max_request_seconds");
+        assert!(refusal::is_callers_deadline(&own.out_of_time("in stage base")));
+    }
+
+    /// The codes that spans are given.
+    #[derive(Clone, Default)]
+    struct Codes(Arc<Mutex<Vec<i64>>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Codes {
+        fn on_record(
+            &self,
+            _: &tracing::Id,
+            values: &tracing::span::Record<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            values.record(&mut self.clone());
+        }
+    }
+
+    impl tracing::field::Visit for Codes {
+        fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+            assert_eq!(field.name(), "rpc.grpc.status_code");
+            self.0.lock().unwrap().push(value);
+        }
+
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            panic!("{field} is {value:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_span_sees_the_status_that_a_stream_ends_with() {
+        let codes = Codes::default();
+        let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(codes.clone()));
+        let call = async |response: http::Response<Body>| {
+            let mut response = Some(response);
+            let respond = move |_: http::Request<()>| {
+                std::future::ready(Ok::<_, std::convert::Infallible>(response.take().unwrap()))
+            };
+            let mut service = ContextLayer::new("test").layer(tower::service_fn(respond));
+            let request = http::Request::builder().uri("/reverie.Test/Call").body(()).unwrap();
+            service.call(request).await.unwrap()
+        };
+        let taken = || std::mem::take(&mut *codes.0.lock().unwrap());
+
+        let refused = call(Status::not_found("nothing").into_http()).await;
+        assert_eq!(taken(), [5]);
+        drop(refused);
+        assert!(taken().is_empty(), "once is enough");
+
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
+        let data = Full::new(bytes::Bytes::from_static(b"a message"));
+        let body = || Body::new(data.clone().with_trailers(std::future::ready(Some(Ok(trailers.clone())))));
+        let streamed = call(http::Response::new(body())).await;
+        assert!(taken().is_empty(), "it has not ended");
+        let whole = streamed.into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers(), Some(&trailers));
+        assert_eq!(whole.to_bytes(), "a message");
+        assert_eq!(taken(), [13]);
+
+        drop(call(http::Response::new(body())).await);
+        assert_eq!(taken(), [1], "given up");
     }
 }

@@ -55,21 +55,23 @@ impl Health {
         C: FnMut() -> F,
         F: Future<Output = Result<(), String>>,
     {
-        let mut serving = None;
+        let mut last: Option<Result<(), String>> = None;
         loop {
             let outcome = check().await;
             if shutdown.is_cancelled() {
                 return;
             }
-            if serving != Some(outcome.is_ok()) {
-                let first = serving.is_none();
-                serving = Some(outcome.is_ok());
-                self.set(names, outcome.is_ok()).await;
+            // The first reason is often that a stage is starting; the one that stays may be another.
+            if last.as_ref() != Some(&outcome) {
+                if last.as_ref().map(Result::is_ok) != Some(outcome.is_ok()) {
+                    self.set(names, outcome.is_ok()).await;
+                }
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
-                    Err(reason) if first => tracing::info!(%reason, "not serving yet"),
+                    Err(reason) if last.is_none() => tracing::info!(%reason, "not serving yet"),
                     Err(reason) => tracing::warn!(%reason, "not serving"),
                 }
+                last = Some(outcome);
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -1,12 +1,17 @@
 //! What every service needs and none should write twice: settings, telemetry, serving and draining, health that tells
 //! the truth, errors with details, deadlines and trace context, and channels to other services.
 
+// They panic where standard output is closed or full: `output` is the way.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admission;
 pub mod client;
 pub mod context;
 pub mod health;
 pub mod listener;
+pub mod output;
 pub mod process;
+mod protocol;
 pub mod refusal;
 pub mod serve;
 pub mod settings;

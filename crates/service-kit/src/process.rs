@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown};
+use crate::{Listener, RunError, Shutdown, output, say};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -35,15 +35,14 @@ where
         Err(error) => error.exit(),
     };
     if flags.print_default_settings {
-        print!("{}", S::DEFAULTS);
-        return ExitCode::SUCCESS;
+        return match output::print(format_args!("{}", S::DEFAULTS)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => output::failed(&name, &error),
+        };
     }
     match start(&flags.sources, run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("reverie-{}: {error}", S::SERVICE);
-            ExitCode::FAILURE
-        }
+        Err(error) => output::failed(&name, error.as_ref()),
     }
 }
 
@@ -61,7 +60,9 @@ where
         let listener =
             Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.
-        println!("listening on {}", listener.describe());
+        if let Err(error) = say!("listening on {}", listener.describe()) {
+            tracing::warn!(%error, "where the service listens is only in the log");
+        }
         let shutdown = Shutdown::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));
         let result = run(settings, listener, shutdown).await;

@@ -14,6 +14,7 @@ use tonic::service::RoutesBuilder;
 use tonic::transport::server::TcpIncoming;
 
 use crate::context::ContextLayer;
+use crate::protocol::ProtocolLayer;
 use crate::{Health, Listener, Shutdown};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -21,6 +22,12 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The gRPC services of every process.
+const EVERYWHERE: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
 /// How often a service looks whether it can still do its work.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -93,10 +100,13 @@ impl Server {
         let (health, health_server) = Health::new(names, draining.clone()).await;
         let mut routes = Routes::builder();
         routes.add_service(health_server);
+        // The contracts of all services are compiled in; this process serves some of them.
         let descriptors = || {
-            tonic_reflection::server::Builder::configure()
+            let all = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(reverie_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            let served = names.iter().chain(&EVERYWHERE);
+            served.fold(all, |builder, name| builder.with_service_name(*name))
         };
         // Older clients speak v1alpha only.
         match (descriptors().build_v1(), descriptors().build_v1alpha()) {
@@ -165,7 +175,8 @@ fn transport(
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(ContextLayer::new(service));
+        .layer(ContextLayer::new(service))
+        .layer(ProtocolLayer);
     let signal = draining.cancelled_owned();
     let routes = routes.routes().prepare();
     Box::pin(async move {

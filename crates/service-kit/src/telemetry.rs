@@ -53,6 +53,8 @@ impl Telemetry {
         };
         let filter = EnvFilter::try_new(&settings.log_filter).map_err(|error| wrong("log_filter", &error))?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        // A line that cannot be written is lost: to complain of it, where standard error is full or closed, would be a panic.
+        let lines = lines.log_internal_errors(false);
         let lines = match settings.log_format {
             LogFormat::Text => lines.with_target(false).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -22,27 +22,30 @@ pub struct Folder {
     location: String,
 }
 
+/// The absolute path of a folder that is named by a local path, absolute or relative to the working directory, or a `file://` URL.
+pub fn local_path(location: &str) -> Result<PathBuf, StorageError> {
+    let wrong = |why: String| StorageError::Location { location: location.to_owned(), why };
+    match location.split_once("://") {
+        Some(("file", _)) => Url::parse(location)
+            .map_err(|error| wrong(error.to_string()))?
+            .to_file_path()
+            .map_err(|()| wrong("a file URL is written file:///absolute/path".to_owned())),
+        Some((scheme, _)) => {
+            Err(StorageError::Scheme { location: location.to_owned(), scheme: scheme.to_owned() })
+        }
+        None => std::path::absolute(location).map_err(|error| wrong(error.to_string())),
+    }
+}
+
 impl Folder {
     /// Opens a local path, absolute or relative to the working directory, or a `file://` URL.
     pub fn open(location: &str) -> Result<Self, StorageError> {
-        let wrong = |why: String| StorageError::Location { location: location.to_owned(), why };
-        let path = match location.split_once("://") {
-            Some(("file", _)) => Url::parse(location)
-                .map_err(|error| wrong(error.to_string()))?
-                .to_file_path()
-                .map_err(|()| wrong("a file URL is written file:///absolute/path".to_owned()))?,
-            Some((scheme, _)) => {
-                return Err(StorageError::Scheme {
-                    location: location.to_owned(),
-                    scheme: scheme.to_owned(),
-                });
-            }
-            None => std::path::absolute(location).map_err(|error| wrong(error.to_string()))?,
-        };
+        let path = local_path(location)?;
         // A folder that is still to be written cannot be made canonical.
         let root = path.canonicalize().unwrap_or(path);
         if root.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(wrong("there is no such folder, and a new one is named without ..".to_owned()));
+            let why = "there is no such folder, and a new one is named without ..".to_owned();
+            return Err(StorageError::Location { location: location.to_owned(), why });
         }
         Ok(Self {
             store: Arc::new(LocalFileSystem::new()),
@@ -66,6 +69,11 @@ impl Folder {
     /// Where it is, as it was opened; for people.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// Where it is on this machine.
+    pub fn local_path(&self) -> PathBuf {
+        if self.below.is_empty() { self.root.clone() } else { self.root.join(&self.below) }
     }
 
     /// Reads a file of at most `max_bytes`.
@@ -99,6 +107,12 @@ impl Folder {
             return Err(StorageError::Digest { file: name, expected: file.sha256.clone(), found: digest });
         }
         Ok(bytes)
+    }
+
+    /// Where a file is on this machine, for what reads files by itself; after looking that nothing on the way is a link.
+    pub async fn local(&self, relative: &str) -> Result<PathBuf, StorageError> {
+        self.resolve(relative).await?;
+        Ok(self.root.join(self.below_root(relative)))
     }
 
     /// Writes a file that must not exist yet. It appears whole or not at all.

@@ -6,6 +6,6 @@ pub mod error;
 pub mod folder;
 pub mod knowledge;
 
-pub use digest::{FileDigest, sha256_hex};
+pub use digest::{FileDigest, Verifying, sha256_hex};
 pub use error::StorageError;
-pub use folder::Folder;
+pub use folder::{Folder, local_path};

@@ -24,7 +24,15 @@ pub(crate) fn latent(
     decoder: &str,
     max_side: usize,
 ) -> Result<Decodable, Status> {
+    let has_latent = request.latent.is_some();
     let Latent { values, decoder_digest } = request.latent.unwrap_or_default();
+    // Before its extents, which may be others with another decoder.
+    if has_latent && decoder_digest != decoder {
+        return Err(Refusal::mismatch(format!(
+            "the latent is for the decoder {decoder_digest:?}, this one is {decoder}: deploy one bundle everywhere"
+        ))
+        .into());
+    }
     let mut violations = Violations::new();
     let read = violations.take("latent.values", to_f32(values.as_ref().unwrap_or(&Tensor::default())));
     let latent = read.and_then(|(shape, values)| {
@@ -45,12 +53,6 @@ pub(crate) fn latent(
         }
     });
     violations.into_result()?;
-    if decoder_digest != decoder {
-        return Err(Refusal::mismatch(format!(
-            "the latent is for the decoder {decoder_digest}, this one is {decoder}: deploy one bundle everywhere"
-        ))
-        .into());
-    }
     latent.ok_or_else(|| Refusal::internal("a request without violations is incomplete").into())
 }
 
@@ -129,7 +131,9 @@ mod tests {
             let status = decode(shape, "mine").unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         }
-        assert_eq!(decode(&[4, 8, 8], "other").unwrap_err().code(), Code::FailedPrecondition);
+        for shape in [&[4, 8, 8][..], &[16, 8, 8]] {
+            assert_eq!(decode(shape, "other").unwrap_err().code(), Code::FailedPrecondition);
+        }
         let nothing = latent(DecodeRequest { latent: None }, SCALE, "mine", 64).unwrap_err();
         assert_eq!(nothing.code(), Code::InvalidArgument);
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use reverie_imaging::pictures;
 use reverie_inference::package::LatentScale;
 use reverie_proto::autoencoder::v1::autoencoder_service_server::AutoencoderService;
-use reverie_proto::autoencoder::v1::{DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse};
+use reverie_proto::autoencoder::v1::{
+    DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest, GetModelResponse,
+};
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
@@ -72,5 +74,11 @@ impl AutoencoderService for Autoencoder {
         let latent = Some(Latent { values: Some(result), decoder_digest });
         let model = Some(encoder.identity.clone());
         Ok(Response::new(EncodeResponse { latent, timings: Some(timings), model }))
+    }
+
+    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
+        let decoder = Some(self.decoder.identity.clone());
+        let encoder = self.encoder.as_ref().map(|encoder| encoder.identity.clone());
+        Ok(Response::new(GetModelResponse { decoder, encoder }))
     }
 }

@@ -174,9 +174,9 @@ impl RowModel for BaseModel {
         self.max_rows
     }
 
-    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Result<(), ForwardError> {
+    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Vec<Result<(), ForwardError>> {
         let Self { pool, facts, feeds, .. } = self;
-        pool.for_each(rows, |model, row| {
+        let outcomes = pool.for_each(rows, |model, row| {
             let seen = Seen {
                 x: row.x,
                 timestep: row.timestep,
@@ -199,8 +199,8 @@ impl RowModel for BaseModel {
             model.run(&inputs, &mut [("prediction", &mut tokens)])?;
             patches.to_sample(&tokens, row.out);
             Ok(())
-        })
-        .map_err(ForwardError::new)
+        });
+        outcomes.into_iter().map(|outcome| outcome.map_err(ForwardError::new)).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
-use reverie_diffusion::{NoiseSource, Sampler, SamplerError};
+use reverie_diffusion::{NoiseSource, Sampler};
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::pictures::Rgb;
 use reverie_imaging::{Encoded, pool};
@@ -28,8 +28,8 @@ pub(crate) struct Job {
     pub(crate) negative_text: Option<EncodedText>,
     /// The neighbours' captions, in order.
     pub(crate) captions: Vec<EncodedText>,
-    /// Their pictures, not yet decoded.
-    pictures: Vec<Encoded>,
+    /// Their pictures, not yet decoded, and whether each is what the model sees already.
+    pictures: Vec<(Encoded, bool)>,
     pub(crate) frame: Frame,
     pub(crate) sampler: Sampler,
     pub(crate) plan: Plan,
@@ -40,6 +40,11 @@ pub(crate) struct Job {
 
 /// Checks a request, without decoding a pixel; [`Job::decode`] follows.
 pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
+    serving::check_model(&request.model_digest, &facts.identity)?;
+    let captions = request.neighbours.iter().filter_map(|neighbour| neighbour.caption.as_ref());
+    let texts = request.text.iter().chain(&request.negative_text).chain(captions);
+    serving::check_encoder(texts, &facts.text.encoder)?;
+    start::check_decoder(request, facts)?;
     let mut violations = Violations::new();
     let negative_text = request
         .negative_text
@@ -50,6 +55,13 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         "negative_text",
         "is missing: without a negative prompt this model takes the empty text, encoded",
     );
+    let model = GetModelResponse::from(facts);
+    if let Some(why) = model.unfit_negative_prompt().filter(|_| request.negative_text.is_some()) {
+        violations.add("negative_text", why);
+    }
+    for (field, why) in request.guidance.iter().flat_map(|guidance| model.unfit_guidance(guidance)) {
+        violations.add(format!("guidance.{field}"), why);
+    }
     let text = text(&mut violations, "text", request.text.as_ref(), facts);
     let most = facts.max_neighbours();
     violations.require(
@@ -62,8 +74,13 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     );
     let (mut pictures, mut captions) = (Vec::new(), Vec::new());
     for (index, neighbour) in request.neighbours.iter().enumerate().take(most) {
-        let image = Encoded::required(neighbour.image.as_ref());
-        pictures.extend(violations.take(picture_field(index), image));
+        let image = violations.take(picture_field(index), Encoded::required(neighbour.image.as_ref()));
+        let side = facts.neighbour_reader.map(|reader| Size::square(reader.side));
+        if let (Some(image), Some(side), true) = (&image, side, neighbour.is_prepared) {
+            let why = format!("is {} pixels, must be {side}, as it is said to be prepared", image.size());
+            violations.require(image.size() == side, picture_field(index), why);
+        }
+        pictures.extend(image.map(|image| (image, neighbour.is_prepared)));
         let caption = self::text(
             &mut violations,
             &format!("neighbours[{index}].caption"),
@@ -80,10 +97,7 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let mut settings = serving::sampling(&mut violations, asked, diffusion, defaults, frame.sample);
     settings.strength = start.strength;
     let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = match sampler {
-        Err(SamplerError::NoSteps { .. }) => "initial.strength",
-        _ => "sampling",
-    };
+    let wrong = sampler.as_ref().map_or_else(serving::field_of, |_| "sampling");
     let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, STAGE);
     let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };
@@ -96,15 +110,6 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    for encoded in captions.iter().chain([&text]).chain(&negative_text) {
-        if encoded.encoder_digest != facts.text.encoder {
-            return Err(Refusal::mismatch(format!(
-                "the text was encoded by {}, the denoiser was trained with {}: deploy one bundle everywhere",
-                encoded.encoder_digest, facts.text.encoder
-            ))
-            .into());
-        }
-    }
     Ok(Job { text, negative_text, captions, pictures, frame, sampler, plan, guidance, noise, start })
 }
 
@@ -118,9 +123,13 @@ impl Job {
     pub(crate) async fn decode(&mut self, reader: Option<Reader>) -> Result<Vec<Rgb>, Status> {
         let mut violations = Violations::new();
         let mut squares = Vec::with_capacity(self.pictures.len());
-        for (index, picture) in std::mem::take(&mut self.pictures).into_iter().enumerate() {
-            let Some(reader) = reader else { continue };
-            let square = pool::decode(picture, move |picture| reader.square(picture, Fit::Crop)).await;
+        for (index, (picture, is_prepared)) in std::mem::take(&mut self.pictures).into_iter().enumerate() {
+            let reader = reader.filter(|_| !is_prepared);
+            let see = move |picture: &Rgb| match reader {
+                Some(reader) => reader.square(picture, Fit::Crop),
+                None => picture.clone(),
+            };
+            let square = pool::decode(picture, see).await;
             squares.extend(violations.take(picture_field(index), square));
         }
         if let Err(error) = self.start.decode(self.frame.size).await {

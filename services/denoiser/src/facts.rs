@@ -19,8 +19,8 @@ pub(crate) struct Facts {
     pub(crate) defaults: Defaults,
     pub(crate) text: TextCondition,
     pub(crate) neighbours: Option<NeighbourConditions>,
-    /// Whether the neighbour encoder cuts out the middle of a picture; see [`Reader::crops`].
-    pub(crate) crops_neighbours: bool,
+    /// How the neighbour encoder takes pictures; none until it is loaded.
+    pub(crate) neighbour_reader: Option<Reader>,
     /// The neighbour encoder's outputs that the model takes.
     pub(crate) features: Vec<Feature>,
     /// How the model is told the weight of guidance, if it is.
@@ -91,7 +91,7 @@ impl Facts {
             defaults,
             text,
             neighbours,
-            crops_neighbours: false,
+            neighbour_reader: None,
             features,
             guidance: conditions.guidance,
             paints_into_picture,
@@ -103,12 +103,6 @@ impl Facts {
     /// The most neighbours it takes.
     pub(crate) fn max_neighbours(&self) -> usize {
         self.neighbours.as_ref().map_or(0, |neighbours| neighbours.max)
-    }
-
-    /// How the pictures of neighbours are brought to the model, if it takes any.
-    pub(crate) fn neighbour_reader(&self) -> Option<Reader> {
-        let side = self.neighbours.as_ref()?.image_size as u32;
-        Some(Reader { side, crops: self.crops_neighbours })
     }
 
     pub(crate) fn has_neighbours_after_text(&self) -> bool {
@@ -134,6 +128,7 @@ impl From<&Facts> for GetModelResponse {
             image_size: facts.diffusion.image_size as u32,
             max_neighbours: facts.max_neighbours() as u32,
             takes_empty_text: facts.text.without == WithoutText::EmptyText,
+            is_told_guidance: facts.guidance.is_some(),
             latent: facts.diffusion.latent.as_ref().map(|latent| LatentModel {
                 decoder_digest: latent.decoder.clone(),
                 downscale: latent.downscale as u32,
@@ -144,9 +139,11 @@ impl From<&Facts> for GetModelResponse {
                 max_side: sizes.max_side,
                 max_pixels: sizes.max_pixels,
             }),
-            neighbour_picture: facts
-                .neighbour_reader()
-                .map(|Reader { side, crops }| NeighbourPicture { side, crops }),
+            neighbour_picture: facts.neighbour_reader.map(|Reader { side, shorter }| NeighbourPicture {
+                side,
+                shorter_side: shorter.unwrap_or_default(),
+            }),
+            text_encoder_digest: facts.text.encoder.clone(),
         }
     }
 }

@@ -55,7 +55,7 @@ impl DenoiserService for Denoiser {
             let checked = Arc::clone(&facts);
             let check = tokio::task::spawn_blocking(move || convert::job(request.get_ref(), &checked));
             let mut job = check.await.map_err(panicked)??;
-            let pictures = job.decode(facts.neighbour_reader()).await?;
+            let pictures = job.decode(facts.neighbour_reader).await?;
             let encode = tokio::task::spawn_blocking(move || {
                 let encoder = neighbours.as_ref().as_ref();
                 conditions(&mut job, &pictures, &facts, encoder).map(|conditions| (job, conditions))

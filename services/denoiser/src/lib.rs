@@ -25,26 +25,33 @@ use crate::base_model::BaseModel;
 use crate::facts::Facts;
 use crate::neighbour_encoder::NeighbourEncoder;
 
-/// Runs the service until `shutdown`.
-pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let models = |error| RunError::prepare("the denoiser's models")(error);
-    let bundle = Bundle::open(&settings.inference.bundle).await.map_err(models)?;
+/// Loads the models. What is read of them is let go of: ONNX Runtime has its own copy.
+async fn load(
+    settings: &Settings,
+) -> Result<(Facts, Option<NeighbourEncoder>, BaseModel), reverie_inference::ModelError> {
+    let bundle = Bundle::open(&settings.inference.bundle).await?;
     let packages = &bundle.manifest.packages;
-    let base = bundle.package(&packages.denoiser, Role::Denoiser).await.map_err(models)?;
-    let mut facts = Facts::of(&base).map_err(models)?;
+    let base = bundle.package(&packages.denoiser, Role::Denoiser).await?;
+    let mut facts = Facts::of(&base)?;
     let neighbours = match &facts.neighbours {
         None => None,
         Some(neighbours) => {
             let named = packages.neighbour_encoder.as_ref();
             let missing =
                 || base.wrong("it takes neighbours, and the bundle has no neighbour_encoder".to_owned());
-            let named = named.ok_or_else(missing).map_err(models)?;
-            let encoder = bundle.package(named, Role::NeighbourEncoder).await.map_err(models)?;
-            Some(NeighbourEncoder::load(&encoder, neighbours, &facts, &settings).map_err(models)?)
+            let encoder = bundle.package(named.ok_or_else(missing)?, Role::NeighbourEncoder).await?;
+            Some(NeighbourEncoder::load(&encoder, neighbours, &facts, settings)?)
         }
     };
-    facts.crops_neighbours = neighbours.as_ref().is_some_and(NeighbourEncoder::crops);
-    let model = BaseModel::load(&base, &facts, &settings).map_err(models)?;
+    facts.neighbour_reader = neighbours.as_ref().map(NeighbourEncoder::reader);
+    let model = BaseModel::load(&base, &facts, settings)?;
+    Ok((facts, neighbours, model))
+}
+
+/// Runs the service until `shutdown`.
+pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let (facts, neighbours, model) =
+        load(&settings).await.map_err(RunError::prepare("the denoiser's models"))?;
     let scheduler =
         Scheduler::spawn(model, settings.scheduler).map_err(RunError::prepare("the scheduler"))?;
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
+use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
 use reverie_inference::package::{NeighbourConditions, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
@@ -58,9 +59,10 @@ impl NeighbourEncoder {
         })
     }
 
-    /// Whether the middle of a picture is cut out after it is resized.
-    pub(crate) fn crops(&self) -> bool {
-        self.picture.is_some_and(|facts| facts.crop)
+    /// How it takes pictures.
+    pub(crate) fn reader(&self) -> Reader {
+        let side = self.side as u32;
+        Reader { side, shorter: self.picture.and_then(|facts| facts.resized_to(side)) }
     }
 
     /// The features of one neighbour, whose picture is a square of the model's side. Blocks.

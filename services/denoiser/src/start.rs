@@ -7,7 +7,7 @@ use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::{TensorError, to_f32_of_shape};
-use reverie_service_kit::Violations;
+use reverie_service_kit::{Refusal, Violations};
 
 use crate::facts::{Facts, Frame};
 
@@ -21,6 +21,21 @@ pub(crate) struct Start {
     pub(crate) strength: f64,
     /// What a model that paints into a picture sees besides x: mask and masked latent.
     pub(crate) painted_into: Vec<f32>,
+}
+
+/// Refuses latents for another decoder than the model's.
+pub(crate) fn check_decoder(request: &DenoiseRequest, facts: &Facts) -> Result<(), Refusal> {
+    let Some((model, initial)) = facts.diffusion.latent.as_ref().zip(request.initial_latent.as_ref()) else {
+        return Ok(());
+    };
+    let mut latents = initial.latent.iter().chain(&initial.masked_latent);
+    match latents.find(|latent| latent.decoder_digest != model.decoder) {
+        None => Ok(()),
+        Some(latent) => Err(Refusal::mismatch(format!(
+            "the latent is for the decoder {:?}, the model's latents are for {}: deploy one bundle everywhere",
+            latent.decoder_digest, model.decoder
+        ))),
+    }
 }
 
 /// Reads the latent that a request starts from, or opens the picture.
@@ -82,7 +97,7 @@ impl Start {
 
 fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts, frame: Frame) -> Start {
     let [_, height, width] = frame.sample;
-    let latent = latent(violations, "initial_latent.latent", initial.latent.as_ref(), facts, frame);
+    let latent = latent(violations, "initial_latent.latent", initial.latent.as_ref(), frame);
     let mask = initial
         .mask
         .as_ref()
@@ -101,7 +116,7 @@ fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts
             "is missing: this model paints into a picture",
         );
         let masked = initial.masked_latent.as_ref();
-        let masked = self::latent(violations, "initial_latent.masked_latent", masked, facts, frame);
+        let masked = self::latent(violations, "initial_latent.masked_latent", masked, frame);
         painted_into.extend(mask.iter().chain(&masked).flatten());
     }
     let sample = latent.map(InitialSample::new).and_then(|sample| match mask {
@@ -117,19 +132,8 @@ fn latent(
     violations: &mut Violations,
     field: &str,
     latent: Option<&Latent>,
-    facts: &Facts,
     frame: Frame,
 ) -> Option<Vec<f32>> {
-    let decoder = facts.diffusion.latent.as_ref().map_or("", |latent| latent.decoder.as_str());
-    if let Some(latent) = latent
-        && latent.decoder_digest != decoder
-    {
-        violations.add(
-            field,
-            format!("is for the decoder {}, the model's latents are for {decoder}", latent.decoder_digest),
-        );
-        return None;
-    }
     let values: Result<Vec<f32>, TensorError> = to_f32_of_shape(
         latent.and_then(|latent| latent.values.as_ref()).unwrap_or(&Tensor::default()),
         &frame.sample,

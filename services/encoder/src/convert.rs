@@ -5,7 +5,7 @@ use reverie_imaging::pictures::Rgb;
 use reverie_imaging::{Encoded, pool};
 use reverie_inference::TokenizedText;
 use reverie_inference::tokenizer::Overflow;
-use reverie_proto::encoder::v1::EmbedImageRequest;
+use reverie_proto::encoder::v1::{EmbedImageRequest, EncodeTextRequest};
 use reverie_service_kit::Violations;
 use tonic::Status;
 
@@ -17,10 +17,19 @@ const MAX_TEXT_BYTES: usize = 8000;
 const MAX_IMAGES: usize = 64;
 
 /// Checks and tokenizes prompts. Blocks. An empty one is what guidance moves away from.
-pub(crate) fn prompts(texts: &[String], encoder: &TextEncoder) -> Result<Vec<Vec<TokenizedText>>, Status> {
-    each(texts, |violations, field, text| {
+pub(crate) fn prompts(
+    message: &EncodeTextRequest,
+    encoder: &TextEncoder,
+) -> Result<Vec<Vec<TokenizedText>>, Status> {
+    each(&message.texts, |violations, field, text| {
         let text = if text.is_empty() { String::new() } else { violations.text(field, text, MAX_TEXT_BYTES) };
-        violations.take(field, encoder.tokenize(&text))
+        let tokens = if message.cut {
+            // No writer is there who could mend it.
+            encoder.tokenize(&text, Overflow::Cut).or_else(|_| encoder.tokenize("", Overflow::Cut))
+        } else {
+            encoder.tokenize(&text, Overflow::Refuse)
+        };
+        violations.take(field, tokens)
     })
 }
 

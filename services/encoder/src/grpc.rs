@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderService;
 use reverie_proto::encoder::v1::{
     EmbedImageRequest, EmbedImageResponse, EmbedTextRequest, EmbedTextResponse, EncodeTextRequest,
-    EncodeTextResponse,
+    EncodeTextResponse, GetModelsRequest, GetModelsResponse, JointSpace,
 };
 use reverie_proto::tensors;
 use reverie_service_kit::{Admission, Context, Refusal};
@@ -91,7 +91,7 @@ impl EncoderService for Encoder {
     ) -> Result<Response<EncodeTextResponse>, Status> {
         self.run(request, |encoders, message, wanted| {
             let encoder = &encoders.text;
-            let texts = convert::prompts(&message.texts, encoder)?;
+            let texts = convert::prompts(&message, encoder)?;
             let encode = |text: &Vec<_>| encoder.encode(text, wanted).map_err(status);
             Ok(EncodeTextResponse { texts: texts.iter().map(encode).collect::<Result<_, Status>>()? })
         })
@@ -140,5 +140,14 @@ impl EncoderService for Encoder {
             })
         })
         .await
+    }
+
+    async fn get_models(&self, _: Request<GetModelsRequest>) -> Result<Response<GetModelsResponse>, Status> {
+        let joint = self.encoders.joint.as_ref().map(|joint| JointSpace {
+            space_digest: joint.image.digest.clone(),
+            dimension: joint.image.dim as u32,
+        });
+        let text_encoder_digest = self.encoders.text.digest().to_owned();
+        Ok(Response::new(GetModelsResponse { joint, text_encoder_digest }))
     }
 }

@@ -31,7 +31,10 @@ impl ImageEmbedder {
         let dim = package.sample_shape("embedding")?.iter().product();
         Ok(Self {
             model: Mutex::new(model),
-            reader: Reader { side, crops: package.manifest.picture.is_some_and(|facts| facts.crop) },
+            reader: Reader {
+                side,
+                shorter: package.manifest.picture.and_then(|facts| facts.resized_to(side)),
+            },
             dim,
             picture: package.manifest.picture,
             digest: package.digest(),

@@ -23,7 +23,6 @@ pub(crate) struct TextEncoder {
     models: Vec<Member>,
     /// Tokens of all blocks, and their width.
     shape: [usize; 2],
-    /// Identity of all models together.
     digest: String,
 }
 
@@ -88,8 +87,24 @@ impl TextEncoder {
         Ok(Self { models, shape, digest })
     }
 
-    /// Tokenizes a text for each model. One of them has to read all of it; the others read its beginning.
-    pub(crate) fn tokenize(&self, text: &str) -> Result<Vec<TokenizedText>, TokenizeError> {
+    /// Identity of all models together.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Tokenizes a text for each model. Unless it may be cut, one of them has to read all of it; the others read its beginning.
+    pub(crate) fn tokenize(
+        &self,
+        text: &str,
+        overflow: Overflow,
+    ) -> Result<Vec<TokenizedText>, TokenizeError> {
+        if overflow == Overflow::Refuse {
+            self.check_length(text)?;
+        }
+        self.models.iter().map(|member| member.model.tokenize(text, Overflow::Cut)).collect()
+    }
+
+    fn check_length(&self, text: &str) -> Result<(), TokenizeError> {
         let (mut is_read, mut longest) = (false, None);
         for member in &self.models {
             match member.model.tokenize(text, Overflow::Refuse) {
@@ -101,7 +116,7 @@ impl TextEncoder {
         if let (Some((limit, tokens)), false) = (longest, is_read) {
             return Err(TokenizeError::TooLong { tokens, limit });
         }
-        self.models.iter().map(|member| member.model.tokenize(text, Overflow::Cut)).collect()
+        Ok(())
     }
 
     /// Encodes one text. Blocks.

@@ -3,15 +3,13 @@
 //!
 //! Each step is one call to one service; no stage knows the next one.
 
-use std::sync::Arc;
+use std::mem;
 use std::time::Instant;
 
 use reverie_imaging::fit::Reader;
-use reverie_imaging::initial::Initial;
 use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{
-    DenoiseRequest, GetModelResponse, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition,
-    StageTimings,
+    DenoiseRequest, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition, StageTimings,
 };
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
@@ -20,12 +18,14 @@ use reverie_proto::generation::v1::{
 use reverie_proto::retrieval::v1::Neighbour;
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
-use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::{Context, Refusal};
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
 use crate::convert::{Memory, Run};
+use crate::fields::Fields;
+use crate::position::Position;
 use crate::stages::{MAX_LEVELS, Stages};
 use crate::{images, kept, latents};
 
@@ -45,13 +45,15 @@ fn stages_of(run: &Run) -> Vec<Stage> {
 
 /// Draws one picture and tells `news` about it.
 pub(crate) async fn draw(
-    run: Run,
+    mut run: Run,
     stages: &Stages,
     context: Context,
     news: &Sender<Event>,
+    position: &Position,
 ) -> Result<(), Status> {
     let begun = Instant::now();
-    let mut ledger = Ledger { news, reports: Vec::new() };
+    let fields = Fields::of(&run);
+    let mut ledger = Ledger { news, position, reports: Vec::new() };
     let started = stages_of(&run).into_iter().map(Into::into).collect();
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
@@ -59,10 +61,12 @@ pub(crate) async fn draw(
     let takes_empty_text =
         run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
     let has_negative_prompt = run.negative_prompt.is_some();
-    let negative = run.negative_prompt.or_else(|| takes_empty_text.then(String::new));
-    let texts = [run.prompt].into_iter().chain(negative).collect();
-    let encoding = timed(stages.encode(context, texts));
-    let remembering = timed(remember(run.memory, run.reader, stages, context));
+    let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
+    let texts = [mem::take(&mut run.prompt)].into_iter().chain(negative).collect();
+    position.enter(Stage::Encode);
+    let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
+    let remembering =
+        timed(remember(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
@@ -74,20 +78,14 @@ pub(crate) async fn draw(
 
     // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
     let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
-    let (captions, caption_seconds) = timed(stages.encode(context, captions)).await?;
+    // Those of a knowledge base are cut to fit: who asks did not write them.
+    let encoding = timed(stages.encode(context, captions, memory.searched, |field| fields.captions(field)));
+    let (captions, caption_seconds) = encoding.await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
-    let neighbours = memory
-        .pictures
-        .into_iter()
-        .zip(captions)
-        .map(|(image, caption)| NeighbourCondition { image: Some(image), caption: Some(caption) });
+    let neighbours = memory.pictures.into_iter().zip(captions).map(prepared);
 
     // 3. The base picture.
-    let (initial, initial_latent) =
-        start(run.initial.as_ref(), &run.base, run.size, stages, context, &mut ledger).await?;
-    // The empty text is for those that take it; others are told nothing.
-    let negative_text =
-        |takes_empty_text: bool| text.get(1).filter(|_| has_negative_prompt || takes_empty_text).cloned();
+    let (initial, initial_latent) = start(&mut run, &fields, stages, context, &mut ledger).await?;
     let request = DenoiseRequest {
         seed: run.seed,
         sample: 0,
@@ -95,12 +93,16 @@ pub(crate) async fn draw(
         neighbours: neighbours.collect(),
         guidance: run.guidance,
         sampling: run.base_sampling,
-        negative_text: negative_text(run.base.takes_empty_text),
+        // The empty text is for those that take it; others are told nothing.
+        negative_text: text.get(1).filter(|_| has_negative_prompt || run.base.takes_empty_text).cloned(),
         initial,
         initial_latent,
         size: Some(run.size),
+        model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
     };
-    let drawing = timed(stages.denoise(context, request, |step| ledger.step(Stage::Base, step)));
+    position.enter(Stage::Base);
+    let own = |field: &str| fields.base(field);
+    let drawing = timed(stages.denoise(context, request, own, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
@@ -108,15 +110,13 @@ pub(crate) async fn draw(
     let (mut image, mut stage) = match base.latent {
         None => (base.image.unwrap_or_default(), Stage::Base),
         Some(latent) => {
-            let (decoded, seconds) = timed(stages.decode(context, latent)).await?;
-            ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
-            let image = decoded.image.unwrap_or_default();
+            let image = decode(latent, &fields, stages, context, &mut ledger).await?;
             (kept::put_back(kept.as_ref(), run.size, image).await?, Stage::Decode)
         }
     };
 
     // 4. Level by level.
-    for ((level, options), next) in run.levels.into_iter().zip(LEVEL_STAGES) {
+    for (index, ((level, options), next)) in run.levels.into_iter().zip(LEVEL_STAGES).enumerate() {
         if run.previews {
             let image = encode_picture(image.clone(), run.output_format).await?;
             ledger.tell(Event::Preview(Preview { stage: stage.into(), image: Some(image) })).await;
@@ -131,9 +131,12 @@ pub(crate) async fn draw(
             noise_level: options.noise_level,
             sampling: options.sampling,
             negative_text: text.get(1).filter(|_| level.takes_empty_text).cloned(),
+            model_digest: level.model_digest.clone(),
         };
+        position.enter(stage);
         let mut steps = 1;
-        let enlarging = timed(stages.upscale(context, &level, request, |step| {
+        let own = |field: &str| Fields::level(index, field);
+        let enlarging = timed(stages.upscale(context, &level, request, own, |step| {
             steps = step.steps;
             ledger.step(stage, step);
         }));
@@ -148,7 +151,7 @@ pub(crate) async fn draw(
     ledger.tell(Event::Image(GeneratedImage { image: Some(image) })).await;
     let completed = Completed {
         seed: run.seed,
-        stages: std::mem::take(&mut ledger.reports),
+        stages: mem::take(&mut ledger.reports),
         step_kinds: base.step_kinds,
         total_seconds: begun.elapsed().as_secs_f64(),
         guidance: base.guidance,
@@ -159,20 +162,39 @@ pub(crate) async fn draw(
 
 /// What the base model starts from: the caller's picture at its size, or its latent.
 async fn start(
-    initial: Option<&Arc<Initial>>,
-    base: &GetModelResponse,
-    size: Size,
+    run: &mut Run,
+    fields: &Fields,
     stages: &Stages,
     context: Context,
     ledger: &mut Ledger<'_>,
 ) -> Result<(Option<InitialPicture>, Option<InitialLatent>), Status> {
-    let Some((own, latents)) = initial.zip(base.latent.as_ref()) else {
-        return Ok((initial.and_then(|initial| initial.message(size)), None));
+    let Some((own, model)) = run.initial.as_ref().zip(run.base.latent.as_ref()) else {
+        return Ok((run.initial.as_ref().and_then(|initial| initial.message(run.size)), None));
     };
-    let encoding = timed(latents::encode(own, size, latents, stages, context));
+    ledger.position.enter(Stage::EncodePicture);
+    let encoding = timed(latents::encode(own, run.size, model, stages, context, fields));
     let (latents::Encoded { initial, answer }, seconds) = encoding.await?;
     ledger.done(Stage::EncodePicture, 1, seconds, answer.timings, answer.model).await;
     Ok((None, Some(initial)))
+}
+
+async fn decode(
+    latent: Latent,
+    fields: &Fields,
+    stages: &Stages,
+    context: Context,
+    ledger: &mut Ledger<'_>,
+) -> Result<Image, Status> {
+    ledger.position.enter(Stage::Decode);
+    let decoding = timed(stages.decode(context, latent, |field| fields.autoencoder(field)));
+    let (decoded, seconds) = decoding.await?;
+    ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
+    Ok(decoded.image.unwrap_or_default())
+}
+
+/// A neighbour whose picture is the square that the model sees.
+fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
+    NeighbourCondition { image: Some(image), caption: Some(caption), is_prepared: true }
 }
 
 /// What a picture is drawn from besides its prompt.
@@ -195,7 +217,7 @@ async fn remember(
     match memory {
         Memory::None => Ok(Remembered::default()),
         Memory::Retrieval(request) => {
-            let answer = stages.retrieve(context, request).await?;
+            let answer = stages.retrieve(context, request, Fields::retrieval).await?;
             let mut found = NeighboursFound {
                 neighbours: answer.neighbours,
                 knowledge_base: answer.knowledge_base,
@@ -220,6 +242,7 @@ async fn remember(
 /// Tells the caller what happens, and keeps account of the stages.
 struct Ledger<'a> {
     news: &'a Sender<Event>,
+    position: &'a Position,
     reports: Vec<StageReport>,
 }
 
@@ -231,6 +254,7 @@ impl Ledger<'_> {
 
     /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
     fn step(&self, stage: Stage, step: reverie_proto::denoiser::v1::Progress) {
+        self.position.step(stage, step.step, step.steps);
         if step.step < step.steps {
             let progress = Progress { stage: stage.into(), step: step.step, steps: step.steps };
             let _ = self.news.try_send(Event::Progress(progress));

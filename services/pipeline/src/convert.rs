@@ -46,6 +46,8 @@ pub(crate) struct Run {
     pub(crate) reader: Option<Reader>,
     /// Of the base picture, pixels.
     pub(crate) size: Size,
+    /// The field that it is asked for by.
+    pub(crate) size_field: &'static str,
     /// The levels to go through, each with its options.
     pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
@@ -80,9 +82,16 @@ pub(crate) fn run(
         "" => String::new(),
         text => violations.text("negative_prompt", text, MAX_TEXT_BYTES),
     });
+    foreign_notation(&mut violations, "prompt", &prompt);
+    if let Some(negative) = &negative_prompt {
+        foreign_notation(&mut violations, "negative_prompt", negative);
+        if let Some(why) = base.unfit_negative_prompt() {
+            violations.add("negative_prompt", why);
+        }
+    }
     let mut undecoded = Undecoded::default();
     let memory = memory(&mut violations, request.memory, &prompt, &models, defaults, &mut undecoded);
-    guidance(&mut violations, request.guidance.as_ref());
+    guidance(&mut violations, request.guidance.as_ref(), base);
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
 
     let field = |error: &InitialError| format!("initial.{}", error.field());
@@ -101,9 +110,9 @@ pub(crate) fn run(
     violations.require(
         request.super_resolution.len() <= levels.len(),
         "super_resolution",
-        format!("must be at most {} levels", levels.len()),
+        format!("must be at most {} levels (got {})", levels.len(), request.super_resolution.len()),
     );
-    for (index, options) in request.super_resolution.iter().enumerate() {
+    for (index, options) in request.super_resolution.iter().enumerate().take(levels.len()) {
         let field = |name: &str| format!("super_resolution[{index}].{name}");
         violations.in_range(&field("guidance_weight"), options.guidance_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
         violations.in_range(&field("noise_level"), options.noise_level, 0.0, 0.0, 1.0);
@@ -126,20 +135,29 @@ pub(crate) fn run(
     let run = Run {
         prompt,
         negative_prompt,
-        seed: request.seed.unwrap_or_else(rand::random),
+        seed: request.seed.unwrap_or_else(choose_seed),
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
         initial: None,
         initial_sizes: initial_sizes.unwrap_or_default(),
-        reader: neighbours.map(|NeighbourPicture { side, crops }| Reader { side, crops }),
+        reader: neighbours.map(|NeighbourPicture { side, shorter_side }| Reader {
+            side,
+            shorter: (shorter_side > 0).then_some(shorter_side),
+        }),
         size,
+        size_field: if request.resolution.is_some() { "resolution" } else { "size" },
         levels: models.levels.into_iter().take(depth).zip(options).collect(),
         base: models.base,
         output_format,
         previews: request.previews,
     };
     Ok((run, undecoded))
+}
+
+/// A seed below 2^53: JSON's numbers, as JavaScript and jq read them, are exact up to there, and a seed is there to be used again.
+fn choose_seed() -> u64 {
+    rand::random::<u64>() >> 11
 }
 
 /// The size of the base picture, and how many levels enlarge it.
@@ -239,6 +257,7 @@ fn memory(
             for (index, reference) in references.references.iter().enumerate().take(most as usize) {
                 let field = |name: &str| images::reference_field(index, name);
                 violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
+                foreign_notation(violations, &field("caption"), &reference.caption);
                 let image = violations.take(field("image"), Encoded::required(reference.image.as_ref()));
                 let fit = violations.take(field("fit"), Fit::from_message(reference.fit));
                 opened.references.extend(image.zip(fit));
@@ -249,8 +268,22 @@ fn memory(
     }
 }
 
-fn guidance(violations: &mut Violations, guidance: Option<&Guidance>) {
+/// Refuses what other programs read as an order to add weights, and what would be drawn as words here.
+fn foreign_notation(violations: &mut Violations, field: &str, text: &str) {
+    let text = text.to_lowercase();
+    if let Some(tag) = ["<lora:", "<lyco:", "<hypernet:"].into_iter().find(|tag| text.contains(tag)) {
+        violations.add(
+            field,
+            format!("must not contain {tag}…>: a prompt adds no weights here; merge them into the model before its export"),
+        );
+    }
+}
+
+fn guidance(violations: &mut Violations, guidance: Option<&Guidance>, base: &GetModelResponse) {
     let Some(guidance) = guidance else { return };
+    for (field, why) in base.unfit_guidance(guidance) {
+        violations.add(format!("guidance.{field}"), why);
+    }
     violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
     violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);
@@ -291,4 +324,17 @@ fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling
         format!("{field}.noise_levels"),
         format!("{} is not known here", sampling.noise_levels),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_seed_is_a_number_of_json() {
+        let seeds: Vec<u64> = (0..64).map(|_| choose_seed()).collect();
+        assert!(seeds.iter().all(|seed| *seed < 1 << 53), "{seeds:?}");
+        // All 53 bits are used: one that never is would be missing in all of 64 with a chance of 53 in 2^64.
+        assert_eq!(seeds.iter().fold(0, |all, seed| all | seed), (1 << 53) - 1);
+    }
 }

@@ -9,9 +9,10 @@ use reverie_service_kit::{Admission, Context, Refusal};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::position::Position;
 use crate::settings::{Defaults, Settings};
 use crate::stages::Stages;
 use crate::{cascade, convert};
@@ -46,8 +47,8 @@ impl GenerationService for Generation {
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let permit = self.admission.admit()?;
-        let context = Context::of(&request).capped(self.longest);
-        let models = context.within("asking for the models", self.stages.models(context)).await?.clone();
+        let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
+        let models = context.within("asking for the models", self.stages.models(context)).await?;
         let defaults = self.defaults.clone();
         let convert =
             tokio::task::spawn_blocking(move || convert::run(request.into_inner(), models, &defaults));
@@ -59,12 +60,18 @@ impl GenerationService for Generation {
         let stages = self.stages.clone();
         let work = async move {
             let _permit = permit;
-            let draw = context.within("drawing", cascade::draw(run, &stages, context, &news));
+            let position = Position::default();
+            let draw = cascade::draw(run, &stages, context, &news, &position);
+            let draw = context.within("drawing", draw);
             tokio::select! {
                 // Dropping the calls to the stages cancels their work.
                 () = news.closed() => tracing::info!("the caller is gone; the picture is given up"),
                 outcome = draw => {
-                    if let Err(status) = outcome {
+                    if let Err(mut status) = outcome {
+                        // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
+                        if status.code() == Code::DeadlineExceeded {
+                            status = context.out_of_time(&position);
+                        }
                         tracing::warn!(code = ?status.code(), message = status.message(), "no picture");
                         let _ = failed.send(status);
                     }

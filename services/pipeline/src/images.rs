@@ -118,7 +118,7 @@ mod tests {
         let mut neighbours = vec![neighbour(&large); 7];
         neighbours.push(neighbour(&small));
         let mut found = NeighboursFound { neighbours, ..NeighboursFound::default() };
-        let reader = Reader { side: 64, crops: false };
+        let reader = Reader { side: 64, shorter: None };
         let squares = of_neighbours(&mut found, Some(reader)).await.unwrap();
 
         let bytes: usize =
@@ -150,7 +150,7 @@ mod tests {
             knowledge_base: "creatures".to_owned(),
             ..NeighboursFound::default()
         };
-        let reader = Reader { side: 64, crops: false };
+        let reader = Reader { side: 64, shorter: None };
         let status = of_neighbours(&mut found, Some(reader)).await.unwrap_err();
         for part in ["\"zunin-7\"", "\"creatures\"", "GIF is not supported"] {
             assert!(status.message().contains(part), "{status}");

@@ -9,6 +9,7 @@ use reverie_proto::tensors;
 use reverie_service_kit::{Context, Refusal};
 use tonic::Status;
 
+use crate::fields::Fields;
 use crate::stages::Stages;
 
 /// A latent to start from, and what it took to get it.
@@ -25,7 +26,9 @@ pub(crate) async fn encode(
     model: &LatentModel,
     stages: &Stages,
     context: Context,
+    fields: &Fields,
 ) -> Result<Encoded, Status> {
+    let told = |field: &str| fields.autoencoder(field);
     let missing = || Refusal::internal("the initial picture was not brought to the size to draw");
     let Start { picture, mask } = initial.at(size).ok_or_else(missing)?;
     let request = EncodeRequest { image: Some(pictures::raw(picture.clone())), mask: None };
@@ -36,10 +39,11 @@ pub(crate) async fn encode(
     let encode_masked = async {
         match masked {
             None => Ok(None),
-            Some(request) => stages.encode_picture(context, request).await.map(Some),
+            Some(request) => stages.encode_picture(context, request, told).await.map(Some),
         }
     };
-    let (mut answer, masked) = tokio::try_join!(stages.encode_picture(context, request), encode_masked)?;
+    let (mut answer, masked) =
+        tokio::try_join!(stages.encode_picture(context, request, told), encode_masked)?;
     let masked_latent = masked.and_then(|masked| {
         answer.timings = answer.timings.zip(masked.timings).map(sum);
         masked.latent

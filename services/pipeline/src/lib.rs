@@ -2,10 +2,13 @@
 
 mod cascade;
 mod convert;
+mod fields;
+mod fit;
 mod grpc;
 mod images;
 mod kept;
 mod latents;
+mod position;
 mod settings;
 mod stages;
 
@@ -13,14 +16,24 @@ use std::time::Duration;
 
 use reverie_proto::generation::v1::generation_service_server::{GenerationServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown};
+use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown};
+use tonic::Status;
 
-pub use settings::Settings;
+pub use settings::{Settings, StageAddresses};
 
 use crate::stages::Stages;
 
 /// How long a stage may take to say whether it is well.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether the models of the stages belong together, as health says of a running pipeline.
+///
+/// # Errors
+/// `FAILED_PRECONDITION` where they do not, other codes where a stage does not answer within `timeout`.
+pub async fn check_fit(stages: &StageAddresses, timeout: Duration) -> Result<(), Status> {
+    let context = Context::probe(timeout);
+    context.within("asking for the models", Stages::new(stages).check_fit(context)).await
+}
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {

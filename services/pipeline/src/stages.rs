@@ -1,18 +1,19 @@
 //! The stages of the cascade, each behind one method: one call to one service.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
-use reverie_proto::autoencoder::v1::{DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse};
+use reverie_proto::autoencoder::v1::{
+    DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest as GetAutoencoderRequest,
+};
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
     DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, Progress,
 };
-use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
@@ -21,9 +22,9 @@ use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, Up
 use reverie_proto::tensor::v1::{Latent, TextTokens};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Context, Refusal};
-use tokio::sync::OnceCell;
 use tonic::Status;
 
+use crate::fit::{self, Identities};
 use crate::settings::StageAddresses;
 
 /// A level of the cascade and who serves it.
@@ -33,6 +34,9 @@ pub(crate) struct Level {
     pub(crate) side: u32,
     /// Whether it has to be given the empty text, encoded, where there is no negative prompt.
     pub(crate) takes_empty_text: bool,
+    pub(crate) model_digest: String,
+    /// Of the encoder that it was trained with; "" for one that takes no text.
+    pub(crate) text_encoder_digest: String,
     server: Stage,
 }
 
@@ -57,7 +61,6 @@ pub(crate) struct Stages {
     denoiser: Stage,
     autoencoder: Option<Stage>,
     super_resolution: Vec<Stage>,
-    models: Arc<OnceCell<Models>>,
 }
 
 macro_rules! client {
@@ -80,46 +83,51 @@ impl Stages {
                 .iter()
                 .map(|address| Stage::new("super-resolution", address))
                 .collect(),
-            models: Arc::default(),
         }
     }
 
-    /// Asks every stage whether it serves; gives the reason of the first that does not.
+    /// Asks every stage whether it serves and whether all belong together; gives the reason of the first that does not.
     pub(crate) async fn check_health(&self, timeout: Duration) -> Result<(), String> {
         let stages =
             [&self.encoder, &self.denoiser].into_iter().chain(&self.retrieval).chain(&self.autoencoder);
         let stages = stages.chain(&self.super_resolution);
-        try_join_all(stages.map(|stage| stage.check_health(timeout))).await.map(|_| ())
+        try_join_all(stages.map(|stage| stage.check_health(timeout))).await?;
+        let fit = self.check_fit(Context::probe(timeout)).await;
+        fit.map_err(|status| status.message().to_owned())
     }
 
-    /// What the models draw and take; asked once and remembered.
-    pub(crate) async fn models(&self, context: Context) -> Result<&Models, Status> {
-        let ask = async || {
-            let levels = self.levels(context).await?;
-            let base = self.base_model(context).await?;
-            let unfit = |why: String| Status::from(Refusal::unavailable(why));
-            if base.latent.is_some() && self.autoencoder.is_none() {
-                return Err(unfit(format!(
-                    "the model {} works on latents and no stage decodes them: set stages.autoencoder",
-                    base.model.unwrap_or_default().name
-                )));
-            }
-            if levels.len() > MAX_LEVELS {
-                return Err(unfit(format!(
-                    "there are {} super-resolution levels, and a cascade has at most {MAX_LEVELS}",
-                    levels.len()
-                )));
-            }
-            let sides = [base.image_size].into_iter().chain(levels.iter().map(|level| level.side));
-            if let Some((drawn, level)) = sides.zip(&levels).find(|(drawn, level)| *drawn != level.low_side) {
-                return Err(unfit(format!(
-                    "the levels of the cascade do not follow each other: one draws {drawn} px, the next starts from {} px",
-                    level.low_side
-                )));
-            }
-            Ok(Models { base, levels, has_retrieval: self.retrieval.is_some() })
+    /// Whether the models of all stages belong together: `FAILED_PRECONDITION` where they do not.
+    pub(crate) async fn check_fit(&self, context: Context) -> Result<(), Status> {
+        let (models, identities) = tokio::try_join!(self.models(context), self.identities(context))?;
+        Ok(fit::check_identities(&models, &identities)?)
+    }
+
+    /// What the models draw and take. Asked for with each picture, as a stage may be restarted with other models at any time.
+    pub(crate) async fn models(&self, context: Context) -> Result<Models, Status> {
+        let (base, levels) = tokio::try_join!(self.base_model(context), self.levels(context))?;
+        let models = Models { base, levels, has_retrieval: self.retrieval.is_some() };
+        fit::check_cascade(&models, self.autoencoder.is_some())?;
+        Ok(models)
+    }
+
+    /// The models of the stages that only read what others give.
+    async fn identities(&self, context: Context) -> Result<Identities, Status> {
+        let encoder = async {
+            let mut client = client!(EncoderServiceClient, self.encoder);
+            let answer = client.get_models(context.outgoing(GetModelsRequest {})).await;
+            answer.map_err(|status| self.encoder.blame(context, status))
         };
-        self.models.get_or_try_init(ask).await
+        let autoencoder = async {
+            let Some(stage) = &self.autoencoder else { return Ok(None) };
+            let mut client = client!(AutoencoderServiceClient, stage);
+            let answer = client.get_model(context.outgoing(GetAutoencoderRequest {})).await;
+            answer.map(Some).map_err(|status| stage.blame(context, status))
+        };
+        let (encoder, autoencoder) = tokio::try_join!(encoder, autoencoder)?;
+        Ok(Identities {
+            text_encoder: encoder.into_inner().text_encoder_digest,
+            decoder: autoencoder.map(|answer| answer.into_inner().decoder.unwrap_or_default().digest),
+        })
     }
 
     async fn base_model(&self, context: Context) -> Result<GetModelResponse, Status> {
@@ -138,6 +146,8 @@ impl Stages {
                 low_side: level.low_resolution_size,
                 side: level.image_size,
                 takes_empty_text: level.takes_empty_text,
+                model_digest: level.model.unwrap_or_default().digest,
+                text_encoder_digest: level.text_encoder_digest,
                 server: stage.clone(),
             }))
         });
@@ -146,18 +156,24 @@ impl Stages {
         Ok(levels)
     }
 
+    /// The tokens of each text. If `cut`, one that is too long for the model is read as far as the model reads; otherwise it is
+    /// refused.
+    /// `own` is what the caller calls each of them (see [`Stage::blame_fields`]), as in the other calls.
     pub(crate) async fn encode(
         &self,
         context: Context,
         texts: Vec<String>,
+        cut: bool,
+        own: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<TextTokens>, Status> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let expected = texts.len();
         let mut client = client!(EncoderServiceClient, self.encoder);
-        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts }));
-        let texts = answer.await.map_err(|status| self.encoder.blame(context, status))?.into_inner().texts;
+        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut }));
+        let blame = |status| self.encoder.blame_fields(context, status, &own);
+        let texts = answer.await.map_err(blame)?.into_inner().texts;
         if texts.len() == expected {
             Ok(texts)
         } else {
@@ -169,51 +185,61 @@ impl Stages {
         &self,
         context: Context,
         request: RetrieveRequest,
+        own: impl Fn(&str) -> Option<String>,
     ) -> Result<RetrieveResponse, Status> {
         let Some(stage) = &self.retrieval else {
             return Err(Refusal::mismatch("this mesh has no knowledge bases").into());
         };
         let mut client = client!(RetrievalServiceClient, stage);
         let answer = client.retrieve(context.outgoing(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
     pub(crate) async fn denoise(
         &self,
         context: Context,
         request: DenoiseRequest,
+        own: impl Fn(&str) -> Option<String> + Send + Sync,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<DenoiseCompleted, Status> {
         let stage = &self.denoiser;
-        let blame = |status| stage.blame(context, status);
+        let blame = |status| stage.blame_fields(context, status, &own);
         let mut client = client!(DenoiserServiceClient, stage);
         let mut news = client.denoise(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        let mut drawn = None;
+        // To its end, so that the stage sees its call end well and not given up.
         while let Some(message) = news.message().await.map_err(blame)? {
             match message.event {
                 Some(DenoiseEvent::Progress(step)) => progress(step),
-                Some(DenoiseEvent::Completed(completed)) => return Ok(completed),
+                Some(DenoiseEvent::Completed(completed)) => drawn = Some(completed),
                 None => {}
             }
         }
-        Err(ended_early(stage))
+        drawn.ok_or_else(|| ended_early(stage))
     }
 
-    pub(crate) async fn decode(&self, context: Context, latent: Latent) -> Result<DecodeResponse, Status> {
+    pub(crate) async fn decode(
+        &self,
+        context: Context,
+        latent: Latent,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<DecodeResponse, Status> {
         let stage = self.autoencoder()?;
         let mut client = client!(AutoencoderServiceClient, stage);
         let answer = client.decode(context.outgoing(DecodeRequest { latent: Some(latent) })).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
     pub(crate) async fn encode_picture(
         &self,
         context: Context,
         request: EncodeRequest,
+        own: impl Fn(&str) -> Option<String>,
     ) -> Result<EncodeResponse, Status> {
         let stage = self.autoencoder()?;
         let mut client = client!(AutoencoderServiceClient, stage);
         let answer = client.encode(context.outgoing(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame(context, status))
+        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
     fn autoencoder(&self) -> Result<&Stage, Status> {
@@ -226,20 +252,23 @@ impl Stages {
         context: Context,
         level: &Level,
         request: UpscaleRequest,
+        own: impl Fn(&str) -> Option<String> + Send + Sync,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<UpscaleCompleted, Status> {
         let stage = &level.server;
-        let blame = |status| stage.blame(context, status);
+        let blame = |status| stage.blame_fields(context, status, &own);
         let mut client = client!(SuperResolutionServiceClient, stage);
         let mut news = client.upscale(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        let mut drawn = None;
+        // To its end, so that the stage sees its call end well and not given up.
         while let Some(message) = news.message().await.map_err(blame)? {
             match message.event {
                 Some(UpscaleEvent::Progress(step)) => progress(step),
-                Some(UpscaleEvent::Completed(completed)) => return Ok(completed),
+                Some(UpscaleEvent::Completed(completed)) => drawn = Some(completed),
                 None => {}
             }
         }
-        Err(ended_early(stage))
+        drawn.ok_or_else(|| ended_early(stage))
     }
 }
 

@@ -1,21 +1,19 @@
 //! BM25 over captions (Robertson & Zaragoza 2009; k1 = 1.2, b = 0.75), on an index in memory.
 //!
-//! A query is the set of words of the text, each optional: user text never meets a query language. A word that every
-//! caption has ("a", "on") has next to no weight by itself, so there is no list of stop words.
+//! A query is the set of words of the text (`words.rs`), each optional: user text never meets a query language. A word that
+//! every caption has ("a", "on") has next to no weight by itself, so there is no list of stop words.
 
 use tantivy::collector::TopDocs;
 use tantivy::merge_policy::NoMergePolicy;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
-use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnalyzer};
+use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, Term};
 
 use crate::fusion::Hit;
+use crate::words::words;
 
-const TOKENIZER: &str = "captions";
 const POSITION: &str = "position";
-/// Longer words are left out of the index and of queries, bytes.
-const MAX_WORD_BYTES: usize = 64;
 /// Memory of the index writer, bytes; the least that tantivy takes is 15 MB.
 const WRITER_MEMORY: usize = 50_000_000;
 /// In a small knowledge base no share of it is small; a word of this many captions is rare in any.
@@ -24,7 +22,6 @@ const RARE_IN_ANY: u64 = 4;
 /// The captions of a knowledge base, ready for search.
 pub(crate) struct Captions {
     reader: IndexReader,
-    tokenizer: TextAnalyzer,
     caption: Field,
 }
 
@@ -37,30 +34,23 @@ struct Word {
 impl Captions {
     /// Indexes `captions`; a hit's key is the position in them. Blocking.
     pub(crate) fn index<'a>(captions: impl Iterator<Item = &'a str>) -> Result<Self, TantivyError> {
-        let tokenizer = TextAnalyzer::builder(SimpleTokenizer::default())
-            .filter(RemoveLongFilter::limit(MAX_WORD_BYTES))
-            .filter(LowerCaser)
-            .build();
-        let indexing = TextFieldIndexing::default()
-            .set_tokenizer(TOKENIZER)
-            .set_index_option(IndexRecordOption::WithFreqs);
+        let indexing = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqs);
         let mut schema = Schema::builder();
         let caption = schema.add_text_field("caption", TextOptions::default().set_indexing_options(indexing));
         let position = schema.add_u64_field(POSITION, FAST);
         let index = Index::create_in_ram(schema.build());
-        index.tokenizers().register(TOKENIZER, tokenizer.clone());
         // One thread and no merges, so that the same captions always give the same index.
         let mut writer = index.writer_with_num_threads::<TantivyDocument>(1, WRITER_MEMORY)?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         for (key, text) in (0..).zip(captions) {
             let mut document = TantivyDocument::new();
-            document.add_text(caption, text);
+            document.add_pre_tokenized_text(caption, tokens(text));
             document.add_u64(position, key);
             writer.add_document(document)?;
         }
         writer.commit()?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { reader, tokenizer, caption })
+        Ok(Self { reader, caption })
     }
 
     /// The best `limit` captions that have a word of `text`. Blocking.
@@ -100,11 +90,8 @@ impl Captions {
 
     /// The different words of `text` that some caption has.
     fn words(&self, text: &str) -> Result<Vec<Word>, TantivyError> {
-        let mut terms = Vec::new();
-        self.tokenizer
-            .clone()
-            .token_stream(text)
-            .process(&mut |token| terms.push(Term::from_field_text(self.caption, &token.text)));
+        let mut terms: Vec<Term> =
+            words(text).iter().map(|word| Term::from_field_text(self.caption, word)).collect();
         terms.sort_unstable();
         terms.dedup();
         let searcher = self.reader.searcher();
@@ -133,12 +120,21 @@ impl Captions {
     }
 }
 
+/// The words of a caption as tantivy takes them; nothing here asks where in the text they stand.
+fn tokens(text: &str) -> PreTokenizedString {
+    let tokens = words(text).into_iter().enumerate();
+    let tokens = tokens.map(|(position, text)| Token { position, text, ..Token::default() }).collect();
+    PreTokenizedString { text: text.to_owned(), tokens }
+}
+
 fn term_query(term: Term) -> Box<dyn Query> {
     Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs))
 }
 
 #[cfg(test)]
 mod tests {
+    use tantivy::tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnalyzer};
+
     use super::*;
 
     fn captions(texts: &[&str]) -> Captions {
@@ -197,5 +193,78 @@ mod tests {
         assert_eq!(both.len(), 3);
         assert!(captions.search_rare("a hen on the left", 9, 0.3).unwrap().is_empty());
         assert_eq!(captions.search_rare("a tilted hen", 99, 0.3).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn captions_are_found_in_any_language() {
+        let texts = [
+            "一只红色的猫在雪地里",
+            "雪の中の赤い猫のマスコット",
+            "แมวสีแดงในหิมะ",
+            "ein schöner Käfer auf der Straße",
+            "kırmızı bir kedi, IŞIK",
+            "Красная кошка на снегу, Йошкар-Ола",
+            "बर्फ़ में एक लाल बिल्ली",
+            "قِطَّةٌ حَمْرَاءُ فِي الثَّلْج",
+            "눈 속의 빨간 고양이가",
+            "a naïve fox",
+        ];
+        let captions = captions(&texts);
+        let cases = [
+            ("红色", 0),
+            ("雪地里的猫", 0),
+            ("マスコット", 1),
+            ("แมว", 2),
+            ("scho\u{308}ner", 3),
+            ("KA\u{308}FER", 3),
+            ("STRASSE", 3),
+            ("ışık", 4),
+            ("KIRMIZI", 4),
+            ("КОШКА", 5),
+            ("и\u{306}ошкар", 5),
+            ("बिल्ली", 6),
+            ("बर्फ\u{93c}", 6),
+            ("قطة", 7),
+            ("고양이", 8),
+            ("nai\u{308}ve", 9),
+        ];
+        for (text, key) in cases {
+            let hits = captions.search(text, 3).unwrap();
+            assert_eq!(keys(&hits).first(), Some(&key), "{text}: {hits:?}");
+        }
+        let mut cats = keys(&captions.search("猫", 9).unwrap());
+        cats.sort_unstable();
+        assert_eq!(cats, [0, 1]);
+        // A word of a language with spaces is found as a whole only.
+        assert!(captions.search("schon", 9).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_caption_of_one_long_run_is_found() {
+        let long = format!("a{}", "donaudampfschiff".repeat(60));
+        let captions = captions(&[&long, "a fox", &"雪".repeat(300)]);
+        assert_eq!(keys(&captions.search(&long.to_uppercase(), 9).unwrap()), [0]);
+        assert_eq!(keys(&captions.search("雪", 9).unwrap()), [2]);
+    }
+
+    /// What the bundled models and their defaults were measured with.
+    #[test]
+    fn the_bundled_captions_have_the_words_that_they_always_had() {
+        let entries = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../models/bestiary/knowledge/creatures/segments/000001/entries.jsonl"
+        );
+        let text = std::fs::read_to_string(entries).unwrap();
+        let mut analyzer = TextAnalyzer::builder(SimpleTokenizer::default())
+            .filter(RemoveLongFilter::limit(64))
+            .filter(LowerCaser)
+            .build();
+        // The whole line, for more than the captions.
+        for line in text.lines() {
+            let mut expected = Vec::new();
+            analyzer.token_stream(line).process(&mut |token| expected.push(token.text.clone()));
+            assert_eq!(words(line), expected);
+        }
+        assert_eq!(text.lines().count(), 960);
     }
 }

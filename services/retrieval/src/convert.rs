@@ -69,6 +69,7 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
         neighbours: neighbours.collect(),
         knowledge_base: knowledge_base.name.clone(),
         epoch: knowledge_base.epoch,
+        content_digest: knowledge_base.content_digest.clone(),
     }
 }
 
@@ -79,5 +80,6 @@ pub(crate) fn describe(knowledge_base: &KnowledgeBase) -> v1::KnowledgeBase {
         epoch: knowledge_base.epoch,
         size: knowledge_base.entries.len() as u64,
         description: knowledge_base.description.clone(),
+        content_digest: knowledge_base.content_digest.clone(),
     }
 }

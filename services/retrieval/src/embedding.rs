@@ -42,12 +42,21 @@ impl EmbeddingSearch {
             space_digest: knowledge_base.space_digest.clone(),
             limit,
             epoch: Some(knowledge_base.epoch),
+            content_digest: knowledge_base.content_digest.clone(),
         };
         let found = VectorServiceClient::new(self.vector.channel())
             .search(context.outgoing(request))
             .await
             .map_err(|status| self.vector.blame(context, status))?
             .into_inner();
+        // A service that does not know of digests ignores the one in the request.
+        if found.content_digest != knowledge_base.content_digest {
+            return Err(Refusal::mismatch(format!(
+                "knowledge base {:?} is {} here, and {:?} in the vector service; give both the same",
+                knowledge_base.name, knowledge_base.content_digest, found.content_digest
+            ))
+            .into());
+        }
         let size = knowledge_base.entries.len() as u64;
         if let Some(hit) = found.hits.iter().find(|hit| hit.key >= size || !hit.score.is_finite()) {
             return Err(Refusal::internal(format!(
@@ -62,6 +71,14 @@ impl EmbeddingSearch {
     /// Whether both stages serve, or which one does not.
     pub(crate) async fn check_health(&self, timeout: Duration) -> Result<(), String> {
         tokio::try_join!(self.encoder.check_health(timeout), self.vector.check_health(timeout)).map(|_| ())
+    }
+
+    pub(crate) fn encoder(&self) -> &Stage {
+        &self.encoder
+    }
+
+    pub(crate) fn vector(&self) -> &Stage {
+        &self.vector
     }
 
     async fn embed(

@@ -20,7 +20,7 @@ pub(crate) const MAX_REQUEST_BYTES: usize = 64 << 10;
 
 /// Answers with neighbours.
 pub(crate) struct Retrieval {
-    knowledge_bases: BTreeMap<String, Arc<KnowledgeBase>>,
+    knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
     default: String,
     embedding: EmbeddingSearch,
     fusion: Fusion,
@@ -29,7 +29,7 @@ pub(crate) struct Retrieval {
 
 impl Retrieval {
     pub(crate) fn new(
-        knowledge_bases: BTreeMap<String, Arc<KnowledgeBase>>,
+        knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
         embedding: EmbeddingSearch,
         settings: &Settings,
     ) -> Self {

@@ -20,6 +20,8 @@ pub(crate) struct KnowledgeBase {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) epoch: u64,
+    /// The identity of what it holds.
+    pub(crate) content_digest: String,
     /// SHA-256 of the encoder that embedded the pictures.
     pub(crate) space_digest: String,
     /// Length of the pictures' vectors.
@@ -53,6 +55,7 @@ impl KnowledgeBase {
         })
         .await??;
         Ok(Self {
+            content_digest: manifest.content_digest(),
             name: manifest.name,
             description: manifest.description,
             epoch: manifest.epoch,
@@ -79,14 +82,15 @@ pub(crate) fn picture_format(image: &Bytes) -> Option<ImageFormat> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use reverie_storage::knowledge::{NewEpoch, write_epoch};
+    use reverie_storage::knowledge::{NewEpoch, Vectors, write_epoch};
 
     use super::*;
 
     pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
     /// Writes a knowledge base "creatures" with these captions; an entry's id is its position.
-    pub(crate) async fn write(location: &str, captions: &[String], picture: &'static [u8]) {
+    /// Gives its identity.
+    pub(crate) async fn write(location: &str, captions: &[String], picture: &'static [u8]) -> String {
         let entries = captions
             .iter()
             .enumerate()
@@ -104,9 +108,9 @@ pub(crate) mod tests {
             dimension: 4,
             space_digest: "a".repeat(64),
             entries,
-            vectors: Bytes::from_static(b"not looked at here"),
+            vectors: Vectors { index: Bytes::from_static(b"not looked at here"), keys: None },
         };
-        write_epoch(&Folder::open(location).unwrap(), epoch).await.unwrap();
+        write_epoch(&Folder::open(location).unwrap(), epoch).await.unwrap().content_digest()
     }
 
     async fn open_with(picture: &'static [u8], name: &str) -> Result<KnowledgeBase, KnowledgeError> {

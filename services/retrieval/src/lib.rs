@@ -2,6 +2,7 @@
 //!
 //! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `bm25.rs`, `embedding.rs`, or both, and `fusion.rs`.
 
+mod agreement;
 mod bm25;
 mod convert;
 mod embedding;
@@ -11,10 +12,10 @@ mod grpc;
 mod knowledge_base;
 mod settings;
 mod strategy;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
 use reverie_service_kit::settings::ServiceSettings as _;
@@ -22,10 +23,9 @@ use reverie_service_kit::{Listener, RunError, Server, Shutdown};
 
 pub use settings::{Fusion, Limits, Settings, Stages};
 
+use agreement::Agreement;
 use embedding::EmbeddingSearch;
 use knowledge_base::KnowledgeBase;
-
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Loads every knowledge base, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
@@ -37,20 +37,28 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         tracing::info!(
             name,
             epoch = knowledge_base.epoch,
+            digest = knowledge_base.content_digest,
             size = knowledge_base.entries.len(),
             "knowledge base loaded"
         );
         knowledge_bases.insert(name.to_owned(), Arc::new(knowledge_base));
     }
     let embedding = EmbeddingSearch::new(&settings.stages);
-    let service = grpc::Retrieval::new(knowledge_bases, embedding.clone(), &settings);
+    let knowledge_bases = Arc::new(knowledge_bases);
+    let agreement = Agreement::new(embedding.clone(), Arc::clone(&knowledge_bases));
+    let service = grpc::Retrieval::new(knowledge_bases, embedding, &settings);
     let mut server = Server::new("retrieval", &[SERVICE_NAME], settings.server()).await;
     let service = RetrievalServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
     // The default strategy needs both stages.
     let check = || {
-        let embedding = embedding.clone();
-        async move { embedding.check_health(HEALTH_TIMEOUT).await }
+        let agreement = agreement.clone();
+        async move { agreement.check().await }
     };
-    server.serve(listener, shutdown, check).await
+    tokio::select! {
+        outcome = server.serve(listener, shutdown, check) => outcome,
+        // Like a missing model: nothing that happens later makes it good. A vector service may still be given another
+        // knowledge base, so that one is waited for.
+        why = agreement.refused_by_the_encoder() => Err(RunError::prepare("the knowledge bases")(why)),
+    }
 }

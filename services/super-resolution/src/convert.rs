@@ -12,7 +12,7 @@ use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
-use crate::level::{Conditions, Facts, Level, Texts};
+use crate::level::{Conditions, Level, Texts};
 use crate::upsample::bilinear;
 
 const MIN_WEIGHT: f32 = 1.0;
@@ -48,7 +48,16 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         return Err(Refusal::internal("no level was found").into());
     };
     let facts = &level.facts;
+    serving::check_model(&request.model_digest, &facts.identity)?;
+    if let Some(wanted) = &facts.text {
+        serving::check_encoder(request.text.iter().chain(&request.negative_text), &wanted.encoder)?;
+    }
     let text = facts.text.as_ref().and_then(|wanted| texts(&mut violations, request, wanted));
+    violations.require(
+        facts.text.is_some() || request.guidance_weight.is_none(),
+        "guidance_weight",
+        "must not be set: this level takes no text to be guided by",
+    );
     let defaults = &facts.defaults;
     let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
     let weight = violations.in_range(
@@ -62,7 +71,9 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
     let settings = serving::sampling(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
-    let sampler = violations.take("sampling", Sampler::new(&facts.schedule, &settings));
+    let sampler = Sampler::new(&facts.schedule, &settings);
+    let wrong = sampler.as_ref().map_or_else(serving::field_of, |_| "sampling");
+    let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
     let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };
     let guidance = if text.is_some() { guidance } else { Guidance::OFF };
@@ -72,7 +83,6 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     let (Some(sampler), Some(plan)) = (sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    check_encoder(facts, text.as_ref())?;
 
     let planes = pictures::to_planes(image);
     let align_corners = facts.low_resolution.align_corners;
@@ -99,17 +109,4 @@ fn texts(violations: &mut Violations, request: &UpscaleRequest, wanted: &TextCon
     let negative = request.negative_text.as_ref().and_then(|message| read("negative_text", message));
     let text = read("text", request.text.as_ref().unwrap_or(&TextTokens::default()))?;
     Some(Texts { text, negative })
-}
-
-fn check_encoder(facts: &Facts, texts: Option<&Texts>) -> Result<(), Status> {
-    let Some((wanted, texts)) = facts.text.as_ref().zip(texts) else { return Ok(()) };
-    let mut all = [&texts.text].into_iter().chain(&texts.negative);
-    match all.find(|text| text.encoder_digest != wanted.encoder) {
-        None => Ok(()),
-        Some(text) => Err(Refusal::mismatch(format!(
-            "the text was encoded by {}, the model was trained with {}: deploy one bundle everywhere",
-            text.encoder_digest, wanted.encoder
-        ))
-        .into()),
-    }
 }

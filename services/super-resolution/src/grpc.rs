@@ -90,6 +90,12 @@ impl SuperResolutionService for SuperResolution {
                     .text
                     .as_ref()
                     .is_some_and(|text| text.without == WithoutText::EmptyText),
+                text_encoder_digest: level
+                    .facts
+                    .text
+                    .as_ref()
+                    .map(|text| text.encoder.clone())
+                    .unwrap_or_default(),
             })
             .collect();
         Ok(Response::new(ListLevelsResponse { levels }))

@@ -130,47 +130,45 @@ impl RowModel for LevelModel {
         self.max_rows
     }
 
-    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Result<(), ForwardError> {
+    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Vec<Result<(), ForwardError>> {
         let facts = &self.facts;
         let side = facts.side;
-        self.pool
-            .for_each(rows, |model, row| {
-                let conditions = row.conditions;
-                let noise_level = conditions.noise_level;
-                let noise_level =
-                    facts.noise_timestep(noise_level).map_or(noise_level, |timestep| timestep as f32);
-                let (timestep, noise_level) =
-                    ([row.timestep * facts.diffusion.timestep_scale], [noise_level]);
-                let shape = [1, 3, side, side];
-                let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
-                let joined =
-                    facts.low_resolution.concatenated.then(|| [row.x, &conditions.low_resolution].concat());
-                let joined_shape = [1, 6, side, side];
-                let mut inputs = match &joined {
-                    Some(joined) => vec![input("x", &joined_shape[..], joined)],
-                    None => {
-                        vec![
-                            input("x", &shape[..], row.x),
-                            input("low_resolution", &shape, &conditions.low_resolution),
-                        ]
-                    }
-                };
-                inputs.push(input("timestep", &[1], &timestep));
-                if model.takes("noise_level") {
-                    inputs.push(input("noise_level", &[1], &noise_level));
+        let outcomes = self.pool.for_each(rows, |model, row| {
+            let conditions = row.conditions;
+            let noise_level = conditions.noise_level;
+            let noise_level =
+                facts.noise_timestep(noise_level).map_or(noise_level, |timestep| timestep as f32);
+            let (timestep, noise_level) = ([row.timestep * facts.diffusion.timestep_scale], [noise_level]);
+            let shape = [1, 3, side, side];
+            let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
+            let joined =
+                facts.low_resolution.concatenated.then(|| [row.x, &conditions.low_resolution].concat());
+            let joined_shape = [1, 6, side, side];
+            let mut inputs = match &joined {
+                Some(joined) => vec![input("x", &joined_shape[..], joined)],
+                None => {
+                    vec![
+                        input("x", &shape[..], row.x),
+                        input("low_resolution", &shape, &conditions.low_resolution),
+                    ]
                 }
-                let text = conditions.text.as_ref().zip(facts.text.as_ref());
-                let text = text.map(|(texts, facts)| (texts.seen(row.condition.text, facts), facts));
-                let shapes =
-                    text.as_ref().map(|(_, facts)| ([1, facts.max_tokens, facts.dim], [1, facts.max_tokens]));
-                if let (Some(((tokens, mask), _)), Some((token_shape, mask_shape))) = (&text, &shapes) {
-                    inputs.push(input("text_tokens", token_shape, tokens));
-                    if model.takes("text_mask") {
-                        inputs.push(input("text_mask", mask_shape, mask));
-                    }
+            };
+            inputs.push(input("timestep", &[1], &timestep));
+            if model.takes("noise_level") {
+                inputs.push(input("noise_level", &[1], &noise_level));
+            }
+            let text = conditions.text.as_ref().zip(facts.text.as_ref());
+            let text = text.map(|(texts, facts)| (texts.seen(row.condition.text, facts), facts));
+            let shapes =
+                text.as_ref().map(|(_, facts)| ([1, facts.max_tokens, facts.dim], [1, facts.max_tokens]));
+            if let (Some(((tokens, mask), _)), Some((token_shape, mask_shape))) = (&text, &shapes) {
+                inputs.push(input("text_tokens", token_shape, tokens));
+                if model.takes("text_mask") {
+                    inputs.push(input("text_mask", mask_shape, mask));
                 }
-                model.run(&inputs, &mut [("prediction", &mut *row.out)])
-            })
-            .map_err(ForwardError::new)
+            }
+            model.run(&inputs, &mut [("prediction", &mut *row.out)])
+        });
+        outcomes.into_iter().map(|outcome| outcome.map_err(ForwardError::new)).collect()
     }
 }

@@ -46,6 +46,6 @@ impl ServiceSettings for Settings {
     fn validate(&self) -> Result<(), SettingsError> {
         self.scheduler
             .validate()
-            .map_err(|zero| SettingsError::value(format!("scheduler.{zero}"), "must be at least 1"))
+            .map_err(|wrong| SettingsError::value(format!("scheduler.{}", wrong.name), wrong.to_string()))
     }
 }

@@ -1,38 +1,11 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
-//!
-//! usearch takes its files on trust (a flipped byte in a graph crashes the process in a later search), so only bytes that
-//! were verified against the manifest are loaded. An index is written by one thread and never changes afterwards.
 
-use bytes::Bytes;
 use reverie_storage::Folder;
-use reverie_storage::knowledge::{Manifest, Segment};
-use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+use reverie_storage::knowledge::Manifest;
 
 use crate::CollectionError;
-
-/// Segments up to this size are searched exactly: it takes well under a millisecond and misses nothing.
-const EXACT_UP_TO: usize = 10_000;
-
-/// A vector of unit length.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct UnitVector(Vec<f32>);
-
-impl UnitVector {
-    /// Scales `vector` to unit length, so that no magnitude overflows in the index. `Err` says what is wrong with it.
-    pub(crate) fn new(vector: &[f32], dimension: u32) -> Result<Self, String> {
-        if vector.len() != dimension as usize {
-            return Err(format!("must have {dimension} elements, not {}", vector.len()));
-        }
-        if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
-            return Err(format!("must be finite, element {position} is not"));
-        }
-        let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-        if length == 0.0 {
-            return Err("must not be all zeros: it has no direction".to_owned());
-        }
-        Ok(Self(vector.iter().map(|&value| (f64::from(value) / length) as f32).collect()))
-    }
-}
+use crate::index::SegmentIndex;
+use crate::unit_vector::UnitVector;
 
 /// An entry and how near it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,18 +19,26 @@ pub(crate) struct Hit {
 /// The vectors of one epoch, in memory.
 pub(crate) struct Collection {
     manifest: Manifest,
+    content_digest: String,
     parts: Vec<Part>,
+    exact_bytes: usize,
 }
 
 /// A segment's index; its keys count from `first`.
 struct Part {
     first: u64,
-    index: Index,
+    index: SegmentIndex,
 }
 
 impl Collection {
     /// Loads the epoch at `location`, which must be of the knowledge base `name`, for at most `threads` searches at a time.
-    pub(crate) async fn open(name: &str, location: &str, threads: usize) -> Result<Self, CollectionError> {
+    /// Segments whose different vectors have at most `exact_bytes` are searched exactly.
+    pub(crate) async fn open(
+        name: &str,
+        location: &str,
+        threads: usize,
+        exact_bytes: usize,
+    ) -> Result<Self, CollectionError> {
         let folder = Folder::open(location)?;
         let manifest = Manifest::read(&folder).await?;
         if manifest.name != name {
@@ -66,60 +47,35 @@ impl Collection {
         let mut parts = Vec::new();
         let mut first = 0;
         for segment in &manifest.segments {
-            let bytes = segment.read_vectors(&folder).await?;
-            let (expected, dimension) = (segment.clone(), manifest.dimension);
-            let index = tokio::task::spawn_blocking(move || load(&bytes, &expected, dimension, threads))
+            let vectors = segment.read_vectors(&folder).await?;
+            let (entries, dimension) = (segment.entries, manifest.dimension);
+            let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
+            let index = tokio::task::spawn_blocking(load)
                 .await
-                .map_err(|error| CollectionError::engine(&error))??;
+                .map_err(|error| CollectionError::engine(&error))?
+                .map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?;
             parts.push(Part { first, index });
             first += segment.entries;
         }
-        Ok(Self { manifest, parts })
+        Ok(Self { content_digest: manifest.content_digest(), manifest, parts, exact_bytes })
     }
 
-    /// The knowledge base's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.manifest.name
+    /// What is known of it.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
-    /// The epoch that is loaded.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.manifest.epoch
-    }
-
-    /// Number of vectors.
-    pub(crate) fn size(&self) -> u64 {
-        self.manifest.entries()
-    }
-
-    /// Length of each vector.
-    pub(crate) fn dimension(&self) -> u32 {
-        self.manifest.dimension
-    }
-
-    /// SHA-256 of the encoder that made the vectors.
-    pub(crate) fn space_digest(&self) -> &str {
-        &self.manifest.space_digest
+    /// The identity of what it holds.
+    pub(crate) fn content_digest(&self) -> &str {
+        &self.content_digest
     }
 
     /// The `limit` entries nearest to `query`, best first; the lower position wins a tie. Blocking.
     pub(crate) fn search(&self, query: &UnitVector, limit: usize) -> Result<Vec<Hit>, CollectionError> {
         let mut hits = Vec::new();
         for Part { first, index } in &self.parts {
-            let count = limit.min(index.size());
-            let found = if index.size() <= EXACT_UP_TO {
-                index.exact_search(&query.0, count)
-            } else {
-                index.search(&query.0, count)
-            }
-            .map_err(|error| CollectionError::engine(&error))?;
-            let found = found.keys.iter().zip(&found.distances);
-            hits.extend(
-                found.map(|(key, distance)| Hit {
-                    key: first + key,
-                    score: (1.0 - distance).clamp(-1.0, 1.0),
-                }),
-            );
+            let found = index.search(query, limit, self.exact_bytes)?;
+            hits.extend(found.into_iter().map(|hit| Hit { key: first + hit.key, ..hit }));
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.key.cmp(&b.key)));
         hits.truncate(limit);
@@ -127,65 +83,19 @@ impl Collection {
     }
 }
 
-/// Builds the index file of a segment from its vectors, one a row, in entry order. One thread writes: concurrent insertion
-/// can leave entries that no search reaches. Blocking.
-pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Bytes, CollectionError> {
-    let index = Index::new(&options(dimension)).map_err(|error| CollectionError::engine(&error))?;
-    index.reserve(rows.len()).map_err(|error| CollectionError::engine(&error))?;
-    for (position, row) in rows.iter().enumerate() {
-        let vector =
-            UnitVector::new(row, dimension).map_err(|why| CollectionError::Vector { position, why })?;
-        index.add(position as u64, &vector.0).map_err(|error| CollectionError::engine(&error))?;
-    }
-    let mut bytes = vec![0; index.serialized_length()];
-    index.save_to_buffer(&mut bytes).map_err(|error| CollectionError::engine(&error))?;
-    Ok(bytes.into())
-}
-
-/// Loads verified bytes and checks that they are the index of `segment`.
-fn load(bytes: &[u8], segment: &Segment, dimension: u32, threads: usize) -> Result<Index, CollectionError> {
-    let wrong = |why: String| CollectionError::Index { segment: segment.name.clone(), why };
-    // Loading silently overrides the options of an index, so its header is looked at first.
-    let header = Index::metadata_from_buffer(bytes).map_err(|error| wrong(error.to_string()))?;
-    if header.dimensions != u64::from(dimension) {
-        return Err(wrong(format!("its dimension is {}, not {dimension}", header.dimensions)));
-    }
-    if header.count_present != segment.entries || header.count_deleted != 0 {
-        return Err(wrong(format!("it has {} vectors, not {}", header.count_present, segment.entries)));
-    }
-    if header.metric != MetricKind::Cos || header.quantization != ScalarKind::F32 || header.multi {
-        return Err(wrong("it is not made for the cosine of f32 vectors, one an entry".to_owned()));
-    }
-    let index = Index::new(&options(dimension)).map_err(|error| CollectionError::engine(&error))?;
-    index.load_from_buffer(bytes).map_err(|error| wrong(error.to_string()))?;
-    // One place for each search at a time; a search without one fails.
-    index
-        .reserve_capacity_and_threads(index.size(), threads)
-        .map_err(|error| CollectionError::engine(&error))?;
-    if let Some(missing) = (0..segment.entries).find(|&key| !index.contains(key)) {
-        return Err(wrong(format!("it has no vector of entry {missing}")));
-    }
-    Ok(index)
-}
-
-fn options(dimension: u32) -> IndexOptions {
-    IndexOptions {
-        dimensions: dimension as usize,
-        metric: MetricKind::Cos,
-        quantization: ScalarKind::F32,
-        multi: false,
-        ..IndexOptions::default()
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use reverie_storage::knowledge::{Entry, NewEpoch, write_epoch};
+    use bytes::Bytes;
+    use reverie_storage::knowledge::{Entry, NewEpoch, Vectors, write_epoch};
+
+    use crate::index::build_index;
 
     use super::*;
 
+    const EXACT: usize = 64 << 20;
+
     /// Writes a knowledge base "shapes" of these vectors, with the index file `vectors`.
-    pub(crate) async fn write(location: &str, rows: &[Vec<f32>], dimension: u32, vectors: Bytes) {
+    pub(crate) async fn write(location: &str, rows: &[Vec<f32>], dimension: u32, vectors: Vectors) {
         let entries = (0..rows.len())
             .map(|position| Entry {
                 id: format!("shape-{position}"),
@@ -218,11 +128,15 @@ pub(crate) mod tests {
             .collect()
     }
 
-    async fn open(rows: &[Vec<f32>], dimension: u32, vectors: Bytes) -> Result<Collection, CollectionError> {
+    async fn open(
+        rows: &[Vec<f32>],
+        dimension: u32,
+        vectors: Vectors,
+    ) -> Result<Collection, CollectionError> {
         let directory = tempfile::tempdir().unwrap();
         let location = directory.path().to_str().unwrap();
         write(location, rows, dimension, vectors).await;
-        Collection::open("shapes", location, 4).await
+        Collection::open("shapes", location, 4, EXACT).await
     }
 
     #[tokio::test]
@@ -277,7 +191,15 @@ pub(crate) mod tests {
         assert!(matches!(open(&rows, 8, shorter).await, Err(CollectionError::Index { .. })));
         let nonsense =
             Bytes::from_static(b"not an index at all, but long enough to hold a header of sixty-four bytes");
+        let nonsense = Vectors { index: nonsense, keys: None };
         assert!(matches!(open(&rows, 8, nonsense).await, Err(CollectionError::Index { .. })));
+        // As many vectors as keys, but of other entries.
+        let alike = [rows[0].clone(), rows[1].clone(), rows[0].clone()];
+        let Vectors { index, keys } = build_index(8, &alike).unwrap();
+        assert_eq!(keys, Some(vec![0, 1, 0]));
+        let swapped = Vectors { index, keys: Some(vec![0, 0, 2]) };
+        let error = open(&alike, 8, swapped).await.err().unwrap().to_string();
+        assert!(error.contains("no vector of entry 2"), "{error}");
     }
 
     #[tokio::test]
@@ -291,9 +213,9 @@ pub(crate) mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        let error = Collection::open("shapes", location, 1).await.err().unwrap().to_string();
+        let error = Collection::open("shapes", location, 1, EXACT).await.err().unwrap().to_string();
         assert!(error.contains("vectors.usearch is damaged"), "{error}");
-        let other = Collection::open("creatures", location, 1).await.err().unwrap().to_string();
+        let other = Collection::open("creatures", location, 1, EXACT).await.err().unwrap().to_string();
         assert!(other.contains("shapes"), "{other}");
     }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use reverie_proto::vector::v1;
 use reverie_service_kit::{Refusal, Violations};
+use reverie_storage::knowledge::Manifest;
 use tonic::Status;
 
-use crate::collection::{Collection, Hit, UnitVector};
+use crate::collection::{Collection, Hit};
+use crate::unit_vector::UnitVector;
 
 const MAX_LIMIT: u32 = 1000;
 
@@ -32,46 +34,57 @@ pub(crate) fn search(
         ))
         .into());
     };
+    // First: a vector for another collection may well have another length.
+    check_identity(request, collection).map_err(Refusal::mismatch)?;
     let mut violations = Violations::new();
     let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_LIMIT);
-    violations.require(
-        request.space_digest == collection.space_digest(),
-        "space_digest",
-        format!(
-            "must be {}, the encoder of this collection, not {:?}",
-            collection.space_digest(),
-            request.space_digest
-        ),
-    );
-    let query = violations.take("vector", UnitVector::new(&request.vector, collection.dimension()));
+    let query = violations.take("vector", UnitVector::new(&request.vector, collection.manifest().dimension));
     violations.into_result()?;
-    if let Some(epoch) = request.epoch
-        && epoch != collection.epoch()
-    {
-        return Err(Refusal::mismatch(format!(
-            "collection {:?} holds epoch {}, not {epoch}",
-            collection.name(),
-            collection.epoch()
-        ))
-        .into());
-    }
     let Some(query) = query else { return Err(Refusal::internal("the query vector was lost").into()) };
     Ok(Search { collection: Arc::clone(collection), query, limit: limit as usize })
 }
 
+/// Whether the collection is the one that the request was made for.
+fn check_identity(request: &v1::SearchRequest, collection: &Collection) -> Result<(), String> {
+    let Manifest { name, epoch, space_digest, .. } = collection.manifest();
+    let content_digest = collection.content_digest();
+    if request.epoch.is_some_and(|asked| asked != *epoch) {
+        return Err(format!(
+            "collection {name:?} holds epoch {epoch}, not {}",
+            request.epoch.unwrap_or_default()
+        ));
+    }
+    if !request.content_digest.is_empty() && request.content_digest != content_digest {
+        return Err(format!(
+            "collection {name:?} is {content_digest}, not {}: give retrieval and vector the same knowledge base",
+            request.content_digest
+        ));
+    }
+    if request.space_digest != *space_digest {
+        return Err(format!(
+            "the vectors of collection {name:?} are of the encoder {space_digest}, the query of {:?}",
+            request.space_digest
+        ));
+    }
+    Ok(())
+}
+
 /// What was found.
-pub(crate) fn response(hits: Vec<Hit>, epoch: u64) -> v1::SearchResponse {
+pub(crate) fn response(hits: Vec<Hit>, collection: &Collection) -> v1::SearchResponse {
     let hits = hits.into_iter().map(|Hit { key, score }| v1::Hit { key, score }).collect();
-    v1::SearchResponse { hits, epoch }
+    let content_digest = collection.content_digest().to_owned();
+    v1::SearchResponse { hits, epoch: collection.manifest().epoch, content_digest }
 }
 
 /// What is known of a collection.
 pub(crate) fn describe(collection: &Collection) -> v1::Collection {
+    let manifest = collection.manifest();
     v1::Collection {
-        name: collection.name().to_owned(),
-        epoch: collection.epoch(),
-        size: collection.size(),
-        dimension: collection.dimension(),
-        space_digest: collection.space_digest().to_owned(),
+        name: manifest.name.clone(),
+        epoch: manifest.epoch,
+        size: manifest.entries(),
+        dimension: manifest.dimension,
+        space_digest: manifest.space_digest.clone(),
+        content_digest: collection.content_digest().to_owned(),
     }
 }

@@ -1,12 +1,14 @@
 //! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
 //!
-//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`.
+//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs` -> `index.rs`.
 
 mod collection;
 mod convert;
 mod error;
 mod grpc;
+mod index;
 mod settings;
+mod unit_vector;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +17,23 @@ use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServi
 use reverie_service_kit::settings::ServiceSettings as _;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown};
 
-pub use collection::build_index;
 pub use error::CollectionError;
-pub use settings::{Limits, Settings};
+pub use index::build_index;
+pub use settings::{Limits, Search, Settings};
 
 use collection::Collection;
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
+    let exact_bytes = settings.search.exact_mib << 20;
     let mut collections = BTreeMap::new();
     for (name, location) in settings.knowledge_bases() {
-        let collection = Collection::open(name, location, settings.limits.max_in_flight)
+        let collection = Collection::open(name, location, settings.limits.max_in_flight, exact_bytes)
             .await
             .map_err(RunError::prepare(format!("knowledge base {name:?} at {location:?}")))?;
-        tracing::info!(name, epoch = collection.epoch(), size = collection.size(), "collection loaded");
+        let manifest = collection.manifest();
+        let digest = collection.content_digest();
+        tracing::info!(name, epoch = manifest.epoch, size = manifest.entries(), digest, "collection loaded");
         collections.insert(name.to_owned(), Arc::new(collection));
     }
     let service = grpc::Vector::new(collections, settings.limits.max_in_flight);

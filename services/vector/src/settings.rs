@@ -8,6 +8,7 @@ use reverie_service_kit::telemetry::TelemetrySettings;
 use serde::Deserialize;
 
 const MAX_IN_FLIGHT: usize = 1024;
+const MAX_EXACT_MIB: usize = 1 << 20;
 
 /// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,8 +20,18 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// What it takes on at a time.
     pub limits: Limits,
+    /// How it searches.
+    pub search: Search,
     /// Name and location of each knowledge base; one without a location is left out.
     pub knowledge_bases: BTreeMap<String, String>,
+}
+
+/// The `[search]` table.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Segments whose different vectors have at most this size are searched exactly, MiB.
+    pub exact_mib: usize,
 }
 
 /// The `[limits]` table.
@@ -57,6 +68,11 @@ impl ServiceSettings for Settings {
             let why = format!("must be 1 to {MAX_IN_FLIGHT}, not {limit}");
             return Err(SettingsError::value("limits.max_in_flight", why));
         }
+        let exact = self.search.exact_mib;
+        if exact > MAX_EXACT_MIB {
+            let why = format!("must be 0 to {MAX_EXACT_MIB} (got {exact})");
+            return Err(SettingsError::value("search.exact_mib", why));
+        }
         if self.knowledge_bases().next().is_none() {
             return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));
         }
@@ -85,7 +101,11 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused_with_their_key() {
-        for (key, value) in [("limits.max_in_flight", "0"), ("knowledge_bases.creatures", "\"\"")] {
+        for (key, value) in [
+            ("limits.max_in_flight", "0"),
+            ("search.exact_mib", "1048577"),
+            ("knowledge_bases.creatures", "\"\""),
+        ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key.split_once(".c").map_or(key, |(table, _)| table)), "{error}");
         }

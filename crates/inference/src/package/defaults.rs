@@ -1,11 +1,15 @@
 //! What a request that says nothing gets: `[defaults]`.
 
+use std::collections::BTreeMap;
+
 use reverie_diffusion::{
-    FinalSigma, NoiseLevels, PreviousTimestep, SamplerKind, ThresholdingKind, TimestepSpacing, Variance,
+    DdimNoise, FinalSigma, NoiseLevels, PreviousTimestep, SamplerKind, ThresholdingKind, TimestepSpacing,
+    Variance,
 };
 use serde::{Deserialize, Serialize};
 
-/// What a request that says nothing gets, and the conventions that the model is sampled by, whatever the sampler.
+/// What a request that says nothing gets, and the conventions that the model is sampled by, whatever the sampler but for those
+/// in `samplers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
@@ -27,6 +31,9 @@ pub struct Defaults {
     /// DDIM: which noise level a step moves to.
     #[serde(default = "next", skip_serializing_if = "is_next")]
     pub previous_timestep: PreviousTimestep,
+    /// DDIM: which noise a step keeps where x0 was brought back into range.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ddim_noise: DdimNoise,
     /// DDIM and PNDM: whether the last step ends at timestep 0 instead of at x0 itself; PNDM's does and DDIM's does not unless it
     /// says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +72,102 @@ pub struct Defaults {
     /// Super-resolution: conditioning augmentation level, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise_level: Option<f32>,
+    /// What is different with other samplers than `sampler`, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub samplers: BTreeMap<SamplerKind, OtherSampler>,
+}
+
+/// Where a sampler's conventions differ from those of `[defaults]`: what is not set does not differ.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSampler {
+    /// Why requests may not ask for it, if they may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestep_spacing: Option<TimestepSpacing>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps_offset: Option<u32>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_levels: Option<Spacing>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_sigma: Option<FinalSigma>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<Variance>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub solver_order: Option<u32>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholding: Option<ThresholdingKind>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold_quantile: Option<f32>,
+    /// As in `[defaults]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold_cap: Option<f32>,
+}
+
+impl OtherSampler {
+    /// Where `other` differs from `own`.
+    pub fn between(own: &Defaults, other: &Defaults) -> Self {
+        fn new<T: PartialEq + Copy>(own: T, other: T) -> Option<T> {
+            (own != other).then_some(other)
+        }
+        Self {
+            unfit: None,
+            timestep_spacing: new(own.timestep_spacing, other.timestep_spacing),
+            steps_offset: new(own.steps_offset, other.steps_offset),
+            noise_levels: new(own.noise_levels, other.noise_levels),
+            final_sigma: new(own.final_sigma, other.final_sigma),
+            variance: new(own.variance, other.variance).flatten(),
+            solver_order: new(own.solver_order, other.solver_order).flatten(),
+            thresholding: new(own.thresholding, other.thresholding),
+            threshold_quantile: new(own.threshold_quantile, other.threshold_quantile),
+            threshold_cap: new(own.threshold_cap, other.threshold_cap).flatten(),
+        }
+    }
 }
 
 impl Defaults {
+    /// The same with `sampler` and its conventions.
+    #[must_use]
+    pub fn with_sampler(&self, sampler: SamplerKind) -> Self {
+        let own = Self { sampler, ..self.clone() };
+        let Some(other) = self.samplers.get(&sampler) else { return own };
+        Self {
+            timestep_spacing: other.timestep_spacing.unwrap_or(own.timestep_spacing),
+            steps_offset: other.steps_offset.unwrap_or(own.steps_offset),
+            noise_levels: other.noise_levels.unwrap_or(own.noise_levels),
+            final_sigma: other.final_sigma.unwrap_or(own.final_sigma),
+            variance: other.variance.or(own.variance),
+            solver_order: other.solver_order.or(own.solver_order),
+            thresholding: other.thresholding.unwrap_or(own.thresholding),
+            threshold_quantile: other.threshold_quantile.unwrap_or(own.threshold_quantile),
+            threshold_cap: other.threshold_cap.or(own.threshold_cap),
+            ..own
+        }
+    }
+
+    /// Why requests may not ask for `sampler`, if they may not.
+    pub fn unfit(&self, sampler: SamplerKind) -> Option<&str> {
+        self.samplers.get(&sampler)?.unfit.as_deref()
+    }
+
     pub(super) fn validate(&self) -> Result<(), String> {
+        self.validate_own()?;
+        if self.samplers.contains_key(&self.sampler) {
+            return Err("defaults.samplers is for other samplers than defaults.sampler".to_owned());
+        }
+        self.samplers.keys().try_for_each(|sampler| self.with_sampler(*sampler).validate_own())
+    }
+
+    fn validate_own(&self) -> Result<(), String> {
         if self.steps == 0 {
             return Err("defaults.steps must be 1 to diffusion.train_timesteps".to_owned());
         }

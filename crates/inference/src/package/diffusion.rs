@@ -72,6 +72,8 @@ pub enum LearnedVariance {
     Learned,
     /// A place between the fixed ones (Improved DDPM, equation 15).
     LearnedRange,
+    /// Something that is left unread: the model is sampled with a fixed variance.
+    Unread,
 }
 
 /// The shift of the noise levels of flow matching towards noise.
@@ -147,10 +149,11 @@ impl DiffusionFacts {
 
     /// The variance that the model tells, if it tells one.
     pub fn own_variance(&self) -> Option<Variance> {
-        self.learned_variance.map(|variance| match variance {
-            LearnedVariance::Learned => Variance::Learned,
-            LearnedVariance::LearnedRange => Variance::LearnedRange,
-        })
+        match self.learned_variance? {
+            LearnedVariance::Learned => Some(Variance::Learned),
+            LearnedVariance::LearnedRange => Some(Variance::LearnedRange),
+            LearnedVariance::Unread => None,
+        }
     }
 
     /// Extents of x: channels, height and width. Of a picture of `width` x `height` pixels, or of its latent.

@@ -203,6 +203,19 @@ pub struct PictureFacts {
     /// whole into a square.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crop: bool,
+    /// Where the middle is cut out of more than that: the length that the shorter side is brought to, pixels, from the encoder's
+    /// size to 4096. Default: the encoder's size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shorter_side: Option<usize>,
+}
+
+impl PictureFacts {
+    /// What the shorter side of a picture is resized to, for an encoder of `side` pixels, before the middle is cut out; none where
+    /// the whole is squeezed into a square.
+    pub fn resized_to(self, side: u32) -> Option<u32> {
+        let shorter = self.shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
+        self.crop.then(|| shorter.unwrap_or(side))
+    }
 }
 
 /// How latents are scaled for the diffusion model: (latent of the encoder - shift) x scale.
@@ -304,6 +317,10 @@ impl Manifest {
         self.conditions.validate()?;
         if self.picture.is_some_and(|picture| !picture.std.iter().all(|std| *std > 0.0)) {
             return Err("picture.std must be above 0".to_owned());
+        }
+        let shorter = self.picture.and_then(|picture| picture.shorter_side);
+        if shorter.is_some_and(|shorter| !(1..=4096).contains(&shorter)) {
+            return Err("picture.shorter_side must be 1 to 4096".to_owned());
         }
         let is_scale = |latent: LatentScale| {
             (1..=MAX_CHANNELS).contains(&latent.channels) && is_extent(latent.downscale) && latent.scale > 0.0

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use reverie_proto::generation::v1::{GenerateRequest, Stage};
-use reverie_service_kit::Address;
+use reverie_service_kit::output::OutputError;
+use reverie_service_kit::{Address, say};
 use serde_json::json;
 
 use crate::Failure;
-use crate::generate::{Outcome, ask};
+use crate::generate::{Outcome, ask, explain};
 use crate::mesh::{Mesh, MeshArguments};
 use crate::progress::stage_name;
 
@@ -32,8 +33,7 @@ pub(super) struct Arguments {
 /// Runs the command.
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let drawn = Mesh::during(&arguments.mesh, async |mesh| draw(&arguments, mesh.pipeline()).await);
-    print(&arguments, &drawn.await?);
-    Ok(())
+    Ok(print(&arguments, &drawn.await?)?)
 }
 
 async fn draw(arguments: &Arguments, pipeline: &Address) -> Result<Vec<Outcome>, Failure> {
@@ -42,7 +42,8 @@ async fn draw(arguments: &Arguments, pipeline: &Address) -> Result<Vec<Outcome>,
         let seed = Some(u64::from(index));
         let request =
             GenerateRequest { prompt: arguments.prompt.clone(), seed, ..GenerateRequest::default() };
-        let outcome = ask(pipeline, request, TIMEOUT, |_| {}).await.map_err(|s| s.message().to_owned())?;
+        let outcome = ask(pipeline, request, TIMEOUT, |_| {}).await;
+        let outcome = outcome.map_err(|status| explain(&status, TIMEOUT))?;
         if index > 0 {
             outcomes.push(outcome);
         }
@@ -50,7 +51,7 @@ async fn draw(arguments: &Arguments, pipeline: &Address) -> Result<Vec<Outcome>,
     Ok(outcomes)
 }
 
-fn print(arguments: &Arguments, outcomes: &[Outcome]) {
+fn print(arguments: &Arguments, outcomes: &[Outcome]) -> Result<(), OutputError> {
     let totals = Spread::of(outcomes.iter().map(|outcome| outcome.completed.total_seconds));
     let model = Spread::of(outcomes.iter().map(|outcome| {
         let timings = outcome.completed.stages.iter().filter_map(|stage| stage.timings);
@@ -69,27 +70,26 @@ fn print(arguments: &Arguments, outcomes: &[Outcome]) {
             "total_seconds": totals.json(), "model_seconds": model.json(), "outside_percent": outside.json(),
             "peak_memory_mib": memory,
         });
-        println!("{value}");
-        return;
+        return say!("{value}");
     }
-    println!("{} pictures, one at a time, {cores} cores", arguments.pictures);
-    println!("{:>20}  {totals} s", "in all");
+    say!("{} pictures, one at a time, {cores} cores", arguments.pictures)?;
+    say!("{:>20}  {totals} s", "in all")?;
     for (index, stage) in
         outcomes.first().map(|o| o.completed.stages.clone()).unwrap_or_default().iter().enumerate()
     {
         let seconds =
             outcomes.iter().filter_map(|outcome| Some(outcome.completed.stages.get(index)?.seconds));
-        println!(
+        say!(
             "{:>20}  {} s",
             stage_name(Stage::try_from(stage.stage).unwrap_or_default()),
             Spread::of(seconds)
-        );
+        )?;
     }
-    println!("{:>20}  {model} s", "denoising models");
-    println!("{:>20}  {outside} % of the whole", "outside them");
+    say!("{:>20}  {model} s", "denoising models")?;
+    say!("{:>20}  {outside} % of the whole", "outside them")?;
     match memory {
-        Some(memory) => println!("{:>20}  {memory} MiB at most", "resident"),
-        None => println!("{:>20}  not known on this system", "resident"),
+        Some(memory) => say!("{:>20}  {memory} MiB at most", "resident"),
+        None => say!("{:>20}  not known on this system", "resident"),
     }
 }
 

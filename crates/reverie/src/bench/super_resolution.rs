@@ -14,8 +14,8 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
 use reverie_proto::tensor::v1::{Image, ImageFormat, TextTokens};
-use reverie_service_kit::Context;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::{Context, say};
 use reverie_storage::Folder;
 use serde::Deserialize;
 use tonic::transport::Channel;
@@ -110,14 +110,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = arguments.mesh.benchmark(arguments.benchmark.as_deref())?;
     let mut benchmark = Benchmark::read(folder).await?;
     benchmark.list.pictures.truncate(arguments.pictures as usize);
+    std::fs::create_dir_all(&arguments.out)
+        .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
     let measured = Mesh::during(&arguments.mesh, async |mesh| measure(&arguments, &benchmark, mesh).await);
     table::write(&benchmark.list.world_version, &measured.await?, &arguments.out)?;
-    println!("{}", arguments.out.join(table::MARKDOWN).display());
+    say!("{}", arguments.out.join(table::MARKDOWN).display())?;
     Ok(())
 }
 
 async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> Result<Vec<Row>, Failure> {
-    std::fs::create_dir_all(&arguments.out)?;
     let server = mesh.super_resolution().ok_or("this bundle has no super-resolution levels")?;
     let server = Stage::new("super-resolution", server);
     let mut client =
@@ -164,7 +165,7 @@ async fn encode(mesh: &Mesh, lines: &[Line]) -> Result<Vec<Option<TextTokens>>, 
     let mut client = EncoderServiceClient::new(encoder.channel());
     let mut texts = Vec::with_capacity(lines.len());
     for line in lines {
-        let request = EncodeTextRequest { texts: vec![line.prompt.clone()] };
+        let request = EncodeTextRequest { texts: vec![line.prompt.clone()], cut: false };
         let answer = client.encode_text(Context::with_timeout(TIMEOUT).outgoing(request)).await?;
         texts.push(answer.into_inner().texts.pop());
     }

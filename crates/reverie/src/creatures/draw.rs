@@ -23,7 +23,8 @@ use super::Arguments;
 use super::arms::{Arm, Memory};
 use super::benchmark::{Benchmark, SIDE};
 use crate::Failure;
-use crate::generate::{Outcome, ask, write};
+use crate::generate::{Outcome, ask, explain};
+use crate::picture_file;
 use crate::progress::stage_name;
 
 const DRAWN: &str = "drawn.jsonl";
@@ -190,8 +191,10 @@ async fn one(
         output_format: ImageFormat::Png.into(),
         ..GenerateRequest::default()
     };
-    let outcome = ask(address, request, arguments.mesh.timeout(), |_| {}).await;
-    let outcome = outcome.map_err(|status| format!("{} of {prompt:?}: {}", job.arm, status.message()))?;
+    let timeout = arguments.mesh.timeout();
+    let outcome = ask(address, request, timeout, |_| {}).await;
+    let outcome =
+        outcome.map_err(|status| format!("{} of {prompt:?}: {}", job.arm, explain(&status, timeout)))?;
     let file = Path::new(PICTURES).join(job.arm.to_string()).join(format!(
         "{}-{}-{}.png",
         creature.name,
@@ -202,7 +205,7 @@ async fn one(
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).await?;
     }
-    write(&path, &outcome.image).await?;
+    picture_file::write(&path, &outcome.image).await?;
     let found = outcome.neighbours.neighbours.iter().map(|neighbour| neighbour.id.clone());
     Ok(Drawn {
         arm: job.arm.to_string(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use reverie_import::Request;
+use reverie_service_kit::say;
 
 use crate::Failure;
 use crate::generate::SamplerName;
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     /// Side of the picture in pixels; else what the model was trained on.
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// Sampler of a request that does not say; else the pipeline's scheduler.
+    /// Sampler of the base model where a request does not say; else the pipeline's scheduler.
     #[arg(long)]
     sampler: Option<SamplerName>,
     /// Steps of a request that does not say; else what diffusers takes.
@@ -66,14 +67,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let place = out.clone();
     let imported = tokio::task::spawn_blocking(move || reverie_import::import(&request, &place)).await??;
-    println!("{} is now the bundle {}", imported.pipeline, out.display());
+    say!("{} is now the bundle {}", imported.pipeline, out.display())?;
     for package in &imported.packages {
-        println!("  {package}");
+        say!("  {package}")?;
     }
     for note in &imported.notes {
-        println!("note: {note}");
+        say!("note: {note}")?;
     }
-    println!("try it out: reverie models check {}", out.display());
+    say!("try it out: reverie models check {}", out.display())?;
     Ok(())
 }
 

@@ -12,12 +12,15 @@ use reverie_proto::vector::v1 as vector;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{Sources, load};
-use reverie_service_kit::{Address, Listener, Refusal, Server, Shutdown};
+use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown};
+use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::agreement::Agreement;
 use crate::knowledge_base::tests::{PNG, write};
 use crate::run;
+use crate::settings::Stages;
 
 use super::*;
 
@@ -48,11 +51,21 @@ impl EncoderService for StillEncoder {
     ) -> Result<Response<encoder::EmbedImageResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
+
+    async fn get_models(
+        &self,
+        _: Request<encoder::GetModelsRequest>,
+    ) -> Result<Response<encoder::GetModelsResponse>, Status> {
+        let joint = Some(encoder::JointSpace { space_digest: self.0.repeat(64), dimension: 4 });
+        Ok(Response::new(encoder::GetModelsResponse { joint, ..Default::default() }))
+    }
 }
 
 /// Finds the first entries for every vector, or refuses.
 struct FirstEntries {
     overloaded: bool,
+    /// The identity of what it has loaded.
+    content_digest: String,
 }
 
 #[tonic::async_trait]
@@ -70,14 +83,18 @@ impl VectorService for FirstEntries {
         let hits = (0..u64::from(request.limit.min(64)))
             .map(|key| vector::Hit { key, score: 0.9 - key as f32 / 100.0 })
             .collect();
-        Ok(Response::new(vector::SearchResponse { hits, epoch: 3 }))
+        let content_digest = self.content_digest.clone();
+        Ok(Response::new(vector::SearchResponse { hits, epoch: 3, content_digest }))
     }
 
     async fn list_collections(
         &self,
         _: Request<vector::ListCollectionsRequest>,
     ) -> Result<Response<vector::ListCollectionsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
+        let content_digest = self.content_digest.clone();
+        let loaded =
+            vector::Collection { name: "creatures".to_owned(), content_digest, ..Default::default() };
+        Ok(Response::new(vector::ListCollectionsResponse { collections: vec![loaded] }))
     }
 }
 
@@ -100,7 +117,25 @@ struct Mesh {
     client: RetrievalServiceClient<Channel>,
     stage: Stage,
     shutdown: Shutdown,
-    _directory: tempfile::TempDir,
+    running: JoinHandle<Result<(), RunError>>,
+    stages: Stages,
+    directory: tempfile::TempDir,
+}
+
+impl Mesh {
+    /// What the service's health follows, once the stages serve.
+    async fn agreement(&self) -> Result<(), String> {
+        let location = self.directory.path().to_str().unwrap();
+        let knowledge_base = Arc::new(KnowledgeBase::open("creatures", location).await.unwrap());
+        let knowledge_bases = Arc::new(BTreeMap::from([("creatures".to_owned(), knowledge_base)]));
+        let agreement = Agreement::new(EmbeddingSearch::new(&self.stages), knowledge_bases);
+        loop {
+            match agreement.check().await {
+                Err(why) if why.contains("is not serving") => tokio::task::yield_now().await,
+                outcome => return outcome,
+            }
+        }
+    }
 }
 
 impl Drop for Mesh {
@@ -117,10 +152,10 @@ async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Sett
     address
 }
 
-async fn serve_vector(overloaded: bool, shutdown: &Shutdown, settings: &Settings) -> Address {
+async fn serve_vector(service: FirstEntries, shutdown: &Shutdown, settings: &Settings) -> Address {
     let (listener, address) = Listener::memory();
     let mut server = Server::new("vector", &[], &settings.server).await;
-    server.routes().add_service(VectorServiceServer::new(FirstEntries { overloaded }));
+    server.routes().add_service(VectorServiceServer::new(service));
     tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
     address
 }
@@ -131,20 +166,30 @@ fn nobody() -> Address {
 }
 
 async fn mesh(space: &'static str, overloaded: bool, with_encoder: bool) -> Mesh {
+    mesh_of(space, with_encoder, |content_digest| FirstEntries { overloaded, content_digest }).await
+}
+
+/// A mesh whose vector service is made for the identity of the knowledge base.
+async fn mesh_of(
+    space: &'static str,
+    with_encoder: bool,
+    vector: impl FnOnce(String) -> FirstEntries,
+) -> Mesh {
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
-    write(location, &captions(), PNG).await;
+    let content_digest = write(location, &captions(), PNG).await;
     let overrides = vec![("knowledge_bases.creatures".to_owned(), format!("{location:?}"))];
     let mut settings: Settings = load(&Sources { config: None, overrides }).unwrap();
     let shutdown = Shutdown::new();
     settings.stages.encoder =
         if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
-    settings.stages.vector = serve_vector(overloaded, &shutdown, &settings).await;
+    settings.stages.vector = serve_vector(vector(content_digest), &shutdown, &settings).await;
     let (listener, address) = Listener::memory();
-    tokio::spawn(run(settings, listener, shutdown.clone()));
+    let stages = settings.stages.clone();
+    let running = tokio::spawn(run(settings, listener, shutdown.clone()));
     let stage = Stage::new("retrieval", &address);
     let client = RetrievalServiceClient::new(stage.channel());
-    Mesh { client, stage, shutdown, _directory: directory }
+    Mesh { client, stage, shutdown, running, stages, directory }
 }
 
 fn ask(text: &str, strategy: RetrievalStrategy) -> RetrieveRequest {
@@ -239,16 +284,42 @@ async fn a_stage_that_fails_is_named_and_words_still_work() {
     let status = full.client.retrieve(ask("a dribago", RetrievalStrategy::Embedding)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().starts_with("vector"), "{status}");
+}
 
+#[tokio::test]
+async fn a_knowledge_base_of_another_encoder_does_not_start() {
     let mut foreign = mesh("b", false, true).await;
-    let status = foreign.client.retrieve(ask("a dribago", RetrievalStrategy::Hybrid)).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
-    assert!(status.message().contains("build it again"), "{status}");
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut foreign.running).await;
+    let error = ended.expect("it serves").unwrap().unwrap_err().to_string();
+    for told in ["\"creatures\"", &"a".repeat(64), &"b".repeat(64), "build it again"] {
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+/// Both call it "creatures", epoch 3, and positions mean other entries.
+#[tokio::test]
+async fn a_vector_service_with_another_knowledge_base_is_not_trusted() {
+    let other = |_| FirstEntries { overloaded: false, content_digest: "c".repeat(64) };
+    let mut mesh = mesh_of("a", true, other).await;
+    for strategy in [RetrievalStrategy::Hybrid, RetrievalStrategy::Embedding] {
+        let status = mesh.client.retrieve(ask("a dribago", strategy)).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains(&"c".repeat(64)), "{status}");
+    }
+    let found = mesh.client.retrieve(ask("a dribago", RetrievalStrategy::Bm25)).await.unwrap().into_inner();
+    let listed = mesh.client.list_knowledge_bases(ListKnowledgeBasesRequest {}).await.unwrap().into_inner();
+    assert_eq!(
+        (found.content_digest.len(), &found.content_digest),
+        (64, &listed.knowledge_bases[0].content_digest)
+    );
+    let unfit = mesh.agreement().await.unwrap_err();
+    assert!(unfit.contains("\"creatures\"") && unfit.contains(&"c".repeat(64)), "{unfit}");
 }
 
 #[tokio::test]
 async fn health_follows_the_stages() {
     let mesh = mesh("a", false, true).await;
+    assert_eq!(mesh.agreement().await, Ok(()));
     // The stages' own health turns to SERVING while this service looks for it once a second.
     let until = Instant::now() + Duration::from_secs(20);
     while let Err(reason) = mesh.stage.check_health(Duration::from_secs(5)).await {

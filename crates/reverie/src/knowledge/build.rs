@@ -1,0 +1,107 @@
+//! `reverie knowledge build`: a folder of pictures with captions becomes a knowledge base.
+//!
+//! 1. Everything that can be wrong with names, texts, pictures and the folder that is written to is looked for first, and all
+//!    of it is told at once.
+//! 2. The pictures are embedded; what is embedded is kept beside the target, so that an interrupted build resumes.
+//! 3. The epoch is written, its manifest last.
+
+use std::path::PathBuf;
+
+use reverie_service_kit::say;
+use reverie_storage::knowledge::{Entry, NewEpoch, Vectors, check_description, check_name, write_epoch};
+
+use super::embedding::{self, Embedded};
+use super::source::{self, Candidate, Source};
+use super::target::Target;
+use reverie_storage::local_path;
+
+use crate::Failure;
+use crate::mesh::MeshArguments;
+
+const FIRST_EPOCH: u64 = 1;
+/// Problems that are told one by one.
+const TOLD: usize = 50;
+
+/// Each line of `entries.jsonl` is an object with `id`, `caption`, `image` (a path within the folder) and, if wanted,
+/// `attribution`. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
+/// again with the same --out.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The folder of pictures: a path or a file:// URL.
+    #[arg(long, value_name = "FOLDER", value_parser = local_path)]
+    pictures: PathBuf,
+    /// Where the knowledge base goes; must be empty, new, or left by an interrupted build.
+    #[arg(long, value_name = "FOLDER")]
+    out: String,
+    /// Its name: 1 to 64 lower-case letters, digits and hyphens.
+    #[arg(long, value_parser = |name: &str| check_name(name).map(|()| name.to_owned()))]
+    name: String,
+    /// One line for people.
+    #[arg(long, default_value = "", value_parser = |line: &str| check_description(line).map(|()| line.to_owned()))]
+    description: String,
+    /// Leaves bad entries out, and lists them, instead of building nothing.
+    #[arg(long)]
+    skip_bad: bool,
+    #[command(flatten)]
+    mesh: MeshArguments,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut target = Target::prepare(&arguments.out)?;
+    let outcome = build(arguments, &mut target).await;
+    if outcome.is_err() {
+        target.tidy();
+    }
+    outcome
+}
+
+async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure> {
+    let source = source::read(&arguments.pictures).await?;
+    check(&source, arguments.skip_bad)?;
+    let Embedded { rows, dimension, space_digest } =
+        embedding::embed(&source.candidates, target, &arguments.mesh).await?;
+    let vectors: Vectors =
+        tokio::task::spawn_blocking(move || reverie_vector::build_index(dimension, &rows)).await??;
+    let entries: Vec<Entry> = source.candidates.into_iter().map(|Candidate { entry, .. }| entry).collect();
+    let count = entries.len();
+    let epoch = NewEpoch {
+        name: arguments.name.clone(),
+        description: arguments.description,
+        epoch: FIRST_EPOCH,
+        dimension,
+        space_digest,
+        entries,
+        vectors,
+    };
+    write_epoch(target.folder(), epoch).await?;
+    target.finish()?;
+    say!("{}: {count} entries in {}", arguments.name, arguments.out)?;
+    Ok(())
+}
+
+/// Goes on without the bad entries if `skip_bad`; refuses them all otherwise.
+fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
+    let Source { list, candidates, problems } = source;
+    if problems.is_empty() && candidates.is_empty() {
+        return Err(format!("{list} has no entries").into());
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut told: Vec<String> = problems.iter().take(TOLD).map(|problem| format!("  {problem}")).collect();
+    if problems.len() > TOLD {
+        told.push(format!("  and {} more", problems.len() - TOLD));
+    }
+    let told = told.join("\n");
+    if !skip_bad {
+        return Err(format!(
+            "{list} has bad entries; nothing was embedded. Mend them, or leave them out with --skip-bad:\n{told}"
+        )
+        .into());
+    }
+    if candidates.is_empty() {
+        return Err(format!("{list} has bad entries only:\n{told}").into());
+    }
+    eprintln!("{list}: left out\n{told}");
+    Ok(())
+}

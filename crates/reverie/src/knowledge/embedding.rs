@@ -1,0 +1,184 @@
+//! Embeds pictures by the encoder service, in this process.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest};
+use reverie_proto::tensor::v1::Image;
+use reverie_proto::tensors;
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::{Context, Listener, Shutdown};
+use tonic::transport::Channel;
+
+use super::source::Candidate;
+use super::target::Target;
+use super::unfinished::Unfinished;
+use crate::Failure;
+use crate::mesh::{self, MeshArguments};
+use crate::progress::counting_bar;
+
+/// The most of a call, unless one picture alone has more.
+const BATCH: Batch = Batch { pictures: 32, bytes: 16 << 20, pixels: 32 << 20 };
+/// How long the encoder may take to load, and for each picture.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The vectors of a list of pictures.
+pub(super) struct Embedded {
+    /// In the order of the candidates.
+    pub(super) rows: Vec<Vec<f32>>,
+    pub(super) dimension: u32,
+    /// Identity of the encoder.
+    pub(super) space_digest: String,
+}
+
+/// How much goes into a call.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    pictures: usize,
+    bytes: usize,
+    pixels: u64,
+}
+
+/// Embeds every picture that no earlier build has embedded.
+pub(super) async fn embed(
+    candidates: &[Candidate],
+    target: &mut Target,
+    arguments: &MeshArguments,
+) -> Result<Embedded, Failure> {
+    let mut settings: reverie_encoder::Settings = mesh::service(arguments)?;
+    settings.inference.bundle.clone_from(&arguments.bundle);
+    let (listener, address) = Listener::memory();
+    let shutdown = Shutdown::new();
+    let encoder = tokio::spawn(reverie_encoder::run(settings, listener, shutdown.clone()));
+    let client = EncoderServiceClient::new(Stage::new("encoder", &address).channel())
+        .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+        .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
+    let outcome = embed_by(client, candidates, target).await;
+    shutdown.cancel();
+    // What kept the encoder from starting says more than that it cannot be reached.
+    encoder.await??;
+    outcome
+}
+
+async fn embed_by(
+    mut client: EncoderServiceClient<Channel>,
+    candidates: &[Candidate],
+    target: &mut Target,
+) -> Result<Embedded, Failure> {
+    let models = client.get_models(Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {})).await;
+    let models = models.map_err(|status| format!("the encoder: {}", status.message()))?.into_inner();
+    let space = models.joint.ok_or("the bundle has no joint encoders, so its pictures cannot be searched")?;
+    let mut unfinished = target.unfinished(&space.space_digest, space.dimension as usize)?;
+
+    let known = unfinished.vectors();
+    let mut seen = HashSet::new();
+    let pending: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| !known.contains_key(&candidate.digest) && seen.insert(candidate.digest.as_str()))
+        .collect();
+    let resumed = candidates.iter().filter(|candidate| known.contains_key(&candidate.digest)).count();
+    if resumed > 0 {
+        eprintln!("{resumed} of {} pictures were embedded before", candidates.len());
+    }
+    let bar = counting_bar("embed", pending.len());
+    let outcome = embed_pending(&mut client, &pending, &mut unfinished, &bar).await;
+    bar.finish_and_clear();
+    outcome?;
+    Ok(Embedded {
+        rows: rows(candidates, unfinished.vectors())?,
+        dimension: space.dimension,
+        space_digest: space.space_digest,
+    })
+}
+
+async fn embed_pending(
+    client: &mut EncoderServiceClient<Channel>,
+    pending: &[&Candidate],
+    unfinished: &mut Unfinished<'_>,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    let mut rest = pending;
+    while let Some((batch, later)) = BATCH.next(rest) {
+        rest = later;
+        let image =
+            |candidate: &&Candidate| Image { data: candidate.entry.image.clone(), ..Image::default() };
+        let request =
+            EmbedImageRequest { images: batch.iter().map(image).collect(), ..EmbedImageRequest::default() };
+        let timeout = TIMEOUT * (1 + batch.len() as u32);
+        let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request)).await;
+        let answer = answer.map_err(|status| {
+            let (first, last) = (batch[0].line, batch[batch.len() - 1].line);
+            format!("pictures of lines {first} to {last}: {}", status.message())
+        })?;
+        let (shape, values) = tensors::to_f32(&answer.into_inner().embeddings.unwrap_or_default())?;
+        let width = shape.last().copied().unwrap_or(1).max(1);
+        if values.len() != batch.len() * width {
+            return Err(format!("the encoder gave {shape:?} for {} pictures", batch.len()).into());
+        }
+        let mut vectors = Vec::with_capacity(batch.len());
+        for (candidate, vector) in batch.iter().zip(values.chunks(width)) {
+            if vector.iter().any(|value| !value.is_finite()) {
+                let Candidate { entry, line, .. } = candidate;
+                return Err(format!(
+                    "line {line}, {:?}: the encoder makes no vector of its picture",
+                    entry.id
+                )
+                .into());
+            }
+            vectors.push((candidate.digest.clone(), vector.to_vec()));
+        }
+        unfinished.add(vectors)?;
+        bar.inc(batch.len() as u64);
+    }
+    Ok(())
+}
+
+fn rows(candidates: &[Candidate], vectors: &HashMap<String, Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
+    let row = |candidate: &Candidate| vectors.get(&candidate.digest).cloned();
+    candidates.iter().map(row).collect::<Option<_>>().ok_or_else(|| "a picture was not embedded".into())
+}
+
+impl Batch {
+    /// The candidates of the next call, at least one, and those that come later.
+    fn next<'a, 'c>(self, rest: &'a [&'c Candidate]) -> Option<(&'a [&'c Candidate], &'a [&'c Candidate])> {
+        let (mut bytes, mut pixels) = (0, 0);
+        let fits = |candidate: &&&Candidate| {
+            bytes += candidate.entry.image.len();
+            pixels += candidate.pixels;
+            bytes <= self.bytes && pixels <= self.pixels
+        };
+        let count = rest.iter().take(self.pictures).take_while(fits).count().max(1);
+        rest.split_at_checked(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reverie_storage::knowledge::Entry;
+
+    use super::*;
+
+    fn candidate(bytes: usize, pixels: u64) -> Candidate {
+        let (id, caption, attribution) = Default::default();
+        let entry = Entry { id, caption, attribution, image: Bytes::from(vec![0; bytes]) };
+        Candidate { entry, line: 1, digest: String::new(), pixels }
+    }
+
+    #[test]
+    fn calls_are_bounded_by_number_bytes_and_pixels() {
+        let most = Batch { pictures: 3, bytes: 10, pixels: 100 };
+        let all =
+            [(1, 1), (1, 1), (1, 1), (1, 1), (6, 1), (6, 1), (50, 1), (1, 60), (1, 60), (1, 500), (1, 1)]
+                .map(|(bytes, pixels)| candidate(bytes, pixels));
+        let all: Vec<&Candidate> = all.iter().collect();
+        let (mut rest, mut sizes) = (&all[..], Vec::new());
+        while let Some((batch, later)) = most.next(rest) {
+            sizes.push(batch.len());
+            rest = later;
+        }
+        assert_eq!(sizes, [3, 2, 1, 1, 1, 1, 1, 1]);
+    }
+}

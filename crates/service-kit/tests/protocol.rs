@@ -1,0 +1,133 @@
+//! A server as a stranger meets it: what is no gRPC, what is no protobuf, and what reflection lists.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use reverie_service_kit::client::Stage;
+use reverie_service_kit::serve::ServerSettings;
+use reverie_service_kit::{Address, Listener, Server, Shutdown};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_types::StatusExt as _;
+use tower::{Service as _, ServiceExt as _};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// The contracts that the server says it serves: one of those that are compiled in.
+const NAMES: &[&str] = &["reverie.generation.v1.GenerationService"];
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+async fn start() -> Fallible<Address> {
+    let settings =
+        ServerSettings { listen: "127.0.0.1:0".parse()?, max_concurrent_streams: 8, drain_seconds: 1 };
+    let server = Server::new("test", NAMES, &settings).await;
+    let (listener, address) = Listener::memory();
+    tokio::spawn(server.serve(listener, Shutdown::new(), || async { Ok(()) }));
+    Ok(address)
+}
+
+/// The answer to a body of this content type: its HTTP status and, of its headers or trailers, its gRPC status.
+async fn post(address: &Address, content_type: Option<&str>, body: &[u8]) -> Fallible<(u16, Status)> {
+    let mut request = http::Request::post(format!("http://memory{HEALTH}"));
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    let request = request.body(Body::new(Full::new(Bytes::copy_from_slice(body))))?;
+    let mut channel = Stage::new("test", address).channel();
+    let response = channel.ready().await?.call(request).await?;
+    let (http_status, headers) = (response.status().as_u16(), response.headers().clone());
+    let trailers = response.into_body().collect().await?.trailers().cloned().unwrap_or_default();
+    let status = Status::from_header_map(&headers).or_else(|| Status::from_header_map(&trailers));
+    Ok((http_status, status.ok_or("there is no gRPC status")?))
+}
+
+/// A message as gRPC frames it.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_the_callers_doing() -> Fallible<()> {
+    let address = start().await?;
+    let sound = post(&address, Some("application/grpc"), &framed(b"")).await?;
+    assert_eq!((sound.0, sound.1.code()), (200, Code::Ok));
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("no protobuf", framed(&[0xff; 9])),
+        ("a field of another type", framed(&[0x08, 1])),
+        ("a string that is no text", framed(&[0x0a, 2, 0xc3, 0x28])),
+        ("no message at all", Vec::new()),
+        ("half a message", framed(&[0x0a; 40])[..20].to_vec()),
+        ("compressed, and nobody says how", [&[1], &framed(b"")[1..]].concat()),
+    ];
+    for (what, body) in cases {
+        let (_, status) = post(&address, Some("application/grpc"), &body).await?;
+        assert_eq!(status.code(), Code::InvalidArgument, "{what}: {status}");
+        assert_eq!(
+            status.get_details_error_info().ok_or("no details")?.reason,
+            "UNDECODABLE",
+            "{what}: {status}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_grpc_are_refused() -> Fallible<()> {
+    let address = start().await?;
+    for taken in ["application/grpc", "application/grpc+proto", "Application/gRPC", "application/grpc; v=1"] {
+        let (http_status, status) = post(&address, Some(taken), &framed(b"")).await?;
+        assert_eq!((http_status, status.code()), (200, Code::Ok), "{taken}");
+    }
+    for refused in [
+        Some("application/grpc-web"),
+        Some("application/grpc-web+proto"),
+        Some("application/grpc-web-text"),
+        Some("application/grpc+json"),
+        Some("application/json"),
+        Some("application/x-protobuf"),
+        Some("text/plain; application/grpc"),
+        Some(""),
+        None,
+    ] {
+        let (http_status, status) = post(&address, refused, &framed(b"")).await?;
+        assert_eq!((http_status, status.code()), (415, Code::InvalidArgument), "{refused:?}: {status}");
+        assert!(status.message().contains("must be application/grpc or application/grpc+proto"), "{status}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_served_and_nothing_else() -> Fallible<()> {
+    let address = start().await?;
+    let channel = Stage::new("test", &address).channel();
+    let list = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut client = ServerReflectionClient::new(channel.clone());
+    let mut answers = client.server_reflection_info(tokio_stream::once(list)).await?.into_inner();
+    let answer = answers.message().await?.and_then(|answer| answer.message_response);
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+    let listed: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();
+    let everywhere = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ];
+    let expected = NAMES.iter().chain(&everywhere).map(ToString::to_string).collect();
+    assert_eq!(listed, expected);
+    // Health knows the same names.
+    for name in NAMES {
+        let request = HealthCheckRequest { service: (*name).to_owned() };
+        HealthClient::new(channel.clone()).check(request).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Whether this service and its stages work on the same knowledge bases: the encoder must be the one that made the vectors,
+//! and the vector service must have the vectors of these entries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reverie_proto::encoder::v1::GetModelsRequest;
+use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use reverie_proto::vector::v1::ListCollectionsRequest;
+use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
+use reverie_service_kit::Context;
+use reverie_service_kit::client::Stage;
+
+use crate::embedding::EmbeddingSearch;
+use crate::knowledge_base::KnowledgeBase;
+
+/// How long a stage gets to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a stage that does not answer is asked again.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Asks the stages; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Agreement {
+    embedding: EmbeddingSearch,
+    knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
+}
+
+/// What the encoder says of itself.
+enum Encoder {
+    Fits,
+    Differs(String),
+    DoesNotAnswer(String),
+}
+
+impl Agreement {
+    pub(crate) fn new(
+        embedding: EmbeddingSearch,
+        knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
+    ) -> Self {
+        Self { embedding, knowledge_bases }
+    }
+
+    /// Whether both stages serve and work on these knowledge bases, or what is in the way.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        self.embedding.check_health(TIMEOUT).await?;
+        match self.encoder().await {
+            Encoder::Fits => self.vector().await,
+            Encoder::Differs(why) | Encoder::DoesNotAnswer(why) => Err(why),
+        }
+    }
+
+    /// Waits for the encoder's first answer; returns only if it is not the one that made the vectors, with what to do.
+    pub(crate) async fn refused_by_the_encoder(&self) -> String {
+        loop {
+            match self.encoder().await {
+                Encoder::Fits => std::future::pending().await,
+                Encoder::Differs(why) => return why,
+                Encoder::DoesNotAnswer(_) => tokio::time::sleep(INTERVAL).await,
+            }
+        }
+    }
+
+    async fn encoder(&self) -> Encoder {
+        let stage = self.embedding.encoder();
+        let request = Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {});
+        let mut client = EncoderServiceClient::new(stage.channel());
+        let joint = match client.get_models(request).await {
+            Ok(models) => models.into_inner().joint,
+            Err(status) => return Encoder::DoesNotAnswer(no_answer(stage, &status)),
+        };
+        let runs = joint.as_ref().map_or("none", |joint| &joint.space_digest);
+        let made_by_another =
+            self.knowledge_bases.values().map(Arc::as_ref).find(|known| known.space_digest != runs);
+        match made_by_another {
+            None => Encoder::Fits,
+            Some(KnowledgeBase { name, space_digest, .. }) => Encoder::Differs(format!(
+                "knowledge base {name:?} was built with the joint encoder {space_digest}, the encoder service runs {runs}; \
+                 build it again, or start the encoder with the bundle that it was built with"
+            )),
+        }
+    }
+
+    async fn vector(&self) -> Result<(), String> {
+        let stage = self.embedding.vector();
+        let request = Context::with_timeout(TIMEOUT).outgoing(ListCollectionsRequest {});
+        let answer = VectorServiceClient::new(stage.channel()).list_collections(request).await;
+        let collections = answer.map_err(|status| no_answer(stage, &status))?.into_inner().collections;
+        for KnowledgeBase { name, content_digest, .. } in self.knowledge_bases.values().map(Arc::as_ref) {
+            let there = collections.iter().find(|collection| collection.name == *name);
+            let there = there.map_or("missing", |collection| &collection.content_digest);
+            if there != content_digest {
+                return Err(format!(
+                    "knowledge base {name:?} is {content_digest} here, and {there} in the vector service; give both the same"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_answer(stage: &Stage, status: &tonic::Status) -> String {
+    format!("{} does not tell what it has loaded: {}", stage.name(), status.message())
+}

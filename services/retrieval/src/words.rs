@@ -1,0 +1,205 @@
+//! The words of a text, in any language: what captions are indexed by and prompts are searched for.
+//!
+//! 1. Texts that look alike become equal: Unicode NFKC, case folded, marks that a writer may leave out and characters that
+//!    nobody sees are gone.
+//! 2. A run of letters, digits and their marks is a word. Anything else separates words.
+//! 3. In scripts that are written without spaces (Chinese, Japanese, Thai, Khmer ...), and in Korean, whose particles stick
+//!    to the noun, every one, two and three characters in a row are a word: no dictionary knows the names that matter here.
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::props::{
+    DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup, LineBreak, Script,
+};
+use icu_properties::{CodePointMapData, CodePointSetData};
+
+/// The most characters in a row that are a word where there are no spaces.
+const LONGEST_GRAM: usize = 3;
+
+/// The words of `text` in order, with repetitions.
+pub(crate) fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut run = Run::default();
+    for character in folded(text).chars() {
+        let kind = Kind::of(character);
+        match kind {
+            // A mark belongs to the character before it.
+            Kind::Mark if !run.characters.is_empty() => run.extend_last(character),
+            Kind::Mark | Kind::Separator => run.end(&mut words),
+            Kind::Spaced | Kind::Unspaced => {
+                if run.kind != kind {
+                    run.end(&mut words);
+                    run.kind = kind;
+                }
+                run.characters.push(character.to_string());
+            }
+        }
+    }
+    run.end(&mut words);
+    words
+}
+
+/// What a character is to the words of a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    /// A letter or digit of a script that separates its words.
+    Spaced,
+    /// A letter of a script that does not.
+    Unspaced,
+    /// What is written on, below or around a letter.
+    Mark,
+    #[default]
+    Separator,
+}
+
+impl Kind {
+    fn of(character: char) -> Self {
+        if character.is_ascii() {
+            return if character.is_ascii_alphanumeric() { Self::Spaced } else { Self::Separator };
+        }
+        if GeneralCategoryGroup::Mark.contains(CodePointMapData::<GeneralCategory>::new().get(character)) {
+            return Self::Mark;
+        }
+        if !character.is_alphanumeric() {
+            return Self::Separator;
+        }
+        let script = CodePointMapData::<Script>::new().get(character);
+        let east_asian = [Script::Han, Script::Hiragana, Script::Katakana, Script::Bopomofo, Script::Hangul];
+        // The mark of a long vowel belongs to two scripts, so it has none of its own.
+        if character == 'ー' || east_asian.contains(&script) || is_south_east_asian(character) {
+            Self::Unspaced
+        } else {
+            Self::Spaced
+        }
+    }
+}
+
+/// Thai, Lao, Khmer, Burmese and their relatives: lines break between words that only a reader sees.
+fn is_south_east_asian(character: char) -> bool {
+    CodePointMapData::<LineBreak>::new().get(character) == LineBreak::ComplexContext
+}
+
+/// Characters of one kind in a row, each with its marks.
+#[derive(Debug, Default)]
+struct Run {
+    kind: Kind,
+    characters: Vec<String>,
+}
+
+impl Run {
+    fn extend_last(&mut self, mark: char) {
+        if let Some(last) = self.characters.last_mut() {
+            last.push(mark);
+        }
+    }
+
+    /// Gives out the words of this run and begins a new one.
+    fn end(&mut self, words: &mut Vec<String>) {
+        if self.kind == Kind::Unspaced {
+            for start in 0..self.characters.len() {
+                let grams =
+                    (1..=LONGEST_GRAM).filter_map(|length| self.characters.get(start..start + length));
+                words.extend(grams.map(<[String]>::concat));
+            }
+        } else if !self.characters.is_empty() {
+            words.push(self.characters.concat());
+        }
+        *self = Self::default();
+    }
+}
+
+/// `text` in NFKC, without case, optional marks and invisible characters.
+fn folded(text: &str) -> String {
+    let normalizer = ComposingNormalizerBorrowed::new_nfkc();
+    let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    // There and back again folds what lower case alone does not: ß and SS, ς and σ, ı and I.
+    let folded = normalizer
+        .normalize(text)
+        .chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .map(|character| if character == ZERO_WIDTH_SPACE { ' ' } else { character })
+        .filter(|character| !invisible.contains(*character) && !is_optional_mark(*character))
+        .collect::<String>()
+        // The lower case of İ.
+        .replace("i\u{307}", "i");
+    normalizer.normalize(&folded).into_owned()
+}
+
+/// Separates words in Thai and Khmer, where someone took the trouble.
+const ZERO_WIDTH_SPACE: char = '\u{200b}';
+
+/// The vowel points of Hebrew and Arabic, the signs of chant, and the stroke that stretches Arabic words: most texts do
+/// without.
+fn is_optional_mark(character: char) -> bool {
+    matches!(character,
+        '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}'..='\u{5c2}' | '\u{5c4}'..='\u{5c5}' | '\u{5c7}'
+        | '\u{610}'..='\u{61a}' | '\u{640}' | '\u{64b}'..='\u{652}' | '\u{656}'..='\u{65f}' | '\u{670}'
+        | '\u{6d6}'..='\u{6dc}' | '\u{6df}'..='\u{6e4}' | '\u{6e7}'..='\u{6e8}' | '\u{6ea}'..='\u{6ed}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_ascii_is_its_runs_of_letters_and_digits() {
+        assert_eq!(
+            words("A close-up: the dribago's 3.5 m, a_b"),
+            ["a", "close", "up", "the", "dribago", "s", "3", "5", "m", "a", "b"]
+        );
+        assert!(words(" \t?! ").is_empty());
+    }
+
+    #[test]
+    fn what_looks_alike_is_equal() {
+        let alike = [
+            ("naïve", "nai\u{308}ve"),
+            ("Größe", "GRO\u{308}SSE"),
+            ("Straße", "STRASSE"),
+            ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"),
+            ("İstanbul", "istanbul"),
+            ("IŞIK", "ışık"),
+            ("МОСКВА Йод", "москва и\u{306}од"),
+            ("ＣＡＴ２", "cat2"),
+            ("ﾈｺ", "ネコ"),
+            ("ﬁne", "fine"),
+            ("한국", "한국"),
+            ("soft\u{ad}ware", "software"),
+            ("می‌خواهم", "میخواهم"),
+            ("كِتَابٌ", "كتاب"),
+            ("كـتـاب", "كتاب"),
+            ("שָׁלוֹם", "שלום"),
+            ("क\u{93c}लम", "\u{958}लम"),
+        ];
+        for (one, other) in alike {
+            assert_eq!(words(one), words(other), "{one} {other}");
+            assert!(!words(one).is_empty(), "{one}");
+        }
+    }
+
+    #[test]
+    fn what_differs_to_a_reader_stays_different() {
+        for (one, other) in
+            [("schön", "schon"), ("เสือ", "เสื้อ"), ("किताब", "कताब"), ("は", "ば"), ("йод", "иод")]
+        {
+            assert_ne!(words(one), words(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn marks_do_not_cut_words() {
+        assert_eq!(words("हिन्दी बिल्ली"), ["हिन्दी", "बिल्ली"]);
+        assert_eq!(words("தமிழ் பூனை"), ["தமிழ்", "பூனை"]);
+        assert_eq!(words("\u{301}a"), ["a"]);
+    }
+
+    #[test]
+    fn scripts_without_spaces_are_indexed_by_one_two_and_three_characters() {
+        assert_eq!(words("红猫"), ["红", "红猫", "猫"]);
+        assert_eq!(words("猫がいる"), ["猫", "猫が", "猫がい", "が", "がい", "がいる", "い", "いる", "る"]);
+        assert_eq!(words("LEDライト"), ["led", "ラ", "ライ", "ライト", "イ", "イト", "ト"]);
+        assert_eq!(words("スキー"), ["ス", "スキ", "スキー", "キ", "キー", "ー"]);
+        // A vowel above its consonant is one character with it.
+        assert_eq!(words("หมี"), ["ห", "หมี", "มี"]);
+    }
+}

@@ -1,0 +1,228 @@
+//! The service over in-memory channels.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
+use reverie_service_kit::client::Stage;
+use reverie_service_kit::settings::{Sources, load};
+use reverie_service_kit::{Listener, Shutdown};
+use tonic::Code;
+
+use crate::collection::tests::{circle, write};
+use crate::{Settings, build_index, run};
+
+use super::*;
+
+fn settings(location: &str, exact_mib: usize) -> Settings {
+    let overrides = [("knowledge_bases.creatures", ""), ("knowledge_bases.shapes", location)]
+        .map(|(key, value)| (key.to_owned(), format!("{value:?}")))
+        .into_iter()
+        .chain([("search.exact_mib".to_owned(), exact_mib.to_string())])
+        .collect();
+    load(&Sources { config: None, overrides }).unwrap()
+}
+
+#[tokio::test]
+async fn searches_over_a_channel() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().to_str().unwrap();
+    let rows = circle(12, 4);
+    write(location, &rows, 4, build_index(4, &rows).unwrap()).await;
+    let (listener, address) = Listener::memory();
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(run(settings(location, 64), listener, shutdown.clone()));
+    let stage = Stage::new("vector", &address);
+    let mut client = VectorServiceClient::new(stage.channel());
+
+    let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner().collections;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].name.as_str(), listed[0].epoch, listed[0].size), ("shapes", 7, 12));
+    let good = SearchRequest {
+        collection: "shapes".to_owned(),
+        vector: rows[5].clone(),
+        space_digest: listed[0].space_digest.clone(),
+        limit: 3,
+        epoch: Some(7),
+        content_digest: listed[0].content_digest.clone(),
+    };
+    let found = client.search(good.clone()).await.unwrap().into_inner();
+    assert_eq!((found.epoch, found.hits.len(), found.hits[0].key), (7, 3, 5));
+    assert_eq!(found.content_digest, good.content_digest);
+    assert!(client.search(SearchRequest { content_digest: String::new(), ..good.clone() }).await.is_ok());
+
+    let wrong = |change: fn(&mut SearchRequest)| {
+        let mut request = good.clone();
+        change(&mut request);
+        request
+    };
+    let cases = [
+        (wrong(|r| r.collection = "birds".to_owned()), Code::NotFound, "shapes"),
+        (wrong(|r| r.limit = 0), Code::InvalidArgument, "limit"),
+        (wrong(|r| r.limit = 1001), Code::InvalidArgument, "limit"),
+        (wrong(|r| r.vector[0] = f32::NAN), Code::InvalidArgument, "vector"),
+        (wrong(|r| r.vector = vec![0.0; 4]), Code::InvalidArgument, "vector"),
+        (wrong(|r| r.vector = vec![1.0; 5]), Code::InvalidArgument, "vector"),
+        (wrong(|r| r.space_digest = "b".repeat(64)), Code::FailedPrecondition, "encoder aaaa"),
+        (wrong(|r| r.content_digest = "b".repeat(64)), Code::FailedPrecondition, "same knowledge base"),
+        // Of another knowledge base, so that its length says nothing.
+        (
+            wrong(|r| (r.content_digest, r.vector) = ("b".repeat(64), vec![1.0; 5])),
+            Code::FailedPrecondition,
+            "same knowledge base",
+        ),
+        (wrong(|r| r.epoch = Some(8)), Code::FailedPrecondition, "epoch 7"),
+    ];
+    for (request, code, told) in cases {
+        let status = client.search(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(told), "{status}");
+    }
+    // Health turns to SERVING with the first check, which runs beside the first calls.
+    while stage.check_health(Duration::from_secs(5)).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    shutdown.cancel();
+    drop((client, stage));
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_knowledge_base_is_named_and_nothing_starts() {
+    let (listener, _address) = Listener::memory();
+    let error =
+        run(settings("/nowhere/shapes", 64), listener, Shutdown::new()).await.unwrap_err().to_string();
+    assert!(error.contains("\"shapes\"") && error.contains("/nowhere/shapes/manifest.json"), "{error}");
+}
+
+/// A world of vectors, drawn from a seed.
+struct Draw(u64);
+
+impl Draw {
+    /// splitmix64.
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.bits() % end as u64) as usize
+    }
+
+    /// A sum of twelve uniform numbers is normal enough.
+    fn direction(&mut self, dimension: usize) -> Vec<f32> {
+        let mut normal = || (0..12).map(|_| (self.bits() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum();
+        unit(std::iter::repeat_with(&mut normal).take(dimension).collect())
+    }
+
+    /// A direction at about the angle `spread` from `center`.
+    fn near(&mut self, center: &[f32], spread: f32) -> Vec<f32> {
+        let away = self.direction(center.len());
+        unit(center.iter().zip(away).map(|(center, away)| center + spread * away).collect())
+    }
+}
+
+fn unit(row: Vec<f32>) -> Vec<f32> {
+    let length = dot(&row, &row).sqrt();
+    row.into_iter().map(|value| value / length).collect()
+}
+
+fn dot(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| one * other).sum()
+}
+
+/// The share of the `LIMIT` best entries that the service finds for queries of all kinds, on average. Scores decide: of equal
+/// vectors one is as good as another.
+async fn recall(rows: &[Vec<f32>], exact_mib: usize, draw: &mut Draw) -> f64 {
+    const LIMIT: usize = 10;
+    const QUERIES: usize = 60;
+    let dimension = rows[0].len();
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().to_str().unwrap();
+    write(location, rows, dimension as u32, build_index(dimension as u32, rows).unwrap()).await;
+    let (listener, address) = Listener::memory();
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(run(settings(location, exact_mib), listener, shutdown.clone()));
+    let mut client = VectorServiceClient::new(Stage::new("vector", &address).channel());
+    let mut found = 0;
+    for query in 0..QUERIES {
+        let vector = match query % 3 {
+            0 => draw.direction(dimension),
+            // Beside an entry of the crowd, and of the others.
+            1 => draw.near(&rows[0], 0.3),
+            _ => {
+                let other = rows.len() - 1 - draw.below(500);
+                draw.near(&rows[other], 0.3)
+            }
+        };
+        let mut scores: Vec<f32> = rows.iter().map(|row| dot(row, &vector)).collect();
+        scores.sort_by(|one, other| other.total_cmp(one));
+        let request = SearchRequest {
+            collection: "shapes".to_owned(),
+            vector: vector.clone(),
+            space_digest: "a".repeat(64),
+            limit: LIMIT as u32,
+            ..SearchRequest::default()
+        };
+        let hits = client.search(request).await.unwrap().into_inner().hits;
+        assert_eq!(hits.len(), LIMIT);
+        let keys: BTreeSet<u64> = hits.iter().map(|hit| hit.key).collect();
+        assert_eq!(keys.len(), LIMIT, "an entry is found once");
+        for hit in &hits {
+            let true_score = dot(&rows[hit.key as usize], &vector);
+            assert!((hit.score - true_score).abs() < 1e-4, "{} {true_score}", hit.score);
+            found += usize::from(true_score > scores[LIMIT - 1] - 1e-5);
+        }
+    }
+    shutdown.cancel();
+    drop(client);
+    running.await.unwrap().unwrap();
+    found as f64 / (QUERIES * LIMIT) as f64
+}
+
+/// `alike` entries about one direction, at the angle `spread` from it, then others.
+fn crowd(draw: &mut Draw, alike: usize, others: usize, dimension: usize, spread: f32) -> Vec<Vec<f32>> {
+    let center = draw.direction(dimension);
+    let mut rows: Vec<_> = (0..alike).map(|_| draw.near(&center, spread)).collect();
+    rows.extend((0..others).map(|_| draw.direction(dimension)));
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_equal_vectors_hide_no_other() {
+    // More entries than a size at which exact search costs too much, whatever the settings.
+    let mut draw = Draw(1);
+    let rows = crowd(&mut draw, 9000, 1001, 16, 0.0);
+    assert!((recall(&rows, 64, &mut draw).await - 1.0).abs() < 1e-9);
+    for (seed, dimension) in [(2, 16), (3, 64), (4, 128)] {
+        let mut draw = Draw(seed);
+        let rows = crowd(&mut draw, 3000, 1000, dimension, 0.0);
+        let by_graph = recall(&rows, 0, &mut draw).await;
+        assert!(by_graph > 0.98, "seed {seed}, dimension {dimension}: {by_graph}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_groups_of_equal_vectors_are_found() {
+    for (seed, dimension) in [(5, 16), (6, 64)] {
+        let mut draw = Draw(seed);
+        let pictures: Vec<_> = (0..200).map(|_| draw.direction(dimension)).collect();
+        let mut rows: Vec<_> = (0..3000).map(|_| pictures[draw.below(200)].clone()).collect();
+        rows.extend((0..1000).map(|_| draw.direction(dimension)));
+        let by_graph = recall(&rows, 0, &mut draw).await;
+        assert!(by_graph > 0.98, "seed {seed}, dimension {dimension}: {by_graph}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nearly_equal_vectors_hide_few_others() {
+    for (seed, dimension, spread) in [(7, 16, 0.001), (8, 64, 0.001), (9, 64, 0.3)] {
+        let mut draw = Draw(seed);
+        let rows = crowd(&mut draw, 2000, 1000, dimension, spread);
+        assert!((recall(&rows, 64, &mut draw).await - 1.0).abs() < 1e-9, "exact search misses nothing");
+        let by_graph = recall(&rows, 0, &mut draw).await;
+        assert!(by_graph > 0.95, "seed {seed}, dimension {dimension}, spread {spread}: {by_graph}");
+    }
+}

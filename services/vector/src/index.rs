@@ -1,0 +1,150 @@
+//! The index of a segment: each of its vectors once, and which entries have it.
+//!
+//! usearch takes its files on trust (a flipped byte in a graph crashes the process in a later search), so only bytes that
+//! were verified against the manifest are loaded. An index is written by one thread and never changes afterwards.
+//!
+//! A graph of many equal vectors is a trap: they are each other's nearest neighbours, and a search that comes among them finds
+//! no way out. So equal vectors are indexed once. Nearly equal ones are a weaker trap, against which the graph has more links
+//! and looks further than usearch's defaults, and is built in an order that has nothing to do with the entries' own.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use reverie_storage::knowledge::Vectors;
+use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+
+use crate::CollectionError;
+use crate::collection::Hit;
+use crate::unit_vector::UnitVector;
+
+/// Links of a vector in the graph.
+const LINKS: usize = 48;
+/// Vectors that are looked at to find a new one's links.
+const LOOKED_AT_TO_LINK: usize = 512;
+/// Vectors that are looked at in a search.
+const LOOKED_AT_IN_SEARCH: usize = 1024;
+
+/// A segment's index, in memory.
+pub(crate) struct SegmentIndex {
+    index: Index,
+    /// By key, the positions of all entries that have its vector, where there are several.
+    shared: BTreeMap<u64, Vec<u64>>,
+}
+
+impl SegmentIndex {
+    /// Loads verified vectors of `entries` entries, for at most `threads` searches at a time. `Err` says how the index differs
+    /// from what it should be. Blocking.
+    pub(crate) fn load(
+        vectors: &Vectors,
+        entries: u64,
+        dimension: u32,
+        threads: usize,
+    ) -> Result<Self, String> {
+        let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (position, &key) in (0..).zip(vectors.keys.iter().flatten()) {
+            shared.entry(key).or_default().push(position);
+        }
+        let different = if shared.is_empty() { entries } else { shared.len() as u64 };
+        let index = load(&vectors.index, different, dimension, threads)?;
+        let mut keys: Box<dyn Iterator<Item = u64>> =
+            if shared.is_empty() { Box::new(0..entries) } else { Box::new(shared.keys().copied()) };
+        if let Some(missing) = keys.find(|&key| !index.contains(key)) {
+            return Err(format!("it has no vector of entry {missing}"));
+        }
+        drop(keys);
+        shared.retain(|_, positions| positions.len() > 1);
+        Ok(Self { index, shared })
+    }
+
+    /// At least the `limit` entries nearest to `query`, if there are so many, in no order. Exact if the different vectors have at
+    /// most `exact_bytes`. Blocking.
+    pub(crate) fn search(
+        &self,
+        query: &UnitVector,
+        limit: usize,
+        exact_bytes: usize,
+    ) -> Result<Vec<Hit>, CollectionError> {
+        let count = limit.min(self.index.size());
+        let bytes = self.index.size() * self.index.dimensions() * size_of::<f32>();
+        let found = if bytes <= exact_bytes {
+            self.index.exact_search(query.values(), count)
+        } else {
+            self.index.search(query.values(), count)
+        }
+        .map_err(|error| CollectionError::engine(&error))?;
+        let mut hits = Vec::with_capacity(limit);
+        for (key, distance) in found.keys.iter().zip(&found.distances) {
+            let score = (1.0 - distance).clamp(-1.0, 1.0);
+            let positions = self.shared.get(key).map_or(std::slice::from_ref(key), Vec::as_slice);
+            hits.extend(positions.iter().take(limit).map(|&key| Hit { key, score }));
+        }
+        Ok(hits)
+    }
+}
+
+/// Builds the index of a segment from its entries' vectors, one a row, in entry order. One thread writes: concurrent insertion
+/// can leave entries that no search reaches. Blocking.
+pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, CollectionError> {
+    let mut keys = Vec::with_capacity(rows.len());
+    let (mut known, mut different) = (HashMap::new(), Vec::new());
+    for (position, row) in rows.iter().enumerate() {
+        let vector =
+            UnitVector::new(row, dimension).map_err(|why| CollectionError::Vector { position, why })?;
+        let position = position as u64;
+        let key = *known.entry(vector.bits()).or_insert(position);
+        keys.push(key);
+        if key == position {
+            different.push((key, vector));
+        }
+    }
+    let keys = (different.len() < rows.len()).then_some(keys);
+    // Neighbours in a knowledge base are often alike; multiplication scatters them (Knuth's multiplicative hash).
+    different.sort_by_key(|(key, _)| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let index = write(dimension, &different).map_err(|error| CollectionError::engine(&error))?;
+    Ok(Vectors { index, keys })
+}
+
+fn write(dimension: u32, vectors: &[(u64, UnitVector)]) -> Result<Bytes, Box<dyn std::error::Error>> {
+    let index = Index::new(&options(dimension))?;
+    index.reserve(vectors.len())?;
+    for (key, vector) in vectors {
+        index.add(*key, vector.values())?;
+    }
+    let mut bytes = vec![0; index.serialized_length()];
+    index.save_to_buffer(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// Loads verified bytes and checks that they are an index of `vectors` vectors.
+fn load(bytes: &[u8], vectors: u64, dimension: u32, threads: usize) -> Result<Index, String> {
+    // Loading silently overrides the options of an index, so its header is looked at first.
+    let header = Index::metadata_from_buffer(bytes).map_err(|error| error.to_string())?;
+    if header.dimensions != u64::from(dimension) {
+        return Err(format!("its dimension is {}, not {dimension}", header.dimensions));
+    }
+    if header.count_present != vectors || header.count_deleted != 0 {
+        return Err(format!("it has {} vectors, not {vectors}", header.count_present));
+    }
+    if header.metric != MetricKind::Cos || header.quantization != ScalarKind::F32 || header.multi {
+        return Err("it is not made for the cosine of f32 vectors, each with one key".to_owned());
+    }
+    let index = Index::new(&options(dimension)).map_err(|error| error.to_string())?;
+    index.load_from_buffer(bytes).map_err(|error| error.to_string())?;
+    // How far a search looks is not in the file.
+    index.change_expansion_search(LOOKED_AT_IN_SEARCH);
+    // One place for each search at a time; a search without one fails.
+    index.reserve_capacity_and_threads(index.size(), threads).map_err(|error| error.to_string())?;
+    Ok(index)
+}
+
+fn options(dimension: u32) -> IndexOptions {
+    IndexOptions {
+        dimensions: dimension as usize,
+        metric: MetricKind::Cos,
+        quantization: ScalarKind::F32,
+        connectivity: LINKS,
+        expansion_add: LOOKED_AT_TO_LINK,
+        expansion_search: LOOKED_AT_IN_SEARCH,
+        multi: false,
+    }
+}
