@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use reverie::generate::{self, Outcome};
+use reverie_imaging::pictures::{self, PictureError};
 use reverie_proto::denoiser::v1::{Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval, SuperResolutionOptions};
-use reverie_proto::pictures::{self, PictureError};
 use reverie_service_kit::Address;
 use tonic::Status;
 

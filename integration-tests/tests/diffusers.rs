@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_imaging::mask::Mask;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::requests::{PATIENCE, draw};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders, samplers};
 use reverie_proto::autoencoder::v1::EncodeRequest;
@@ -21,8 +23,6 @@ use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References};
-use reverie_proto::mask::Mask;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
@@ -146,10 +146,12 @@ impl Case {
                 image: Some(image),
                 strength: self.number("strength"),
                 mask: self.image("mask_image")?,
+                ..InitialPicture::default()
             })
         });
         let neighbours = self.neighbours()?;
-        let reference = |image| Reference { image: Some(image), caption: "a picture".to_owned() };
+        let reference =
+            |image| Reference { image: Some(image), caption: "a picture".to_owned(), ..Reference::default() };
         let references = neighbours.into_iter().map(reference).collect::<Vec<_>>();
         Ok(GenerateRequest {
             prompt: self.text("prompt"),
@@ -234,7 +236,11 @@ async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
             .neighbours()?
             .into_iter()
             .zip(texts)
-            .map(|(image, caption)| NeighbourCondition { image: Some(image), caption: Some(caption) })
+            .map(|(image, caption)| NeighbourCondition {
+                image: Some(image),
+                caption: Some(caption),
+                is_prepared: false,
+            })
             .collect(),
         ..DenoiseRequest::default()
     };

@@ -1,14 +1,14 @@
 //! Image to image, and inpainting through the cascade.
 
 use reverie::generate::Outcome;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{OF_FOUR_STEPS, draw, quick, steps};
 use reverie_proto::denoiser::v1::{InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::GenerateRequest;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
-use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_proto::tensor::v1::{Fit, Image, ImageFormat};
 
 const PROMPT: &str = "a small zunin on the left, snow";
 const OTHER_PROMPT: &str = "a large zunin on the right, sunset";
@@ -18,7 +18,7 @@ fn request(initial: InitialPicture, size: u32) -> GenerateRequest {
 }
 
 fn from(picture: &Image, strength: f64) -> InitialPicture {
-    InitialPicture { image: Some(picture.clone()), strength: Some(strength), mask: None }
+    InitialPicture { image: Some(picture.clone()), strength: Some(strength), ..InitialPicture::default() }
 }
 
 /// Bands and squares that no model draws.
@@ -36,7 +36,8 @@ fn left_half(side: u32) -> Rgb {
 async fn inpaint(pipeline: &reverie_service_kit::Address, side: u32, size: u32) -> Fallible<Rgb> {
     let image = Some(pictures::encode(&own(side), ImageFormat::Png)?);
     let mask = Some(pictures::encode(&left_half(side), ImageFormat::Png)?);
-    let drawn = draw(pipeline, request(InitialPicture { image, mask, strength: None }, size)).await?;
+    let drawn =
+        draw(pipeline, request(InitialPicture { image, mask, ..InitialPicture::default() }, size)).await?;
     Ok(pictures::decode(&drawn.image)?)
 }
 
@@ -126,6 +127,22 @@ fn inpainting_keeps_what_the_mask_keeps() -> Fallible<()> {
         // One that has not is enlarged by the level.
         let enlarged = pictures::resize_square(&own(64), 256);
         assert!(the_same(&inpaint(&pipeline, 64, 256).await?, &enlarged).0 < 256 * 128);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_photo_of_other_proportions_is_cut_or_padded() -> Fallible<()> {
+    with_mesh(async |pipeline| {
+        let photo = Rgb::from_fn(96, 64, |x, y| own(96).get_pixel(x, y).0.into());
+        let middle = Rgb::from_fn(64, 64, |x, y| *photo.get_pixel(x + 16, y));
+        let drawn = async |image: &Rgb, fit: Fit| {
+            let initial = InitialPicture { fit: fit.into(), ..from(&pictures::raw(image.clone()), 0.5) };
+            draw(&pipeline, request(initial, 64)).await.map(|outcome| outcome.image.data)
+        };
+        let cut = drawn(&photo, Fit::Unspecified).await?;
+        assert_eq!(cut, drawn(&middle, Fit::Crop).await?, "its middle, to the bit");
+        assert_ne!(cut, drawn(&photo, Fit::Pad).await?);
         Ok(())
     })
 }

@@ -204,7 +204,8 @@ fn pictures_are_cut_as_their_preprocessor_says() -> Fallible<()> {
         runtime.block_on(with_bundle(&out, async |mesh| {
             let encoder = Stage::new("encoder", mesh.encoder());
             let mut client = EncoderServiceClient::new(encoder.channel());
-            let request = Context::with_timeout(PATIENCE).outgoing(EmbedImageRequest { images });
+            let request = Context::with_timeout(PATIENCE)
+                .outgoing(EmbedImageRequest { images, ..EmbedImageRequest::default() });
             let embeddings = client.embed_image(request).await?.into_inner().embeddings.unwrap_or_default();
             Ok(tensors::to_f32(&embeddings)?.1)
         }))

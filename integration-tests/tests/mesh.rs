@@ -2,6 +2,7 @@
 
 use futures::future::{try_join, try_join_all};
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_imaging::pictures;
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{
@@ -12,7 +13,6 @@ use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling,
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, Stage};
-use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::refusal::is_callers_deadline;
@@ -163,6 +163,7 @@ fn the_caller_s_own_pictures_are_remembered_like_those_that_are_found() -> Falli
                 .map(|neighbour| Reference {
                     image: neighbour.image.clone(),
                     caption: neighbour.caption.clone(),
+                    ..Reference::default()
                 })
                 .collect();
             let mut request = quick(prompt, 64, 5);

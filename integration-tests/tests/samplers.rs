@@ -8,6 +8,7 @@ use std::path::Path;
 
 use futures::stream::{self, StreamExt as _};
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
+use reverie_imaging::pictures;
 use reverie_import::SamplerKind;
 use reverie_integration_tests::requests::PATIENCE;
 use reverie_integration_tests::samplers::message;
@@ -20,7 +21,6 @@ use reverie_proto::denoiser::v1::{
 };
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::pictures;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
@@ -126,7 +126,8 @@ impl Denoiser {
                 Some(InitialLatent { latent, strength: Some(strength), ..Default::default() });
         } else {
             let image = drawn.image.map(|image| pictures::decode(&image).map(pictures::raw)).transpose()?;
-            request.initial = Some(InitialPicture { image, strength: Some(strength), mask: None });
+            request.initial =
+                Some(InitialPicture { image, strength: Some(strength), ..InitialPicture::default() });
         }
         Ok(request)
     }

@@ -6,10 +6,10 @@ use reverie_diffusion::{
     Method, NoiseLevels, SamplerError, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
     TimestepSpacing,
 };
+use reverie_imaging::pictures;
 use reverie_inference::package::{Defaults, DiffusionFacts};
 use reverie_inference::{ModelError, Package};
 use reverie_proto::denoiser::v1 as wire;
-use reverie_proto::pictures;
 use reverie_proto::tensor::v1::{Image, TextTokens};
 use reverie_service_kit::{Context, Refusal, Violations};
 use tokio::sync::mpsc::Receiver;

@@ -1,11 +1,7 @@
 //! The contracts of Reverie: code generated from `protos/`, and the conversions between wire messages and values that
 //! can be computed with. Nothing else lives here.
 
-mod bicubic;
 mod guidance;
-pub mod initial;
-pub mod mask;
-pub mod pictures;
 pub mod sizes;
 pub mod tensors;
 

@@ -11,6 +11,11 @@ impl Size {
         Self { width: side, height: side }
     }
 
+    /// Width times height.
+    pub fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
     /// Whether both have the same proportions.
     pub fn is_proportional_to(self, other: Self) -> bool {
         let product = |one: u32, other: u32| u64::from(one) * u64::from(other);
@@ -33,8 +38,10 @@ impl fmt::Display for Size {
 impl OtherSizes {
     fn contain(self, size: Size) -> bool {
         let fits = |side: u32| (1..=self.max_side).contains(&side) && side.is_multiple_of(self.multiple);
-        let pixels = u64::from(size.width) * u64::from(size.height);
-        self.multiple > 0 && fits(size.width) && fits(size.height) && pixels <= u64::from(self.max_pixels)
+        self.multiple > 0
+            && fits(size.width)
+            && fits(size.height)
+            && size.pixels() <= u64::from(self.max_pixels)
     }
 }
 

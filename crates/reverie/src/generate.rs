@@ -18,7 +18,7 @@ use reverie_proto::generation::v1::{
 };
 use reverie_proto::retrieval::v1::RetrievalStrategy;
 use reverie_proto::sizes::Size;
-use reverie_proto::tensor::v1::Image;
+use reverie_proto::tensor::v1::{Fit, Image};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::output::print;
 use reverie_service_kit::refusal::is_callers_deadline;
@@ -57,6 +57,10 @@ pub struct Arguments {
     /// 768x512, with models that draw other sizes.
     #[arg(long, value_name = "PIXELS", value_parser = size)]
     pub size: Option<Size>,
+    /// What becomes of your own pictures (--initial with --mask, --reference) of other proportions than those that are needed:
+    /// the middle is cut out, or all is kept between gray bars.
+    #[arg(long, value_enum, default_value_t = FitName::Crop)]
+    fit: FitName,
     #[command(flatten)]
     guidance: GuidanceArguments,
     #[command(flatten)]
@@ -158,6 +162,13 @@ enum ThresholdingName {
 enum NoiseLevelsName {
     Trained,
     Karras,
+}
+
+/// What becomes of other proportions, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FitName {
+    Crop,
+    Pad,
 }
 
 /// A guidance strategy, as it is written on the command line.
@@ -319,6 +330,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     let GuidanceArguments { steps, sampler, noise_levels, thresholding, strategy, .. } = arguments.guidance;
     let GuidanceArguments { text_weight, neighbour_weight, interleave_ratio, .. } = arguments.guidance;
+    let fit = match arguments.fit {
+        FitName::Crop => Fit::Crop,
+        FitName::Pad => Fit::Pad,
+    };
     let evenly = arguments.guidance.interleave_evenly;
     let draw = if evenly { InterleaveDraw::LowDiscrepancy } else { InterleaveDraw::Unspecified };
     Ok(GenerateRequest {
@@ -326,7 +341,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         seed: arguments.seed,
         size: arguments.size.filter(|size| size.width == size.height).map(|size| size.width),
         resolution: arguments.size.filter(|size| size.width != size.height),
-        memory: memory(&arguments.memory).await?,
+        memory: memory(&arguments.memory, fit).await?,
         guidance: Some(Guidance {
             strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
             text_weight,
@@ -347,12 +362,12 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         output_format: format_of(&arguments.out)?.into(),
         previews: arguments.sheet.is_some(),
         negative_prompt: arguments.negative_prompt.clone(),
-        initial: arguments.initial.message().await?,
+        initial: arguments.initial.message(fit).await?,
     })
 }
 
 /// What was asked for; none leaves it to the mesh, which may have nothing to remember.
-async fn memory(arguments: &MemoryArguments) -> Result<Option<Memory>, Failure> {
+async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>, Failure> {
     let MemoryArguments { neighbours, retrieval, knowledge_base, no_retrieval, references } = arguments;
     if *no_retrieval {
         return Ok(Some(Memory::None(NoMemory {})));
@@ -369,7 +384,8 @@ async fn memory(arguments: &MemoryArguments) -> Result<Option<Memory>, Failure> 
     }
     let mut pictures = Vec::new();
     for (file, caption) in references {
-        pictures.push(Reference { image: Some(picture_file::read(file).await?), caption: caption.clone() });
+        let image = Some(picture_file::read(file).await?);
+        pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
     }
     Ok(Some(Memory::References(References { references: pictures })))
 }

@@ -2,7 +2,9 @@
 //! without them.
 
 use image::imageops::{FilterType, overlay, resize};
-use reverie_proto::pictures::{self, Rgb};
+use reverie_imaging::fit::{self, Fit};
+use reverie_imaging::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 
 use crate::Failure;
@@ -43,7 +45,11 @@ pub(crate) fn lay_out(parts: &[Vec<Option<&Rgb>>], side: u32) -> Rgb {
             if let Some(picture) = picture {
                 // Small pictures keep their pixels; large ones are made smooth.
                 let filter = if picture.width() < side { FilterType::Nearest } else { FilterType::Lanczos3 };
-                overlay(&mut row, &resize(*picture, side, side, filter), i64::from(left), i64::from(GAP));
+                // As models see them, which take squares.
+                let cell = fit::bring_to(picture, Size::square(side), Fit::Crop, |picture, size| {
+                    resize(picture, size.width, size.height, filter)
+                });
+                overlay(&mut row, &cell, i64::from(left), i64::from(GAP));
             }
             left += side + GAP;
         }

@@ -1,9 +1,9 @@
 //! Requests checked against the models.
 
+use reverie_imaging::{Encoded, pictures};
 use reverie_inference::package::LatentScale;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
-use reverie_proto::mask;
-use reverie_proto::pictures::{self, Rgb};
+use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::to_f32;
 use reverie_service_kit::{Refusal, Violations};
@@ -72,9 +72,8 @@ pub(crate) fn picture(
     max_side: usize,
 ) -> Result<Encodable, Status> {
     let mut violations = Violations::new();
-    let image = request.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
-    let image = violations.take("image", image);
-    if let Some((width, height)) = image.as_ref().map(Rgb::dimensions) {
+    let image = violations.take("image", Encoded::required(request.image.as_ref()));
+    if let Some(Size { width, height }) = image.as_ref().map(Encoded::size) {
         let fits = |side: u32| side as usize <= max_side && (side as usize).is_multiple_of(scale.downscale);
         violations.require(
             fits(width) && fits(height),
@@ -85,26 +84,32 @@ pub(crate) fn picture(
             ),
         );
     }
-    let mask = request.mask.as_ref().and_then(|mask| violations.take("mask", pictures::decode(mask)));
+    let mask = request.mask.as_ref().and_then(|mask| violations.take("mask", Encoded::read(mask)));
     if let Some((image, mask)) = image.as_ref().zip(mask.as_ref()) {
         violations.require(
-            mask.dimensions() == image.dimensions(),
+            mask.size() == image.size(),
             "mask",
-            format!("must be {} x {} pixels, like the picture", image.width(), image.height()),
+            format!("must be {} pixels, like the picture", image.size()),
         );
     }
+    violations.into_result()?;
+    // Both are within the bounds.
+    let mut violations = Violations::new();
+    let image = image.and_then(|image| violations.take("image", image.decode()));
+    let mask = mask.and_then(|mask| violations.take("mask", mask.decode_mask()));
     violations.into_result()?;
     let image = image.ok_or_else(|| Refusal::internal("a request without violations is incomplete"))?;
     let mut planes = pictures::to_planes(&image);
     if let Some(mask) = mask {
-        let white = mask.pixels().map(mask::is_white).cycle();
-        planes.iter_mut().zip(white).filter(|(_, white)| *white).for_each(|(value, _)| *value = 0.0);
+        let white = mask.drawn().iter().cycle();
+        planes.iter_mut().zip(white).filter(|(_, white)| **white).for_each(|(value, _)| *value = 0.0);
     }
     Ok(Encodable { width: image.width() as usize, height: image.height() as usize, planes })
 }
 
 #[cfg(test)]
 mod tests {
+    use reverie_imaging::pictures::Rgb;
     use reverie_proto::tensors::from_f32;
     use tonic::Code;
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use reverie_imaging::pictures;
 use reverie_inference::package::LatentScale;
 use reverie_proto::autoencoder::v1::autoencoder_service_server::AutoencoderService;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest, GetModelResponse,
 };
-use reverie_proto::pictures;
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Permit, Refusal};

@@ -3,9 +3,11 @@
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler};
+use reverie_imaging::fit::{Fit, Reader};
+use reverie_imaging::pictures::Rgb;
+use reverie_imaging::{Encoded, pool};
 use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;
@@ -24,7 +26,10 @@ const STAGE: u16 = 0;
 pub(crate) struct Job {
     pub(crate) text: EncodedText,
     pub(crate) negative_text: Option<EncodedText>,
-    pub(crate) neighbours: Vec<(Rgb, EncodedText)>,
+    /// The neighbours' captions, in order.
+    pub(crate) captions: Vec<EncodedText>,
+    /// Their pictures, not yet decoded, and whether each is what the model sees already.
+    pictures: Vec<(Encoded, bool)>,
     pub(crate) frame: Frame,
     pub(crate) sampler: Sampler,
     pub(crate) plan: Plan,
@@ -33,7 +38,7 @@ pub(crate) struct Job {
     pub(crate) start: Start,
 }
 
-/// Checks a request. Decodes pictures, so it blocks.
+/// Checks a request, without decoding a pixel; [`Job::decode`] follows.
 pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status> {
     serving::check_model(&request.model_digest, &facts.identity)?;
     let captions = request.neighbours.iter().filter_map(|neighbour| neighbour.caption.as_ref());
@@ -67,17 +72,22 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
             _ => format!("must be at most {most}, not {}", request.neighbours.len()),
         },
     );
-    let mut neighbours = Vec::new();
+    let (mut pictures, mut captions) = (Vec::new(), Vec::new());
     for (index, neighbour) in request.neighbours.iter().enumerate().take(most) {
-        let image = neighbour.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
-        let image = violations.take(format!("neighbours[{index}].image"), image);
+        let image = violations.take(picture_field(index), Encoded::required(neighbour.image.as_ref()));
+        let side = facts.neighbour_reader.map(|reader| Size::square(reader.side));
+        if let (Some(image), Some(side), true) = (&image, side, neighbour.is_prepared) {
+            let why = format!("is {} pixels, must be {side}, as it is said to be prepared", image.size());
+            violations.require(image.size() == side, picture_field(index), why);
+        }
+        pictures.extend(image.map(|image| (image, neighbour.is_prepared)));
         let caption = self::text(
             &mut violations,
             &format!("neighbours[{index}].caption"),
             neighbour.caption.as_ref(),
             facts,
         );
-        neighbours.extend(image.zip(caption));
+        captions.extend(caption);
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
     let frame = frame(&mut violations, request.size, facts);
@@ -100,7 +110,34 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let (Some(text), Some(sampler), Some(plan)) = (text, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    Ok(Job { text, negative_text, neighbours, frame, sampler, plan, guidance, noise, start })
+    Ok(Job { text, negative_text, captions, pictures, frame, sampler, plan, guidance, noise, start })
+}
+
+fn picture_field(index: usize) -> String {
+    format!("neighbours[{index}].image")
+}
+
+impl Job {
+    /// Decodes the request's pictures, one after the other: gives the squares that `reader` makes of the neighbours', and puts
+    /// the picture to start from in its place.
+    pub(crate) async fn decode(&mut self, reader: Option<Reader>) -> Result<Vec<Rgb>, Status> {
+        let mut violations = Violations::new();
+        let mut squares = Vec::with_capacity(self.pictures.len());
+        for (index, (picture, is_prepared)) in std::mem::take(&mut self.pictures).into_iter().enumerate() {
+            let reader = reader.filter(|_| !is_prepared);
+            let see = move |picture: &Rgb| match reader {
+                Some(reader) => reader.square(picture, Fit::Crop),
+                None => picture.clone(),
+            };
+            let square = pool::decode(picture, see).await;
+            squares.extend(violations.take(picture_field(index), square));
+        }
+        if let Err(error) = self.start.decode(self.frame.size).await {
+            violations.add(start::field(&error), error);
+        }
+        violations.into_result()?;
+        Ok(squares)
+    }
 }
 
 /// What the picture is drawn on; the model's own where it does not draw what was asked for.

@@ -2,11 +2,14 @@
 
 use reverie_denoising::serving;
 use reverie_diffusion::NoiseSchedule;
+use reverie_imaging::fit::Reader;
 use reverie_inference::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_inference::{ModelError, Package};
-use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, ModelIdentity, OtherSizes};
+use reverie_proto::denoiser::v1::{
+    GetModelResponse, LatentModel, ModelIdentity, NeighbourPicture, OtherSizes,
+};
 use reverie_proto::sizes::Size;
 
 /// What the base model takes.
@@ -16,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) defaults: Defaults,
     pub(crate) text: TextCondition,
     pub(crate) neighbours: Option<NeighbourConditions>,
+    /// How the neighbour encoder takes pictures; none until it is loaded.
+    pub(crate) neighbour_reader: Option<Reader>,
     /// The neighbour encoder's outputs that the model takes.
     pub(crate) features: Vec<Feature>,
     /// How the model is told the weight of guidance, if it is.
@@ -86,6 +91,7 @@ impl Facts {
             defaults,
             text,
             neighbours,
+            neighbour_reader: None,
             features,
             guidance: conditions.guidance,
             paints_into_picture,
@@ -132,6 +138,10 @@ impl From<&Facts> for GetModelResponse {
                 multiple: sizes.multiple,
                 max_side: sizes.max_side,
                 max_pixels: sizes.max_pixels,
+            }),
+            neighbour_picture: facts.neighbour_reader.map(|Reader { side, shorter }| NeighbourPicture {
+                side,
+                shorter_side: shorter.unwrap_or_default(),
             }),
             text_encoder_digest: facts.text.encoder.clone(),
         }

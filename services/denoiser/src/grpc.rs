@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::stream::BoxStream;
 use reverie_denoising::serving::{answers, picture, step_kind, submit_status};
 use reverie_denoising::{SchedulerHandle, Trajectory};
+use reverie_imaging::pictures::Rgb;
 use reverie_inference::package::WithoutText;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
@@ -49,14 +50,21 @@ impl DenoiserService for Denoiser {
         let context = Context::of(&request);
         let facts = Arc::clone(&self.facts);
         let neighbours = Arc::clone(&self.neighbours);
+        let panicked = |_| Status::from(Refusal::internal("the denoiser panicked"));
         let permit = Permit::of(&request);
-        let prepare = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let mut job = convert::job(request.get_ref(), &facts)?;
-            conditions(&mut job, &facts, neighbours.as_ref().as_ref()).map(|conditions| (job, conditions))
-        });
-        let prepared =
-            async { prepare.await.map_err(|_| Status::from(Refusal::internal("the denoiser panicked")))? };
+        let prepared = async {
+            let checked = Arc::clone(&facts);
+            let check = tokio::task::spawn_blocking(move || convert::job(request.get_ref(), &checked));
+            let mut job = check.await.map_err(panicked)??;
+            let pictures = job.decode(facts.neighbour_reader).await?;
+            let encode = tokio::task::spawn_blocking(move || {
+                // The place is held as long as the work runs, whoever waits for it.
+                let _permit = permit;
+                let encoder = neighbours.as_ref().as_ref();
+                conditions(&mut job, &pictures, &facts, encoder).map(|conditions| (job, conditions))
+            });
+            encode.await.map_err(panicked)?
+        };
         let (job, conditions) = context.within("encoding the neighbours", prepared).await?;
 
         let kinds =
@@ -113,18 +121,19 @@ impl DenoiserService for Denoiser {
 /// Encodes the neighbours, lays their features side by side, and takes from the job what the model sees. Blocks.
 fn conditions(
     job: &mut Job,
+    pictures: &[Rgb],
     facts: &Facts,
     encoder: Option<&NeighbourEncoder>,
 ) -> Result<Conditions, Status> {
     let mut features = vec![Vec::new(); facts.features.len()];
-    for (picture, caption) in &job.neighbours {
+    for (picture, caption) in pictures.iter().zip(&job.captions) {
         let Some(encoder) = encoder else { continue };
         let encoded = encoder.encode(picture, caption).map_err(Refusal::internal)?;
         for (all, one) in features.iter_mut().zip(encoded.iter()) {
             all.extend_from_slice(one);
         }
     }
-    let has_neighbours = !job.neighbours.is_empty();
+    let has_neighbours = !job.captions.is_empty();
     if !has_neighbours && !facts.has_neighbours_after_text() {
         // The graph takes at least one; it will be hidden.
         for (all, feature) in features.iter_mut().zip(&facts.features) {
@@ -153,7 +162,7 @@ fn conditions(
         frame: job.frame,
         text,
         negative_text,
-        neighbours: job.neighbours.len().max(1),
+        neighbours: job.captions.len().max(1),
         has_neighbours,
         features,
         guidance: facts.guidance.map(|told| job.guidance.told(told)).unwrap_or_default(),

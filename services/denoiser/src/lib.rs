@@ -32,7 +32,7 @@ async fn load(
     let bundle = Bundle::open(&settings.inference.bundle).await?;
     let packages = &bundle.manifest.packages;
     let base = bundle.package(&packages.denoiser, Role::Denoiser).await?;
-    let facts = Facts::of(&base)?;
+    let mut facts = Facts::of(&base)?;
     let neighbours = match &facts.neighbours {
         None => None,
         Some(neighbours) => {
@@ -43,6 +43,7 @@ async fn load(
             Some(NeighbourEncoder::load(&encoder, neighbours, &facts, settings)?)
         }
     };
+    facts.neighbour_reader = neighbours.as_ref().map(NeighbourEncoder::reader);
     let model = BaseModel::load(&base, &facts, settings)?;
     Ok((facts, neighbours, model))
 }

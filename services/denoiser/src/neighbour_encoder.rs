@@ -5,9 +5,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moka::sync::Cache;
+use reverie_imaging::fit::Reader;
+use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
 use reverie_inference::package::{NeighbourConditions, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 use reverie_proto::tensors::EncodedText;
 use sha2::{Digest as _, Sha256};
 
@@ -58,23 +59,22 @@ impl NeighbourEncoder {
         })
     }
 
-    /// The features of one neighbour. Blocks.
+    /// How it takes pictures.
+    pub(crate) fn reader(&self) -> Reader {
+        let side = self.side as u32;
+        Reader { side, shorter: self.picture.and_then(|facts| facts.resized_to(side)) }
+    }
+
+    /// The features of one neighbour, whose picture is a square of the model's side. Blocks.
     pub(crate) fn encode(&self, picture: &Rgb, caption: &EncodedText) -> Result<Features, ModelError> {
         let side = self.side;
-        let picture = match self.picture {
-            Some(PictureFacts { crop: true, shorter_side, .. }) => {
-                let shorter = shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
-                crop_square(picture, shorter.unwrap_or(side as u32), side as u32)
-            }
-            _ => resize_square(picture, side as u32),
-        };
-        let key = content_key(&picture, caption);
+        let key = content_key(picture, caption);
         if let Some(known) = self.cache.get(&key) {
             return Ok(known);
         }
         let planes = match self.picture {
-            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(&picture, mean, std),
-            None => to_planes(&picture),
+            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(picture, mean, std),
+            None => to_planes(picture),
         };
         let tokens = self.facts.text.max_tokens;
         let mask = caption.mask(tokens);

@@ -1,9 +1,9 @@
 //! What a trajectory starts from besides noise: the caller's own picture, or its latent.
 
 use reverie_diffusion::InitialSample;
+use reverie_imaging::initial::{self, InitialError, Opened, default_strength};
+use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
-use reverie_proto::initial::{Initial, InitialError, default_strength};
-use reverie_proto::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::{TensorError, to_f32_of_shape};
@@ -15,6 +15,8 @@ use crate::facts::{Facts, Frame};
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) sample: Option<InitialSample>,
+    /// The picture that becomes the sample, not yet decoded.
+    picture: Option<Opened>,
     /// The share of the steps that are taken.
     pub(crate) strength: f64,
     /// What a model that paints into a picture sees besides x: mask and masked latent.
@@ -36,14 +38,14 @@ pub(crate) fn check_decoder(request: &DenoiseRequest, facts: &Facts) -> Result<(
     }
 }
 
-/// Reads the picture or the latent that a request starts from. Decodes pictures, so it blocks.
+/// Reads the latent that a request starts from, or opens the picture.
 pub(crate) fn of(
     violations: &mut Violations,
     request: &DenoiseRequest,
     facts: &Facts,
     frame: Frame,
 ) -> Start {
-    let none = Start { sample: None, strength: 1.0, painted_into: Vec::new() };
+    let none = Start { sample: None, picture: None, strength: 1.0, painted_into: Vec::new() };
     let works_on_latents = facts.diffusion.latent.is_some();
     violations.require(
         request.initial.is_none() || !works_on_latents,
@@ -61,13 +63,10 @@ pub(crate) fn of(
         "is missing: this model paints into a picture",
     );
     if let Some(initial) = request.initial.as_ref().filter(|_| !works_on_latents) {
-        let initial = Initial::from_message(initial).and_then(|initial| {
-            initial.check_proportions(frame.size).map_err(|error| vec![error])?;
-            Ok(initial)
-        });
-        let field = |error: &InitialError| format!("initial.{}", error.field());
-        let initial = violations.take_all(initial, field);
-        initial.map_or(none, |initial| of_picture(&initial, frame.size))
+        match violations.take_all(Opened::read(initial), field) {
+            Some(picture) => Start { strength: picture.strength(), picture: Some(picture), ..none },
+            None => none,
+        }
     } else if let Some(initial) = request.initial_latent.as_ref().filter(|_| works_on_latents) {
         of_latent(violations, initial, facts, frame)
     } else {
@@ -75,14 +74,25 @@ pub(crate) fn of(
     }
 }
 
-/// The picture and its mask at the size of the picture to draw.
-fn of_picture(initial: &Initial, size: Size) -> Start {
-    let sample = InitialSample::new(pictures::to_planes(&initial.picture_at(size)));
-    let sample = match &initial.mask {
-        Some(mask) => sample.with_mask(mask.resized(size).drawn().to_vec()),
-        None => sample,
-    };
-    Start { sample: Some(sample), strength: initial.strength, painted_into: Vec::new() }
+/// The field of the request that is wrong.
+pub(crate) fn field(error: &InitialError) -> String {
+    format!("initial.{}", error.field())
+}
+
+impl Start {
+    /// Decodes the picture and its mask, if there is one, at `size`, which is that of the picture to draw.
+    pub(crate) async fn decode(&mut self, size: Size) -> Result<(), InitialError> {
+        let Some(picture) = self.picture.take() else { return Ok(()) };
+        let initial = picture.bring_to(vec![size]).await?;
+        self.sample = initial.at(size).map(|initial::Start { picture, mask }| {
+            let sample = InitialSample::new(pictures::to_planes(picture));
+            match mask {
+                Some(mask) => sample.with_mask(mask.drawn().to_vec()),
+                None => sample,
+            }
+        });
+        Ok(())
+    }
 }
 
 fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts, frame: Frame) -> Start {
@@ -115,7 +125,7 @@ fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts
         Some(mask) => Some(sample.with_mask(mask.iter().map(|drawn| *drawn >= 0.5).collect())),
         None => Some(sample),
     });
-    Start { sample, strength, painted_into }
+    Start { sample, picture: None, strength, painted_into }
 }
 
 fn latent(

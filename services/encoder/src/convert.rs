@@ -1,10 +1,11 @@
 //! Requests to values: whatever is wrong with a field is named.
 
+use reverie_imaging::fit::{Fit, Reader};
+use reverie_imaging::pictures::Rgb;
+use reverie_imaging::{Encoded, pool};
 use reverie_inference::TokenizedText;
 use reverie_inference::tokenizer::Overflow;
-use reverie_proto::encoder::v1::EncodeTextRequest;
-use reverie_proto::pictures::{self, Rgb};
-use reverie_proto::tensor::v1::Image;
+use reverie_proto::encoder::v1::{EmbedImageRequest, EncodeTextRequest};
 use reverie_service_kit::Violations;
 use tonic::Status;
 
@@ -58,18 +59,29 @@ fn each<T>(
     Ok(converted)
 }
 
-/// Checks and decodes pictures. Blocks.
-pub(crate) fn images(images: &[Image]) -> Result<Vec<Rgb>, Status> {
+/// Checks and decodes pictures, one after the other: each is what the model sees of it before the next is decoded.
+pub(crate) async fn images(request: EmbedImageRequest, reader: Reader) -> Result<Vec<Rgb>, Status> {
+    let EmbedImageRequest { images, fit } = request;
     let mut violations = Violations::new();
     violations.require(
         (1..=MAX_IMAGES).contains(&images.len()),
         "images",
         format!("must be 1 to {MAX_IMAGES} pictures"),
     );
-    let mut decoded = Vec::with_capacity(images.len());
+    let fit = violations.take("fit", Fit::from_message(fit)).unwrap_or_default();
+    let field = |index: usize| format!("images[{index}]");
+    let mut opened = Vec::with_capacity(images.len());
     for (index, image) in images.iter().enumerate().take(MAX_IMAGES) {
-        decoded.extend(violations.take(format!("images[{index}]"), pictures::decode(image)));
+        opened.extend(violations.take(field(index), Encoded::read(image)));
     }
     violations.into_result()?;
-    Ok(decoded)
+    drop(images);
+    let mut violations = Violations::new();
+    let mut squares = Vec::with_capacity(opened.len());
+    for (index, image) in opened.into_iter().enumerate() {
+        let square = pool::decode(image, move |picture| reader.square(picture, fit)).await;
+        squares.extend(violations.take(field(index), square));
+    }
+    violations.into_result()?;
+    Ok(squares)
 }

@@ -24,7 +24,7 @@ impl Encoder {
         Self { encoders }
     }
 
-    /// Runs `work` on a blocking thread while its place among the requests in flight is held.
+    /// Takes over the place of a request and runs `work`; see [`Self::run_admitted`].
     async fn run<T, R>(
         &self,
         request: Request<T>,
@@ -36,8 +36,22 @@ impl Encoder {
     {
         let permit = Permit::of(&request);
         let context = Context::of(&request);
+        self.run_admitted(permit, context, request.into_inner(), work).await
+    }
+
+    /// Runs `work` on a blocking thread, which holds its place among the requests in flight.
+    async fn run_admitted<T, R>(
+        &self,
+        permit: Permit,
+        context: Context,
+        message: T,
+        work: impl FnOnce(&Encoders, T, &Wanted) -> Result<R, Status> + Send + 'static,
+    ) -> Result<Response<R>, Status>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
         let encoders = Arc::clone(&self.encoders);
-        let message = request.into_inner();
         let span = tracing::Span::current();
         let caller = Caller::new();
         let wanted = caller.wanted();
@@ -104,9 +118,13 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EmbedImageRequest>,
     ) -> Result<Response<EmbedImageResponse>, Status> {
-        self.run(request, |encoders, message, wanted| {
+        let permit = Permit::of(&request);
+        let context = Context::of(&request);
+        let reader = joint(&self.encoders)?.image.reader;
+        let decoding = convert::images(request.into_inner(), reader);
+        let pictures = context.within("decoding the images", decoding).await?;
+        self.run_admitted(permit, context, pictures, |encoders, pictures, wanted| {
             let model = &joint(encoders)?.image;
-            let pictures = convert::images(&message.images)?;
             let mut rows = Vec::with_capacity(pictures.len() * model.dim);
             for picture in &pictures {
                 if !wanted.is_wanted() {

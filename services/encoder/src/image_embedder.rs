@@ -2,14 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use reverie_imaging::fit::Reader;
+use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
 use reverie_inference::package::{Extent, PictureFacts};
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::pictures::{Rgb, crop_square, resize_square, to_normalized_planes, to_planes};
 
 pub(crate) struct ImageEmbedder {
     model: Mutex<Model>,
-    /// Side of the picture it takes, pixels.
-    side: u32,
+    /// How it takes pictures.
+    pub(crate) reader: Reader,
     /// Length of a vector.
     pub(crate) dim: usize,
     picture: Option<PictureFacts>,
@@ -30,27 +31,23 @@ impl ImageEmbedder {
         let dim = package.sample_shape("embedding")?.iter().product();
         Ok(Self {
             model: Mutex::new(model),
-            side,
+            reader: Reader {
+                side,
+                shorter: package.manifest.picture.and_then(|facts| facts.resized_to(side)),
+            },
             dim,
             picture: package.manifest.picture,
             digest: package.digest(),
         })
     }
 
-    /// Embeds one picture. Blocks.
-    pub(crate) fn embed(&self, picture: &Rgb) -> Result<Vec<f32>, ModelError> {
-        let picture = match self.picture {
-            Some(PictureFacts { crop: true, shorter_side, .. }) => {
-                let shorter = shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
-                crop_square(picture, shorter.unwrap_or(self.side), self.side)
-            }
-            _ => resize_square(picture, self.side),
-        };
+    /// Embeds one picture, the square that [`Self::reader`] makes of it. Blocks.
+    pub(crate) fn embed(&self, square: &Rgb) -> Result<Vec<f32>, ModelError> {
         let planes = match self.picture {
-            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(&picture, mean, std),
-            None => to_planes(&picture),
+            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(square, mean, std),
+            None => to_planes(square),
         };
-        let side = self.side as usize;
+        let side = self.reader.side as usize;
         let input = Input { name: "image", shape: &[1, 3, side, side], values: Values::F32(&planes) };
         let mut embedding = vec![0.0; self.dim];
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);

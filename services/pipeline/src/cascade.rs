@@ -6,6 +6,8 @@
 use std::mem;
 use std::time::Instant;
 
+use reverie_imaging::fit::Reader;
+use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{
     DenoiseRequest, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition, StageTimings,
 };
@@ -13,11 +15,10 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
     Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
 };
-use reverie_proto::pictures;
 use reverie_proto::retrieval::v1::Neighbour;
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
-use reverie_proto::tensor::v1::{Image, ImageFormat, Latent};
+use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::{Context, Refusal};
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
@@ -26,7 +27,7 @@ use crate::convert::{Memory, Run};
 use crate::fields::Fields;
 use crate::position::Position;
 use crate::stages::{MAX_LEVELS, Stages};
-use crate::{kept, latents};
+use crate::{images, kept, latents};
 
 /// The stages of the super-resolution levels, in cascade order.
 const LEVEL_STAGES: [Stage; MAX_LEVELS] = [Stage::SuperResolution1, Stage::SuperResolution2];
@@ -64,7 +65,8 @@ pub(crate) async fn draw(
     let texts = [mem::take(&mut run.prompt)].into_iter().chain(negative).collect();
     position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
-    let remembering = timed(remember(mem::replace(&mut run.memory, Memory::None), stages, context));
+    let remembering =
+        timed(remember(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
     let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
@@ -80,11 +82,7 @@ pub(crate) async fn draw(
     let encoding = timed(stages.encode(context, captions, memory.searched, |field| fields.captions(field)));
     let (captions, caption_seconds) = encoding.await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
-    let neighbours = memory
-        .pictures
-        .into_iter()
-        .zip(captions)
-        .map(|(image, caption)| NeighbourCondition { image: Some(image), caption: Some(caption) });
+    let neighbours = memory.pictures.into_iter().zip(captions).map(prepared);
 
     // 3. The base picture.
     let (initial, initial_latent) = start(&mut run, &fields, stages, context, &mut ledger).await?;
@@ -108,7 +106,7 @@ pub(crate) async fn draw(
     let (base, seconds) = drawing.await?;
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
-    let kept = run.initial.filter(|initial| initial.mask.is_some());
+    let kept = run.initial;
     let (mut image, mut stage) = match base.latent {
         None => (base.image.unwrap_or_default(), Stage::Base),
         Some(latent) => {
@@ -144,9 +142,8 @@ pub(crate) async fn draw(
         }));
         let (larger, seconds) = enlarging.await?;
         ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
-        // Where the caller's picture has more to tell than the level was given.
-        let kept = kept.as_ref().filter(|initial| initial.size().width > level.low_side);
-        image = kept::put_back(kept, Size::square(level.side), larger.image.unwrap_or_default()).await?;
+        image =
+            kept::put_back(kept.as_ref(), Size::square(level.side), larger.image.unwrap_or_default()).await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
@@ -163,7 +160,7 @@ pub(crate) async fn draw(
     Ok(())
 }
 
-/// What the base model starts from: the caller's picture as it came, or its latent.
+/// What the base model starts from: the caller's picture at its size, or its latent.
 async fn start(
     run: &mut Run,
     fields: &Fields,
@@ -171,9 +168,8 @@ async fn start(
     context: Context,
     ledger: &mut Ledger<'_>,
 ) -> Result<(Option<InitialPicture>, Option<InitialLatent>), Status> {
-    let picture = run.initial_picture.take();
     let Some((own, model)) = run.initial.as_ref().zip(run.base.latent.as_ref()) else {
-        return Ok((picture, None));
+        return Ok((run.initial.as_ref().and_then(|initial| initial.message(run.size)), None));
     };
     ledger.position.enter(Stage::EncodePicture);
     let encoding = timed(latents::encode(own, run.size, model, stages, context, fields));
@@ -196,6 +192,11 @@ async fn decode(
     Ok(decoded.image.unwrap_or_default())
 }
 
+/// A neighbour whose picture is the square that the model sees.
+fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
+    NeighbourCondition { image: Some(image), caption: Some(caption), is_prepared: true }
+}
+
 /// What a picture is drawn from besides its prompt.
 #[derive(Default)]
 struct Remembered {
@@ -203,34 +204,35 @@ struct Remembered {
     searched: bool,
     /// What the caller is told.
     found: NeighboursFound,
-    /// The neighbours' pictures, in the same order.
+    /// The neighbours' pictures as the base model sees them, in the same order.
     pictures: Vec<Image>,
 }
 
-async fn remember(memory: Memory, stages: &Stages, context: Context) -> Result<Remembered, Status> {
+async fn remember(
+    memory: Memory,
+    reader: Option<Reader>,
+    stages: &Stages,
+    context: Context,
+) -> Result<Remembered, Status> {
     match memory {
         Memory::None => Ok(Remembered::default()),
         Memory::Retrieval(request) => {
             let answer = stages.retrieve(context, request, Fields::retrieval).await?;
-            let pictures = answer
-                .neighbours
-                .iter()
-                .map(|neighbour| neighbour.image.clone().unwrap_or_default())
-                .collect();
-            let found = NeighboursFound {
+            let mut found = NeighboursFound {
                 neighbours: answer.neighbours,
                 knowledge_base: answer.knowledge_base,
                 epoch: answer.epoch,
             };
+            let pictures = images::of_neighbours(&mut found, reader).await?;
             Ok(Remembered { searched: true, found, pictures })
         }
-        Memory::References(references) => {
-            let (mut neighbours, mut pictures) = (Vec::new(), Vec::new());
-            for (index, reference) in references.into_iter().enumerate() {
-                let id = format!("reference-{}", index + 1);
-                neighbours.push(Neighbour { id, caption: reference.caption, ..Neighbour::default() });
-                pictures.push(reference.image.unwrap_or_default());
-            }
+        Memory::References { captions, pictures } => {
+            let neighbour = |(caption, number)| Neighbour {
+                id: format!("reference-{number}"),
+                caption,
+                ..Neighbour::default()
+            };
+            let neighbours = captions.into_iter().zip(1_u32..).map(neighbour).collect();
             let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
             Ok(Remembered { searched: false, found, pictures })
         }

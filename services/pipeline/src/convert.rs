@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
+use reverie_imaging::Encoded;
+use reverie_imaging::fit::{Fit, Reader};
+use reverie_imaging::initial::{Initial, InitialError, Opened};
 use reverie_proto::denoiser::v1::{
-    GetModelResponse, Guidance, GuidanceInterval, GuidanceStrategy, InitialPicture, InterleaveDraw,
+    GetModelResponse, Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NeighbourPicture,
     NoiseLevels, Sampler, Sampling, Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
-use reverie_proto::generation::v1::{
-    GenerateRequest, NoMemory, Reference, Retrieval, SuperResolutionOptions,
-};
-use reverie_proto::initial::{Initial, InitialError};
-use reverie_proto::pictures;
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
 use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
 use reverie_proto::sizes::Size;
-use reverie_proto::tensor::v1::ImageFormat;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Violations;
 use tonic::Status;
 
+use crate::images::{self, Undecoded};
 use crate::settings::Defaults;
 use crate::stages::{Level, Models};
 
@@ -38,10 +38,12 @@ pub(crate) struct Run {
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
-    /// The picture to start from, as it came.
-    pub(crate) initial_picture: Option<InitialPicture>,
-    /// The same decoded.
+    /// The picture to start from; none until it is decoded.
     pub(crate) initial: Option<Arc<Initial>>,
+    /// The sizes at which it is needed.
+    pub(crate) initial_sizes: Vec<Size>,
+    /// How the base model takes neighbours' pictures, if it takes any.
+    pub(crate) reader: Option<Reader>,
     /// Of the base picture, pixels.
     pub(crate) size: Size,
     /// The field that it is asked for by.
@@ -58,13 +60,21 @@ pub(crate) enum Memory {
     /// A search.
     Retrieval(RetrieveRequest),
     /// The caller's own.
-    References(Vec<Reference>),
+    References {
+        captions: Vec<String>,
+        /// As the base model sees them; none until they are decoded.
+        pictures: Vec<Image>,
+    },
     /// None.
     None,
 }
 
-/// Checks a request. Decodes the caller's pictures, so it blocks.
-pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults) -> Result<Run, Status> {
+/// Checks a request: all but the pixels of its images, which are decoded when all else is right.
+pub(crate) fn run(
+    request: GenerateRequest,
+    models: Models,
+    defaults: &Defaults,
+) -> Result<(Run, Undecoded), Status> {
     let Models { base, levels, .. } = &models;
     let mut violations = Violations::new();
     let prompt = violations.text("prompt", &request.prompt, MAX_TEXT_BYTES);
@@ -79,28 +89,24 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
             violations.add("negative_prompt", why);
         }
     }
-    let memory = memory(&mut violations, request.memory, &prompt, &models, defaults);
+    let mut undecoded = Undecoded::default();
+    let memory = memory(&mut violations, request.memory, &prompt, &models, defaults, &mut undecoded);
     guidance(&mut violations, request.guidance.as_ref(), base);
     sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
 
     let field = |error: &InitialError| format!("initial.{}", error.field());
-    let initial = request
-        .initial
-        .as_ref()
-        .and_then(|message| violations.take_all(Initial::from_message(message), field));
+    let initial =
+        request.initial.as_ref().and_then(|message| violations.take_all(Opened::read(message), field));
 
     if base.latent.as_ref().is_some_and(|latent| latent.paints_into_picture) {
         violations.require(
-            initial.as_ref().is_none_or(|initial| initial.mask.is_some()) && request.initial.is_some(),
+            initial.as_ref().is_none_or(Opened::has_mask) && request.initial.is_some(),
             "initial.mask",
             "is missing: this model paints into a picture, where its mask is white",
         );
     }
     let (size, depth) =
         size(&mut violations, request.size, request.resolution, initial.as_ref(), base, levels);
-    if let Some(initial) = &initial {
-        violations.take("initial.image", initial.check_proportions(size));
-    }
     violations.require(
         request.super_resolution.len() <= levels.len(),
         "super_resolution",
@@ -122,22 +128,31 @@ pub(crate) fn run(request: GenerateRequest, models: Models, defaults: &Defaults)
     };
     violations.into_result()?;
     let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
-    Ok(Run {
+    let sides = levels.iter().take(depth).map(|level| (level.low_side, level.side));
+    let initial_sizes = initial.as_ref().map(|initial| images::initial_sizes(initial, size, sides));
+    undecoded.initial = initial;
+    let neighbours = models.base.neighbour_picture;
+    let run = Run {
         prompt,
         negative_prompt,
         seed: request.seed.unwrap_or_else(choose_seed),
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
-        initial_picture: request.initial,
-        initial: initial.map(Arc::new),
+        initial: None,
+        initial_sizes: initial_sizes.unwrap_or_default(),
+        reader: neighbours.map(|NeighbourPicture { side, shorter_side }| Reader {
+            side,
+            shorter: (shorter_side > 0).then_some(shorter_side),
+        }),
         size,
         size_field: if request.resolution.is_some() { "resolution" } else { "size" },
         levels: models.levels.into_iter().take(depth).zip(options).collect(),
         base: models.base,
         output_format,
         previews: request.previews,
-    })
+    };
+    Ok((run, undecoded))
 }
 
 /// A seed below 2^53: JSON's numbers, as JavaScript and jq read them, are exact up to there, and a seed is there to be used again.
@@ -150,14 +165,14 @@ fn size(
     violations: &mut Violations,
     side: Option<u32>,
     resolution: Option<Size>,
-    initial: Option<&Initial>,
+    initial: Option<&Opened>,
     base: &GetModelResponse,
     levels: &[Level],
 ) -> (Size, usize) {
     let own = Size::square(base.image_size);
     let (field, asked) = match (side, resolution) {
         (None, None) => {
-            let drawn = initial.map(Initial::size).filter(|size| size.width != size.height);
+            let drawn = initial.map(Opened::size).filter(|size| size.width != size.height);
             match drawn.filter(|size| base.draws(*size)) {
                 Some(size) => return (size, 0),
                 None => return (own, levels.len()),
@@ -188,6 +203,7 @@ fn memory(
     prompt: &str,
     models: &Models,
     defaults: &Defaults,
+    opened: &mut Undecoded,
 ) -> Memory {
     let most = models.base.max_neighbours.min(MAX_NEIGHBOURS);
     let can_search = most > 0 && models.has_retrieval;
@@ -239,14 +255,15 @@ fn memory(
                 format!("must be 1 to {most} pictures, not {count}"),
             );
             for (index, reference) in references.references.iter().enumerate().take(most as usize) {
-                let field = |name: &str| format!("references.references[{index}].{name}");
+                let field = |name: &str| images::reference_field(index, name);
                 violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
                 foreign_notation(violations, &field("caption"), &reference.caption);
-                let image =
-                    reference.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
-                violations.take(field("image"), image);
+                let image = violations.take(field("image"), Encoded::required(reference.image.as_ref()));
+                let fit = violations.take(field("fit"), Fit::from_message(reference.fit));
+                opened.references.extend(image.zip(fit));
             }
-            Memory::References(references.references)
+            let captions = references.references.into_iter().map(|reference| reference.caption);
+            Memory::References { captions: captions.collect(), pictures: Vec::new() }
         }
     }
 }

@@ -16,7 +16,7 @@ impl Fields {
     pub(crate) fn of(run: &Run) -> Self {
         Self {
             has_negative_prompt: run.negative_prompt.is_some(),
-            has_references: matches!(run.memory, Memory::References(_)),
+            has_references: matches!(run.memory, Memory::References { .. }),
             has_initial: run.initial.is_some(),
             size: run.size_field,
         }

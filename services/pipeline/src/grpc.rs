@@ -52,7 +52,8 @@ impl GenerationService for Generation {
         let defaults = self.defaults.clone();
         let convert =
             tokio::task::spawn_blocking(move || convert::run(request.into_inner(), models, &defaults));
-        let run = convert.await.map_err(Refusal::internal)??;
+        let (mut run, images) = convert.await.map_err(Refusal::internal)??;
+        context.within("decoding the request's images", images.decode(&mut run)).await?;
 
         let (news, events) = mpsc::channel(EVENTS);
         let stages = self.stages.clone();

@@ -5,24 +5,25 @@
 
 use std::sync::Arc;
 
-use reverie_proto::initial::Initial;
-use reverie_proto::pictures;
+use reverie_imaging::initial::{Initial, Start};
+use reverie_imaging::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;
 use tonic::Status;
 
-/// Puts what `initial` keeps, if there is one, into the `drawn` picture of `size`.
+/// Puts what `initial` keeps, if there is one and it has something to tell at `size`, into the `drawn` picture of that size.
 pub(crate) async fn put_back(
     initial: Option<&Arc<Initial>>,
     size: Size,
     drawn: Image,
 ) -> Result<Image, Status> {
-    let Some(initial) = initial.cloned() else { return Ok(drawn) };
+    let masked = |initial: &&Arc<Initial>| initial.at(size).is_some_and(|start| start.mask.is_some());
+    let Some(initial) = initial.filter(masked).cloned() else { return Ok(drawn) };
     let composed = tokio::task::spawn_blocking(move || {
         let mut picture = pictures::decode(&drawn)?;
-        if let Some(mask) = &initial.mask {
-            mask.resized(size).keep(&initial.picture_at(size), &mut picture);
+        if let Some(Start { picture: own, mask: Some(mask) }) = initial.at(size) {
+            mask.keep(own, &mut picture);
         }
         Ok::<_, pictures::PictureError>(pictures::raw(picture))
     });

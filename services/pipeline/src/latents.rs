@@ -1,11 +1,9 @@
 //! The caller's own picture for a model that works on latents.
 
-use std::sync::Arc;
-
+use reverie_imaging::initial::{Initial, Start};
+use reverie_imaging::pictures;
 use reverie_proto::autoencoder::v1::{EncodeRequest, EncodeResponse};
 use reverie_proto::denoiser::v1::{InitialLatent, LatentModel, StageTimings};
-use reverie_proto::initial::Initial;
-use reverie_proto::pictures;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Refusal};
@@ -23,7 +21,7 @@ pub(crate) struct Encoded {
 
 /// Encodes the picture at `size`, and for a model that paints into it also without what its mask sets.
 pub(crate) async fn encode(
-    initial: &Arc<Initial>,
+    initial: &Initial,
     size: Size,
     model: &LatentModel,
     stages: &Stages,
@@ -31,13 +29,9 @@ pub(crate) async fn encode(
     fields: &Fields,
 ) -> Result<Encoded, Status> {
     let told = |field: &str| fields.autoencoder(field);
-    let own = Arc::clone(initial);
-    let resize = move || {
-        let mask = own.mask.as_ref().map(|mask| mask.resized(size));
-        (pictures::raw(own.picture_at(size)), mask)
-    };
-    let (image, mask) = tokio::task::spawn_blocking(resize).await.map_err(Refusal::internal)?;
-    let request = EncodeRequest { image: Some(image), mask: None };
+    let missing = || Refusal::internal("the initial picture was not brought to the size to draw");
+    let Start { picture, mask } = initial.at(size).ok_or_else(missing)?;
+    let request = EncodeRequest { image: Some(pictures::raw(picture.clone())), mask: None };
     let masked = mask
         .as_ref()
         .filter(|_| model.paints_into_picture)
@@ -56,7 +50,7 @@ pub(crate) async fn encode(
     });
     let downscale = model.downscale.max(1);
     let latent_size = Size { width: size.width / downscale, height: size.height / downscale };
-    let mask = mask.map(|mask| {
+    let mask = mask.as_ref().map(|mask| {
         let mask = mask.sampled(latent_size);
         let values: Vec<f32> = mask.drawn().iter().map(|drawn| f32::from(u8::from(*drawn))).collect();
         tensors::from_f32(&[latent_size.height as usize, latent_size.width as usize], &values)

@@ -5,6 +5,7 @@ mod convert;
 mod fields;
 mod fit;
 mod grpc;
+mod images;
 mod kept;
 mod latents;
 mod position;

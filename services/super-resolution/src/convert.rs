@@ -3,8 +3,9 @@
 use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
+use reverie_imaging::{Encoded, pictures};
 use reverie_inference::package::{TextCondition, WithoutText};
-use reverie_proto::pictures;
+use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors::EncodedText;
@@ -29,20 +30,19 @@ pub(crate) struct Job {
 /// Checks a request and prepares its smaller picture. Blocks.
 pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Status> {
     let mut violations = Violations::new();
-    let image = request.image.as_ref().ok_or(pictures::PictureError::Empty).and_then(pictures::decode);
-    let image = violations.take("image", image);
+    let image = violations.take("image", Encoded::required(request.image.as_ref()));
     let level = image.as_ref().and_then(|image| {
-        let fits =
-            |level: &&Level| image.dimensions() == (level.facts.low_side as u32, level.facts.low_side as u32);
+        let fits = |level: &&Level| image.size() == Size::square(level.facts.low_side as u32);
         let level = levels.iter().find(fits);
         if level.is_none() {
             let sides: Vec<_> =
                 levels.iter().map(|level| format!("{0} x {0}", level.facts.low_side)).collect();
-            let (width, height) = image.dimensions();
-            violations.add("image", format!("is {width} x {height} pixels, must be {}", sides.join(" or ")));
+            violations.add("image", format!("is {} pixels, must be {}", image.size(), sides.join(" or ")));
         }
         level
     });
+    // As small as the level takes it.
+    let image = image.filter(|_| level.is_some()).and_then(|image| violations.take("image", image.decode()));
     let (Some(image), Some(level)) = (&image, level) else {
         violations.into_result()?;
         return Err(Refusal::internal("no level was found").into());

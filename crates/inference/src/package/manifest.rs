@@ -209,6 +209,15 @@ pub struct PictureFacts {
     pub shorter_side: Option<usize>,
 }
 
+impl PictureFacts {
+    /// What the shorter side of a picture is resized to, for an encoder of `side` pixels, before the middle is cut out; none where
+    /// the whole is squeezed into a square.
+    pub fn resized_to(self, side: u32) -> Option<u32> {
+        let shorter = self.shorter_side.and_then(|shorter| u32::try_from(shorter).ok());
+        self.crop.then(|| shorter.unwrap_or(side))
+    }
+}
+
 /// How latents are scaled for the diffusion model: (latent of the encoder - shift) x scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

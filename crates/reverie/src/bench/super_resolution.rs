@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use image::imageops;
 use indicatif::ProgressBar;
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_proto::denoiser::v1::Sampling;
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::pictures::{self, Rgb};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};

@@ -305,7 +305,11 @@ impl Library {
                 .get(id)
                 .ok_or_else(|| format!("the knowledge base {} has no {id}", self.name))?;
             let image = Image { data: entry.image.clone(), ..Image::default() };
-            Ok::<_, Failure>(Reference { image: Some(image), caption: entry.caption.clone() })
+            Ok::<_, Failure>(Reference {
+                image: Some(image),
+                caption: entry.caption.clone(),
+                ..Reference::default()
+            })
         });
         let references = References { references: references.collect::<Result<_, _>>()? };
         Ok((Remembered::References(references), ids))

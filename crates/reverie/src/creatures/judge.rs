@@ -1,8 +1,8 @@
 //! The judge: a classifier of true drawings, which names what a picture shows.
 
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_inference::package::Factor;
 use reverie_inference::{Input, Model, Package, Role, Values};
-use reverie_proto::pictures::{self, Rgb};
 use reverie_storage::Folder;
 
 use crate::Failure;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use reverie_proto::pictures::{self, Rgb};
+use reverie_imaging::pictures::{self, Rgb};
 use reverie_proto::tensor::v1::Image;
 use serde::Serialize;
 

@@ -104,7 +104,8 @@ async fn embed_pending(
         rest = later;
         let image =
             |candidate: &&Candidate| Image { data: candidate.entry.image.clone(), ..Image::default() };
-        let request = EmbedImageRequest { images: batch.iter().map(image).collect() };
+        let request =
+            EmbedImageRequest { images: batch.iter().map(image).collect(), ..EmbedImageRequest::default() };
         let timeout = TIMEOUT * (1 + batch.len() as u32);
         let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request)).await;
         let answer = answer.map_err(|status| {

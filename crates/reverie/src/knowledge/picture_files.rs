@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use reverie_proto::pictures::{self, MAX_ENCODED_BYTES};
+use reverie_imaging::pictures::{self, MAX_ENCODED_BYTES};
 use reverie_proto::tensor::v1::Image;
 
 /// Largest list of entries that is read, bytes.

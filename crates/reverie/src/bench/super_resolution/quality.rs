@@ -1,6 +1,6 @@
 //! How near a picture is to the true one.
 
-use reverie_proto::pictures::Rgb;
+use reverie_imaging::pictures::Rgb;
 
 /// SSIM's window: a Gaussian of 11 x 11 pixels, as in Wang et al. 2004, "Image quality assessment", section III.C.
 const WINDOW: usize = 11;

@@ -1,126 +1,20 @@
-//! `reverie.tensor.v1.Image` to pixels and back, and pixels to the [-1, 1] planes that models take.
-
-use std::io::Cursor;
+//! Pixels to `reverie.tensor.v1.Image`, resized, and to the planes that models take.
 
 use bytes::Bytes;
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
 use image::imageops::FilterType;
-use image::{ExtendedColorType, ImageEncoder as _, ImageFormat as Codec, ImageReader, Limits, RgbImage};
+use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
+use reverie_proto::sizes::Size;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
 
 use crate::bicubic;
-use crate::sizes::Size;
-use crate::tensor::v1::{Image, ImageFormat};
+pub use crate::encoded::{MAX_ENCODED_BYTES, MAX_SIDE, decode};
+pub use crate::error::PictureError;
 
 /// Pixels: interleaved 8-bit RGB.
 pub use image::RgbImage as Rgb;
 
-/// Largest encoded picture that is looked at, bytes.
-pub const MAX_ENCODED_BYTES: usize = 8 << 20;
-/// Longest side of a picture that is decoded, pixels.
-pub const MAX_SIDE: u32 = 4096;
-/// Most memory that decoding one picture may take, bytes.
-const MAX_DECODE_BYTES: u64 = 160 << 20;
 const JPEG_QUALITY: u8 = 92;
-
-/// Why a picture message cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PictureError {
-    /// There are no bytes.
-    #[error("it is empty")]
-    Empty,
-    /// There are too many bytes.
-    #[error("it has {0} bytes, at most {MAX_ENCODED_BYTES} are taken")]
-    TooManyBytes(usize),
-    /// The format is not one of the known ones.
-    #[error("its format is not PNG, JPEG, WebP or RGB8")]
-    UnknownFormat,
-    /// A side is zero or too long.
-    #[error("it is {width} x {height} pixels, each side must be 1 to {MAX_SIDE}")]
-    Size {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-    },
-    /// The raw bytes do not fill the picture.
-    #[error("RGB8 of {width} x {height} needs {expected} bytes, it has {actual}")]
-    Length {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-        /// Bytes needed.
-        expected: u64,
-        /// Bytes that came.
-        actual: usize,
-    },
-    /// The decoder gave up.
-    #[error("it cannot be decoded: {0}")]
-    Undecodable(String),
-}
-
-/// Decodes a picture. Bytes, sides and memory are bounded before a pixel is decoded; transparency is laid on white.
-pub fn decode(message: &Image) -> Result<RgbImage, PictureError> {
-    if message.data.is_empty() {
-        return Err(PictureError::Empty);
-    }
-    let codec = match ImageFormat::try_from(message.format) {
-        Ok(ImageFormat::Rgb8) => return decode_raw(message),
-        _ if message.data.len() > MAX_ENCODED_BYTES => {
-            return Err(PictureError::TooManyBytes(message.data.len()));
-        }
-        Ok(ImageFormat::Png) => Codec::Png,
-        Ok(ImageFormat::Jpeg) => Codec::Jpeg,
-        Ok(ImageFormat::Webp) => Codec::WebP,
-        Ok(ImageFormat::Unspecified) => match image::guess_format(&message.data) {
-            Ok(codec @ (Codec::Png | Codec::Jpeg | Codec::WebP)) => codec,
-            _ => return Err(PictureError::UnknownFormat),
-        },
-        Err(_) => return Err(PictureError::UnknownFormat),
-    };
-    let undecodable = |error: image::ImageError| PictureError::Undecodable(error.to_string());
-    let reader = || ImageReader::with_format(Cursor::new(&message.data[..]), codec);
-    let (width, height) = reader().into_dimensions().map_err(undecodable)?;
-    check_sides(width, height)?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODE_BYTES);
-    let mut reader = reader();
-    reader.limits(limits);
-    let picture = reader.decode().map_err(undecodable)?;
-    Ok(if picture.color().has_alpha() { on_white(&picture.to_rgba8()) } else { picture.into_rgb8() })
-}
-
-fn decode_raw(message: &Image) -> Result<RgbImage, PictureError> {
-    let (width, height) = (message.width, message.height);
-    check_sides(width, height)?;
-    let expected = 3 * u64::from(width) * u64::from(height);
-    RgbImage::from_raw(width, height, message.data.to_vec())
-        .filter(|_| expected == message.data.len() as u64)
-        .ok_or(PictureError::Length { width, height, expected, actual: message.data.len() })
-}
-
-fn check_sides(width: u32, height: u32) -> Result<(), PictureError> {
-    let valid = 1..=MAX_SIDE;
-    if valid.contains(&width) && valid.contains(&height) {
-        Ok(())
-    } else {
-        Err(PictureError::Size { width, height })
-    }
-}
-
-fn on_white(picture: &image::RgbaImage) -> RgbImage {
-    let mut opaque = RgbImage::new(picture.width(), picture.height());
-    for (target, source) in opaque.pixels_mut().zip(picture.pixels()) {
-        let [red, green, blue, alpha] = source.0;
-        let over = |channel: u8| {
-            ((u32::from(channel) * u32::from(alpha) + 255 * (255 - u32::from(alpha)) + 127) / 255) as u8
-        };
-        target.0 = [over(red), over(green), over(blue)];
-    }
-    opaque
-}
 
 /// Encodes a picture. [`ImageFormat::Unspecified`] means PNG; WebP is lossless.
 pub fn encode(picture: &RgbImage, format: ImageFormat) -> Result<Image, PictureError> {
@@ -165,16 +59,19 @@ pub fn resize_square(picture: &RgbImage, side: u32) -> RgbImage {
 }
 
 /// Resizes so that the shorter side has `shorter` pixels (bicubic, to the last bit as encoders of pictures were trained), and
-/// cuts a square of `side` out of the middle: at most `shorter`.
+/// cuts a square of `side` out of the middle: at most `shorter`. Nothing but the middle is computed: the whole of 4,096 x 1 pixels
+/// would be 4,096 `shorter` pixels wide.
 pub fn crop_square(picture: &RgbImage, shorter: u32, side: u32) -> RgbImage {
     let side = side.min(shorter);
     let (width, height) = picture.dimensions();
     let longer = |other: u32, own: u32| (u64::from(other) * u64::from(shorter) / u64::from(own)) as u32;
-    let (width, height) =
-        if width <= height { (shorter, longer(height, width)) } else { (longer(width, height), shorter) };
-    let resized = bicubic::resize(picture, width, height);
-    let (left, top) = ((width - side) / 2, (height - side) / 2);
-    image::imageops::crop_imm(&resized, left, top, side, side).to_image()
+    let size = if width <= height {
+        Size { width: shorter, height: longer(height, width) }
+    } else {
+        Size { width: longer(width, height), height: shorter }
+    };
+    let (left, top) = ((size.width - side) / 2, (size.height - side) / 2);
+    bicubic::window(picture, size, left..left + side, top..top + side)
 }
 
 /// Shrinks to `size`: each pixel is the mean of the area that it covers, parts of pixels included (an area filter).
@@ -306,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn transparency_is_laid_on_white() {
-        let clear = image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 0]));
-        assert_eq!(on_white(&clear).get_pixel(0, 0).0, [255, 255, 255]);
-        let solid = image::RgbaImage::from_pixel(1, 1, image::Rgba([10, 20, 30, 255]));
-        assert_eq!(on_white(&solid).get_pixel(0, 0).0, [10, 20, 30]);
+    fn the_middle_of_a_long_picture_is_cut_out() {
+        for (width, height) in [(4096, 1), (1, 4096), (33, 71)] {
+            let square = crop_square(&RgbImage::from_pixel(width, height, image::Rgb([9, 8, 7])), 256, 224);
+            assert_eq!(square, RgbImage::from_pixel(224, 224, image::Rgb([9, 8, 7])));
+        }
     }
 
     #[test]
