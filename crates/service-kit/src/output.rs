@@ -24,6 +24,12 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+/// Writes a line to standard error.
+pub fn note(text: Arguments<'_>) {
+    // Nowhere is left to say that this cannot be said.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Says on standard error why `program` ends, and gives its exit code. A reader that left has had enough: nothing is said.
 pub fn failed(program: &str, why: &(dyn std::error::Error + 'static)) -> u8 {
     if why
@@ -32,7 +38,6 @@ pub fn failed(program: &str, why: &(dyn std::error::Error + 'static)) -> u8 {
     {
         return READER_LEFT;
     }
-    // Nowhere is left to say that this cannot be said.
-    let _ = writeln!(io::stderr(), "{program}: {why}");
+    note(format_args!("{program}: {why}"));
     1
 }

@@ -7,13 +7,13 @@
 
 use std::path::PathBuf;
 
-use reverie_service_kit::say;
+use reverie_service_kit::{output, say};
 use reverie_storage::knowledge::{Entry, NewEpoch, Vectors, check_description, check_name, write_epoch};
+use reverie_storage::local_path;
 
 use super::embedding::{self, Embedded};
 use super::source::{self, Candidate, Source};
 use super::target::Target;
-use reverie_storage::local_path;
 
 use crate::Failure;
 use crate::mesh::MeshArguments;
@@ -102,6 +102,6 @@ fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
     if candidates.is_empty() {
         return Err(format!("{list} has bad entries only:\n{told}").into());
     }
-    eprintln!("{list}: left out\n{told}");
+    output::note(format_args!("{list}: left out\n{told}"));
     Ok(())
 }

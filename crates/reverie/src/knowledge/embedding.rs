@@ -9,7 +9,7 @@ use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest};
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
-use reverie_service_kit::{Context, Listener, Shutdown};
+use reverie_service_kit::{Context, Listener, Shutdown, output};
 use tonic::transport::Channel;
 
 use super::source::Candidate;
@@ -80,7 +80,7 @@ async fn embed_by(
         .collect();
     let resumed = candidates.iter().filter(|candidate| known.contains_key(&candidate.digest)).count();
     if resumed > 0 {
-        eprintln!("{resumed} of {} pictures were embedded before", candidates.len());
+        output::note(format_args!("{resumed} of {} pictures were embedded before", candidates.len()));
     }
     let bar = counting_bar("embed", pending.len());
     let outcome = embed_pending(&mut client, &pending, &mut unfinished, &bar).await;

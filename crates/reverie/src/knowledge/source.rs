@@ -111,8 +111,11 @@ pub(super) async fn read(folder: &Path) -> Result<Source, Failure> {
     Ok(Source { list, candidates, problems })
 }
 
+/// A line and its number, from 1.
+type NumberedLine = (usize, Line);
+
 /// The lines of a list with their numbers, and those that are none.
-fn parse(bytes: &[u8]) -> Result<(Vec<(usize, Line)>, Vec<Problem>), String> {
+fn parse(bytes: &[u8]) -> Result<(Vec<NumberedLine>, Vec<Problem>), String> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err("it is UTF-16; save it as UTF-8".to_owned());
     }
