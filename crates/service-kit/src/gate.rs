@@ -25,9 +25,9 @@ use crate::admission::{Admission, Permit};
 use crate::client::CALLER;
 use crate::{Refusal, Shutdown};
 
-/// Health and reflection streams open at a time.
+/// Health and reflection streams open at a time, and calls that only ask what is loaded.
 const MAX_ASIDE: usize = 256;
-/// Bytes of health and reflection messages.
+/// Bytes of their messages.
 const MAX_ASIDE_BYTES: usize = 1 << 20;
 
 /// How many calls are in flight, and how many connections belong to services and callers that may call again.
@@ -40,9 +40,10 @@ pub(crate) struct InFlight {
 /// The gate of one server; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
-    /// For the service's own methods.
+    /// For the service's own methods that work.
     admission: Admission,
-    /// For health and reflection.
+    /// For health, reflection and methods that only tell what is loaded: whoever asks whether a service is well hears so when
+    /// all places are taken, too.
     aside: Admission,
     receive: Duration,
     in_flight: Arc<watch::Sender<InFlight>>,
@@ -90,12 +91,18 @@ impl Gate {
         {
             peer.is_caller();
         }
-        let admission = if is_own { &self.admission } else { &self.aside };
+        let works = is_own && !is_question(request.uri().path());
+        let admission = if works { &self.admission } else { &self.aside };
         let permit = admission.admit()?;
         let call = is_own.then(|| Call::begin(&self.in_flight));
         let ends = if is_own { &self.cut_off } else { &self.leaving };
         Ok(Entered { permit, call, ends: ends.clone() })
     }
+}
+
+/// Whether a method only tells what is loaded: those are named Get… and List….
+fn is_question(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(_, method)| method.starts_with("Get") || method.starts_with("List"))
 }
 
 /// A call that was let in.

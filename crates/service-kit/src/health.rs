@@ -90,7 +90,7 @@ impl Health {
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
                     Err(unfit) if last.is_none() => {
-                        tracing::info!(reason = unfit.reason(), "not serving yet")
+                        tracing::info!(reason = unfit.reason(), "not serving yet");
                     }
                     Err(unfit) => tracing::warn!(reason = unfit.reason(), "not serving"),
                 }

@@ -224,20 +224,12 @@ impl Server {
                 () = gate.wait_for(done) => None,
             }
         };
-        let ended = match timeout_at(deadline, quiet).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                let InFlight { calls, callers } = gate.in_flight();
-                tracing::warn!(
-                    service,
-                    calls,
-                    callers,
-                    "the drain time is over; calls in flight are cut off"
-                );
-                gate.cut_off.cancel();
-                None
-            }
-        };
+        let ended = timeout_at(deadline, quiet).await.unwrap_or_else(|_| {
+            let InFlight { calls, callers } = gate.in_flight();
+            tracing::warn!(service, calls, callers, "the drain time is over; calls in flight are cut off");
+            gate.cut_off.cancel();
+            None
+        });
 
         // 2. Connections send what they still hold, and end. One that never made a call is not waited for.
         gate.leaving.cancel();
@@ -247,12 +239,13 @@ impl Server {
             }
             tokio::time::sleep(LAST_BYTES).await;
         };
-        match ended {
-            Some(result) => result?,
-            None => tokio::select! {
+        if let Some(result) = ended {
+            result?;
+        } else {
+            tokio::select! {
                 result = serving => result?,
                 () = last_bytes => {}
-            },
+            }
         }
         match unfit {
             Some(reason) => Err(RunError::Unfit(reason)),

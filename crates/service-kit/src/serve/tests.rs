@@ -19,7 +19,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::client::Stage;
-use crate::{Address, Permit};
+use crate::{Address, Permit, Refusal};
 
 /// How long anything may take that should come at once.
 const SOON: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ impl VectorService for Slow {
         let _permit = Permit::of(&request);
         assert_ne!(request.get_ref().collection, "panic", "as asked for");
         self.begun.add_permits(1);
-        self.turns.acquire().await.map_err(|error| Status::internal(error.to_string()))?.forget();
+        self.turns.acquire().await.map_err(|error| Status::from(Refusal::internal(error)))?.forget();
         Ok(Response::new(SearchResponse::default()))
     }
 
@@ -133,6 +133,7 @@ async fn a_call_too_many_is_refused_before_its_message() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     assert!(refused.message().contains("all 2 places"), "{refused}");
     assert!(refused.get_details_retry_info().is_some());
+    running.client().list_collections(ListCollectionsRequest {}).await.unwrap();
     running.turns.add_permits(2);
     for search in searches {
         search.await.unwrap().unwrap();
