@@ -48,6 +48,11 @@ fn import(
     folders::copy(&Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline), &copy)?;
     if let Some(scheduler) = scheduler {
         fs::write(copy.join("scheduler/scheduler_config.json"), scheduler.to_string())?;
+        // Its class is that of the index.
+        let index = copy.join("model_index.json");
+        let mut parts: Value = serde_json::from_slice(&fs::read(&index)?)?;
+        parts["scheduler"][1] = scheduler["_class_name"].clone();
+        fs::write(index, parts.to_string())?;
     }
     let out = place.path().join("bundle");
     let request = reverie_import::Request {

@@ -64,7 +64,7 @@ impl Agreement {
 
     async fn encoder(&self) -> Encoder {
         let stage = self.embedding.encoder();
-        let request = Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {});
+        let request = Context::probe(TIMEOUT).outgoing(GetModelsRequest {});
         let mut client = EncoderServiceClient::new(stage.channel());
         let joint = match client.get_models(request).await {
             Ok(models) => models.into_inner().joint,
@@ -84,7 +84,7 @@ impl Agreement {
 
     async fn vector(&self) -> Result<(), String> {
         let stage = self.embedding.vector();
-        let request = Context::with_timeout(TIMEOUT).outgoing(ListCollectionsRequest {});
+        let request = Context::probe(TIMEOUT).outgoing(ListCollectionsRequest {});
         let answer = VectorServiceClient::new(stage.channel()).list_collections(request).await;
         let collections = answer.map_err(|status| no_answer(stage, &status))?.into_inner().collections;
         for KnowledgeBase { name, content_digest, .. } in self.knowledge_bases.values().map(Arc::as_ref) {
