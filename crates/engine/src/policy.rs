@@ -178,6 +178,8 @@ impl Policy {
         if same_class.peek().is_none() {
             self.classes.join(newcomer.class);
         }
+        // Accounts of callers that come once must not pile up.
+        self.callers.forget(|party| jobs.iter().any(|job| (job.class, job.caller) == party));
         if !same_class.any(|job| job.caller == newcomer.caller) {
             self.callers.join((newcomer.class, newcomer.caller));
         }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_imaging::format;
 use reverie_proto::retrieval::v1;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
 use crate::fusion::Hit;
-use crate::knowledge_base::{KnowledgeBase, picture_format};
+use crate::knowledge_base::KnowledgeBase;
 use crate::strategy::{Retrieve, Strategy};
 
 /// The most neighbours that one request gets.
@@ -52,7 +53,7 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
     let neighbours = hits.iter().filter_map(|hit| {
         let entry = knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
         let image = Image {
-            format: picture_format(&entry.image).unwrap_or_default().into(),
+            format: format::of(&entry.image).unwrap_or_default().into(),
             width: 0,
             height: 0,
             data: entry.image.clone(),

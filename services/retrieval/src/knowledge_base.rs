@@ -1,7 +1,6 @@
 //! A knowledge base in memory: one epoch's entries and the index of its captions.
 
-use bytes::Bytes;
-use reverie_proto::tensor::v1::ImageFormat;
+use reverie_imaging::format;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_storage::Folder;
 use reverie_storage::knowledge::{Entry, Manifest};
@@ -45,7 +44,7 @@ impl KnowledgeBase {
             if image.len() > MAX_PICTURE_BYTES {
                 return Err(wrong(format!("has {} bytes, more than {MAX_PICTURE_BYTES}", image.len())));
             }
-            if picture_format(image).is_none() {
+            if format::of(image).is_none() {
                 return Err(wrong("is not PNG, JPEG or WebP".to_owned()));
             }
         }
@@ -67,21 +66,10 @@ impl KnowledgeBase {
     }
 }
 
-/// The format of an encoded picture, by its first bytes.
-pub(crate) fn picture_format(image: &Bytes) -> Option<ImageFormat> {
-    if image.starts_with(b"\x89PNG\r\n\x1a\n") {
-        Some(ImageFormat::Png)
-    } else if image.starts_with(b"\xff\xd8\xff") {
-        Some(ImageFormat::Jpeg)
-    } else if image.starts_with(b"RIFF") && image.get(8..12) == Some(b"WEBP") {
-        Some(ImageFormat::Webp)
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
+    use reverie_proto::tensor::v1::ImageFormat;
     use reverie_storage::knowledge::{NewEpoch, Vectors, write_epoch};
 
     use super::*;
@@ -124,7 +112,7 @@ pub(crate) mod tests {
     async fn what_is_written_is_loaded() {
         let loaded = open_with(PNG, "creatures").await.unwrap();
         assert_eq!((loaded.epoch, loaded.dimension, loaded.entries.len()), (3, 4, 1));
-        assert_eq!(picture_format(&loaded.entries[0].image), Some(ImageFormat::Png));
+        assert_eq!(format::of(&loaded.entries[0].image), Some(ImageFormat::Png));
     }
 
     #[tokio::test]

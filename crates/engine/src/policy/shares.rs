@@ -50,16 +50,6 @@ impl<K: Ord + Copy> Shares<K> {
         let clock = self.clock;
         self.served.retain(|party, account| *account > clock || has_work(*party));
     }
-
-    /// Parties that are remembered.
-    pub fn len(&self) -> usize {
-        self.served.len()
-    }
-
-    /// Whether none is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.served.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -90,7 +80,7 @@ mod tests {
         shares.charge('a', 5.0);
         shares.charge('a', 5.0);
         shares.forget(|party| party == 'b');
-        assert_eq!(shares.len(), 2, "a owes, b has work, c neither: {shares:?}");
+        assert_eq!(shares.served.len(), 2, "a owes, b has work, c neither: {shares:?}");
         assert!((shares.served('c') - 5.0).abs() < 1e-12);
     }
 }
