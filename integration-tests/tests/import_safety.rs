@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reverie_import::Request;
-use reverie_inference::{Bundle, ModelError};
+use reverie_packages::{Bundle, ModelError};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use serde_json::{Value, json};
 use tempfile::TempDir;

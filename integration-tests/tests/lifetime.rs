@@ -97,7 +97,7 @@ async fn a_fresh_home_stays_empty() -> Fallible<()> {
     let home = tempfile::tempdir()?;
     let library = match std::env::var_os("ORT_DYLIB_PATH") {
         Some(library) => library,
-        None => reverie_inference::runtime::cached().ok_or("no cache folder")?.into_os_string(),
+        None => reverie_packages::runtime::cached().ok_or("no cache folder")?.into_os_string(),
     };
     let mut command = processes::command("encoder", &[])?;
     command.env("HOME", home.path()).env("ORT_DYLIB_PATH", library);

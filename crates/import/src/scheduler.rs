@@ -10,7 +10,7 @@ use reverie_diffusion::{
     BetaSchedule, DdimNoise, FinalSigma, PredictionType, PreviousTimestep, SamplerKind, ThresholdingKind,
     TimestepSpacing, Variance,
 };
-use reverie_inference::package::{Defaults, DiffusionFacts, Flow, LearnedVariance, OtherSampler, Spacing};
+use reverie_packages::package::{Defaults, DiffusionFacts, Flow, LearnedVariance, OtherSampler, Spacing};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,6 @@
 //! A super-resolution level of a pixel cascade, after DeepFloyd IF.
 
-use reverie_inference::package::{
+use reverie_packages::package::{
     Conditions, LowResolutionCondition, NoiseLevelCondition, Role, TextCondition, WithoutText,
 };
 

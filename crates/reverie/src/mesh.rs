@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reverie_inference::Bundle;
+use reverie_packages::Bundle;
 use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};

@@ -1,7 +1,9 @@
-//! What travels with a request from service to service: its deadline and its W3C trace context, both in metadata.
+//! What travels with a request from service to service, in its metadata: its deadline, its W3C trace context, who asks
+//! (`x-reverie-caller`) and how urgent it is (`x-reverie-priority`).
 
 use std::fmt::Display;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,30 @@ const LONGEST_TIMEOUT: Duration = Duration::from_millis(99_999_999);
 /// A unary answer leaves this long before the deadline, or tonic's own timer would answer CANCELLED instead.
 const ANSWER_BEFORE: Duration = Duration::from_millis(10);
 
+/// Names who asks: any text. Callers share the models in equal parts, whatever they submit; requests without a name share one part.
+const CALLER: &str = "x-reverie-caller";
+/// Says how urgent a request is: "interactive", which is the default, or "batch".
+const PRIORITY: &str = "x-reverie-priority";
+
+/// How urgent a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// Somebody waits for the image.
+    #[default]
+    Interactive,
+    /// Nobody waits: the request takes what interactive ones leave, and a tenth of the models in any case.
+    Batch,
+}
+
+impl Priority {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
+}
+
 /// The deadline of the request in hand, and whose it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context {
@@ -35,6 +61,9 @@ pub struct Context {
     setting: Option<(&'static str, Duration)>,
     /// Whether no one traces it.
     is_probe: bool,
+    /// Who asks, as a number that tells callers apart.
+    caller: u64,
+    priority: Priority,
 }
 
 impl Context {
@@ -57,6 +86,36 @@ impl Context {
     /// When the caller stops waiting; `None` if it never does.
     pub fn deadline(self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Who asks, as a number that tells callers apart; the same for all that gave no name.
+    pub fn caller(self) -> u64 {
+        self.caller
+    }
+
+    /// How urgent the request is.
+    pub fn priority(self) -> Priority {
+        self.priority
+    }
+
+    /// The context that the headers of a request give it; an error for a priority that is unknown.
+    fn of_headers(headers: &HeaderMap) -> Result<Self, Status> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let deadline = text("grpc-timeout").and_then(parse_timeout);
+        let priority = match text(PRIORITY) {
+            None | Some("interactive") => Priority::Interactive,
+            Some("batch") => Priority::Batch,
+            Some(_) => {
+                let told = format!("the metadata {PRIORITY} must be \"interactive\" or \"batch\"");
+                return Err(Status::invalid_argument(told));
+            }
+        };
+        let caller = headers.get(CALLER).map_or(0, |name| {
+            let mut hasher = DefaultHasher::new();
+            name.as_bytes().hash(&mut hasher);
+            hasher.finish()
+        });
+        Ok(Self { caller, priority, ..deadline.map(Self::with_timeout).unwrap_or_default() })
     }
 
     /// The same context, ended after `limit` at the latest, as `setting` says.
@@ -91,6 +150,13 @@ impl Context {
         if let Some(deadline) = self.deadline {
             let remaining = deadline.saturating_duration_since(Instant::now()).mul_f64(PASSED_ON);
             request.set_timeout(remaining.min(LONGEST_TIMEOUT));
+        }
+        if self.caller != 0 {
+            // A name of its own for each caller is all that a stage needs.
+            MetadataInjector(request.metadata_mut()).set(CALLER, format!("{:016x}", self.caller));
+        }
+        if self.priority != Priority::default() {
+            MetadataInjector(request.metadata_mut()).set(PRIORITY, self.priority.name().to_owned());
         }
         let context = if self.is_probe { not_sampled() } else { Span::current().context() };
         global::get_text_map_propagator(|propagator| {
@@ -166,9 +232,11 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let deadline =
-            request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        request.extensions_mut().insert(deadline.map(Context::with_timeout).unwrap_or_default());
+        let context = match Context::of_headers(request.headers()) {
+            Ok(context) => context,
+            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+        };
+        request.extensions_mut().insert(context);
         let path = request.uri().path().trim_start_matches('/').to_owned();
         // Probes and reflection come every second; they would drown the requests.
         if path.starts_with("grpc.") {
@@ -300,6 +368,28 @@ mod tests {
         let header = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         let passed_on = parse_timeout(&header).unwrap();
         assert!(passed_on <= Duration::from_secs(95) && passed_on > Duration::from_secs(90), "{passed_on:?}");
+    }
+
+    #[test]
+    fn who_asks_and_how_urgently_travels_from_service_to_service() {
+        let context = |headers: &[(&'static str, &str)]| {
+            let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            Context::of_headers(&pairs.collect())
+        };
+        let nobody = context(&[]).unwrap();
+        assert_eq!((nobody.caller(), nobody.priority()), (0, Priority::Interactive));
+        let [studio, shop] = ["studio", "shop"].map(|name| {
+            let one = context(&[(CALLER, name), (PRIORITY, "batch")]).unwrap();
+            // As the next service sees it, each time.
+            let [next, again] = [(); 2].map(|()| {
+                Context::of_headers(&one.outgoing(()).into_parts().0.into_headers()).unwrap()
+            });
+            assert_eq!((next.priority(), next.caller()), (Priority::Batch, again.caller()));
+            next.caller()
+        });
+        assert!(studio != shop && studio != 0 && shop != 0);
+        let wrong = context(&[(PRIORITY, "urgent")]).unwrap_err();
+        assert_eq!(wrong.code(), Code::InvalidArgument);
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,12 @@ impl Refusal {
         Self { retry_after: Some(RETRY_AFTER), ..refusal }
     }
 
+    /// The same refusal, with a hint to retry after `delay`, a second at least.
+    #[must_use]
+    pub fn retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay.max(RETRY_AFTER)), ..self }
+    }
+
     /// A stage cannot be reached, or this service is starting or draining; worth a retry.
     pub fn unavailable(message: impl Display) -> Self {
         let refusal = Self::new(Code::Unavailable, "UNAVAILABLE", message);

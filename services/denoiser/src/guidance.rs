@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use reverie_diffusion::Sampler;
 use reverie_diffusion::guidance::{Draw, Guidance, GuidanceError, Plan, Strategy};
-use reverie_inference::package::{Defaults, GuidanceCondition, StrategyKind};
+use reverie_packages::package::{Defaults, GuidanceCondition, StrategyKind};
 use reverie_proto::denoiser::v1::{self as wire, GuidanceInterval, GuidanceStrategy, InterleaveDraw};
 use reverie_service_kit::Violations;
 

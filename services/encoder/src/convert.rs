@@ -3,8 +3,8 @@
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::pictures::Rgb;
 use reverie_imaging::{Encoded, pool};
-use reverie_inference::TokenizedText;
-use reverie_inference::tokenizer::Overflow;
+use reverie_packages::TokenizedText;
+use reverie_packages::tokenizer::Overflow;
 use reverie_proto::encoder::v1::{EmbedImageRequest, EncodeTextRequest};
 use reverie_service_kit::Violations;
 use tonic::Status;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use image::imageops::crop_imm;
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_inference::package::{Factor, FactorKind};
+use reverie_packages::package::{Factor, FactorKind};
 use reverie_proto::tensor::v1::Image;
 use reverie_storage::Folder;
 use serde::Deserialize;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
-use reverie_inference::Bundle;
+use reverie_packages::Bundle;
 use reverie_proto::denoiser::v1::StepKind;
 use reverie_proto::generation::v1::generate_request::Memory as Remembered;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval, Stage};

@@ -1,8 +1,8 @@
 //! The judge: a classifier of true drawings, which names what a picture shows.
 
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_inference::package::Factor;
-use reverie_inference::{Input, Model, Package, Role, Values};
+use reverie_packages::package::Factor;
+use reverie_packages::{Input, Model, Package, Role, Values};
 use reverie_storage::Folder;
 
 use crate::Failure;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reverie_inference::package::FactorKind;
+use reverie_packages::package::FactorKind;
 use serde::Serialize;
 
 use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS};

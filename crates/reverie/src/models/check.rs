@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use reverie_inference::package::{Extent, TensorFacts};
-use reverie_inference::weights::Flaw;
-use reverie_inference::{Bundle, InferenceSettings, Model, Package, Role, Tokenizer};
+use reverie_packages::package::{Extent, TensorFacts};
+use reverie_packages::weights::Flaw;
+use reverie_packages::{Bundle, InferenceSettings, Model, Package, Role, Tokenizer};
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::say;
 use serde_json::{Value, json};

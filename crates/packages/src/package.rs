@@ -26,7 +26,7 @@ pub use self::manifest::{
     TensorFacts, TextFacts, TokenizerFacts,
 };
 use crate::weights::{Flaw, Weights};
-use crate::{ModelError, onnx};
+use crate::{PackageError, onnx};
 
 /// The file that describes a package.
 pub const MANIFEST: &str = "model.toml";
@@ -55,9 +55,9 @@ struct OnDisk {
 
 impl Package {
     /// Reads and verifies a package that must have `role`.
-    pub async fn load(folder: &Folder, role: Role) -> Result<Self, ModelError> {
+    pub async fn load(folder: &Folder, role: Role) -> Result<Self, PackageError> {
         let (location, manifest) = Self::manifest(folder, role).await?;
-        let file_error = |source| ModelError::File { package: location.clone(), source };
+        let file_error = |source| PackageError::File { package: location.clone(), source };
         let (mut files, mut external_data) = (BTreeMap::new(), Vec::new());
         for file in &manifest.files {
             let bytes = folder.read_verified(file).await.map_err(file_error)?;
@@ -74,9 +74,9 @@ impl Package {
 
     /// Opens a package that must have `role`, without its graph and weights: [`Self::look_at_weights`] verifies these, and a model
     /// that is loaded reads them again. This is to try a package out, not to serve it.
-    pub async fn on_disk(folder: &Folder, role: Role) -> Result<Self, ModelError> {
+    pub async fn on_disk(folder: &Folder, role: Role) -> Result<Self, PackageError> {
         let (location, manifest) = Self::manifest(folder, role).await?;
-        let file_error = |source| ModelError::File { package: location.clone(), source };
+        let file_error = |source| PackageError::File { package: location.clone(), source };
         let graph = folder.local(&manifest.graph.file).await.map_err(file_error)?;
         let (mut files, mut outside) = (BTreeMap::new(), Vec::new());
         for file in manifest.files.iter().filter(|file| file.path != manifest.graph.file) {
@@ -92,7 +92,7 @@ impl Package {
 
     /// Verifies graph and weights of a package that was opened by [`Self::on_disk`], and gives the tensors that hold what is no
     /// number. Blocks, for about a second a gigabyte.
-    pub fn look_at_weights(&self) -> Result<Vec<Flaw>, ModelError> {
+    pub fn look_at_weights(&self) -> Result<Vec<Flaw>, PackageError> {
         let Some(OnDisk { graph, outside }) = &self.on_disk else { return Ok(Vec::new()) };
         let facts = &self.manifest.graph;
         let digest = self.manifest.files.iter().find(|file| file.path == facts.file);
@@ -118,9 +118,9 @@ impl Package {
         file: &FileDigest,
         path: &Path,
         read: impl FnOnce(&mut BufReader<Verifying<File>>) -> io::Result<T>,
-    ) -> Result<T, ModelError> {
+    ) -> Result<T, PackageError> {
         let name = format!("{}/{}", self.location, file.path);
-        let file_error = |source| ModelError::File { package: self.location.clone(), source };
+        let file_error = |source| PackageError::File { package: self.location.clone(), source };
         let access = |source: io::Error| match source.kind() {
             io::ErrorKind::InvalidData => {
                 StorageError::Content { file: name.clone(), why: source.to_string() }
@@ -136,11 +136,11 @@ impl Package {
         outcome.map_err(access).map_err(file_error)
     }
 
-    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest), ModelError> {
+    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest), PackageError> {
         let location = folder.location().to_owned();
-        let wrong = |why: String| ModelError::Manifest { file: format!("{location}/{MANIFEST}"), why };
+        let wrong = |why: String| PackageError::Manifest { file: format!("{location}/{MANIFEST}"), why };
         let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await;
-        let text = text.map_err(|source| ModelError::File { package: location.clone(), source })?;
+        let text = text.map_err(|source| PackageError::File { package: location.clone(), source })?;
         let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
         let manifest: Manifest = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         manifest.validate(role).map_err(wrong)?;
@@ -148,11 +148,11 @@ impl Package {
     }
 
     /// Where the graph is, if it is not held here.
-    pub(crate) fn graph_on_disk(&self) -> Option<&Path> {
+    pub fn graph_on_disk(&self) -> Option<&Path> {
         self.on_disk.as_ref().map(|files| files.graph.as_path())
     }
 
-    fn not_listed(&self, named: &str) -> ModelError {
+    fn not_listed(&self, named: &str) -> PackageError {
         let graph = &self.manifest.graph.file;
         self.wrong(format!(
             "{graph} names the file of weights {named:?}, which is not in graph.external_data"
@@ -161,7 +161,7 @@ impl Package {
 
     /// A graph may name files of weights. ONNX Runtime would look for those that it is not handed by the very name, wherever
     /// they are.
-    fn name_external_data(&mut self) -> Result<(), ModelError> {
+    fn name_external_data(&mut self) -> Result<(), PackageError> {
         let graph = &self.manifest.graph;
         let named = onnx::external_data(self.file(&graph.file)?)
             .map_err(|error| self.wrong(format!("{}: {error}", graph.file)))?;
@@ -177,14 +177,14 @@ impl Package {
     }
 
     /// The bytes of a verified file.
-    pub fn file(&self, path: &str) -> Result<&Bytes, ModelError> {
+    pub fn file(&self, path: &str) -> Result<&Bytes, PackageError> {
         self.files
             .get(path)
             .ok_or_else(|| self.wrong(format!("it names the file {path}, which is not in its files")))
     }
 
     /// The files of weights that the graph names.
-    pub(crate) fn external_data(&self) -> &[(String, Arc<[u8]>)] {
+    pub fn external_data(&self) -> &[(String, Arc<[u8]>)] {
         &self.external_data
     }
 
@@ -194,28 +194,28 @@ impl Package {
     }
 
     /// The diffusion facts.
-    pub fn diffusion(&self) -> Result<&DiffusionFacts, ModelError> {
+    pub fn diffusion(&self) -> Result<&DiffusionFacts, PackageError> {
         self.manifest.diffusion.as_ref().ok_or_else(|| self.wrong("[diffusion] is missing".to_owned()))
     }
 
     /// The defaults.
-    pub fn defaults(&self) -> Result<&Defaults, ModelError> {
+    pub fn defaults(&self) -> Result<&Defaults, PackageError> {
         self.manifest.defaults.as_ref().ok_or_else(|| self.wrong("[defaults] is missing".to_owned()))
     }
 
     /// The scale of the latents that it makes or reads.
-    pub fn latent(&self) -> Result<LatentScale, ModelError> {
+    pub fn latent(&self) -> Result<LatentScale, PackageError> {
         self.manifest.latent.ok_or_else(|| self.wrong("[latent] is missing".to_owned()))
     }
 
     /// What a judge names.
-    pub fn judge(&self) -> Result<&JudgeFacts, ModelError> {
+    pub fn judge(&self) -> Result<&JudgeFacts, PackageError> {
         self.manifest.judge.as_ref().ok_or_else(|| self.wrong("[judge] is missing".to_owned()))
     }
 
     /// The extents of an output `[batch, …]` for one sample, without the batch.
-    pub fn sample_shape(&self, output: &str) -> Result<Vec<usize>, ModelError> {
-        let wrong = |why: &str| ModelError::Graph {
+    pub fn sample_shape(&self, output: &str) -> Result<Vec<usize>, PackageError> {
+        let wrong = |why: &str| PackageError::Graph {
             package: self.manifest.name.clone(),
             why: format!("the output {output} {why}"),
         };
@@ -225,8 +225,8 @@ impl Package {
     }
 
     /// An error that says what is wrong with its `model.toml`.
-    pub fn wrong(&self, why: String) -> ModelError {
-        ModelError::Manifest { file: format!("{}/{MANIFEST}", self.location), why }
+    pub fn wrong(&self, why: String) -> PackageError {
+        PackageError::Manifest { file: format!("{}/{MANIFEST}", self.location), why }
     }
 }
 

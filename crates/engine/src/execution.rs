@@ -7,8 +7,6 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CUDA, ExecutionProviderDispatch};
 use serde::Deserialize;
 
-use crate::package::Package;
-
 /// Execution of models.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,18 +17,14 @@ pub struct InferenceSettings {
     pub onnxruntime_library: String,
     /// What models run on. A provider that does not start is an error, never a silent fall back to the CPU.
     pub provider: Provider,
-    /// Sessions that run side by side, each on threads of its own; 0 for one per CPU core, or for one on all cores where the model
-    /// has more than 256 MiB, and for one on a GPU.
+    /// Rows computed side by side, each on `threads` threads; 0 for as many as the CPU cores allow, and 1 on a GPU.
     pub sessions: usize,
-    /// Threads of one session; 0 for one a CPU core. Sums come out in another order with another number, and with
-    /// them the last bits of a picture.
+    /// Threads that compute one row; 0 for one per CPU core. With another number the sums come out in another order, which changes the
+    /// last bits of an image.
     pub threads: usize,
     /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
 }
-
-/// From here on sessions side by side cost more memory than they are worth.
-const LARGE_BYTES: u64 = 256 << 20;
 
 /// An ONNX Runtime execution provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -66,15 +60,16 @@ pub enum ConvolutionSearch {
     Default,
 }
 
-fn cores() -> usize {
+/// The CPU cores that this process may use: its affinity and its cgroup quota count.
+pub fn cores() -> usize {
     available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 impl InferenceSettings {
-    /// Sessions to open side by side.
+    /// Sessions that run side by side.
     pub fn session_count(&self) -> usize {
         match (self.sessions, self.provider) {
-            (0, Provider::Cpu) => cores(),
+            (0, Provider::Cpu) => (cores() / self.thread_count()).max(1),
             // They would share the one GPU, each with weights of its own in its memory.
             (0, Provider::Cuda) => 1,
             (sessions, _) => sessions,
@@ -86,22 +81,18 @@ impl InferenceSettings {
         if self.threads == 0 { cores() } else { self.threads }
     }
 
-    /// The same settings for a package: where the number of sessions is left open, a large model has one, on all cores. Each
-    /// session holds weights of its own.
-    #[must_use]
-    pub fn fitting(&self, package: &Package) -> Self {
-        let size_bytes: u64 = package.manifest.files.iter().map(|file| file.size_bytes).sum();
-        if self.sessions == 0 && size_bytes > LARGE_BYTES {
-            Self { sessions: 1, threads: 0, ..self.clone() }
-        } else {
-            self.clone()
+    /// CPU cores that one row keeps busy.
+    pub fn cores_of_a_row(&self) -> usize {
+        match self.provider {
+            Provider::Cpu => self.thread_count(),
+            Provider::Cuda => 0,
         }
     }
 
-    /// The same settings with one session.
-    #[must_use]
-    pub fn single_session(&self) -> Self {
-        Self { sessions: 1, ..self.clone() }
+    /// Whether the sessions of a model can share one copy of its weights. ONNX Runtime allows that on the CPU only: the allocator of
+    /// its CUDA provider is not safe across threads.
+    pub fn shares_weights(&self) -> bool {
+        self.provider == Provider::Cpu
     }
 
     /// The provider's name, for people.

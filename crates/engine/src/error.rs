@@ -1,10 +1,18 @@
-//! What can be wrong with a model, in words that say how to mend it.
+//! Why a model cannot be loaded or run, in words that say what to do about it.
 
-use reverie_storage::StorageError;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use reverie_packages::PackageError;
+
+use crate::lane::StartError;
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// The package is damaged or wrong.
+    #[error(transparent)]
+    Package(#[from] PackageError),
     /// No ONNX Runtime library was found.
     #[error(
         "no ONNX Runtime library: looked at {looked_at}. Run `cargo xtask onnxruntime`, or set inference.onnxruntime_library \
@@ -28,32 +36,6 @@ pub enum ModelError {
          in the environment before the process starts (Reverie's own programs do so themselves)"
     )]
     Telemetry,
-    /// A file of a package is missing or altered.
-    #[error("model package {package}: {source}")]
-    File {
-        /// Where the package is.
-        package: String,
-        /// What is wrong.
-        source: StorageError,
-    },
-    /// `model.toml` or `bundle.toml` is not valid.
-    #[error("{file}: {why}")]
-    Manifest {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The graph is not what `model.toml` says.
-    #[error(
-        "model package {package}: its graph does not match model.toml: {why}. Export or import the package again"
-    )]
-    Graph {
-        /// The package's name.
-        package: String,
-        /// Where they differ.
-        why: String,
-    },
     /// An execution provider that was asked for does not start.
     #[error("model package {package}: the execution provider {provider} does not start: {why}")]
     Provider {
@@ -72,6 +54,9 @@ pub enum ModelError {
         /// What ONNX Runtime said.
         why: String,
     },
+    /// Its lane did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// A run failed.
     #[error("model package {package}: {why}")]
     Run {
@@ -80,4 +65,24 @@ pub enum ModelError {
         /// What went wrong.
         why: String,
     },
+}
+
+/// A row that a model could not compute. It can be cloned, since several callers may have waited for the row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RowError {
+    message: Arc<str>,
+}
+
+impl RowError {
+    /// The reason, in words.
+    pub fn new(reason: impl Display) -> Self {
+        Self { message: reason.to_string().into() }
+    }
+}
+
+impl From<ModelError> for RowError {
+    fn from(error: ModelError) -> Self {
+        Self::new(error)
+    }
 }

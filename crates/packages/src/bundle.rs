@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reverie_storage::Folder;
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::PackageError;
 use crate::package::{Package, Role};
 
 /// The file that describes a bundle.
@@ -112,9 +112,9 @@ impl OneOrMore {
 
 impl Bundle {
     /// Reads the bundle at `location`.
-    pub async fn open(location: &str) -> Result<Self, ModelError> {
-        let file_error = |source| ModelError::File { package: location.to_owned(), source };
-        let wrong = |why: String| ModelError::Manifest { file: format!("{location}/{MANIFEST}"), why };
+    pub async fn open(location: &str) -> Result<Self, PackageError> {
+        let file_error = |source| PackageError::File { package: location.to_owned(), source };
+        let wrong = |why: String| PackageError::Manifest { file: format!("{location}/{MANIFEST}"), why };
         let folder = Folder::open(location).map_err(file_error)?;
         let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
         let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
@@ -129,17 +129,17 @@ impl Bundle {
     }
 
     /// Reads and verifies the package in the folder `path`, which must have `role`.
-    pub async fn package(&self, path: &str, role: Role) -> Result<Package, ModelError> {
+    pub async fn package(&self, path: &str, role: Role) -> Result<Package, PackageError> {
         Package::load(&self.package_folder(path)?, role).await
     }
 
     /// Opens a package without its graph and weights, to try it out: [`Package::on_disk`].
-    pub async fn package_on_disk(&self, path: &str, role: Role) -> Result<Package, ModelError> {
+    pub async fn package_on_disk(&self, path: &str, role: Role) -> Result<Package, PackageError> {
         Package::on_disk(&self.package_folder(path)?, role).await
     }
 
-    fn package_folder(&self, path: &str) -> Result<Folder, ModelError> {
-        self.folder.join(path).map_err(|source| ModelError::File {
+    fn package_folder(&self, path: &str) -> Result<Folder, PackageError> {
+        self.folder.join(path).map_err(|source| PackageError::File {
             package: format!("{}/{path}", self.folder.location()),
             source,
         })

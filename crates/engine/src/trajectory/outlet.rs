@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use crate::trajectory::{Event, Failure, Progress};
+use super::{Event, Progress};
+use crate::work::Failure;
 
 /// Sends a trajectory's events without ever waiting: progress when there is room, and a last event whose place in the
 /// channel is reserved before the first.
@@ -26,7 +27,7 @@ impl Outlet {
     }
 
     pub(crate) fn progress(&self, progress: Progress) {
-        // A full channel leaves this one out; a closed one is noticed at the next tick.
+        // A full channel leaves this one out; a closed one is noticed before the next row.
         let _ = self.progress.try_send(Event::Progress(progress));
     }
 
@@ -44,7 +45,7 @@ impl Outlet {
 impl Drop for Outlet {
     /// Whoever dropped it without a last event did so while unwinding.
     fn drop(&mut self) {
-        self.send_last(Event::Failed(Failure::WorkerGone));
+        self.send_last(Event::Failed(Failure::LaneGone));
     }
 }
 
@@ -70,6 +71,6 @@ mod tests {
     fn a_worker_that_dies_says_so() {
         let (outlet, mut events) = Outlet::new(1);
         drop(outlet);
-        assert_eq!(events.blocking_recv(), Some(Event::Failed(Failure::WorkerGone)));
+        assert_eq!(events.blocking_recv(), Some(Event::Failed(Failure::LaneGone)));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tokenizers::{PostProcessor as _, TruncationDirection};
 
-use crate::ModelError;
+use crate::PackageError;
 use crate::package::Package;
 
 /// The tokenizer of a text model.
@@ -58,8 +58,8 @@ pub enum Overflow {
 
 impl Tokenizer {
     /// The tokenizer of a verified package.
-    pub fn load(package: &Package) -> Result<Self, ModelError> {
-        let wrong = |why: String| ModelError::Manifest { file: package.location.clone(), why };
+    pub fn load(package: &Package) -> Result<Self, PackageError> {
+        let wrong = |why: String| PackageError::Manifest { file: package.location.clone(), why };
         let Some(facts) = &package.manifest.tokenizer else {
             return Err(wrong("model.toml: [tokenizer] is missing".to_owned()));
         };

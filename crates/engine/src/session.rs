@@ -1,20 +1,22 @@
-//! One loaded model: a session whose graph was found to be what `model.toml` says.
+//! ONNX Runtime sessions of a package: load its graph, check it against `model.toml`, run it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use ort::session::{Session, SessionInputValue};
+use ort::session::SessionInputValue;
 use ort::value::TensorElementType;
 use ort::value::{DynValue, Tensor, TensorRef, ValueType};
+use reverie_packages::package::{DType, Extent, TensorFacts};
+use reverie_packages::{Package, PackageError};
 
 use crate::ModelError;
 use crate::execution::InferenceSettings;
-use crate::package::{DType, Extent, Package, TensorFacts};
 use crate::runtime;
+use crate::shared_session::SharedSession;
 
-/// Elements of an input that [`Model::try_out`] makes at most.
+/// Elements of an input that [`Session::try_out`] makes at most.
 const MAX_TRIED: usize = 1 << 28;
 
 /// Elements of an input, borrowed for a run.
@@ -38,27 +40,41 @@ pub struct Input<'a> {
     pub values: Values<'a>,
 }
 
-/// A loaded model. A run needs it exclusively: give it a thread, or a place in a [`crate::SessionPool`].
+/// A loaded model that one thread runs. The threads of a [`Lane`](crate::Lane) have one each; on a CPU these share one copy of the
+/// weights.
 #[derive(Debug)]
-pub struct Model {
-    session: Session,
-    package: String,
-    inputs: BTreeMap<String, TensorFacts>,
-    outputs: BTreeMap<String, TensorFacts>,
+pub struct Session {
+    session: SharedSession,
+    package: Arc<str>,
+    inputs: Arc<BTreeMap<String, TensorFacts>>,
+    outputs: Arc<BTreeMap<String, TensorFacts>>,
 }
 
-impl Model {
+impl Session {
+    /// As many sessions of a package as `settings` say. On a CPU the graph is loaded once, and the sessions share its weights; on a GPU
+    /// each session has its own.
+    pub fn open_all(package: &Package, settings: &InferenceSettings) -> Result<Vec<Self>, ModelError> {
+        let count = settings.session_count();
+        if settings.shares_weights() {
+            let first = Self::open(package, settings)?;
+            let others: Vec<Self> = (1..count).map(|_| first.another()).collect();
+            Ok(std::iter::once(first).chain(others).collect())
+        } else {
+            (0..count).map(|_| Self::open(package, settings)).collect()
+        }
+    }
+
     /// Loads the graph of a verified package and checks it against `model.toml`.
-    pub fn load(package: &Package, settings: &InferenceSettings) -> Result<Self, ModelError> {
+    pub fn open(package: &Package, settings: &InferenceSettings) -> Result<Self, ModelError> {
         let name = package.manifest.name.clone();
         let environment = runtime::environment(&settings.onnxruntime_library)?;
         let refused = |why: String| ModelError::Load { package: name.clone(), why };
 
-        let builder = Session::builder(environment).map_err(|error| refused(error.to_string()))?;
+        let builder = ort::session::Session::builder(environment).map_err(|error| refused(error.to_string()))?;
         let builder = builder
             .with_intra_threads(settings.thread_count())
             .and_then(|builder| builder.with_inter_threads(1))
-            // Batches vary, and sessions share cores: no memory plan for one shape, no spinning threads.
+            // Sessions share the cores: no thread spins while it waits. Shapes vary: no memory plan for one of them.
             .and_then(|builder| builder.with_memory_pattern(false))
             .and_then(|builder| builder.with_config_entry("session.intra_op.allow_spinning", "0"))
             .map_err(|error| refused(error.to_string()))?;
@@ -80,10 +96,25 @@ impl Model {
         let session = session.map_err(|error| refused(error.to_string()))?;
 
         let facts = &package.manifest.graph;
-        let mismatch = |why: String| ModelError::Graph { package: name.clone(), why };
+        let mismatch = |why: String| PackageError::Graph { package: name.clone(), why };
         check("input", &facts.inputs, session.inputs()).map_err(mismatch)?;
         check("output", &facts.outputs, session.outputs()).map_err(mismatch)?;
-        Ok(Self { session, inputs: facts.inputs.clone(), outputs: facts.outputs.clone(), package: name })
+        Ok(Self {
+            session: SharedSession::new(session),
+            inputs: Arc::new(facts.inputs.clone()),
+            outputs: Arc::new(facts.outputs.clone()),
+            package: name.into(),
+        })
+    }
+
+    /// Another session on the same weights. Only for providers that [share](InferenceSettings::shares_weights) them.
+    fn another(&self) -> Self {
+        Self {
+            session: self.session.another(),
+            package: Arc::clone(&self.package),
+            inputs: Arc::clone(&self.inputs),
+            outputs: Arc::clone(&self.outputs),
+        }
     }
 
     /// Whether the graph has an input of this name.
@@ -105,9 +136,10 @@ impl Model {
         &mut self,
         extent: impl Fn(&str) -> usize,
     ) -> Result<Vec<(String, Vec<usize>)>, ModelError> {
-        let failed = |why: String| ModelError::Run { package: self.package.clone(), why };
+        let package = Arc::clone(&self.package);
+        let failed = |why: String| ModelError::Run { package: package.to_string(), why };
         let mut zeros = Vec::with_capacity(self.inputs.len());
-        for (name, facts) in &self.inputs {
+        for (name, facts) in self.inputs.iter() {
             let shape: Vec<usize> = facts
                 .shape
                 .iter()
@@ -128,7 +160,7 @@ impl Model {
             let value = tensor(&input, facts).map_err(|error| failed(format!("input {name}: {error}")))?;
             values.push((facts.name.as_str(), value));
         }
-        let results = self.session.run(values).map_err(|error| failed(error.to_string()))?;
+        let results = self.session.get().run(values).map_err(|error| failed(error.to_string()))?;
         let shape = |(name, facts): (&String, &TensorFacts)| {
             let shape =
                 results.get(&facts.name).map(|value| value.shape().iter().map(|&e| e as usize).collect());
@@ -143,8 +175,8 @@ impl Model {
         inputs: &[Input<'_>],
         outputs: &mut [(&str, &mut [f32])],
     ) -> Result<(), ModelError> {
-        let package = self.package.clone();
-        let failed = |why: String| ModelError::Run { package: package.clone(), why };
+        let package = Arc::clone(&self.package);
+        let failed = |why: String| ModelError::Run { package: package.to_string(), why };
         let mut values: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
         for input in inputs {
             let facts = self
@@ -155,7 +187,7 @@ impl Model {
                 tensor(input, facts).map_err(|error| failed(format!("input {}: {error}", input.name)))?;
             values.push((facts.name.as_str(), value));
         }
-        let results = self.session.run(values).map_err(|error| failed(error.to_string()))?;
+        let results = self.session.get().run(values).map_err(|error| failed(error.to_string()))?;
         for (name, place) in outputs {
             let facts = self.outputs.get(*name).ok_or_else(|| failed(format!("it has no output {name}")))?;
             let value =

@@ -1,29 +1,19 @@
-//! What the services around a scheduler share: wire messages to sampler settings, and events to answers.
+//! The sampler that a request asks for, checked, with the model's defaults for what it leaves open.
 
-use futures::stream::{Stream, StreamExt as _};
-use reverie_diffusion::guidance::StepKind;
 use reverie_diffusion::{
     Method, NoiseLevels, SamplerError, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
     TimestepSpacing,
 };
-use reverie_imaging::pictures;
-use reverie_inference::package::{Defaults, DiffusionFacts};
-use reverie_inference::{ModelError, Package};
+use reverie_packages::package::{Defaults, DiffusionFacts};
 use reverie_proto::denoiser::v1 as wire;
-use reverie_proto::tensor::v1::{Image, TextTokens};
-use reverie_service_kit::{Context, Refusal, Violations};
-use tokio::sync::mpsc::Receiver;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
-
-use crate::{Event, Failure, Finished, Progress, SubmitError, Timings};
+use reverie_service_kit::Violations;
 
 /// Most steps that a request may ask for; a model's schedule may allow fewer.
 const MAX_STEPS: u32 = 1000;
 
 /// Reads `sampling` (a field of that name), for x of the extents `sample`; what is not set is the model's default. All steps
 /// are taken.
-pub fn sampling(
+pub fn settings(
     violations: &mut Violations,
     sampling: Option<&wire::Sampling>,
     facts: &DiffusionFacts,
@@ -178,134 +168,4 @@ pub fn field_of(error: &SamplerError) -> &'static str {
         | SamplerError::Prediction { .. }
         | SamplerError::NoSignal(_) => "sampling.sampler",
     }
-}
-
-/// The model's name and digest for answers.
-pub fn identity(package: &Package) -> wire::ModelIdentity {
-    wire::ModelIdentity {
-        name: package.manifest.name.clone(),
-        version: package.manifest.version.clone(),
-        digest: package.digest(),
-    }
-}
-
-/// The kind of a step for answers.
-pub fn step_kind(kind: StepKind) -> wire::StepKind {
-    match kind {
-        StepKind::Conditional => wire::StepKind::Conditional,
-        StepKind::TextEnhanced => wire::StepKind::TextEnhanced,
-        StepKind::NeighbourEnhanced => wire::StepKind::NeighbourEnhanced,
-        StepKind::Weighted => wire::StepKind::Weighted,
-        StepKind::Joint => wire::StepKind::Joint,
-    }
-}
-
-/// A finished sample for answers: what `finish` made of it.
-#[derive(Debug)]
-pub struct Drawn<T> {
-    /// The picture, or the latent.
-    pub sample: T,
-    /// Where the time went.
-    pub timings: wire::StageTimings,
-}
-
-/// The answers of one trajectory: `progress` makes one of each step, `completed` of what `finish` made of the finished
-/// sample on a thread that may block. Dropping the stream cancels the trajectory.
-pub fn answers<R, T, C>(
-    events: Receiver<Event>,
-    progress: fn(wire::Progress) -> R,
-    finish: impl FnOnce(Vec<f32>) -> Result<T, Refusal> + Send + 'static,
-    completed: C,
-) -> impl Stream<Item = Result<R, Status>> + Send + 'static
-where
-    R: Send + 'static,
-    T: Send + 'static,
-    C: FnOnce(Drawn<T>) -> R + Send + 'static,
-{
-    let mut last = Some((finish, completed));
-    ReceiverStream::new(events).filter_map(move |event| {
-        let last = if matches!(event, Event::Progress(_)) { None } else { last.take() };
-        async move {
-            match event {
-                Event::Progress(step) => Some(Ok(progress(progress_message(step)))),
-                Event::Finished(Finished { x, timings }) => {
-                    let (finish, completed) = last?;
-                    let sample = tokio::task::spawn_blocking(move || finish(x)).await;
-                    let sample = sample.map_err(Refusal::internal).flatten().map_err(Status::from);
-                    let timings = timings_message(timings);
-                    Some(sample.map(|sample| completed(Drawn { sample, timings })))
-                }
-                Event::Failed(failure) => Some(Err(failure_status(&failure))),
-            }
-        }
-    })
-}
-
-/// A finished sample as a picture of `width` x `height` pixels.
-pub fn picture(x: &[f32], width: u32, height: u32) -> Result<Image, Refusal> {
-    pictures::from_planes(x, width, height).map(pictures::raw).map_err(Refusal::internal)
-}
-
-fn progress_message(progress: Progress) -> wire::Progress {
-    wire::Progress { step: progress.step as u32, steps: progress.steps as u32 }
-}
-
-fn timings_message(timings: Timings) -> wire::StageTimings {
-    wire::StageTimings {
-        queue_seconds: timings.queued_seconds,
-        compute_seconds: timings.computing_seconds(),
-        model_seconds: timings.model_seconds,
-    }
-}
-
-fn failure_status(failure: &Failure) -> Status {
-    match failure {
-        Failure::DeadlineExceeded { step, steps } => {
-            Context::default().out_of_time(format!("after {step} of {steps} steps"))
-        }
-        Failure::WorkerGone => Refusal::unavailable(failure).into(),
-        Failure::Model(_)
-        | Failure::ModelPanicked(_)
-        | Failure::StepPanicked(_)
-        | Failure::NotFinite { .. } => Refusal::internal(failure).into(),
-    }
-}
-
-/// Why a trajectory was not taken, for the caller.
-pub fn submit_status(error: SubmitError) -> Status {
-    match error {
-        SubmitError::Full { .. } => Refusal::overloaded(error),
-        SubmitError::ShuttingDown | SubmitError::WorkerGone => Refusal::unavailable(error),
-        SubmitError::Empty => Refusal::internal(error),
-    }
-    .into()
-}
-
-/// Refuses a call that was made for another model than this one; "" is a caller that does not care.
-pub fn check_model(expected: &str, model: &wire::ModelIdentity) -> Result<(), Refusal> {
-    if expected.is_empty() || expected == model.digest {
-        return Ok(());
-    }
-    let wire::ModelIdentity { name, digest, .. } = model;
-    Err(Refusal::model_changed(format!("the call is for the model {expected}, this one is {name}, {digest}")))
-}
-
-/// Refuses texts of another encoder than the model was trained with. This comes before their extents: those of another encoder
-/// are no mistake of the caller's.
-pub fn check_encoder<'a>(
-    texts: impl IntoIterator<Item = &'a TextTokens>,
-    encoder: &str,
-) -> Result<(), Refusal> {
-    match texts.into_iter().find(|text| text.encoder_digest != encoder) {
-        None => Ok(()),
-        Some(text) => Err(Refusal::mismatch(format!(
-            "the text was encoded by {:?}, the model was trained with {encoder}: deploy one bundle everywhere",
-            text.encoder_digest
-        ))),
-    }
-}
-
-/// The diffusion facts and defaults of a package that must have both.
-pub fn facts(package: &Package) -> Result<(DiffusionFacts, Defaults), ModelError> {
-    Ok((package.diffusion()?.clone(), package.defaults()?.clone()))
 }
