@@ -47,7 +47,7 @@ async fn four_in_flight(address: &Address, signal: impl Future<Output = Fallible
                 let _ = begun.send(seed);
             }
         };
-        reverie::generate::ask(address, quick("a small zunin on the left, snow", 1024, seed), PATIENCE, watch)
+        reverie::client::ask(address, quick("a small zunin on the left, snow", 1024, seed), PATIENCE, watch)
     });
     let pictures = join_all(pictures);
     let signalled = async {
