@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reverie::generate::{self, Outcome};
+use reverie::client::{self, Outcome};
 use reverie_imaging::pictures::{self, PictureError};
 use reverie_proto::denoiser::v1::{Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
@@ -55,7 +55,7 @@ pub fn neighbours(k: u32) -> Memory {
 
 /// Asks the pipeline at `address` and waits for the picture.
 pub async fn draw(address: &Address, request: GenerateRequest) -> Result<Outcome, Status> {
-    generate::ask(address, request, PATIENCE, |_| ()).await
+    client::ask(address, request, PATIENCE, |_| ()).await
 }
 
 /// Width and height of the picture, as its bytes say.

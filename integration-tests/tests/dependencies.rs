@@ -1,7 +1,8 @@
 //! The workspace's dependencies point one way, and each version is written once.
 //!
-//! Services know the crates and never each other: they meet on the wire only. The crates know no service, except
-//! `reverie`, which is all of them in one process. The diffusion mathematics knows nobody.
+//! Four floors: benchmarks and tests > the command > services > crates. A package depends on packages of the floors below
+//! and, within `crates/`, on its neighbours. Services never depend on each other: they meet on the wire only. The diffusion
+//! mathematics depends on nothing of ours.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -13,17 +14,18 @@ use cargo_metadata::{Metadata, MetadataCommand};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
-/// The package that binds all services into one process.
-const MESH: &str = "reverie";
 /// The package that is mathematics alone.
 const DIFFUSION: &str = "reverie-diffusion";
 
-/// The part of the tree that a member lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+/// The part of the tree that a member lives in, from the ground up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Floor {
     Crates,
     Services,
-    IntegrationTests,
+    /// The command `reverie`, which runs all services in one process.
+    Command,
+    BenchAndTests,
+    /// Built before everything else: stands beside the house.
     Xtask,
 }
 
@@ -31,15 +33,15 @@ enum Room {
 #[derive(Debug)]
 struct Member {
     name: String,
-    room: Room,
+    floor: Floor,
     ours: BTreeSet<String>,
 }
 
 #[test]
 fn dependencies_point_one_way() -> Fallible<()> {
     let members = members(&metadata()?)?;
-    let services = members.iter().filter(|member| member.room == Room::Services).count();
-    assert_eq!(services, 7, "the rooms are not recognised: {members:?}");
+    let services = members.iter().filter(|member| member.floor == Floor::Services).count();
+    assert_eq!(services, 7, "the floors are not recognised: {members:?}");
     let wrong = wrong_ways(&members);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
@@ -47,26 +49,31 @@ fn dependencies_point_one_way() -> Fallible<()> {
 
 #[test]
 fn a_wrong_way_is_noticed() {
-    let member = |name: &str, room, ours: &[&str]| Member {
+    let member = |name: &str, floor, ours: &[&str]| Member {
         name: name.to_owned(),
-        room,
+        floor,
         ours: ours.iter().map(ToString::to_string).collect(),
     };
     let members = [
-        member(MESH, Room::Crates, &["reverie-pipeline", "reverie-vector"]),
-        member(DIFFUSION, Room::Crates, &["reverie-proto"]),
-        member("reverie-proto", Room::Crates, &["reverie-vector"]),
-        member("reverie-pipeline", Room::Services, &["reverie-proto", "reverie-vector"]),
-        member("reverie-vector", Room::Services, &[MESH]),
-        member("reverie-integration-tests", Room::IntegrationTests, &[MESH, "reverie-vector"]),
-        member("xtask", Room::Xtask, &["reverie-proto"]),
+        member("reverie-bench", Floor::BenchAndTests, &["reverie", "reverie-vector", "reverie-proto"]),
+        member("reverie-integration-tests", Floor::BenchAndTests, &["reverie", "reverie-bench"]),
+        member("reverie", Floor::Command, &["reverie-pipeline", "reverie-vector", "reverie-bench"]),
+        member("reverie-pipeline", Floor::Services, &["reverie-proto", "reverie-vector"]),
+        member("reverie-vector", Floor::Services, &["reverie"]),
+        member("reverie-proto", Floor::Crates, &["reverie-vector"]),
+        member("reverie-imaging", Floor::Crates, &["reverie-proto", "reverie"]),
+        member(DIFFUSION, Floor::Crates, &["reverie-proto"]),
+        member("xtask", Floor::Xtask, &["reverie-proto"]),
     ];
     let wrong = wrong_ways(&members);
     let expected = [
-        "reverie-diffusion depends on reverie-proto",
-        "reverie-proto depends on reverie-vector",
+        "reverie-integration-tests depends on reverie-bench",
+        "reverie depends on reverie-bench",
         "reverie-pipeline depends on reverie-vector",
         "reverie-vector depends on reverie",
+        "reverie-proto depends on reverie-vector",
+        "reverie-imaging depends on reverie",
+        "reverie-diffusion depends on reverie-proto",
         "xtask depends on reverie-proto",
     ];
     assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
@@ -147,34 +154,35 @@ fn members(metadata: &Metadata) -> Fallible<Vec<Member>> {
         .iter()
         .map(|package| {
             let place = package.manifest_path.strip_prefix(&metadata.workspace_root)?;
-            let room = match place.components().next().map(|first| first.as_str()) {
-                Some("crates") => Room::Crates,
-                Some("services") => Room::Services,
-                Some("integration-tests") => Room::IntegrationTests,
-                Some("xtask") => Room::Xtask,
-                _ => return Err(format!("{place} is in no known room").into()),
+            let floor = match place.components().next().map(|first| first.as_str()) {
+                Some("crates") => Floor::Crates,
+                Some("services") => Floor::Services,
+                Some("cli") => Floor::Command,
+                Some("bench" | "integration-tests") => Floor::BenchAndTests,
+                Some("xtask") => Floor::Xtask,
+                _ => return Err(format!("{place} is on no known floor").into()),
             };
             let ours = package.dependencies.iter().map(|dependency| dependency.name.clone());
             let ours = ours.filter(|name| names.contains(name.as_str())).collect();
-            Ok(Member { name: package.name.to_string(), room, ours })
+            Ok(Member { name: package.name.to_string(), floor, ours })
         })
         .collect()
 }
 
 /// Every dependency between members that the architecture does not allow, one line each.
 fn wrong_ways(members: &[Member]) -> Vec<String> {
-    let room_of = |name: &str| members.iter().find(|member| member.name == name).map(|member| member.room);
+    let floor_of = |name: &str| members.iter().find(|member| member.name == name).map(|member| member.floor);
     let mut wrong = Vec::new();
     for member in members {
         for dependency in &member.ours {
-            let reason = match (member.room, room_of(dependency)) {
-                (Room::Xtask, _) => "xtask is built before everything else",
-                (_, Some(Room::IntegrationTests | Room::Xtask)) => "nothing depends on tests or xtask",
-                (Room::Services, Some(Room::Services)) => "services meet on the wire only",
-                (Room::Services | Room::Crates, _) if dependency == MESH => "the mesh is above all else",
-                (Room::Crates, Some(Room::Services)) if member.name != MESH => "crates know no service",
-                (Room::Crates, _) if member.name == DIFFUSION => "it is mathematics alone",
-                _ => continue,
+            let Some(below) = floor_of(dependency) else { continue };
+            let reason = match (member.floor, below) {
+                (Floor::Xtask, _) => "xtask is built before everything else",
+                (Floor::Services, Floor::Services) => "services meet on the wire only",
+                (Floor::Crates, _) if member.name == DIFFUSION => "it is mathematics alone",
+                (Floor::Crates, Floor::Crates) => continue,
+                (floor, below) if below < floor => continue,
+                _ => "dependencies point down",
             };
             wrong.push(format!("{} depends on {dependency}: {reason}", member.name));
         }

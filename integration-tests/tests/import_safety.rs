@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reverie_import::Request;
-use reverie_packages::{Bundle, ModelError};
+use reverie_packages::{Bundle, PackageError};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -203,7 +203,7 @@ fn nothing_is_overwritten() -> Fallible<()> {
     Ok(())
 }
 
-async fn load(bundle: &Path) -> Result<(), ModelError> {
+async fn load(bundle: &Path) -> Result<(), PackageError> {
     let bundle = Bundle::open(&bundle.display().to_string()).await?;
     for (folder, role) in bundle.manifest.packages.all() {
         bundle.package(&folder, role).await?;

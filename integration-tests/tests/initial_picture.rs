@@ -1,6 +1,6 @@
 //! Image to image, and inpainting through the cascade.
 
-use reverie::generate::Outcome;
+use reverie::client::Outcome;
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::mesh::with_mesh;

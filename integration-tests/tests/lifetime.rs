@@ -47,7 +47,7 @@ async fn four_in_flight(address: &Address, signal: impl Future<Output = Fallible
                 let _ = begun.send(seed);
             }
         };
-        reverie::generate::ask(address, quick("a small zunin on the left, snow", 1024, seed), PATIENCE, watch)
+        reverie::client::ask(address, quick("a small zunin on the left, snow", 1024, seed), PATIENCE, watch)
     });
     let pictures = join_all(pictures);
     let signalled = async {
@@ -97,7 +97,7 @@ async fn a_fresh_home_stays_empty() -> Fallible<()> {
     let home = tempfile::tempdir()?;
     let library = match std::env::var_os("ORT_DYLIB_PATH") {
         Some(library) => library,
-        None => reverie_packages::runtime::cached().ok_or("no cache folder")?.into_os_string(),
+        None => reverie_engine::runtime::cached().ok_or("no cache folder")?.into_os_string(),
     };
     let mut command = processes::command("encoder", &[])?;
     command.env("HOME", home.path()).env("ORT_DYLIB_PATH", library);

@@ -237,7 +237,7 @@ fn progress_is_told_in_order_and_to_the_end() -> Fallible<()> {
             }
         };
         let request = quick("a zunin, cave", 256, 2);
-        reverie::generate::ask(&pipeline, request, PATIENCE, watch).await?;
+        reverie::client::ask(&pipeline, request, PATIENCE, watch).await?;
         for stage in [Stage::Encode, Stage::Retrieve, Stage::Base, Stage::SuperResolution1] {
             let of_stage: Vec<_> = told.iter().filter(|(told, ..)| *told == stage).collect();
             assert!(of_stage.is_sorted_by(|(_, one, _), (_, next, _)| one < next), "{of_stage:?}");
@@ -253,7 +253,7 @@ fn a_deadline_ends_the_work() -> Fallible<()> {
         let mut request = quick("a zunin, cave", 64, 2);
         request.base_sampling = Some(steps(1000));
         let deadline = std::time::Duration::from_secs(2);
-        let late = reverie::generate::ask(&pipeline, request, deadline, |_| ()).await;
+        let late = reverie::client::ask(&pipeline, request, deadline, |_| ()).await;
         let late = late.map(|_| ()).unwrap_err();
         assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
         assert!(late.message().starts_with("the caller's deadline passed in stage base, after "), "{late}");

@@ -1,4 +1,4 @@
-//! The benchmark of the whole mesh, run again whenever someone wants the numbers.
+//! The benchmarks of the whole mesh, run again whenever someone wants the numbers.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
 use crate::{Outcome, process, release_build};
 
-/// Builds in release and runs `reverie bench` with the caller's arguments, in the caller's folder.
+/// Builds in release and runs `reverie-bench` with the caller's arguments, in the caller's folder.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
     let library = onnxruntime::ensure()?;
-    let reverie = release_build::reverie(workspace)?;
-    process::run(Command::new(reverie).arg("bench").args(args).env(ORT_DYLIB_PATH, library))?;
+    let bench = release_build::of(release_build::BENCH, workspace)?;
+    process::run(Command::new(bench).args(args).env(ORT_DYLIB_PATH, library))?;
     Ok(())
 }

@@ -58,9 +58,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Measure: build in release and run `reverie bench`
+    /// Measure: build in release and run `reverie-bench` (picture, load, creatures, super-resolution)
     Bench {
-        /// Further arguments, passed to `reverie bench` as they are
+        /// Further arguments, passed to `reverie-bench` as they are
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },

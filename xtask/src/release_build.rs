@@ -1,4 +1,4 @@
-//! Building the command `reverie` in release, and learning from cargo where it put the executable.
+//! Building a program in release, and learning from cargo where it put the executable.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,8 +9,10 @@ use thiserror::Error;
 use crate::process::{self, ProcessError};
 use crate::workspace::Workspace;
 
-/// The package, and the executable of the same name.
-const REVERIE: &str = "reverie";
+/// The command.
+pub(crate) const REVERIE: &str = "reverie";
+/// The benchmarks.
+pub(crate) const BENCH: &str = "reverie-bench";
 
 /// Why there is no executable.
 #[derive(Debug, Error)]
@@ -18,28 +20,29 @@ pub(crate) enum BuildError {
     #[error(transparent)]
     Cargo(#[from] ProcessError),
     /// The build passed but reported no such executable.
-    #[error("cargo built the package `{REVERIE}` but reported no executable of that name")]
-    NoExecutable,
+    #[error("cargo built the package `{0}` but reported no executable of that name")]
+    NoExecutable(&'static str),
 }
 
-/// Builds `reverie` in release, progress on the terminal, and returns the executable.
-pub(crate) fn reverie(workspace: &Workspace) -> Result<PathBuf, BuildError> {
+/// Builds a package in release, progress on the terminal, and returns its executable, which has the same name.
+pub(crate) fn of(package: &'static str, workspace: &Workspace) -> Result<PathBuf, BuildError> {
     let mut build = workspace.cargo("build");
     build
-        .args(["--release", "--locked", "--package", REVERIE, "--message-format=json-render-diagnostics"])
+        .args(["--release", "--locked", "--package", package, "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit());
     let output = process::capture(&mut build)?;
-    executable_in(&String::from_utf8_lossy(&output.stdout)).ok_or(BuildError::NoExecutable)
+    let messages = String::from_utf8_lossy(&output.stdout);
+    executable_in(&messages, package).ok_or(BuildError::NoExecutable(package))
 }
 
 /// Cargo writes one JSON message a line; the one for the executable names its path, wherever the target folder is.
-fn executable_in(messages: &str) -> Option<PathBuf> {
+fn executable_in(messages: &str, name: &str) -> Option<PathBuf> {
     messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
         let target = &message["target"];
-        let is_reverie = message["reason"] == "compiler-artifact"
-            && target["name"] == REVERIE
+        let is_it = message["reason"] == "compiler-artifact"
+            && target["name"] == name
             && target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
-        is_reverie.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     })
 }
 
@@ -61,12 +64,12 @@ mod tests {
 
     #[test]
     fn the_executable_is_the_binary_and_not_the_library() {
-        assert_eq!(executable_in(MESSAGES), Some(PathBuf::from("/t/release/reverie")));
+        assert_eq!(executable_in(MESSAGES, REVERIE), Some(PathBuf::from("/t/release/reverie")));
     }
 
     #[test]
     fn a_library_alone_is_no_executable() {
         let without: Vec<_> = MESSAGES.lines().filter(|line| !line.contains("/t/release/")).collect();
-        assert_eq!(executable_in(&without.join("\n")), None);
+        assert_eq!(executable_in(&without.join("\n"), REVERIE), None);
     }
 }

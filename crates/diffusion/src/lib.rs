@@ -28,51 +28,19 @@
 #![expect(clippy::doc_markdown, reason = "formulas stand as the papers print them: x_t, e_p, w_n")]
 #![cfg_attr(test, expect(clippy::float_cmp, reason = "what should be exact is tested to be exact"))]
 
-mod augmentation;
-mod combination;
-#[cfg(test)]
-mod convergence;
-mod ddim;
-mod ddpm;
-mod dpm_solver;
-mod edm;
-mod euler;
-mod evaluation;
-mod flow;
 pub mod guidance;
-mod heun;
-mod initial;
-mod karras;
-mod lcm;
-mod level;
 mod levels;
-mod method;
 mod noise;
-mod normal;
-#[cfg(test)]
-mod parity;
-mod philox;
-mod pndm;
-mod prediction;
-mod sampler;
-mod schedule;
-mod threads;
-mod threshold;
-mod timesteps;
-mod unipc;
-mod walk;
+mod samplers;
+mod step;
 
-pub use augmentation::{AugmentationError, augment, augment_at, augmentation_timestep};
-pub use ddim::{DdimNoise, PreviousTimestep};
-pub use ddpm::Variance;
-pub use edm::EdmLevels;
-pub use flow::FlowShift;
-pub use initial::InitialSample;
-pub use levels::{FinalSigma, NoiseLevels};
-pub use method::{Method, SamplerKind};
-pub use noise::{NoiseSource, Stream};
-pub use prediction::{Conversion, PredictionType};
-pub use sampler::{Sampler, SamplerError, SamplerSettings};
-pub use schedule::{BetaSchedule, NoiseSchedule, ScheduleError};
-pub use threshold::{ThresholdError, Thresholder, Thresholding, ThresholdingKind};
-pub use timesteps::{TimestepError, TimestepSpacing};
+pub use levels::{
+    BetaSchedule, EdmLevels, FinalSigma, FlowShift, NoiseLevels, NoiseSchedule, ScheduleError, TimestepError,
+    TimestepSpacing,
+};
+pub use noise::{AugmentationError, NoiseSource, Stream, augment, augment_at, augmentation_timestep};
+pub use samplers::{DdimNoise, Method, PreviousTimestep, SamplerKind, Variance};
+pub use step::{
+    InitialSample, PredictionType, Sampler, SamplerError, SamplerSettings, ThresholdError, Thresholding,
+    ThresholdingKind,
+};

@@ -234,7 +234,7 @@ where
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let context = match Context::of_headers(request.headers()) {
             Ok(context) => context,
-            Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
         request.extensions_mut().insert(context);
         let path = request.uri().path().trim_start_matches('/').to_owned();

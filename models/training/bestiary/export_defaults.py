@@ -2,7 +2,7 @@
 
 Base: by CreatureDrawBench's sweeps, docs/creatures/sweeps.
 
-Super-resolution: by `reverie bench super-resolution`, 12 true drawings (dB, sharpness of edges; bicubic has 23.62, 0.371 and
+Super-resolution: by `reverie-bench super-resolution`, 12 true drawings (dB, sharpness of edges; bicubic has 23.62, 0.371 and
 30.36, 0.600). One step and no augmentation noise are the best, and the cheapest:
 
     steps  noise level  64 to 256 px   256 to 1024 px

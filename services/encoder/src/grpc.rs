@@ -103,14 +103,12 @@ impl EncoderService for Encoder {
         let model = &joint(&self.encoders)?.image;
         let decoding = convert::images(request.into_inner(), model.reader);
         let images = context.within("decoding the images", decoding).await?;
-        let embed = iter(&images).map(|image| model.embed(image, context)).buffered(IMAGES_AT_A_TIME);
-        let embedded = embed.try_fold(Vec::with_capacity(images.len() * model.dim), async |mut rows, row| {
-            rows.extend(row);
-            Ok(rows)
-        });
+        let count = images.len();
+        let embed = images.into_iter().map(async |image| model.embed(&image, context).await);
+        let embedded = iter(embed).buffered(IMAGES_AT_A_TIME).try_collect::<Vec<_>>();
         let embedded = async { embedded.await.map_err(|error| lanes::run_status(&error, context)) };
-        let rows = context.within("encoding", embedded).await?;
-        let embeddings = tensors::from_f32(&[images.len(), model.dim], &rows);
+        let rows = context.within("encoding", embedded).await?.concat();
+        let embeddings = tensors::from_f32(&[count, model.dim], &rows);
         let space_digest = model.digest.clone();
         Ok(Response::new(EmbedImageResponse { embeddings: Some(embeddings), space_digest }))
     }

@@ -1,0 +1,106 @@
+//! One call to the pipeline, from the request to everything that came of it.
+
+use std::time::Duration;
+
+use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
+use reverie_proto::generation::v1::{
+    Completed, GenerateRequest, NeighboursFound, Preview, Progress, Started,
+};
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::refusal::is_callers_deadline;
+use reverie_service_kit::{Address, Context, Refusal};
+use tonic::Status;
+
+use crate::progress::stage_name;
+
+/// Everything that came of a request.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first event.
+    pub started: Started,
+    /// The neighbours, if there are any.
+    pub neighbours: NeighboursFound,
+    /// The smaller levels, if they were asked for.
+    pub previews: Vec<Preview>,
+    /// The picture.
+    pub image: Image,
+    /// The last event.
+    pub completed: Completed,
+}
+
+/// Sends `request` to the pipeline at `address` and gathers what it tells; `watch` sees every event first.
+pub async fn ask(
+    address: &Address,
+    request: GenerateRequest,
+    timeout: Duration,
+    mut watch: impl FnMut(&Event),
+) -> Result<Outcome, Status> {
+    let stage = Stage::new("pipeline", address);
+    let mut client = GenerationServiceClient::new(stage.channel())
+        .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+        .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
+    let context = Context::with_timeout(timeout);
+    let (mut outcome, mut is_completed) = (Outcome::default(), false);
+    // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
+    let blame = |status: Status| match status.details() {
+        [] => stage.blame(context, status),
+        _ => status,
+    };
+    let mut reached = None;
+    let answer = async {
+        let mut news = client.generate(context.outgoing(request)).await.map_err(blame)?.into_inner();
+        while let Some(message) = news.message().await.map_err(blame)? {
+            let Some(event) = message.event else { continue };
+            watch(&event);
+            match event {
+                Event::Started(started) => outcome.started = started,
+                Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
+                Event::Preview(preview) => outcome.previews.push(preview),
+                Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
+                Event::Completed(completed) => (outcome.completed, is_completed) = (completed, true),
+                Event::Progress(progress) => reached = Some(progress),
+            }
+        }
+        Ok::<_, Status>(())
+    };
+    let Some(deadline) = context.deadline() else {
+        answer.await?;
+        return completed(outcome, is_completed);
+    };
+    match tokio::time::timeout_at(deadline.into(), answer).await {
+        Ok(answered) => answered?,
+        // The pipeline, which gives up a little earlier, says nothing any more.
+        Err(_) => {
+            return Err(match reached {
+                None => context.out_of_time("before there was any news"),
+                Some(reached) => {
+                    let Progress { step, steps, .. } = reached;
+                    let stage = stage_name(reached.stage());
+                    context.out_of_time(format!("in stage {stage}, after {step} of {steps} steps"))
+                }
+            });
+        }
+    }
+    completed(outcome, is_completed)
+}
+
+/// A stream that just ends has no picture, whichever pipeline it comes from.
+fn completed(outcome: Outcome, is_completed: bool) -> Result<Outcome, Status> {
+    if is_completed {
+        Ok(outcome)
+    } else {
+        Err(Refusal::internal("the pipeline ended without a picture").into())
+    }
+}
+
+/// Why there is no picture, for whoever set the `timeout`.
+pub fn explain(status: &Status, timeout: Duration) -> String {
+    let told = status.message();
+    if is_callers_deadline(status) {
+        format!("no picture within {} s (--timeout): {told}", timeout.as_secs())
+    } else {
+        told.to_owned()
+    }
+}

@@ -1,0 +1,369 @@
+//! `reverie generate`: one picture.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use reverie_import::SamplerKind;
+use reverie_proto::denoiser::v1::{
+    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
+    Thresholding,
+};
+use reverie_proto::generation::v1::generate_request::Memory;
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval};
+use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::sizes::Size;
+use reverie_proto::tensor::v1::Fit;
+use reverie_service_kit::output::print;
+use reverie_service_kit::say;
+
+use crate::Failure;
+use crate::client::explain;
+use crate::initial::InitialArguments;
+use crate::mesh::AskArguments;
+use crate::picture_file::{self, format_of};
+use crate::progress::Bars;
+use crate::{report, sheet};
+
+pub use crate::client::{Outcome, ask};
+
+/// Draws one picture.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to draw, such as "a small zunin on the left, snow".
+    pub prompt: String,
+    /// What not to draw: guided steps move away from it. Not for models that are told the weight of guidance (FLUX.1 dev, latent
+    /// consistency models).
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub negative_prompt: Option<String>,
+    /// Where the picture goes; .png, .jpg or .webp.
+    #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
+    pub out: PathBuf,
+    /// Also writes a contact sheet: the neighbours and every level of the cascade.
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Prints one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of every random draw; without it one is chosen and told.
+    #[arg(long, allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
+    /// 768x512, with models that draw other sizes.
+    #[arg(long, value_name = "PIXELS", value_parser = size)]
+    pub size: Option<Size>,
+    /// What becomes of your own pictures (--initial with --mask, --reference) of other proportions than those that are needed:
+    /// the middle is cut out, or all is kept between gray bars.
+    #[arg(long, value_enum, default_value_t = FitName::Crop)]
+    fit: FitName,
+    #[command(flatten)]
+    guidance: GuidanceArguments,
+    #[command(flatten)]
+    initial: InitialArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
+    #[command(flatten)]
+    mesh: AskArguments,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sampling and guidance (default: the model's own)")]
+struct GuidanceArguments {
+    /// Steps of the base model.
+    #[arg(long, allow_negative_numbers = true)]
+    steps: Option<u32>,
+    /// Sampler of the base model.
+    #[arg(long)]
+    sampler: Option<SamplerName>,
+    /// How the noise levels are spaced, for samplers that take any spacing.
+    #[arg(long)]
+    noise_levels: Option<NoiseLevelsName>,
+    /// How the picture that each step predicts is kept in range.
+    #[arg(long)]
+    thresholding: Option<ThresholdingName>,
+    /// How text and neighbours guide. This and the other options of neighbours are only for models that take them.
+    #[arg(long)]
+    strategy: Option<StrategyName>,
+    /// Weight of the text, 1 (off) to 50.
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    text_weight: Option<f32>,
+    /// Weight of the neighbours, 1 (off) to 50.
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    neighbour_weight: Option<f32>,
+    /// Share of the steps that are guided by the text; lower is truer to the neighbours.
+    #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
+    interleave_ratio: Option<f32>,
+    /// Spreads the steps that are guided by the text evenly instead of drawing them at random.
+    #[arg(long)]
+    interleave_evenly: bool,
+    /// How far guided predictions are brought back to the spread of unguided ones, against too much contrast.
+    #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
+    guidance_rescale: Option<f32>,
+    /// Noise levels (sigma) at which there is guidance, such as 0.2..5; either end may be left out.
+    #[arg(long, value_name = "MIN..MAX", value_parser = interval, allow_hyphen_values = true)]
+    guidance_interval: Option<GuidanceInterval>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is remembered")]
+struct MemoryArguments {
+    /// K: how many neighbours to remember, 1 to 8.
+    #[arg(long, short = 'k', value_name = "K", allow_negative_numbers = true)]
+    neighbours: Option<u32>,
+    /// How neighbours are searched.
+    #[arg(long)]
+    retrieval: Option<RetrievalName>,
+    /// Knowledge base to search.
+    #[arg(long, value_name = "NAME")]
+    knowledge_base: Option<String>,
+    /// Draws from the text alone.
+    #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "references"])]
+    no_retrieval: bool,
+    /// Your own picture and what it shows, instead of a search; may be repeated.
+    #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
+          conflicts_with_all = ["neighbours", "retrieval", "knowledge_base"])]
+    references: Vec<(PathBuf, String)>,
+}
+
+/// A sampler, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the contract says what each is")]
+pub enum SamplerName {
+    Ddim,
+    Ddpm,
+    Euler,
+    EulerAncestral,
+    Heun,
+    #[value(name = "dpmpp-2m")]
+    DpmSolver,
+    #[value(name = "dpmpp-2m-sde")]
+    DpmSolverSde,
+    #[value(name = "unipc")]
+    UniPc,
+    Pndm,
+    Plms,
+    Lcm,
+}
+
+/// A thresholding, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ThresholdingName {
+    None,
+    Static,
+    Dynamic,
+}
+
+/// A spacing of noise levels, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NoiseLevelsName {
+    Trained,
+    Karras,
+}
+
+/// What becomes of other proportions, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FitName {
+    Crop,
+    Pad,
+}
+
+/// A guidance strategy, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the contract says what each is")]
+pub enum StrategyName {
+    Interleaved,
+    Weighted,
+    Joint,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RetrievalName {
+    Bm25,
+    Embedding,
+    Hybrid,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number of pixels"));
+    match text.split_once('x') {
+        None => Ok(Size::square(side(text)?)),
+        Some((width, height)) => Ok(Size { width: side(width)?, height: side(height)? }),
+    }
+}
+
+fn file_and_caption(text: &str) -> Result<(PathBuf, String), String> {
+    match text.split_once('=') {
+        Some((file, caption)) if !file.is_empty() => Ok((file.into(), caption.to_owned())),
+        _ => Err("write FILE=CAPTION".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<GuidanceInterval, String> {
+    let end = |text: &str| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("{text} is no number")),
+    };
+    let (min, max) = text.split_once("..").ok_or("write MIN..MAX")?;
+    Ok(GuidanceInterval { min_sigma: end(min)?, max_sigma: end(max)? })
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    for file in [Some(&arguments.out), arguments.sheet.as_ref()].into_iter().flatten() {
+        picture_file::check(file).await?;
+    }
+    let request = request(&arguments).await?;
+    let mut bars = Bars::new(arguments.json);
+    let timeout = arguments.mesh.timeout();
+    let asked = arguments.mesh.with_pipeline(async |address| {
+        let outcome = ask(address, request, timeout, |event| bars.show(event)).await;
+        bars.finish();
+        Ok(outcome.map_err(|status| explain(&status, timeout))?)
+    });
+    let outcome = asked.await?;
+
+    picture_file::write(&arguments.out, &outcome.image).await?;
+    if let Some(path) = &arguments.sheet {
+        picture_file::write(path, &sheet::stack(&[sheet::row(&outcome, None)?], format_of(path)?)?).await?;
+    }
+    if arguments.json {
+        say!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()))?;
+    } else {
+        print(format_args!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref())))?;
+    }
+    Ok(())
+}
+
+async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
+    let GuidanceArguments { steps, sampler, noise_levels, thresholding, strategy, .. } = arguments.guidance;
+    let GuidanceArguments { text_weight, neighbour_weight, interleave_ratio, .. } = arguments.guidance;
+    let fit = match arguments.fit {
+        FitName::Crop => Fit::Crop,
+        FitName::Pad => Fit::Pad,
+    };
+    let evenly = arguments.guidance.interleave_evenly;
+    let draw = if evenly { InterleaveDraw::LowDiscrepancy } else { InterleaveDraw::Unspecified };
+    Ok(GenerateRequest {
+        prompt: arguments.prompt.clone(),
+        seed: arguments.seed,
+        size: arguments.size.filter(|size| size.width == size.height).map(|size| size.width),
+        resolution: arguments.size.filter(|size| size.width != size.height),
+        memory: memory(&arguments.memory, fit).await?,
+        guidance: Some(Guidance {
+            strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
+            text_weight,
+            neighbour_weight,
+            interleave_ratio,
+            rescale: arguments.guidance.guidance_rescale,
+            interval: arguments.guidance.guidance_interval,
+            interleave_draw: draw.into(),
+        }),
+        base_sampling: Some(Sampling {
+            steps,
+            sampler: sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
+            thresholding: thresholding.map_or(Thresholding::Unspecified, thresholding_message).into(),
+            noise_levels: noise_levels.map_or(NoiseLevels::Unspecified, noise_levels_message).into(),
+            ..Sampling::default()
+        }),
+        super_resolution: Vec::new(),
+        output_format: format_of(&arguments.out)?.into(),
+        previews: arguments.sheet.is_some(),
+        negative_prompt: arguments.negative_prompt.clone(),
+        initial: arguments.initial.message(fit).await?,
+    })
+}
+
+/// What was asked for; none leaves it to the mesh, which may have nothing to remember.
+async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>, Failure> {
+    let MemoryArguments { neighbours, retrieval, knowledge_base, no_retrieval, references } = arguments;
+    if *no_retrieval {
+        return Ok(Some(Memory::None(NoMemory {})));
+    }
+    if references.is_empty() {
+        let is_asked_for = neighbours.is_some() || retrieval.is_some() || knowledge_base.is_some();
+        return Ok(is_asked_for.then(|| {
+            Memory::Retrieval(Retrieval {
+                knowledge_base: knowledge_base.clone().unwrap_or_default(),
+                neighbours: *neighbours,
+                strategy: retrieval.map_or(RetrievalStrategy::Unspecified, retrieval_message).into(),
+            })
+        }));
+    }
+    let mut pictures = Vec::new();
+    for (file, caption) in references {
+        let image = Some(picture_file::read(file).await?);
+        pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
+    }
+    Ok(Some(Memory::References(References { references: pictures })))
+}
+
+impl SamplerName {
+    /// As requests name it.
+    pub fn message(self) -> Sampler {
+        match self {
+            Self::Ddim => Sampler::Ddim,
+            Self::Ddpm => Sampler::Ddpm,
+            Self::Euler => Sampler::Euler,
+            Self::EulerAncestral => Sampler::EulerAncestral,
+            Self::Heun => Sampler::Heun,
+            Self::DpmSolver => Sampler::DpmSolver,
+            Self::DpmSolverSde => Sampler::DpmSolverSde,
+            Self::UniPc => Sampler::Unipc,
+            Self::Pndm => Sampler::Pndm,
+            Self::Plms => Sampler::Plms,
+            Self::Lcm => Sampler::Lcm,
+        }
+    }
+}
+
+impl SamplerName {
+    /// As packages name it.
+    pub fn kind(self) -> SamplerKind {
+        match self {
+            Self::Ddim => SamplerKind::Ddim,
+            Self::Ddpm => SamplerKind::Ddpm,
+            Self::Euler => SamplerKind::Euler,
+            Self::EulerAncestral => SamplerKind::EulerAncestral,
+            Self::Heun => SamplerKind::Heun,
+            Self::DpmSolver => SamplerKind::DpmSolver,
+            Self::DpmSolverSde => SamplerKind::DpmSolverSde,
+            Self::UniPc => SamplerKind::UniPc,
+            Self::Pndm => SamplerKind::Pndm,
+            Self::Plms => SamplerKind::Plms,
+            Self::Lcm => SamplerKind::Lcm,
+        }
+    }
+}
+
+impl StrategyName {
+    /// As requests name it.
+    pub fn message(self) -> GuidanceStrategy {
+        match self {
+            Self::Interleaved => GuidanceStrategy::Interleaved,
+            Self::Weighted => GuidanceStrategy::Weighted,
+            Self::Joint => GuidanceStrategy::Joint,
+        }
+    }
+}
+
+fn noise_levels_message(name: NoiseLevelsName) -> NoiseLevels {
+    match name {
+        NoiseLevelsName::Trained => NoiseLevels::Trained,
+        NoiseLevelsName::Karras => NoiseLevels::Karras,
+    }
+}
+
+fn thresholding_message(name: ThresholdingName) -> Thresholding {
+    match name {
+        ThresholdingName::None => Thresholding::None,
+        ThresholdingName::Static => Thresholding::Static,
+        ThresholdingName::Dynamic => Thresholding::Dynamic,
+    }
+}
+
+fn retrieval_message(name: RetrievalName) -> RetrievalStrategy {
+    match name {
+        RetrievalName::Bm25 => RetrievalStrategy::Bm25,
+        RetrievalName::Embedding => RetrievalStrategy::Embedding,
+        RetrievalName::Hybrid => RetrievalStrategy::Hybrid,
+    }
+}

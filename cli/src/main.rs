@@ -1,0 +1,44 @@
+//! `reverie`: draws images from text and from reference images that it retrieves.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+use clap::{Parser, Subcommand};
+use reverie::program::{self, TelemetryArguments};
+use reverie::{gallery, generate, knowledge, models, serve};
+use reverie_service_kit::process;
+
+/// Draws images from text and from reference images that it retrieves: retrieval-augmented, cascaded diffusion.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    telemetry: TelemetryArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Draws one image, by a mesh in this process or by a running one (--server).
+    Generate(Box<generate::Arguments>),
+    /// Draws several prompts on one contact sheet, each with retrieved references and without.
+    Gallery(gallery::Arguments),
+    /// Keeps the whole mesh listening in one process.
+    Serve(serve::Arguments),
+    /// Builds knowledge bases.
+    Knowledge(knowledge::Arguments),
+    /// Imports models of other makers, and checks models.
+    Models(models::Arguments),
+}
+
+fn main() {
+    process::begin();
+    let arguments = Arguments::parse();
+    program::run("reverie", arguments.telemetry, async || match arguments.command {
+        Command::Generate(arguments) => generate::run(*arguments).await,
+        Command::Gallery(arguments) => gallery::run(arguments).await,
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Knowledge(arguments) => knowledge::run(arguments).await,
+        Command::Models(arguments) => models::run(arguments).await,
+    })
+}

@@ -1,0 +1,201 @@
+//! `reverie models check`: every package of a bundle verified, and every graph run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use reverie_packages::package::{Extent, TensorFacts};
+use reverie_packages::weights::Flaw;
+use reverie_engine::{InferenceSettings, Session};
+use reverie_packages::{Bundle, Package, Role, Tokenizer};
+use reverie_service_kit::output::OutputError;
+use reverie_service_kit::say;
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::mesh::{self, MeshArguments};
+
+/// Runs that are timed, after the first.
+const RUNS: usize = 3;
+/// A first run that takes longer is the only one: what comes after it is hardly faster.
+const LONG: Duration = Duration::from_millis(500);
+/// Tensors that are named, of those that hold what is no number.
+const NAMED: usize = 5;
+/// What an open axis is given if nothing is known of it.
+const OPEN_AXIS: usize = 2;
+
+/// Verifies checksums and manifests, looks for weights that are no numbers, loads every graph, and runs it with zeros. Says what
+/// each takes and gives, what it runs on, and how long one row takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The bundle.
+    #[arg(value_name = "FOLDER")]
+    bundle: String,
+    /// Overrides one setting of the denoiser, whose execution provider and threads are used; may be repeated:
+    /// --set inference.provider=cuda
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    overrides: Vec<(String, String)>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was seen of one package.
+#[derive(Debug)]
+struct Seen {
+    folder: String,
+    package: Package,
+    outputs: Vec<(String, Vec<usize>)>,
+    load: Duration,
+    row: Duration,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let bundle = Bundle::open(&arguments.bundle).await?;
+    let overrides = arguments.overrides.into_iter();
+    let settings = MeshArguments {
+        bundle: arguments.bundle.clone(),
+        overrides: overrides.map(|(key, value)| ("denoiser".to_owned(), key, value)).collect(),
+        ..MeshArguments::default()
+    };
+    let inference = mesh::service::<reverie_denoiser::Settings>(&settings)?.inference;
+    let mut all = Vec::new();
+    for (folder, role) in bundle.manifest.packages.all() {
+        let package = bundle.package_on_disk(&folder, role).await?;
+        let inference = inference.clone();
+        let seen = tokio::task::spawn_blocking(move || try_out(folder, package, &inference)).await??;
+        if !arguments.json {
+            tell(&seen)?;
+        }
+        all.push(seen);
+    }
+    let provider = inference.provider_name();
+    if arguments.json {
+        let packages: Vec<Value> = all.iter().map(as_json).collect();
+        say!("{:#}", json!({"bundle": arguments.bundle, "provider": provider, "packages": packages}))?;
+    } else {
+        say!("{} packages are sound, and every graph runs on {provider}", all.len())?;
+    }
+    Ok(())
+}
+
+fn try_out(folder: String, package: Package, inference: &InferenceSettings) -> Result<Seen, Failure> {
+    if matches!(package.manifest.role, Role::TextEncoder | Role::JointText) {
+        Tokenizer::load(&package)?;
+    }
+    let flaws = package.look_at_weights()?;
+    if !flaws.is_empty() {
+        return Err(not_numbers(&package, &flaws).into());
+    }
+    let begun = Instant::now();
+    let mut session = Session::open(&package, inference)?;
+    let load = begun.elapsed();
+    let begun = Instant::now();
+    let outputs = session.try_out(|axis| open_axis(&package, axis))?;
+    let mut row = begun.elapsed();
+    for _ in 0..if row > LONG { 0 } else { RUNS } {
+        let begun = Instant::now();
+        session.try_out(|axis| open_axis(&package, axis))?;
+        row = row.min(begun.elapsed());
+    }
+    Ok(Seen { folder, package, outputs, load, row })
+}
+
+/// What is wrong with weights that were broken on their way, or never right.
+fn not_numbers(package: &Package, flaws: &[Flaw]) -> String {
+    let name = |flaw: &Flaw| match (flaw.not_numbers, flaw.infinite) {
+        (nan, 0) => format!("{} ({nan} NaN)", flaw.tensor),
+        (0, infinite) => format!("{} ({infinite} infinite)", flaw.tensor),
+        (nan, infinite) => format!("{} ({nan} NaN, {infinite} infinite)", flaw.tensor),
+    };
+    let mut named: Vec<String> = flaws.iter().take(NAMED).map(name).collect();
+    if flaws.len() > NAMED {
+        named.push(format!("{} more", flaws.len() - NAMED));
+    }
+    format!(
+        "{}: weights of {} are no numbers: {}. Export the model anew; in float32, if that was in float16",
+        package.location,
+        package.manifest.graph.file,
+        named.join(", ")
+    )
+}
+
+/// How many a run is given of an axis that is open: one row, the picture of a model's own size, a latent of 64 x 64, and two of
+/// everything else.
+fn open_axis(package: &Package, axis: &str) -> usize {
+    if let Some(diffusion) = &package.manifest.diffusion {
+        let [_, height, width] = diffusion.own_sample();
+        let patch = diffusion.latent.as_ref().and_then(|latent| latent.patch).unwrap_or(1);
+        match axis {
+            "height" => return height,
+            "width" => return width,
+            "image_tokens" => return (height / patch) * (width / patch),
+            _ => {}
+        }
+    }
+    match (axis, package.manifest.latent) {
+        ("batch", _) => 1,
+        ("height" | "width", Some(latent)) => match package.manifest.role {
+            Role::LatentEncoder => 64 * latent.downscale,
+            _ => 64,
+        },
+        _ => OPEN_AXIS,
+    }
+}
+
+fn tell(seen: &Seen) -> Result<(), OutputError> {
+    let Seen { folder, package, outputs, load, row } = seen;
+    let manifest = &package.manifest;
+    say!("{folder} ({})", manifest.name)?;
+    say!("  digest    {}", manifest.digest())?;
+    say!("  time      {:.1} ms a row, loaded in {:.0} ms", milliseconds(*row), milliseconds(*load))?;
+    for (name, facts) in &manifest.graph.inputs {
+        say!("  takes     {name} {}", describe(facts))?;
+    }
+    for (name, facts) in &manifest.graph.outputs {
+        let given = outputs.iter().find(|(given, _)| given == name);
+        say!(
+            "  gives     {name} {}, here {:?}",
+            describe(facts),
+            given.map(|(_, s)| s.as_slice()).unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}
+
+fn describe(facts: &TensorFacts) -> String {
+    let extents: Vec<String> = facts
+        .shape
+        .iter()
+        .map(|extent| match extent {
+            Extent::Fixed(extent) => extent.to_string(),
+            Extent::Dynamic(name) => name.clone(),
+        })
+        .collect();
+    format!("{:?} [{}] as {:?}", facts.dtype, extents.join(", "), facts.name)
+        .replace("F32", "f32")
+        .replace("F16", "f16")
+}
+
+fn as_json(seen: &Seen) -> Value {
+    let tensors = |tensors: &BTreeMap<String, TensorFacts>| serde_json::to_value(tensors).unwrap_or_default();
+    let graph = &seen.package.manifest.graph;
+    json!({
+        "folder": seen.folder,
+        "name": seen.package.manifest.name,
+        "digest": seen.package.digest(),
+        "inputs": tensors(&graph.inputs),
+        "outputs": tensors(&graph.outputs),
+        "output_shapes": seen.outputs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "load_seconds": seen.load.as_secs_f64(),
+        "row_seconds": seen.row.as_secs_f64(),
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((parts.0.to_owned(), parts.1.to_owned()))
+}

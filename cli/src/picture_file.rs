@@ -1,0 +1,105 @@
+//! Files of pictures: what can be told of them is told before anything is drawn.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use reverie_proto::tensor::v1::{Image, ImageFormat};
+
+use crate::Failure;
+
+/// Room that a file is looked for: what a picture of 1024 x 1024 takes at most.
+const ROOM: usize = 3 << 20;
+
+/// The encoding that a file's name asks for.
+pub fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    match extension.as_deref() {
+        Some("png") => Ok(ImageFormat::Png),
+        Some("jpg" | "jpeg") => Ok(ImageFormat::Jpeg),
+        Some("webp") => Ok(ImageFormat::Webp),
+        _ => Err(format!("{}: write .png, .jpg or .webp", path.display()).into()),
+    }
+}
+
+/// Finds out whether a picture can be written to `path`, without leaving a trace, and gives its encoding.
+pub async fn check(path: &Path) -> Result<ImageFormat, Failure> {
+    let format = format_of(path)?;
+    let place = path.to_owned();
+    let tried = tokio::task::spawn_blocking(move || try_out(&place)).await?;
+    tried.map_err(|why| Failure::from(format!("cannot write {}: {why}", path.display())))?;
+    Ok(format)
+}
+
+fn try_out(path: &Path) -> Result<(), String> {
+    let told = |error: io::Error| error.to_string();
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(format!("there is no folder {}", folder.display()));
+    }
+    if path.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    if path.exists() {
+        // Neither made nor emptied: the picture that is there stays until there is another.
+        let file = OpenOptions::new().write(true).open(path).map_err(told)?;
+        if !file.metadata().map_err(told)?.is_file() {
+            return Ok(());
+        }
+    }
+    // A file without a name, which goes with the process.
+    let mut probe: File = tempfile::tempfile_in(folder).map_err(told)?;
+    probe.write_all(&vec![0; ROOM]).and_then(|()| probe.flush()).map_err(told)
+}
+
+/// Writes a picture; a new file that cannot be written whole is removed.
+pub async fn write(path: &Path, image: &Image) -> Result<(), Failure> {
+    let is_new = !path.exists();
+    if let Err(error) = tokio::fs::write(path, &image.data).await {
+        if is_new {
+            let _ = tokio::fs::remove_file(path).await;
+        }
+        return Err(format!("cannot write {}: {error}", path.display()).into());
+    }
+    Ok(())
+}
+
+/// A picture as it lies in its file.
+pub async fn read(path: &Path) -> Result<Image, Failure> {
+    let data = tokio::fs::read(path).await;
+    let data = data.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(Image { data: data.into(), ..Image::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_told_beforehand_and_nothing_is_left_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for (name, format) in
+            [("a.PNG", ImageFormat::Png), ("a.Jpg", ImageFormat::Jpeg), ("a.WEBP", ImageFormat::Webp)]
+        {
+            assert_eq!(check(&at(name)).await.unwrap(), format);
+        }
+        std::fs::create_dir(at("folder.png")).unwrap();
+        std::fs::write(at("there.png"), b"a picture").unwrap();
+        check(&at("there.png")).await.unwrap();
+        assert_eq!(std::fs::read(at("there.png")).unwrap(), b"a picture");
+        for (name, why) in [
+            ("missing/a.png", "there is no folder"),
+            ("there.png/a.png", "there is no folder"),
+            ("folder.png", "it is a folder"),
+            ("a.gif", "write .png, .jpg or .webp"),
+        ] {
+            let told = check(&at(name)).await.unwrap_err().to_string();
+            assert!(told.contains(why) && told.contains(name), "{told}");
+        }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,217 @@
+//! The `reverie` program as a user meets it.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bestiary");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../integration-tests/fixtures/diffusers");
+
+/// The mesh of a command that fails is drained before the process ends: no forward pass fails after the last word.
+#[test]
+fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("picture.png");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    command.args(["generate", "a small zunin on the left, snow", "--bundle", BUNDLE, "--out"]).arg(&out);
+    let ended = command.args(["--size", "64", "--steps", "1000", "--timeout", "1"]).output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    let last = told.lines().last().unwrap_or_default();
+    let why =
+        "reverie: no picture within 1 s (--timeout): the caller's deadline passed in stage base, after ";
+    assert!(last.starts_with(why) && last.ends_with(" of 1000 steps"), "{told}");
+    assert!(!told.contains("ERROR"), "{told}");
+    assert!(!out.exists());
+    Ok(())
+}
+
+/// What cannot be written is told before the mesh starts.
+#[test]
+fn an_output_that_cannot_be_written_is_told_before_anything_is_drawn() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let missing = folder.path().join("missing/picture.PNG");
+    let sound = folder.path().join("picture.png");
+    for (command, options) in [
+        ("generate", vec![("--out", &missing)]),
+        ("generate", vec![("--out", &sound), ("--sheet", &missing)]),
+        ("gallery", vec![("--out", &missing)]),
+    ] {
+        // A bundle that is not there would be the next thing to be told.
+        let mut run = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        run.args([command, "a zunin", "--bundle", "/nowhere"]);
+        for (option, path) in options {
+            run.arg(option).arg(path);
+        }
+        let ended = run.output()?;
+        let told = String::from_utf8(ended.stderr)?;
+        assert_eq!(ended.status.code(), Some(1), "{told}");
+        assert!(told.contains("missing/picture.PNG: there is no folder"), "{told}");
+    }
+    assert_eq!(fs::read_dir(folder.path())?.count(), 0);
+    Ok(())
+}
+
+/// Standard output may be full or closed: neither is a panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_takes_no_more_ends_the_program_without_a_panic() -> Result<(), Box<dyn Error>> {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full");
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["models", "check", BUNDLE]);
+        command
+    };
+    let ended = check().stdout(full()?).output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.starts_with("reverie: cannot write to standard output: "), "{told}");
+
+    // The reader left: as a program that SIGPIPE ends, and without a word.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let ended = check().stdout(writer).output()?;
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr)?), (Some(141), String::new()));
+
+    // Nowhere to say it.
+    let ended = check().stdout(full()?).stderr(full()?).status()?;
+    assert_eq!(ended.code(), Some(1));
+    let mut nowhere = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    let ended = nowhere.args(["models", "check", "/nowhere", "--log", "trace"]).stderr(full()?).status()?;
+    assert_eq!(ended.code(), Some(1));
+    Ok(())
+}
+
+/// Values may begin with a hyphen: what is wrong with them is said by whoever reads them.
+#[test]
+fn a_value_may_begin_with_a_hyphen() -> Result<(), Box<dyn Error>> {
+    let nowhere = |option: &str, value: &str| -> Result<String, Box<dyn Error>> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        let ended = command.args(["generate", "a zunin", "--bundle", "/nowhere", option, value]).output()?;
+        Ok(String::from_utf8(ended.stderr)?)
+    };
+    for (option, value) in [
+        ("--negative-prompt", "-blur"),
+        ("--negative-prompt", "--blur, -noise"),
+        ("--text-weight", "-1"),
+        ("--neighbour-weight", "-1.5"),
+        ("--interleave-ratio", "-0.5"),
+        ("--guidance-rescale", "-1"),
+        ("--guidance-interval", "-1..5"),
+    ] {
+        let told = nowhere(option, value)?;
+        assert!(told.contains("/nowhere"), "{option} {value}: {told}");
+    }
+    for option in ["--seed", "--steps", "--neighbours"] {
+        let told = nowhere(option, "-1")?;
+        assert!(told.contains("invalid value '-1' for"), "{option}: {told}");
+    }
+    Ok(())
+}
+
+/// Runs the program, which must succeed, and gives what it told.
+fn told(arguments: &[&OsStr]) -> Result<String, Box<dyn Error>> {
+    let ended = Command::new(env!("CARGO_BIN_EXE_reverie")).args(arguments).output()?;
+    let error = String::from_utf8(ended.stderr)?;
+    if !ended.status.success() {
+        return Err(format!("{arguments:?}: {error}").into());
+    }
+    Ok(String::from_utf8(ended.stdout)?)
+}
+
+/// A file of weights with one NaN in it is whole, and no model.
+#[test]
+fn weights_that_are_no_numbers_are_found() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let (pipeline, bundle) = (folder.path().join("flux"), folder.path().join("bundle"));
+    let weights = Path::new("transformer/model.onnx_data");
+    for part in fs::read_dir(Path::new(FIXTURES).join("flux"))? {
+        let part = part?;
+        if part.file_type()?.is_dir() {
+            fs::create_dir_all(pipeline.join(part.file_name()))?;
+            for file in fs::read_dir(part.path())? {
+                let file = file?;
+                fs::copy(file.path(), pipeline.join(part.file_name()).join(file.file_name()))?;
+            }
+        } else {
+            fs::copy(part.path(), pipeline.join(part.file_name()))?;
+        }
+    }
+    let mut bytes = fs::read(pipeline.join(weights))?;
+    bytes[4096..4100].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(pipeline.join(weights), bytes)?;
+    let words = |text: &'static str| text.split(' ').map(OsStr::new);
+    let import: Vec<&OsStr> = words("models import --size 32 --from diffusers")
+        .chain([pipeline.as_os_str(), OsStr::new("--out"), bundle.as_os_str()])
+        .collect();
+    told(&import)?;
+    let check: Vec<&OsStr> = words("models check").chain([bundle.as_os_str()]).collect();
+    let refusal = told(&check).err().ok_or("it should not be sound")?.to_string();
+    assert!(refusal.contains("denoiser: weights of model.onnx are no numbers: "), "{refusal}");
+    assert!(refusal.contains("(1 NaN). Export the model anew"), "{refusal}");
+    Ok(())
+}
+
+/// From a pipeline of diffusers to a picture that remembers pictures of one's own.
+#[test]
+fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name).into_os_string();
+    let (bundle, knowledge, picture) = (at("bundle"), at("knowledge"), at("picture.png"));
+    let pipeline = Path::new(FIXTURES).join("retrieval");
+    let words = |text: &'static str| text.split(' ').map(OsStr::new);
+
+    let import: Vec<&OsStr> = words("models import --size 32 --license MIT --from diffusers")
+        .chain([pipeline.as_os_str(), OsStr::new("--out"), &bundle])
+        .collect();
+    let imported = told(&import)?;
+    assert!(imported.starts_with("RDMPipeline is now the bundle"), "{imported}");
+    assert!(!imported.contains("note:"), "{imported}");
+
+    let check: Vec<&OsStr> = words("models check --json").chain([bundle.as_os_str()]).collect();
+    let checked: Value = serde_json::from_str(&told(&check)?)?;
+    let packages = checked["packages"].as_array().ok_or("no packages")?;
+    assert_eq!((packages.len(), checked["provider"].as_str()), (7, Some("cpu")));
+    let denoiser = packages.iter().find(|package| package["folder"] == "denoiser").ok_or("no denoiser")?;
+    assert_eq!(denoiser["output_shapes"]["prediction"], serde_json::json!([1, 4, 16, 16]));
+    assert!(denoiser["row_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+
+    // Pictures of one's own, searched by the imported encoders.
+    let pictures = folder.path().join("pictures");
+    fs::create_dir(&pictures)?;
+    let mut entries = String::new();
+    for number in 0..4 {
+        let name = format!("neighbour-{number}.png");
+        fs::copy(pipeline.join("reference").join(&name), pictures.join(&name))?;
+        writeln!(entries, r#"{{"id": "{number}", "caption": "picture {number}", "image": "{name}"}}"#)?;
+    }
+    fs::write(pictures.join("entries.jsonl"), entries)?;
+    // A folder is named by its path or by its URL.
+    let url = OsString::from(format!("file://{}", pictures.display()));
+    let build: Vec<&OsStr> = words("knowledge build --name mine --pictures")
+        .chain([&url, OsStr::new("--out"), &knowledge, OsStr::new("--bundle"), &bundle])
+        .collect();
+    assert!(told(&build)?.contains("4 entries"));
+    let mut with = OsString::from("mine=");
+    with.push(&knowledge);
+    let draw: Vec<&OsStr> =
+        words("generate --steps 4 --seed 7 --json --retrieval embedding --neighbours 3 house --bundle")
+            .chain([
+                bundle.as_os_str(),
+                OsStr::new("--with-knowledge-base"),
+                &with,
+                OsStr::new("--out"),
+                &picture,
+            ])
+            .collect();
+    let drawn: Value = serde_json::from_str(&told(&draw)?)?;
+    assert_eq!(drawn["neighbours"].as_array().map(Vec::len), Some(3), "{drawn}");
+    assert_eq!((drawn["width"].as_u64(), drawn["knowledge_base"].as_str()), (Some(32), Some("mine")));
+    assert!(fs::metadata(&picture)?.len() > 0);
+    Ok(())
+}
