@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reverie_import::Request;
-use reverie_packages::{Bundle, PackageError};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use reverie_packages::{Bundle, PackageError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

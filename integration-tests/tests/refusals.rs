@@ -119,6 +119,7 @@ async fn a_bad_setting_is_named() -> Fallible<()> {
         ("encoder", "lane.stall_seconds=0", "lane.stall_seconds: must be above 0"),
         ("autoencoder", "lane.stall_seconds=-1", "lane.stall_seconds: must be above 0"),
         ("denoiser", "progress.max_events=0", "progress.max_events: must be at least 1 (got 0)"),
+        ("encoder", "inference.provider=abacus", "inference.provider"),
         ("pipeline", "defaults.neighbours=9", "defaults.neighbours"),
         ("retrieval", "stages.encodre=http://127.0.0.1:1", "encodre"),
         ("super-resolution", "telemetry.log_format=loud", "telemetry.log_format"),

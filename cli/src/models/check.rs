@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use reverie_engine::{InferenceSettings, Session};
 use reverie_packages::package::{Extent, TensorFacts};
 use reverie_packages::weights::Flaw;
-use reverie_engine::{InferenceSettings, Session};
 use reverie_packages::{Bundle, Package, Role, Tokenizer};
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::say;

@@ -23,7 +23,11 @@ pub struct Cache<V: Clone + Send + Sync + 'static> {
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// A cache for at most `max_bytes`; `bytes` tells how many a value takes. Past that, what was not asked for longest is evicted.
-    pub fn new(name: &'static str, max_bytes: u64, bytes: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+    pub fn new(
+        name: &'static str,
+        max_bytes: u64,
+        bytes: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
         let weigh = move |_: &Key, value: &V| u32::try_from(bytes(value) + ENTRY_BYTES).unwrap_or(u32::MAX);
         let entries = Arc::new(future::Cache::builder().weigher(weigh).max_capacity(max_bytes).build());
         let weak = Arc::downgrade(&entries);

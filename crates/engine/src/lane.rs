@@ -9,6 +9,8 @@
 
 mod cost;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::future::Future;
@@ -19,13 +21,12 @@ use std::time::{Duration, Instant};
 use reverie_packages::Package;
 use tokio::sync::watch;
 
-use crate::{InferenceSettings, RowError};
 use crate::cores::Cores;
 use crate::metrics;
 use crate::policy::{self, Caller, Class};
 use crate::single::{Computed, Single};
 use crate::work::{Failure, Work};
-
+use crate::{InferenceSettings, RowError};
 
 pub(crate) use self::queue::Queue;
 pub use self::queue::Stats;
@@ -223,7 +224,11 @@ impl<M: RowModel> Lane<M> {
     }
 
     /// Computes one row. A caller that drops the future cancels it, unless it is running.
-    pub fn run(&self, call: Call, row: M::Row) -> impl Future<Output = Result<Computed<M::Output>, RunError>> + Send {
+    pub fn run(
+        &self,
+        call: Call,
+        row: M::Row,
+    ) -> impl Future<Output = Result<Computed<M::Output>, RunError>> + Send + use<M> {
         let (single, reply) = Single::new(row);
         let submitted = self.submit(call, single);
         async move {
@@ -269,7 +274,10 @@ impl<M: RowModel> Clone for Lane<M> {
 
 impl<M: RowModel> std::fmt::Debug for Lane<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("name", self.name()).field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Lane")
+            .field("name", self.name())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 

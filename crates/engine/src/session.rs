@@ -70,7 +70,8 @@ impl Session {
         let environment = runtime::environment(&settings.onnxruntime_library)?;
         let refused = |why: String| ModelError::Load { package: name.clone(), why };
 
-        let builder = ort::session::Session::builder(environment).map_err(|error| refused(error.to_string()))?;
+        let builder =
+            ort::session::Session::builder(environment).map_err(|error| refused(error.to_string()))?;
         let builder = builder
             .with_intra_threads(settings.thread_count())
             .and_then(|builder| builder.with_inter_threads(1))

@@ -129,7 +129,16 @@ impl<C> Flight<C> {
         let plan = trajectory.plan.step(0);
         let steps = trajectory.sampler.evaluations();
         let rows = (0..steps).map(|step| trajectory.plan.step(step).rows().len()).collect();
-        Self { trajectory, outlet, x: Arc::default(), step: 0, plan, rows, spare: Vec::new(), guided: Vec::new() }
+        Self {
+            trajectory,
+            outlet,
+            x: Arc::default(),
+            step: 0,
+            plan,
+            rows,
+            spare: Vec::new(),
+            guided: Vec::new(),
+        }
     }
 
     fn steps(&self) -> usize {

@@ -26,6 +26,8 @@ use crate::{Refusal, refusal};
 const PASSED_ON: f64 = 0.95;
 /// gRPC writes at most eight digits of a timeout; ours are in milliseconds.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(99_999_999);
+/// A deadline that is so near counts as passed.
+const PASSED_IN: Duration = Duration::from_millis(50);
 /// A unary answer leaves this long before the deadline, or tonic's own timer would answer CANCELLED instead.
 const ANSWER_BEFORE: Duration = Duration::from_millis(10);
 
@@ -129,15 +131,25 @@ impl Context {
         }
     }
 
-    /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed: `place` is such as "during encoding".
+    /// The same context, ended so much earlier: for a stage after which others have work to do.
+    #[must_use]
+    pub fn reserving(self, time: Duration) -> Self {
+        Self { deadline: self.deadline.and_then(|deadline| deadline.checked_sub(time)), ..self }
+    }
+
+    /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed, or where it was found that it cannot be met: `place` is such
+    /// as "during encoding".
     pub fn out_of_time(self, place: impl Display) -> Status {
+        let has_passed = self.deadline.is_none_or(|deadline| deadline <= Instant::now() + PASSED_IN);
         match self.setting {
             None => {
-                Refusal::deadline_exceeded(refusal::CALLER, format!("the caller's deadline passed {place}"))
+                let verb = if has_passed { "passed" } else { "cannot be met:" };
+                Refusal::deadline_exceeded(refusal::CALLER, format!("the caller's deadline {verb} {place}"))
             }
             Some((setting, limit)) => {
-                let seconds = limit.as_secs_f64();
-                let told = format!("the {seconds} s that a request may take here ({setting}) passed {place}");
+                let (seconds, verb) =
+                    (limit.as_secs_f64(), if has_passed { "passed" } else { "do not suffice:" });
+                let told = format!("the {seconds} s that a request may take here ({setting}) {verb} {place}");
                 Refusal::deadline_exceeded(setting, told)
             }
         }
@@ -381,9 +393,8 @@ mod tests {
         let [studio, shop] = ["studio", "shop"].map(|name| {
             let one = context(&[(CALLER, name), (PRIORITY, "batch")]).unwrap();
             // As the next service sees it, each time.
-            let [next, again] = [(); 2].map(|()| {
-                Context::of_headers(&one.outgoing(()).into_parts().0.into_headers()).unwrap()
-            });
+            let [next, again] = [(); 2]
+                .map(|()| Context::of_headers(&one.outgoing(()).into_parts().0.into_headers()).unwrap());
             assert_eq!((next.priority(), next.caller()), (Priority::Batch, again.caller()));
             next.caller()
         });
@@ -406,12 +417,18 @@ mod tests {
     fn whose_limit_it_was_is_told() {
         let limit = Duration::from_mins(5);
         let capped = Context::default().capped(limit, "limits.max_request_seconds");
-        let status = capped.out_of_time("in stage base");
+        let passed = Context { deadline: Some(Instant::now()), ..capped };
+        let status = passed.out_of_time("in stage base");
         assert_eq!(
             status.message(),
             "the 300 s that a request may take here (limits.max_request_seconds) passed in stage base"
         );
         assert!(!refusal::is_callers_deadline(&status));
+        let early = capped.out_of_time("in stage base");
+        assert!(
+            early.message().ends_with("(limits.max_request_seconds) do not suffice: in stage base"),
+            "{early}"
+        );
         // A caller that waits for less is the one whose time is up.
         let own = Context::with_timeout(Duration::from_secs(100)).capped(limit, "limits.max_request_seconds");
         assert!(refusal::is_callers_deadline(&own.out_of_time("in stage base")));

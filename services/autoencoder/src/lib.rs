@@ -38,7 +38,9 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
     if let Some(encoder) = &encoder
         && encoder.latent()? != decoder.latent()?
     {
-        return Err(encoder.wrong("its [latent] is not that of the bundle's latent_decoder".to_owned()).into());
+        return Err(encoder
+            .wrong("its [latent] is not that of the bundle's latent_decoder".to_owned())
+            .into());
     }
     let settings = settings.clone();
     lanes::load(move || {

@@ -78,8 +78,11 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
         let field = format!("neighbours[{index}].caption");
         let caption = text::read(&mut violations, &field, neighbour.caption.as_ref(), &facts.text);
         let is_prepared = neighbour.is_prepared;
-        neighbours
-            .extend(image.zip(caption).map(|(image, caption)| Neighbour { image, is_prepared, caption }));
+        neighbours.extend(image.zip(caption).map(|(image, caption)| Neighbour {
+            image,
+            is_prepared,
+            caption,
+        }));
     }
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
     let frame = frame(&mut violations, request.size, facts);

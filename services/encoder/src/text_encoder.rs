@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use reverie_engine::{ModelError, RunError};
 use reverie_packages::package::{LeftOut, joint_digest};
 use reverie_packages::tokenizer::{Overflow, TokenizeError};
-use reverie_engine::{ModelError, RunError};
 use reverie_packages::{Package, TokenizedText};
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors;

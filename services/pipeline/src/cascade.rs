@@ -25,6 +25,7 @@ use tonic::Status;
 
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
+use crate::pace::{Pace, Route};
 use crate::position::Position;
 use crate::stages::{MAX_LEVELS, Stages};
 use crate::{images, kept, latents};
@@ -50,6 +51,7 @@ pub(crate) async fn draw(
     context: Context,
     news: &Sender<Event>,
     position: &Position,
+    pace: &Pace,
 ) -> Result<(), Status> {
     let begun = Instant::now();
     let fields = Fields::of(&run);
@@ -102,8 +104,11 @@ pub(crate) async fn draw(
     };
     position.enter(Stage::Base);
     let own = |field: &str| fields.base(field);
-    let drawing = timed(stages.denoise(context, request, own, |step| ledger.step(Stage::Base, step)));
+    let route = Route { decodes: run.base.latent.is_some(), levels: run.levels.len() };
+    let in_time = context.reserving(pace.after_base(route));
+    let drawing = timed(stages.denoise(in_time, request, own, |step| ledger.step(Stage::Base, step)));
     let (base, seconds) = drawing.await?;
+    let drawn = Instant::now();
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
     let kept = run.initial;
@@ -148,6 +153,7 @@ pub(crate) async fn draw(
 
     // 5. The picture, and what one needs to repeat it.
     let image = encode_picture(image, run.output_format).await?;
+    pace.note(route, drawn.elapsed());
     ledger.tell(Event::Image(GeneratedImage { image: Some(image) })).await;
     let completed = Completed {
         seed: run.seed,

@@ -1,5 +1,6 @@
 //! The gRPC face: admit, convert, run the cascade, stream what it tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::pace::Pace;
 use crate::position::Position;
 use crate::settings::{Defaults, Settings};
 use crate::stages::Stages;
@@ -26,6 +28,7 @@ pub(crate) struct Generation {
     stages: Stages,
     longest: Duration,
     defaults: Defaults,
+    pace: Arc<Pace>,
 }
 
 impl Generation {
@@ -34,6 +37,7 @@ impl Generation {
             stages,
             longest: Duration::from_secs(settings.limits.max_request_seconds),
             defaults: settings.defaults.clone(),
+            pace: Arc::default(),
         }
     }
 }
@@ -56,11 +60,11 @@ impl GenerationService for Generation {
         context.within("decoding the request's images", images.decode(&mut run)).await?;
 
         let (news, events) = mpsc::channel(EVENTS);
-        let stages = self.stages.clone();
+        let (stages, pace) = (self.stages.clone(), Arc::clone(&self.pace));
         let work = async move {
             let _permit = permit;
             let position = Position::default();
-            let draw = cascade::draw(run, &stages, context, &news, &position);
+            let draw = cascade::draw(run, &stages, context, &news, &position, &pace);
             // On the heap: it holds what the stages answer.
             let outcome = Box::pin(context.within("drawing", draw)).await;
             outcome.map_err(|status| match status.code() {

@@ -51,8 +51,7 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         model::check_encoder(request.text.iter().chain(&request.negative_text), &wanted.encoder)?;
     }
     let (text, negative) = (request.text.as_ref(), request.negative_text.as_ref());
-    let texts =
-        facts.text.as_ref().and_then(|wanted| Texts::read(&mut violations, text, negative, wanted));
+    let texts = facts.text.as_ref().and_then(|wanted| Texts::read(&mut violations, text, negative, wanted));
     violations.require(
         facts.text.is_some() || request.guidance_weight.is_none(),
         "guidance_weight",
@@ -70,7 +69,8 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     let default_level = defaults.noise_level.unwrap_or(0.0);
     let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
-    let settings = sampling::settings(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
+    let settings =
+        sampling::settings(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
     let sampler = Sampler::new(&facts.schedule, &settings);
     let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
     let sampler = violations.take(wrong, sampler);

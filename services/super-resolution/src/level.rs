@@ -62,10 +62,10 @@ impl Level {
     pub(crate) fn open(package: &Package, stage: u16, settings: &Settings) -> Result<Self, ModelError> {
         let wrong = |why: String| PackageError::Manifest { file: package.location.clone(), why };
         let (diffusion, defaults) = model::facts(package)?;
-        let low_side = diffusion
-            .low_resolution_size
-            .filter(|low_side| *low_side < diffusion.image_size)
-            .ok_or_else(|| wrong("diffusion.low_resolution_size must be below diffusion.image_size".into()))?;
+        let low_side =
+            diffusion.low_resolution_size.filter(|low_side| *low_side < diffusion.image_size).ok_or_else(
+                || wrong("diffusion.low_resolution_size must be below diffusion.image_size".into()),
+            )?;
         if diffusion.latent.is_some() {
             return Err(wrong("super-resolution of latents is not known here".into()).into());
         }
@@ -114,10 +114,9 @@ impl RowModel for LevelModel {
         let joined = facts.low_resolution.concatenated.then(|| [x, &conditions.low_resolution].concat());
         let mut inputs = match &joined {
             Some(joined) => vec![input("x", &joined_shape[..], joined)],
-            None => vec![
-                input("x", &shape[..], x),
-                input("low_resolution", &shape, &conditions.low_resolution),
-            ],
+            None => {
+                vec![input("x", &shape[..], x), input("low_resolution", &shape, &conditions.low_resolution)]
+            }
         };
         inputs.push(input("timestep", &[1], &timestep));
         if session.takes("noise_level") {

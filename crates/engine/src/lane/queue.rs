@@ -384,8 +384,10 @@ impl<M: RowModel> State<M> {
         for place in (0..self.entries.len()).rev() {
             let (entry, job) = (&mut self.entries[place], &self.jobs[place]);
             let Some(work) = &entry.work else { continue };
-            let is_late =
-                || job.deadline.is_some_and(|due| due <= seconds) || entry.running == 0 && job.is_hopeless(seconds);
+            let is_late = || {
+                job.deadline.is_some_and(|due| due <= seconds)
+                    || entry.running == 0 && job.is_hopeless(seconds)
+            };
             if entry.ending.is_none() {
                 if work.is_cancelled() {
                     entry.ending = Some(Ending::Cancelled);

@@ -85,11 +85,8 @@ impl Bench {
         let (seen_sender, seen) = std_mpsc::channel();
         let (orders, receiver) = std_mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
-        let model = |_| Exact {
-            schedule: schedule(),
-            seen: seen_sender.clone(),
-            orders: Arc::clone(&receiver),
-        };
+        let model =
+            |_| Exact { schedule: schedule(), seen: seen_sender.clone(), orders: Arc::clone(&receiver) };
         let models = (0..sessions).map(model).collect();
         let lane = Lane::start("exact", models, settings, Arc::new(Cores::new(sessions)), 1).unwrap();
         drop(seen_sender);
