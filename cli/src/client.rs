@@ -77,7 +77,7 @@ pub async fn ask(
                 None => context.out_of_time("before there was any news"),
                 Some(reached) => {
                     let Progress { step, steps, .. } = reached;
-                    let stage = stage_name(reached.stage());
+                    let stage = stage_name(reached.stage(), reached.level);
                     context.out_of_time(format!("in stage {stage}, after {step} of {steps} steps"))
                 }
             });

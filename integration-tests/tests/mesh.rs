@@ -32,11 +32,14 @@ fn every_level_comes_out_in_its_size() -> Fallible<()> {
             previews.iter().map(|image| pictures::decode(image).map(|picture| picture.width())).collect();
         assert_eq!(sides?, [64, 256]);
 
-        let all =
-            [Stage::Retrieve, Stage::Encode, Stage::Base, Stage::SuperResolution1, Stage::SuperResolution2];
+        let level = Stage::SuperResolution;
+        let all = [(Stage::Retrieve, 0), (Stage::Encode, 0), (Stage::Base, 0), (level, 1), (level, 2)];
         let stages: Vec<_> =
-            large.completed.stages.iter().map(reverie_proto::generation::v1::StageReport::stage).collect();
+            large.completed.stages.iter().map(|report| (report.stage(), report.level)).collect();
         assert_eq!(stages, all);
+        let drawn_by: Vec<_> =
+            large.previews.iter().map(|preview| (preview.stage(), preview.level)).collect();
+        assert_eq!(drawn_by, [(Stage::Base, 0), (level, 1)]);
         assert_eq!((large.started.seed, large.completed.seed), (7, 7));
         assert_eq!(large.completed.step_kinds.len(), BASE_STEPS as usize);
 
@@ -238,7 +241,7 @@ fn progress_is_told_in_order_and_to_the_end() -> Fallible<()> {
         };
         let request = quick("a zunin, cave", 256, 2);
         reverie::client::ask(&pipeline, request, PATIENCE, watch).await?;
-        for stage in [Stage::Encode, Stage::Retrieve, Stage::Base, Stage::SuperResolution1] {
+        for stage in [Stage::Encode, Stage::Retrieve, Stage::Base, Stage::SuperResolution] {
             let of_stage: Vec<_> = told.iter().filter(|(told, ..)| *told == stage).collect();
             assert!(of_stage.is_sorted_by(|(_, one, _), (_, next, _)| one < next), "{of_stage:?}");
             assert!(of_stage.last().is_some_and(|(_, step, steps)| step == steps), "{stage:?}: {told:?}");

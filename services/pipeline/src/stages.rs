@@ -40,9 +40,6 @@ pub(crate) struct Level {
     server: Stage,
 }
 
-/// Levels of a cascade: each is a stage that callers are told of.
-pub(crate) const MAX_LEVELS: usize = 2;
-
 /// What the models of the cascade draw and take.
 #[derive(Debug, Clone)]
 pub(crate) struct Models {
