@@ -5,7 +5,7 @@ use reverie::mesh::{self, MeshArguments};
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_inference::package::Factor;
 use reverie_inference::{Input, Model, Package, Role, Values};
-use reverie_storage::Folder;
+use reverie_knowledge::Folder;
 
 /// The model, loaded.
 #[derive(Debug)]

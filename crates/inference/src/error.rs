@@ -1,6 +1,6 @@
 //! What can be wrong with a model, in words that say how to mend it.
 
-use reverie_storage::StorageError;
+use reverie_knowledge::StorageError;
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
