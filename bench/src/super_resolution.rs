@@ -10,7 +10,7 @@ use reverie::mesh::{Mesh, MeshArguments};
 use reverie::{Failure, sheet};
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_knowledge::Folder;
-use reverie_proto::denoiser::v1::Sampling;
+use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;

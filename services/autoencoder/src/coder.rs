@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use reverie_inference::package::LatentScale;
 use reverie_inference::{Input, Model, ModelError, Package, Values};
-use reverie_proto::denoiser::v1::{ModelIdentity, StageTimings};
+use reverie_proto::diffusion::v1::{ModelIdentity, StageTimings};
 use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::Semaphore;
 use tonic::Status;

@@ -7,9 +7,8 @@ use reverie_inference::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_inference::{ModelError, Package};
-use reverie_proto::denoiser::v1::{
-    GetModelResponse, LatentModel, ModelIdentity, NeighbourPicture, OtherSizes,
-};
+use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, NeighbourPicture, OtherSizes};
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_proto::sizes::Size;
 
 /// What the base model takes.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use reverie_proto::generation::v1::Stage;
+use reverie_proto::names::Named as _;
 
 /// Where a run is.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl fmt::Display for Position {
         let Some(At { stage, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
             return f.write_str("before the first stage");
         };
-        let name = stage.as_str_name().trim_start_matches("STAGE_").to_lowercase().replace('_', "-");
+        let name = stage.name().replace('_', "-");
         write!(f, "in stage {name}")?;
         match steps {
             Some((step, steps)) => write!(f, ", after {step} of {steps} steps"),

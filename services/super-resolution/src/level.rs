@@ -10,7 +10,7 @@ use reverie_inference::package::{
     Defaults, DiffusionFacts, LowResolutionCondition, TextCondition, WithoutText,
 };
 use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
-use reverie_proto::denoiser::v1::ModelIdentity;
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_proto::tensors::EncodedText;
 
 use crate::Settings;
