@@ -5,7 +5,7 @@
 use clap::Subcommand;
 use reverie::Failure;
 use reverie::mesh::MeshArguments;
-use reverie_storage::Folder;
+use reverie_knowledge::Folder;
 
 pub mod creatures;
 pub mod load;

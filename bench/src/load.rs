@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use reverie::Failure;
 use reverie::client::{ask, explain};
 use reverie::mesh::AskArguments;
-use reverie_proto::denoiser::v1::Sampling;
+use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::generation::v1::GenerateRequest;
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::{Address, say};

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use reverie_import::SamplerKind;
-use reverie_proto::denoiser::v1::{
+use reverie_proto::diffusion::v1::{
     Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
     Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval};
-use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Fit;
 use reverie_service_kit::output::print;
@@ -20,6 +18,7 @@ use crate::Failure;
 use crate::client::explain;
 use crate::initial::InitialArguments;
 use crate::mesh::AskArguments;
+use crate::names::parser;
 use crate::picture_file::{self, format_of};
 use crate::progress::Bars;
 use crate::{report, sheet};
@@ -53,8 +52,8 @@ pub struct Arguments {
     pub size: Option<Size>,
     /// What becomes of your own pictures (--initial with --mask, --reference) of other proportions than those that are needed:
     /// the middle is cut out, or all is kept between gray bars.
-    #[arg(long, value_enum, default_value_t = FitName::Crop)]
-    fit: FitName,
+    #[arg(long, value_parser = parser::<Fit>(), default_value = "crop")]
+    fit: Fit,
     #[command(flatten)]
     guidance: GuidanceArguments,
     #[command(flatten)]
@@ -72,17 +71,17 @@ struct GuidanceArguments {
     #[arg(long, allow_negative_numbers = true)]
     steps: Option<u32>,
     /// Sampler of the base model.
-    #[arg(long)]
-    sampler: Option<SamplerName>,
+    #[arg(long, value_parser = parser::<Sampler>())]
+    sampler: Option<Sampler>,
     /// How the noise levels are spaced, for samplers that take any spacing.
-    #[arg(long)]
-    noise_levels: Option<NoiseLevelsName>,
+    #[arg(long, value_parser = parser::<NoiseLevels>())]
+    noise_levels: Option<NoiseLevels>,
     /// How the picture that each step predicts is kept in range.
-    #[arg(long)]
-    thresholding: Option<ThresholdingName>,
+    #[arg(long, value_parser = parser::<Thresholding>())]
+    thresholding: Option<Thresholding>,
     /// How text and neighbours guide. This and the other options of neighbours are only for models that take them.
-    #[arg(long)]
-    strategy: Option<StrategyName>,
+    #[arg(long, value_parser = parser::<GuidanceStrategy>())]
+    strategy: Option<GuidanceStrategy>,
     /// Weight of the text, 1 (off) to 50.
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     text_weight: Option<f32>,
@@ -110,8 +109,8 @@ struct MemoryArguments {
     #[arg(long, short = 'k', value_name = "K", allow_negative_numbers = true)]
     neighbours: Option<u32>,
     /// How neighbours are searched.
-    #[arg(long)]
-    retrieval: Option<RetrievalName>,
+    #[arg(long, value_parser = parser::<RetrievalStrategy>())]
+    retrieval: Option<RetrievalStrategy>,
     /// Knowledge base to search.
     #[arg(long, value_name = "NAME")]
     knowledge_base: Option<String>,
@@ -122,64 +121,6 @@ struct MemoryArguments {
     #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
           conflicts_with_all = ["neighbours", "retrieval", "knowledge_base"])]
     references: Vec<(PathBuf, String)>,
-}
-
-/// A sampler, as it is written on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the contract says what each is")]
-pub enum SamplerName {
-    Ddim,
-    Ddpm,
-    Euler,
-    EulerAncestral,
-    Heun,
-    #[value(name = "dpmpp-2m")]
-    DpmSolver,
-    #[value(name = "dpmpp-2m-sde")]
-    DpmSolverSde,
-    #[value(name = "unipc")]
-    UniPc,
-    Pndm,
-    Plms,
-    Lcm,
-}
-
-/// A thresholding, as it is written on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ThresholdingName {
-    None,
-    Static,
-    Dynamic,
-}
-
-/// A spacing of noise levels, as it is written on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum NoiseLevelsName {
-    Trained,
-    Karras,
-}
-
-/// What becomes of other proportions, as it is written on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FitName {
-    Crop,
-    Pad,
-}
-
-/// A guidance strategy, as it is written on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the contract says what each is")]
-pub enum StrategyName {
-    Interleaved,
-    Weighted,
-    Joint,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RetrievalName {
-    Bm25,
-    Embedding,
-    Hybrid,
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -236,10 +177,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     let GuidanceArguments { steps, sampler, noise_levels, thresholding, strategy, .. } = arguments.guidance;
     let GuidanceArguments { text_weight, neighbour_weight, interleave_ratio, .. } = arguments.guidance;
-    let fit = match arguments.fit {
-        FitName::Crop => Fit::Crop,
-        FitName::Pad => Fit::Pad,
-    };
+    let fit = arguments.fit;
     let evenly = arguments.guidance.interleave_evenly;
     let draw = if evenly { InterleaveDraw::LowDiscrepancy } else { InterleaveDraw::Unspecified };
     Ok(GenerateRequest {
@@ -249,7 +187,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         resolution: arguments.size.filter(|size| size.width != size.height),
         memory: memory(&arguments.memory, fit).await?,
         guidance: Some(Guidance {
-            strategy: strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
+            strategy: strategy.unwrap_or_default().into(),
             text_weight,
             neighbour_weight,
             interleave_ratio,
@@ -259,9 +197,9 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         }),
         base_sampling: Some(Sampling {
             steps,
-            sampler: sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
-            thresholding: thresholding.map_or(Thresholding::Unspecified, thresholding_message).into(),
-            noise_levels: noise_levels.map_or(NoiseLevels::Unspecified, noise_levels_message).into(),
+            sampler: sampler.unwrap_or_default().into(),
+            thresholding: thresholding.unwrap_or_default().into(),
+            noise_levels: noise_levels.unwrap_or_default().into(),
             ..Sampling::default()
         }),
         super_resolution: Vec::new(),
@@ -284,7 +222,7 @@ async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>,
             Memory::Retrieval(Retrieval {
                 knowledge_base: knowledge_base.clone().unwrap_or_default(),
                 neighbours: *neighbours,
-                strategy: retrieval.map_or(RetrievalStrategy::Unspecified, retrieval_message).into(),
+                strategy: retrieval.unwrap_or_default().into(),
             })
         }));
     }
@@ -294,76 +232,4 @@ async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>,
         pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
     }
     Ok(Some(Memory::References(References { references: pictures })))
-}
-
-impl SamplerName {
-    /// As requests name it.
-    pub fn message(self) -> Sampler {
-        match self {
-            Self::Ddim => Sampler::Ddim,
-            Self::Ddpm => Sampler::Ddpm,
-            Self::Euler => Sampler::Euler,
-            Self::EulerAncestral => Sampler::EulerAncestral,
-            Self::Heun => Sampler::Heun,
-            Self::DpmSolver => Sampler::DpmSolver,
-            Self::DpmSolverSde => Sampler::DpmSolverSde,
-            Self::UniPc => Sampler::Unipc,
-            Self::Pndm => Sampler::Pndm,
-            Self::Plms => Sampler::Plms,
-            Self::Lcm => Sampler::Lcm,
-        }
-    }
-}
-
-impl SamplerName {
-    /// As packages name it.
-    pub fn kind(self) -> SamplerKind {
-        match self {
-            Self::Ddim => SamplerKind::Ddim,
-            Self::Ddpm => SamplerKind::Ddpm,
-            Self::Euler => SamplerKind::Euler,
-            Self::EulerAncestral => SamplerKind::EulerAncestral,
-            Self::Heun => SamplerKind::Heun,
-            Self::DpmSolver => SamplerKind::DpmSolver,
-            Self::DpmSolverSde => SamplerKind::DpmSolverSde,
-            Self::UniPc => SamplerKind::UniPc,
-            Self::Pndm => SamplerKind::Pndm,
-            Self::Plms => SamplerKind::Plms,
-            Self::Lcm => SamplerKind::Lcm,
-        }
-    }
-}
-
-impl StrategyName {
-    /// As requests name it.
-    pub fn message(self) -> GuidanceStrategy {
-        match self {
-            Self::Interleaved => GuidanceStrategy::Interleaved,
-            Self::Weighted => GuidanceStrategy::Weighted,
-            Self::Joint => GuidanceStrategy::Joint,
-        }
-    }
-}
-
-fn noise_levels_message(name: NoiseLevelsName) -> NoiseLevels {
-    match name {
-        NoiseLevelsName::Trained => NoiseLevels::Trained,
-        NoiseLevelsName::Karras => NoiseLevels::Karras,
-    }
-}
-
-fn thresholding_message(name: ThresholdingName) -> Thresholding {
-    match name {
-        ThresholdingName::None => Thresholding::None,
-        ThresholdingName::Static => Thresholding::Static,
-        ThresholdingName::Dynamic => Thresholding::Dynamic,
-    }
-}
-
-fn retrieval_message(name: RetrievalName) -> RetrievalStrategy {
-    match name {
-        RetrievalName::Bm25 => RetrievalStrategy::Bm25,
-        RetrievalName::Embedding => RetrievalStrategy::Embedding,
-        RetrievalName::Hybrid => RetrievalStrategy::Hybrid,
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reverie_proto::denoiser::v1::InitialPicture;
+use reverie_proto::diffusion::v1::InitialPicture;
 use reverie_proto::tensor::v1::Fit;
 
 use crate::Failure;

@@ -12,6 +12,7 @@ mod initial;
 pub mod knowledge;
 pub mod mesh;
 pub mod models;
+pub mod names;
 pub mod picture_file;
 pub mod program;
 pub mod progress;

@@ -75,7 +75,7 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
         .collect();
     let steps = outcome.completed.step_kinds.iter();
     let kinds: Vec<_> = steps
-        .map(|&kind| reverie_proto::denoiser::v1::StepKind::try_from(kind).unwrap_or_default().as_str_name())
+        .map(|&kind| reverie_proto::diffusion::v1::StepKind::try_from(kind).unwrap_or_default().as_str_name())
         .collect();
     let guidance = outcome.completed.guidance.map(|guidance| {
         // An interval without end is written as null: JSON has no infinity.

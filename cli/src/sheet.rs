@@ -74,7 +74,7 @@ pub fn stack(rows: &[Rgb], format: ImageFormat) -> Result<Image, Failure> {
 #[cfg(test)]
 mod tests {
     use reverie_proto::generation::v1::{NeighboursFound, Preview};
-    use reverie_proto::retrieval::v1::Neighbour;
+    use reverie_proto::knowledge::v1::Neighbour;
 
     use super::*;
 

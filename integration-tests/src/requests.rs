@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reverie::client::{self, Outcome};
 use reverie_imaging::pictures::{self, PictureError};
-use reverie_proto::denoiser::v1::{Sampler, Sampling};
+use reverie_proto::diffusion::v1::{Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval, SuperResolutionOptions};
 use reverie_service_kit::Address;
@@ -23,8 +23,8 @@ pub const OF_FOUR_STEPS: [(Sampler, usize); 9] = [
     (Sampler::Euler, 4),
     (Sampler::EulerAncestral, 4),
     (Sampler::Heun, 7),
-    (Sampler::DpmSolver, 4),
-    (Sampler::DpmSolverSde, 4),
+    (Sampler::Dpmpp2m, 4),
+    (Sampler::Dpmpp2mSde, 4),
     (Sampler::Unipc, 4),
     (Sampler::Pndm, 13),
     (Sampler::Plms, 5),

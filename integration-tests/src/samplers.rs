@@ -1,21 +1,14 @@
 //! Samplers by the names of packages.
 
 use reverie_import::SamplerKind;
-use reverie_proto::denoiser::v1::Sampler;
+use reverie_proto::diffusion::v1::Sampler;
+use reverie_proto::names::Named as _;
 
 /// As a request names it.
+///
+/// # Panics
+/// When the contract has no sampler of this name.
+#[expect(clippy::expect_used, reason = "a sampler that requests cannot name is a defect")]
 pub fn message(kind: SamplerKind) -> Sampler {
-    match kind {
-        SamplerKind::Ddim => Sampler::Ddim,
-        SamplerKind::Ddpm => Sampler::Ddpm,
-        SamplerKind::Euler => Sampler::Euler,
-        SamplerKind::EulerAncestral => Sampler::EulerAncestral,
-        SamplerKind::Heun => Sampler::Heun,
-        SamplerKind::DpmSolver => Sampler::DpmSolver,
-        SamplerKind::DpmSolverSde => Sampler::DpmSolverSde,
-        SamplerKind::UniPc => Sampler::Unipc,
-        SamplerKind::Pndm => Sampler::Pndm,
-        SamplerKind::Plms => Sampler::Plms,
-        SamplerKind::Lcm => Sampler::Lcm,
-    }
+    Sampler::named(kind.name()).expect("the contract has every sampler")
 }

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use image::RgbaImage;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
-use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, InitialPicture, Sampler, Sampling};
+use reverie_proto::diffusion::v1::{Guidance, GuidanceInterval, InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{
     GenerateRequest, Reference, References, Retrieval, SuperResolutionOptions,

@@ -16,9 +16,9 @@ use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServi
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
-    DenoiseRequest, GetModelRequest, GetModelResponse, Guidance, InitialLatent, InitialPicture,
-    NeighbourCondition, Sampler, Sampling,
+    DenoiseRequest, GetModelRequest, GetModelResponse, InitialLatent, NeighbourCondition,
 };
+use reverie_proto::diffusion::v1::{Guidance, InitialPicture, Sampler, Sampling};
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::generation::v1::generate_request::Memory;

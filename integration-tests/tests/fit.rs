@@ -7,6 +7,7 @@ use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, steps};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE, folders, mesh};
+use reverie_knowledge::sha256_hex;
 use reverie_proto::denoiser::v1::DenoiseRequest;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::generation::v1::GenerateRequest;
@@ -15,7 +16,6 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Context;
 use reverie_service_kit::client::Stage;
-use reverie_storage::sha256_hex;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

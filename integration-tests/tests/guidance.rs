@@ -2,7 +2,7 @@
 
 use reverie_integration_tests::requests::{BASE_STEPS, draw, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
-use reverie_proto::denoiser::v1::{
+use reverie_proto::diffusion::v1::{
     Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling, StepKind,
     Thresholding,
 };
@@ -99,9 +99,9 @@ async fn noise_levels_are_those_asked_for_where_the_sampler_takes_any() -> Falli
         GenerateRequest { base_sampling: Some(sampling), ..quick(PROMPT, 64, 5) }
     };
     let pipeline = mesh.pipeline();
-    let unset = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Unspecified)).await?;
-    let trained = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Trained)).await?;
-    let karras = draw(pipeline, with(Sampler::DpmSolver, NoiseLevels::Karras)).await?;
+    let unset = draw(pipeline, with(Sampler::Dpmpp2m, NoiseLevels::Unspecified)).await?;
+    let trained = draw(pipeline, with(Sampler::Dpmpp2m, NoiseLevels::Trained)).await?;
+    let karras = draw(pipeline, with(Sampler::Dpmpp2m, NoiseLevels::Karras)).await?;
     assert!(unset.image == trained.image, "the model's default");
     assert!(karras.image != trained.image, "other levels draw another picture");
     let refused = draw(pipeline, with(Sampler::Ddim, NoiseLevels::Karras)).await;

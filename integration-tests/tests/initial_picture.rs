@@ -5,7 +5,7 @@ use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{OF_FOUR_STEPS, draw, quick, steps};
-use reverie_proto::denoiser::v1::{InitialPicture, Sampler, Sampling};
+use reverie_proto::diffusion::v1::{InitialPicture, Sampler, Sampling};
 use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Fit, Image, ImageFormat};

@@ -8,7 +8,7 @@ use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
 use reverie_integration_tests::{Fallible, WORKSPACE, health};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
-use reverie_proto::denoiser::v1::InitialPicture;
+use reverie_proto::diffusion::v1::InitialPicture;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stage, StageReport};
 use reverie_proto::sizes::Size;

@@ -9,11 +9,11 @@ use reverie_integration_tests::requests::{
     BASE_STEPS, OF_FOUR_STEPS, PATIENCE, dimensions, draw, neighbour_ids, neighbours, quick, steps,
 };
 use reverie_integration_tests::{BUNDLE, Fallible};
-use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
+use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, Stage};
-use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::refusal::is_callers_deadline;
 use tonic::Code;

@@ -15,10 +15,8 @@ use reverie_integration_tests::samplers::message;
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
-use reverie_proto::denoiser::v1::{
-    DenoiseCompleted, DenoiseRequest, GetModelRequest, Guidance, InitialLatent, InitialPicture, NoiseLevels,
-    Sampling, Thresholding,
-};
+use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, GetModelRequest, InitialLatent};
+use reverie_proto::diffusion::v1::{Guidance, InitialPicture, NoiseLevels, Sampling, Thresholding};
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::superresolution::v1::UpscaleRequest;

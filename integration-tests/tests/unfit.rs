@@ -5,7 +5,7 @@ use std::path::Path;
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE};
-use reverie_proto::denoiser::v1::{Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, Sampling};
+use reverie_proto::diffusion::v1::{Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, Sampling};
 use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};

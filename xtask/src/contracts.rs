@@ -1,4 +1,6 @@
-//! The contracts in protos/, linted and built by buf, which comes from the npm registry.
+//! The contracts in protos/, linted, built and compared with the last release by buf, which comes from the npm registry.
+
+use std::process::Command;
 
 use crate::Outcome;
 use crate::process::{self, ProcessError};
@@ -7,17 +9,42 @@ use crate::workspace::Workspace;
 /// The pinned buf, as npx names it.
 const BUF: &str = "@bufbuild/buf@1.75.0";
 
-/// `buf lint`, then `buf build`, with the rules of protos/buf.yaml.
+/// `buf lint`, `buf build` and `buf breaking`, with the rules of protos/buf.yaml.
 pub(crate) fn check(workspace: &Workspace) -> Outcome {
-    for task in ["lint", "build"] {
-        let mut buf = workspace.command("npx");
-        buf.args(["--yes", BUF, task]).current_dir(workspace.root().join("protos"));
-        process::run(&mut buf).map_err(|error| match error {
-            ProcessError::NotFound { .. } => {
-                "buf runs through npx: install Node.js 18 or later with npm".into()
-            }
-            other => Box::<dyn std::error::Error>::from(other),
-        })?;
+    buf(workspace, &["lint"])?;
+    buf(workspace, &["build"])?;
+    match last_release(workspace) {
+        Some(tag) => buf(workspace, &["breaking", "--against", &against(workspace, &tag)?]),
+        None => {
+            eprintln!("There is no release tag (v*) here: contracts are not compared with the last release");
+            Ok(())
+        }
     }
-    Ok(())
+}
+
+fn buf(workspace: &Workspace, arguments: &[&str]) -> Outcome {
+    let mut buf = workspace.command("npx");
+    buf.args(["--yes", BUF]).args(arguments).current_dir(workspace.root().join("protos"));
+    process::run(&mut buf).map_err(|error| match error {
+        ProcessError::NotFound { .. } => "buf runs through npx: install Node.js 18 or later with npm".into(),
+        other => Box::<dyn std::error::Error>::from(other),
+    })
+}
+
+/// The newest tag before this commit that names a release, if git knows one.
+fn last_release(workspace: &Workspace) -> Option<String> {
+    git(workspace, &["describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"])
+}
+
+/// The contracts of `tag`, as buf names them.
+fn against(workspace: &Workspace, tag: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let folder = git(workspace, &["rev-parse", "--path-format=absolute", "--git-common-dir"]);
+    Ok(format!("{}#tag={tag},subdir=protos", folder.ok_or("git does not say where its folder is")?))
+}
+
+fn git(workspace: &Workspace, arguments: &[&str]) -> Option<String> {
+    let mut git = Command::new("git");
+    let output = process::capture(git.args(arguments).current_dir(workspace.root())).ok()?;
+    let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!line.is_empty()).then_some(line)
 }

@@ -7,6 +7,8 @@ mod bench;
 mod cache_folder;
 mod cargo_checks;
 mod cargo_deny;
+mod cargo_machete;
+mod cargo_tool;
 mod checksum;
 mod ci;
 mod contracts;
@@ -18,6 +20,7 @@ mod python;
 mod release_build;
 mod sampler_speed;
 mod test_suite;
+mod training_tests;
 mod wheel;
 mod workspace;
 
@@ -64,7 +67,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, buf, test
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, training, test
     Ci,
     /// Check the formatting of all Rust code
     Fmt,
@@ -74,6 +77,8 @@ enum Task {
     Doc,
     /// Check dependencies: bans, licences, sources (installs cargo-deny if it is absent)
     Deny,
+    /// Find dependencies that nothing uses (installs cargo-machete if it is absent)
+    Machete,
     /// Check dependencies against the advisory database (fetched over the network; not part of `ci`)
     Advisories,
     /// Make the reference trajectories of the samplers anew and compare them with those committed (not part of `ci`)
@@ -88,8 +93,10 @@ enum Task {
         #[arg(long, default_value = "python3")]
         python: String,
     },
-    /// Lint and build the contracts in protos/ with buf (through npx)
+    /// Lint and build the contracts in protos/ with buf (through npx), and compare them with the last release
     Buf,
+    /// Run the Python tests of models/training (makes their environment if it is absent)
+    Training,
 }
 
 impl Task {
@@ -108,10 +115,12 @@ impl Task {
             Self::Clippy => cargo_checks::clippy(&workspace),
             Self::Doc => cargo_checks::doc(&workspace),
             Self::Deny => cargo_deny::check(&workspace),
+            Self::Machete => cargo_machete::check(&workspace),
             Self::Advisories => cargo_deny::advisories(&workspace),
             Self::Fixtures { python } => fixtures::check(&workspace, python),
             Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
+            Self::Training => training_tests::run(&workspace),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use reverie::generate::{SamplerName, StrategyName};
-use reverie_proto::denoiser::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
+use reverie::names;
+use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
 
 use super::benchmark::PromptKind;
 
@@ -20,8 +20,8 @@ pub struct Arm {
     pub(super) text_weight: Option<f32>,
     pub(super) neighbour_weight: Option<f32>,
     pub(super) steps: Option<u32>,
-    pub(super) strategy: Option<StrategyName>,
-    pub(super) sampler: Option<SamplerName>,
+    pub(super) strategy: Option<GuidanceStrategy>,
+    pub(super) sampler: Option<Sampler>,
     /// Which prompts are drawn.
     pub(super) prompts: PromptKind,
 }
@@ -66,11 +66,10 @@ pub enum Suite {
 
 pub(super) const RATIOS: [f32; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 pub(super) const MOST_NEIGHBOURS: u32 = 4;
-pub(super) const STRATEGIES: [StrategyName; 3] =
-    [StrategyName::Interleaved, StrategyName::Weighted, StrategyName::Joint];
+pub(super) const STRATEGIES: [GuidanceStrategy; 3] =
+    [GuidanceStrategy::Interleaved, GuidanceStrategy::Weighted, GuidanceStrategy::Joint];
 const STEPS: [u32; 5] = [4, 8, 16, 32, 64];
-pub(super) const SAMPLERS: [SamplerName; 4] =
-    [SamplerName::Ddim, SamplerName::DpmSolver, SamplerName::UniPc, SamplerName::Heun];
+pub(super) const SAMPLERS: [Sampler; 4] = [Sampler::Ddim, Sampler::Dpmpp2m, Sampler::Unipc, Sampler::Heun];
 const SAMPLER_STEPS: [u32; 4] = [4, 8, 16, 32];
 const TEXT_WEIGHTS: [f32; 3] = [1.0, 2.0, 4.0];
 const NEIGHBOUR_WEIGHTS: [f32; 4] = [1.0, 2.0, 3.0, 5.0];
@@ -158,7 +157,7 @@ impl Arm {
 
     pub(super) fn guidance(&self) -> Guidance {
         Guidance {
-            strategy: self.strategy.map_or(GuidanceStrategy::Unspecified, StrategyName::message).into(),
+            strategy: self.strategy.unwrap_or_default().into(),
             text_weight: self.text_weight,
             neighbour_weight: self.neighbour_weight,
             interleave_ratio: self.interleave_ratio,
@@ -169,7 +168,7 @@ impl Arm {
     pub(super) fn sampling(&self) -> Sampling {
         Sampling {
             steps: self.steps,
-            sampler: self.sampler.map_or(Sampler::Unspecified, SamplerName::message).into(),
+            sampler: self.sampler.unwrap_or_default().into(),
             ..Sampling::default()
         }
     }
@@ -184,8 +183,8 @@ impl fmt::Display for Arm {
             ("text", self.text_weight.map(|weight| weight.to_string())),
             ("neighbour", self.neighbour_weight.map(|weight| weight.to_string())),
             ("steps", self.steps.map(|steps| steps.to_string())),
-            ("strategy", self.strategy.map(name_of)),
-            ("sampler", self.sampler.map(name_of)),
+            ("strategy", self.strategy.map(names::name)),
+            ("sampler", self.sampler.map(names::name)),
             ("prompts", (self.prompts != PromptKind::Scene).then(|| name_of(self.prompts))),
         ];
         for (key, value) in settings {
@@ -215,8 +214,8 @@ impl FromStr for Arm {
                 "text" => arm.text_weight = Some(number(part, value)?),
                 "neighbour" => arm.neighbour_weight = Some(number(part, value)?),
                 "steps" => arm.steps = Some(number(part, value)?),
-                "strategy" => arm.strategy = Some(StrategyName::from_str(value, false)?),
-                "sampler" => arm.sampler = Some(SamplerName::from_str(value, false)?),
+                "strategy" => arm.strategy = Some(names::parse(value)?),
+                "sampler" => arm.sampler = Some(names::parse(value)?),
                 "prompts" => arm.prompts = PromptKind::from_str(value, false)?,
                 _ => {
                     return Err(format!(
@@ -234,7 +233,7 @@ fn number<N: FromStr>(part: &str, value: &str) -> Result<N, String> {
 }
 
 /// As it is written on the command line.
-pub(super) fn name_of<V: ValueEnum + Copy>(value: V) -> String {
+fn name_of<V: ValueEnum + Copy>(value: V) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 

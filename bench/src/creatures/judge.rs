@@ -8,7 +8,7 @@ use reverie_imaging::pictures::{self, Rgb};
 use reverie_packages::package::Factor;
 use reverie_packages::{Package, Role};
 use reverie_stage::lanes;
-use reverie_storage::Folder;
+use reverie_knowledge::Folder;
 
 /// The model, loaded.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use plotters::prelude::*;
-use reverie::Failure;
+use reverie::{Failure, names};
 
-use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, SAMPLERS, STRATEGIES, name_of};
+use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS, SAMPLERS, STRATEGIES};
 use super::report::{Figure, Results};
 use super::scores::Summary;
 use super::statistics::Estimate;
@@ -39,12 +39,12 @@ pub(super) fn write(results: &Results, out: &Path) -> Result<Vec<Figure>, Failur
     let counts: Vec<_> = (0..=MOST_NEIGHBOURS).map(|k| (f64::from(k), Arm::with_neighbours(k))).collect();
     let strategies = |value| {
         STRATEGIES.map(|strategy| {
-            by_evaluations(results, name_of(strategy), value, |arm| arm.strategy == Some(strategy))
+            by_evaluations(results, names::name(strategy), value, |arm| arm.strategy == Some(strategy))
         })
     };
     let samplers = |value| {
         SAMPLERS.map(|sampler| {
-            by_evaluations(results, name_of(sampler), value, |arm| {
+            by_evaluations(results, names::name(sampler), value, |arm| {
                 arm.sampler == Some(sampler) && arm.strategy.is_none()
             })
         })

@@ -7,9 +7,10 @@
 
 use std::path::PathBuf;
 
+use reverie_knowledge::epoch::{Entry, NewEpoch, Vectors, check_description, check_name, write_epoch};
+use reverie_knowledge::index::build_index;
+use reverie_knowledge::local_path;
 use reverie_service_kit::{output, say};
-use reverie_storage::knowledge::{Entry, NewEpoch, Vectors, check_description, check_name, write_epoch};
-use reverie_storage::local_path;
 
 use super::embedding::{self, Embedded};
 use super::source::{self, Candidate, Source};
@@ -60,8 +61,7 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
         embedding::embed(&source.candidates, target, &arguments.mesh).await?;
-    let vectors: Vectors =
-        tokio::task::spawn_blocking(move || reverie_vector::build_index(dimension, &rows)).await??;
+    let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, &rows)).await??;
     let entries: Vec<Entry> = source.candidates.into_iter().map(|Candidate { entry, .. }| entry).collect();
     let count = entries.len();
     let epoch = NewEpoch {

@@ -157,7 +157,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use reverie_storage::knowledge::Entry;
+    use reverie_knowledge::epoch::Entry;
 
     use super::*;
 

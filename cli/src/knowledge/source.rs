@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use futures::StreamExt as _;
-use reverie_storage::knowledge::{Entry, check_attribution, check_caption, check_id};
-use reverie_storage::sha256_hex;
+use reverie_knowledge::epoch::{Entry, check_attribution, check_caption, check_id};
+use reverie_knowledge::sha256_hex;
 use serde::Deserialize;
 
 use super::picture_files::{Picture, PictureFolder};

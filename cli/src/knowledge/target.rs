@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use reverie_storage::Folder;
+use reverie_knowledge::Folder;
 
 use super::unfinished::Unfinished;
 use crate::Failure;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use reverie_import::Request;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use reverie_import::{Request, SamplerKind};
 use reverie_service_kit::say;
 
 use crate::Failure;
-use crate::generate::SamplerName;
 
 /// Stable Diffusion 1, 2 and XL, Stable Diffusion 3, FLUX, latent consistency models, DeepFloyd IF and retrieval-augmented
 /// diffusion models, from the folders that `optimum-cli export onnx` writes.
@@ -32,8 +32,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// Sampler of the base model where a request does not say; else the pipeline's scheduler.
-    #[arg(long)]
-    sampler: Option<SamplerName>,
+    #[arg(long, value_parser = sampler_kinds())]
+    sampler: Option<SamplerKind>,
     /// Steps of a request that does not say; else what diffusers takes.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     steps: Option<u32>,
@@ -52,6 +52,14 @@ enum Layout {
     Diffusers,
 }
 
+/// Samplers as packages name them, with hyphens.
+fn sampler_kinds() -> impl TypedValueParser<Value = SamplerKind> {
+    let written = |kind: SamplerKind| kind.name().replace('_', "-");
+    PossibleValuesParser::new(SamplerKind::ALL.map(written)).try_map(|text| {
+        SamplerKind::named(&text.replace('-', "_")).ok_or_else(|| format!("{text} is no sampler"))
+    })
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Layout::Diffusers = arguments.from;
     let out = arguments.out;
@@ -60,7 +68,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         super_resolution: arguments.super_resolution,
         name: arguments.name,
         size: arguments.size,
-        sampler: arguments.sampler.map(SamplerName::kind),
+        sampler: arguments.sampler,
         steps: arguments.steps,
         guidance_weight: arguments.guidance_weight,
         license: arguments.license,

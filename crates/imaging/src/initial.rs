@@ -1,6 +1,6 @@
-//! `reverie.denoiser.v1.InitialPicture` to pixels: the picture that another one is drawn from.
+//! `reverie.diffusion.v1.InitialPicture` to pixels: the image that another one is drawn from.
 
-use reverie_proto::denoiser::v1::InitialPicture;
+use reverie_proto::diffusion::v1::InitialPicture;
 use reverie_proto::sizes::Size;
 
 use crate::encoded::Encoded;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reverie_packages::bundle::{self, OneOrMore, Packages};
 use reverie_packages::package::{self, Graph, Manifest, Role};
-use reverie_storage::FileDigest;
+use reverie_knowledge::FileDigest;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reverie_storage::Folder;
+use reverie_knowledge::Folder;
 use serde::{Deserialize, Serialize};
 
 use crate::PackageError;

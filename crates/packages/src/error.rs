@@ -1,6 +1,6 @@
 //! What can be wrong with a model package, in words that say how to mend it.
 
-use reverie_storage::StorageError;
+use reverie_knowledge::StorageError;
 
 /// Why a package cannot be used.
 #[derive(Debug, thiserror::Error)]

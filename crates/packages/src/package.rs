@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reverie_storage::{FileDigest, Folder, StorageError, Verifying, sha256_hex};
+use reverie_knowledge::{FileDigest, Folder, StorageError, Verifying, sha256_hex};
 
 pub use self::conditions::{
     Conditions, GuidanceCondition, LowResolutionCondition, NeighbourConditions, NoiseLevelCondition, Present,
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn good() -> String {
-        TEXT_ENCODER.replace("SHA", &reverie_storage::sha256_hex(b"\x3a\x00"))
+        TEXT_ENCODER.replace("SHA", &reverie_knowledge::sha256_hex(b"\x3a\x00"))
     }
 
     #[tokio::test]
@@ -281,7 +281,7 @@ mod tests {
         let (_place, folder) = folder(&good());
         let package = Package::load(&folder, Role::TextEncoder).await.unwrap();
         assert_eq!(&package.file("model.onnx").unwrap()[..], b"\x3a\x00");
-        assert_eq!(package.digest(), reverie_storage::sha256_hex(b"\x3a\x00"));
+        assert_eq!(package.digest(), reverie_knowledge::sha256_hex(b"\x3a\x00"));
         assert_eq!(package.manifest.graph.inputs["token_ids"].shape[1], Extent::Fixed(32));
     }
 

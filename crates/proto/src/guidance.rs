@@ -1,6 +1,7 @@
 //! What of guidance a model has no use for.
 
-use crate::denoiser::v1::{GetModelResponse, Guidance, GuidanceStrategy, InterleaveDraw};
+use crate::denoiser::v1::GetModelResponse;
+use crate::diffusion::v1::{Guidance, GuidanceStrategy, InterleaveDraw};
 
 const NO_NEIGHBOURS: &str = "must not be set: this model takes no neighbours";
 const TOLD: &str = "must not be set: this model is told the weight of guidance, and draws in one pass what others guide in two";
@@ -35,7 +36,7 @@ impl GetModelResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::denoiser::v1::GuidanceInterval;
+    use crate::diffusion::v1::GuidanceInterval;
 
     fn everything() -> Guidance {
         Guidance {

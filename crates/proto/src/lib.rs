@@ -2,6 +2,7 @@
 //! can be computed with. Nothing else lives here.
 
 mod guidance;
+pub mod names;
 pub mod sizes;
 pub mod tensors;
 
@@ -30,6 +31,10 @@ packages! {
     vector = "reverie.vector.v1";
     /// Knowledge bases.
     retrieval = "reverie.retrieval.v1";
+    /// What requests and answers say about a diffusion stage: sampling, guidance, timings, model identity.
+    diffusion = "reverie.diffusion.v1";
+    /// What requests and answers say about knowledge bases.
+    knowledge = "reverie.knowledge.v1";
     /// The base diffusion model.
     denoiser = "reverie.denoiser.v1";
     /// Between pictures and latents.

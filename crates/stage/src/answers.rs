@@ -4,7 +4,7 @@ use futures::stream::{Stream, StreamExt as _};
 use reverie_diffusion::guidance::StepKind;
 use reverie_engine::trajectory::{Event, Finished, Progress};
 use reverie_imaging::pictures;
-use reverie_proto::denoiser::v1 as wire;
+use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Context, Refusal};
 use tokio::sync::mpsc::Receiver;
@@ -38,7 +38,7 @@ pub struct Drawn<T> {
 pub fn answers<R, T, C>(
     events: Receiver<Event>,
     context: Context,
-    progress: fn(wire::Progress) -> R,
+    progress: fn(wire::StepProgress) -> R,
     finish: impl FnOnce(Vec<f32>) -> Result<T, Refusal> + Send + 'static,
     completed: C,
 ) -> impl Stream<Item = Result<R, Status>> + Send + 'static
@@ -71,6 +71,6 @@ pub fn picture(x: &[f32], width: u32, height: u32) -> Result<Image, Refusal> {
     pictures::from_planes(x, width, height).map(pictures::raw).map_err(Refusal::internal)
 }
 
-fn progress_message(progress: Progress) -> wire::Progress {
-    wire::Progress { step: progress.step as u32, steps: progress.steps as u32 }
+fn progress_message(progress: Progress) -> wire::StepProgress {
+    wire::StepProgress { step: progress.step as u32, steps: progress.steps as u32 }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reverie_engine::policy::{Caller, Class, Refused};
 use reverie_engine::work::{Failure, Timings};
 use reverie_engine::{Call, Lane, LaneSettings, ModelError, RowModel, RunError, SubmitError, Trouble};
-use reverie_proto::denoiser::v1::StageTimings;
+use reverie_proto::diffusion::v1::StageTimings;
 use reverie_service_kit::context::Priority;
 use reverie_service_kit::settings::SettingsError;
 use reverie_service_kit::{Context, Refusal, Unfit};

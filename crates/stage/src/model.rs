@@ -2,7 +2,7 @@
 
 use reverie_packages::package::{Defaults, DiffusionFacts};
 use reverie_packages::{Package, PackageError};
-use reverie_proto::denoiser::v1 as wire;
+use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_service_kit::Refusal;
 

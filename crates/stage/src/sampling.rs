@@ -5,7 +5,8 @@ use reverie_diffusion::{
     TimestepSpacing,
 };
 use reverie_packages::package::{Defaults, DiffusionFacts};
-use reverie_proto::denoiser::v1 as wire;
+use reverie_proto::diffusion::v1 as wire;
+use reverie_proto::names::Named as _;
 use reverie_service_kit::Violations;
 
 /// Most steps that a request may ask for; a model's schedule may allow fewer.
@@ -23,24 +24,14 @@ pub fn settings(
     let unset = wire::Sampling::default();
     let sampling = sampling.unwrap_or(&unset);
     let kind = match wire::Sampler::try_from(sampling.sampler) {
-        Ok(wire::Sampler::Unspecified) => defaults.sampler,
-        Ok(wire::Sampler::Ddpm) => SamplerKind::Ddpm,
-        Ok(wire::Sampler::Ddim) => SamplerKind::Ddim,
-        Ok(wire::Sampler::Euler) => SamplerKind::Euler,
-        Ok(wire::Sampler::EulerAncestral) => SamplerKind::EulerAncestral,
-        Ok(wire::Sampler::Heun) => SamplerKind::Heun,
-        Ok(wire::Sampler::DpmSolver) => SamplerKind::DpmSolver,
-        Ok(wire::Sampler::DpmSolverSde) => SamplerKind::DpmSolverSde,
-        Ok(wire::Sampler::Unipc) => SamplerKind::UniPc,
-        Ok(wire::Sampler::Pndm) => SamplerKind::Pndm,
-        Ok(wire::Sampler::Plms) => SamplerKind::Plms,
-        Ok(wire::Sampler::Lcm) => SamplerKind::Lcm,
-        Err(_) => {
-            violations
-                .add("sampling.sampler", format!("{} is no sampler that is known here", sampling.sampler));
-            defaults.sampler
-        }
+        Ok(wire::Sampler::Unspecified) => Some(defaults.sampler),
+        Ok(sampler) => SamplerKind::named(&sampler.name()),
+        Err(_) => None,
     };
+    let kind = kind.unwrap_or_else(|| {
+        violations.add("sampling.sampler", format!("{} is no sampler that is known here", sampling.sampler));
+        defaults.sampler
+    });
     if let Some(why) = defaults.unfit(kind) {
         violations.add("sampling.sampler", format!("does not fit this model: {why}"));
     }
@@ -79,7 +70,10 @@ pub fn settings(
     violations.require(
         own_levels.is_none() || kind.fits_flow(),
         "sampling.sampler",
-        "does not fit this model, which was trained by flow matching: EULER, HEUN, DPM_SOLVER, DPM_SOLVER_SDE and UNIPC do",
+        format!(
+            "does not fit this model, which was trained by flow matching: {} do",
+            those(SamplerKind::fits_flow)
+        ),
     );
     let at_x0 = |own: bool| defaults.end_at_timestep_0.map_or(own, |at_0| !at_0);
     let method = match Method::from(kind) {
@@ -121,6 +115,12 @@ pub fn settings(
     }
 }
 
+/// The samplers that `are` so, as requests name them.
+fn those(are: fn(SamplerKind) -> bool) -> String {
+    let names = SamplerKind::ALL.into_iter().filter(|kind| are(*kind)).map(|kind| kind.name().to_uppercase());
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// The noise levels to step through: the model's own where it is bound to some, then those that were asked for.
 fn noise_levels(
     violations: &mut Violations,
@@ -136,10 +136,8 @@ fn noise_levels(
         Ok(wire::NoiseLevels::Unspecified) => default,
         Ok(wire::NoiseLevels::Trained) => NoiseLevels::Trained,
         Ok(wire::NoiseLevels::Karras) => {
-            require(
-                in_sigma,
-                "is only for samplers in sigma: EULER, EULER_ANCESTRAL, HEUN, DPM_SOLVER, UNIPC",
-            );
+            let why = format!("is only for samplers in sigma: {}", those(SamplerKind::is_in_sigma));
+            require(in_sigma, &why);
             require(own.is_none(), "does not fit this model, which has noise levels of its own");
             if in_sigma { NoiseLevels::Karras } else { default }
         }

@@ -3,7 +3,7 @@
 use reverie_engine::{Computed, Input, Lane, ModelError, RowError, RowModel, Session, Values};
 use reverie_packages::Package;
 use reverie_packages::package::LatentScale;
-use reverie_proto::denoiser::v1::ModelIdentity;
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_service_kit::Context;
 use reverie_stage::{lanes, model};
 use tonic::Status;

@@ -6,9 +6,8 @@ use reverie_packages::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_packages::{Package, PackageError};
-use reverie_proto::denoiser::v1::{
-    GetModelResponse, LatentModel, ModelIdentity, NeighbourPicture, OtherSizes,
-};
+use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, NeighbourPicture, OtherSizes};
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_proto::sizes::Size;
 use reverie_stage::model;
 

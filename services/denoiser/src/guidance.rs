@@ -5,7 +5,7 @@ use std::ops::Range;
 use reverie_diffusion::Sampler;
 use reverie_diffusion::guidance::{Draw, Guidance, GuidanceError, Plan, Strategy};
 use reverie_packages::package::{Defaults, GuidanceCondition, StrategyKind};
-use reverie_proto::denoiser::v1::{self as wire, GuidanceInterval, GuidanceStrategy, InterleaveDraw};
+use reverie_proto::diffusion::v1::{self as wire, GuidanceInterval, GuidanceStrategy, InterleaveDraw};
 use reverie_service_kit::Violations;
 
 const MIN_WEIGHT: f32 = 1.0;

@@ -8,14 +8,13 @@ use std::time::Instant;
 
 use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures;
-use reverie_proto::denoiser::v1::{
-    DenoiseRequest, InitialLatent, InitialPicture, ModelIdentity, NeighbourCondition, StageTimings,
-};
+use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent, NeighbourCondition};
+use reverie_proto::diffusion::v1::{InitialPicture, ModelIdentity, StageTimings};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
     Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
 };
-use reverie_proto::retrieval::v1::Neighbour;
+use reverie_proto::knowledge::v1::Neighbour;
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
@@ -257,7 +256,7 @@ impl Ledger<'_> {
     }
 
     /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
-    fn step(&self, place: Place, step: reverie_proto::denoiser::v1::Progress) {
+    fn step(&self, place: Place, step: reverie_proto::diffusion::v1::StepProgress) {
         self.position.step(place, step.step, step.steps);
         if step.step < step.steps {
             let Place { stage, level } = place;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use reverie_imaging::Encoded;
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::initial::{Initial, InitialError, Opened};
-use reverie_proto::denoiser::v1::{
-    GetModelResponse, Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NeighbourPicture,
-    NoiseLevels, Sampler, Sampling, Thresholding,
+use reverie_proto::denoiser::v1::{GetModelResponse, NeighbourPicture};
+use reverie_proto::diffusion::v1::{
+    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
+    Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
-use reverie_proto::retrieval::v1::{RetrievalStrategy, RetrieveRequest};
+use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Violations;

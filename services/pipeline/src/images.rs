@@ -99,7 +99,7 @@ pub(crate) fn initial_sizes(
 #[cfg(test)]
 mod tests {
     use reverie_imaging::pictures::Rgb;
-    use reverie_proto::retrieval::v1::Neighbour;
+    use reverie_proto::knowledge::v1::Neighbour;
     use reverie_proto::tensor::v1::ImageFormat;
 
     use super::*;

@@ -3,7 +3,8 @@
 use reverie_imaging::initial::{Initial, Start};
 use reverie_imaging::pictures;
 use reverie_proto::autoencoder::v1::{EncodeRequest, EncodeResponse};
-use reverie_proto::denoiser::v1::{InitialLatent, LatentModel, StageTimings};
+use reverie_proto::denoiser::v1::{InitialLatent, LatentModel};
+use reverie_proto::diffusion::v1::StageTimings;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Refusal};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use reverie_proto::generation::v1::Stage;
+use reverie_proto::names::Named as _;
 
 /// A stage of the cascade; each super-resolution level is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl fmt::Display for Position {
         let Some(At { place: Place { stage, level }, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
             return f.write_str("before the first stage");
         };
-        let name = stage.as_str_name().trim_start_matches("STAGE_").to_lowercase().replace('_', "-");
+        let name = stage.name().replace('_', "-");
         write!(f, "in stage {name}")?;
         if level > 0 {
             write!(f, "-{level}")?;

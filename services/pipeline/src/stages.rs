@@ -9,9 +9,8 @@ use reverie_proto::autoencoder::v1::{
 };
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
-use reverie_proto::denoiser::v1::{
-    DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, Progress,
-};
+use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse};
+use reverie_proto::diffusion::v1::StepProgress;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
@@ -197,7 +196,7 @@ impl Stages {
         context: Context,
         request: DenoiseRequest,
         own: impl Fn(&str) -> Option<String> + Send + Sync,
-        mut progress: impl FnMut(Progress) + Send,
+        mut progress: impl FnMut(StepProgress) + Send,
     ) -> Result<DenoiseCompleted, Status> {
         let stage = &self.denoiser;
         let blame = |status| stage.blame_fields(context, status, &own);
@@ -250,7 +249,7 @@ impl Stages {
         level: &Level,
         request: UpscaleRequest,
         own: impl Fn(&str) -> Option<String> + Send + Sync,
-        mut progress: impl FnMut(Progress) + Send,
+        mut progress: impl FnMut(StepProgress) + Send,
     ) -> Result<UpscaleCompleted, Status> {
         let stage = &level.server;
         let blame = |status| stage.blame_fields(context, status, &own);

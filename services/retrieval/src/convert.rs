@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_imaging::format;
+use reverie_proto::knowledge::v1::{Neighbour, RetrievalStrategy};
 use reverie_proto::retrieval::v1;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
@@ -26,10 +27,10 @@ pub(crate) fn retrieve(
     let mut violations = Violations::new();
     let text = violations.text("text", &request.text, MAX_TEXT_BYTES);
     let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_NEIGHBOURS);
-    let strategy = match v1::RetrievalStrategy::try_from(request.strategy) {
-        Ok(v1::RetrievalStrategy::Bm25) => Strategy::Bm25,
-        Ok(v1::RetrievalStrategy::Embedding) => Strategy::Embedding,
-        Ok(v1::RetrievalStrategy::Unspecified | v1::RetrievalStrategy::Hybrid) => Strategy::Hybrid,
+    let strategy = match RetrievalStrategy::try_from(request.strategy) {
+        Ok(RetrievalStrategy::Bm25) => Strategy::Bm25,
+        Ok(RetrievalStrategy::Embedding) => Strategy::Embedding,
+        Ok(RetrievalStrategy::Unspecified | RetrievalStrategy::Hybrid) => Strategy::Hybrid,
         Err(_) => {
             violations.add("strategy", format!("{} is not a known strategy", request.strategy));
             Strategy::Hybrid
@@ -58,7 +59,7 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
             height: 0,
             data: entry.image.clone(),
         };
-        Some(v1::Neighbour {
+        Some(Neighbour {
             id: entry.id.clone(),
             caption: entry.caption.clone(),
             image: Some(image),

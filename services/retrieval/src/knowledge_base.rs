@@ -1,9 +1,9 @@
 //! A knowledge base in memory: one epoch's entries and the index of its captions.
 
 use reverie_imaging::format;
+use reverie_knowledge::Folder;
+use reverie_knowledge::epoch::{Entry, Manifest};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_storage::Folder;
-use reverie_storage::knowledge::{Entry, Manifest};
 
 use crate::bm25::Captions;
 use crate::convert::MAX_NEIGHBOURS;
@@ -69,8 +69,8 @@ impl KnowledgeBase {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
+    use reverie_knowledge::epoch::{NewEpoch, Vectors, write_epoch};
     use reverie_proto::tensor::v1::ImageFormat;
-    use reverie_storage::knowledge::{NewEpoch, Vectors, write_epoch};
 
     use super::*;
 

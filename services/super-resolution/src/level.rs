@@ -7,7 +7,7 @@ use reverie_engine::trajectory::Row;
 use reverie_engine::{Input, Lane, ModelError, RowError, RowModel, Session, Values};
 use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition, TextCondition};
 use reverie_packages::{Package, PackageError};
-use reverie_proto::denoiser::v1::ModelIdentity;
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_stage::model;
 use reverie_stage::text::Texts;
 

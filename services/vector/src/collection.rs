@@ -1,20 +1,10 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
-use reverie_storage::Folder;
-use reverie_storage::knowledge::Manifest;
+use reverie_knowledge::Folder;
+use reverie_knowledge::epoch::Manifest;
+use reverie_knowledge::index::{Hit, SegmentIndex, UnitVector};
 
 use crate::CollectionError;
-use crate::index::SegmentIndex;
-use crate::unit_vector::UnitVector;
-
-/// An entry and how near it is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Hit {
-    /// Position in the knowledge base's entry list.
-    pub(crate) key: u64,
-    /// Cosine similarity, -1 to 1.
-    pub(crate) score: f32,
-}
 
 /// The vectors of one epoch, in memory.
 pub(crate) struct Collection {
@@ -51,8 +41,7 @@ impl Collection {
             let (entries, dimension) = (segment.entries, manifest.dimension);
             let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
             let index = tokio::task::spawn_blocking(load)
-                .await
-                .map_err(|error| CollectionError::engine(&error))?
+                .await?
                 .map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?;
             parts.push(Part { first, index });
             first += segment.entries;
@@ -86,9 +75,8 @@ impl Collection {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use reverie_storage::knowledge::{Entry, NewEpoch, Vectors, write_epoch};
-
-    use crate::index::build_index;
+    use reverie_knowledge::epoch::{Entry, NewEpoch, Vectors, write_epoch};
+    use reverie_knowledge::index::build_index;
 
     use super::*;
 
@@ -217,13 +205,5 @@ pub(crate) mod tests {
         assert!(error.contains("vectors.usearch is damaged"), "{error}");
         let other = Collection::open("creatures", location, 1, EXACT).await.err().unwrap().to_string();
         assert!(other.contains("shapes"), "{other}");
-    }
-
-    #[test]
-    fn vectors_without_a_direction_are_refused() {
-        for row in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0], vec![1.0]] {
-            let error = build_index(2, &[vec![1.0, 0.0], row]);
-            assert!(matches!(error, Err(CollectionError::Vector { position: 1, .. })));
-        }
     }
 }

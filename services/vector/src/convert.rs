@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_knowledge::epoch::Manifest;
+use reverie_knowledge::index::{Hit, UnitVector};
 use reverie_proto::vector::v1;
 use reverie_service_kit::{Refusal, Violations};
-use reverie_storage::knowledge::Manifest;
 use tonic::Status;
 
-use crate::collection::{Collection, Hit};
-use crate::unit_vector::UnitVector;
+use crate::collection::Collection;
 
 const MAX_LIMIT: u32 = 1000;
 

@@ -1,8 +1,9 @@
 //! What can be wrong with a collection.
 
-use reverie_storage::StorageError;
+use reverie_knowledge::StorageError;
+use reverie_knowledge::index::IndexError;
 
-/// Why a collection cannot be built, loaded or searched.
+/// Why a collection cannot be loaded or searched.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectionError {
     /// Its files cannot be read, or are damaged.
@@ -24,21 +25,10 @@ pub enum CollectionError {
         /// What differs.
         why: String,
     },
-    /// A vector cannot be indexed.
-    #[error("vector {position} {why}")]
-    Vector {
-        /// Its position.
-        position: usize,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The index failed.
-    #[error("the index failed: {0}")]
-    Engine(String),
-}
-
-impl CollectionError {
-    pub(crate) fn engine(error: &dyn std::fmt::Display) -> Self {
-        Self::Engine(error.to_string())
-    }
+    /// The index cannot be loaded or searched.
+    #[error(transparent)]
+    Engine(#[from] IndexError),
+    /// Loading it ended early.
+    #[error("loading it ended early: {0}")]
+    Loading(#[from] tokio::task::JoinError),
 }

@@ -1,14 +1,12 @@
 //! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
 //!
-//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs` -> `index.rs`.
+//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the index of `crates/knowledge`.
 
 mod collection;
 mod convert;
 mod error;
 mod grpc;
-mod index;
 mod settings;
-mod unit_vector;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +16,6 @@ use reverie_service_kit::settings::ServiceSettings as _;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use error::CollectionError;
-pub use index::build_index;
 pub use settings::{Limits, Search, Settings};
 
 use collection::Collection;

@@ -4,35 +4,57 @@ use serde::{Deserialize, Serialize};
 
 use super::{DdimNoise, PreviousTimestep, Variance};
 
-/// The samplers, named as in model packages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SamplerKind {
+/// One table makes the enum, its names and the list of all.
+macro_rules! samplers {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// The samplers, named as in model packages.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum SamplerKind {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl SamplerKind {
+            /// All of them.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// Its name in model packages; in requests, without the prefix and in upper case.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The sampler with this name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|kind| kind.name() == name)
+            }
+        }
+    };
+}
+
+samplers! {
     /// Song et al. 2021; deterministic unless `ddim_eta` is above 0.
-    Ddim,
+    Ddim = "ddim",
     /// Ho et al. 2020; stochastic, for many steps.
-    Ddpm,
+    Ddpm = "ddpm",
     /// Karras et al. 2022, without the correction; deterministic.
-    Euler,
+    Euler = "euler",
     /// Euler with fresh noise; stochastic.
-    EulerAncestral,
+    EulerAncestral = "euler_ancestral",
     /// Karras et al. 2022; deterministic, second order, two evaluations a step.
-    Heun,
+    Heun = "heun",
     /// DPM-Solver++ 2M, Lu et al. 2022; deterministic, second order.
-    #[serde(rename = "dpmpp_2m")]
-    DpmSolver,
+    DpmSolver = "dpmpp_2m",
     /// DPM-Solver++ 2M SDE, Lu et al. 2022; stochastic, second order.
-    #[serde(rename = "dpmpp_2m_sde")]
-    DpmSolverSde,
+    DpmSolverSde = "dpmpp_2m_sde",
     /// Zhao et al. 2023; deterministic, second order with a corrector.
-    #[serde(rename = "unipc")]
-    UniPc,
+    UniPc = "unipc",
     /// Liu et al. 2022; deterministic, fourth order, nine more evaluations than steps.
-    Pndm,
+    Pndm = "pndm",
     /// PNDM without Runge-Kutta; one more evaluation than steps.
-    Plms,
+    Plms = "plms",
     /// Luo et al. 2023; stochastic, for models distilled to a few steps.
-    Lcm,
+    Lcm = "lcm",
 }
 
 /// A sampler with its own settings.
@@ -137,21 +159,6 @@ impl From<SamplerKind> for Method {
 }
 
 impl SamplerKind {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::Ddim,
-        Self::Ddpm,
-        Self::Euler,
-        Self::EulerAncestral,
-        Self::Heun,
-        Self::DpmSolver,
-        Self::DpmSolverSde,
-        Self::UniPc,
-        Self::Pndm,
-        Self::Plms,
-        Self::Lcm,
-    ];
-
     /// Whether it steps through noise levels of any spacing: [`NoiseLevels`](crate::NoiseLevels).
     pub fn is_in_sigma(self) -> bool {
         match self {
@@ -184,19 +191,10 @@ mod tests {
 
     #[test]
     fn names_are_those_of_model_packages() {
-        let names = [
-            "ddim",
-            "ddpm",
-            "euler",
-            "euler_ancestral",
-            "heun",
-            "dpmpp_2m",
-            "dpmpp_2m_sde",
-            "unipc",
-            "pndm",
-            "plms",
-            "lcm",
-        ];
-        assert_eq!(SamplerKind::ALL.map(|kind| serde_json::to_value(kind).unwrap()), names);
+        for kind in SamplerKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(SamplerKind::named(kind.name()), Some(kind));
+        }
+        assert_eq!(SamplerKind::named("DDIM"), None);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use reverie_diffusion::SamplerKind;
-use reverie_storage::FileDigest;
+use reverie_knowledge::FileDigest;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Conditions;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reverie_proto::encoder::v1 as encoder;
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
-use reverie_proto::retrieval::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_proto::tensors;

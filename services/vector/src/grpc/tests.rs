@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use reverie_knowledge::index::build_index;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{Sources, load};
@@ -10,7 +11,7 @@ use reverie_service_kit::{Listener, Shutdown};
 use tonic::Code;
 
 use crate::collection::tests::{circle, write};
-use crate::{Settings, build_index, run};
+use crate::{Settings, run};
 
 use super::*;
 

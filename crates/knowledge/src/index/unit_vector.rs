@@ -2,11 +2,11 @@
 
 /// A vector of unit length.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct UnitVector(Vec<f32>);
+pub struct UnitVector(Vec<f32>);
 
 impl UnitVector {
     /// Scales `vector` to unit length. `Err` says what is wrong with it.
-    pub(crate) fn new(vector: &[f32], dimension: u32) -> Result<Self, String> {
+    pub fn new(vector: &[f32], dimension: u32) -> Result<Self, String> {
         if vector.len() != dimension as usize {
             return Err(format!("must have {dimension} elements (got {})", vector.len()));
         }
@@ -21,12 +21,13 @@ impl UnitVector {
         Ok(Self(vector.iter().map(|&value| (f64::from(value) / length) as f32 + 0.0).collect()))
     }
 
-    pub(crate) fn values(&self) -> &[f32] {
+    /// Its elements.
+    pub fn values(&self) -> &[f32] {
         &self.0
     }
 
     /// What equal vectors have in common.
-    pub(crate) fn bits(&self) -> Vec<u32> {
+    pub(super) fn bits(&self) -> Vec<u32> {
         self.0.iter().map(|value| value.to_bits()).collect()
     }
 }

@@ -10,12 +10,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use reverie_storage::knowledge::Vectors;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use crate::CollectionError;
-use crate::collection::Hit;
-use crate::unit_vector::UnitVector;
+use crate::epoch::Vectors;
+
+mod unit_vector;
+
+pub use unit_vector::UnitVector;
 
 /// Links of a vector in the graph.
 const LINKS: usize = 48;
@@ -24,22 +25,54 @@ const LOOKED_AT_TO_LINK: usize = 512;
 /// Vectors that are looked at in a search.
 const LOOKED_AT_IN_SEARCH: usize = 1024;
 
+/// Why vectors cannot be indexed or searched.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// A vector cannot be indexed.
+    #[error("vector {position} {why}")]
+    Vector {
+        /// Its position.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The index failed.
+    #[error("the index failed: {0}")]
+    Engine(String),
+}
+
+impl IndexError {
+    fn engine(error: &dyn std::fmt::Display) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+/// An entry and how near it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Position in the entry list.
+    pub key: u64,
+    /// Cosine similarity, -1 to 1.
+    pub score: f32,
+}
+
 /// A segment's index, in memory.
-pub(crate) struct SegmentIndex {
+pub struct SegmentIndex {
     index: Index,
     /// By key, the positions of all entries that have its vector, where there are several.
     shared: BTreeMap<u64, Vec<u64>>,
 }
 
+impl std::fmt::Debug for SegmentIndex {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SegmentIndex").field("vectors", &self.index.size()).finish_non_exhaustive()
+    }
+}
+
 impl SegmentIndex {
     /// Loads verified vectors of `entries` entries, for at most `threads` searches at a time. `Err` says how the index differs
     /// from what it should be. Blocking.
-    pub(crate) fn load(
-        vectors: &Vectors,
-        entries: u64,
-        dimension: u32,
-        threads: usize,
-    ) -> Result<Self, String> {
+    pub fn load(vectors: &Vectors, entries: u64, dimension: u32, threads: usize) -> Result<Self, String> {
         let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (position, &key) in (0..).zip(vectors.keys.iter().flatten()) {
             shared.entry(key).or_default().push(position);
@@ -58,12 +91,12 @@ impl SegmentIndex {
 
     /// At least the `limit` entries nearest to `query`, if there are so many, in no order. Exact if the different vectors have at
     /// most `exact_bytes`. Blocking.
-    pub(crate) fn search(
+    pub fn search(
         &self,
         query: &UnitVector,
         limit: usize,
         exact_bytes: usize,
-    ) -> Result<Vec<Hit>, CollectionError> {
+    ) -> Result<Vec<Hit>, IndexError> {
         let count = limit.min(self.index.size());
         let bytes = self.index.size() * self.index.dimensions() * size_of::<f32>();
         let found = if bytes <= exact_bytes {
@@ -71,7 +104,7 @@ impl SegmentIndex {
         } else {
             self.index.search(query.values(), count)
         }
-        .map_err(|error| CollectionError::engine(&error))?;
+        .map_err(|error| IndexError::engine(&error))?;
         let mut hits = Vec::with_capacity(limit);
         for (key, distance) in found.keys.iter().zip(&found.distances) {
             let score = (1.0 - distance).clamp(-1.0, 1.0);
@@ -84,12 +117,11 @@ impl SegmentIndex {
 
 /// Builds the index of a segment from its entries' vectors, one a row, in entry order. One thread writes: concurrent insertion
 /// can leave entries that no search reaches. Blocking.
-pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, CollectionError> {
+pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, IndexError> {
     let mut keys = Vec::with_capacity(rows.len());
     let (mut known, mut different) = (HashMap::new(), Vec::new());
     for (position, row) in rows.iter().enumerate() {
-        let vector =
-            UnitVector::new(row, dimension).map_err(|why| CollectionError::Vector { position, why })?;
+        let vector = UnitVector::new(row, dimension).map_err(|why| IndexError::Vector { position, why })?;
         let position = position as u64;
         let key = *known.entry(vector.bits()).or_insert(position);
         keys.push(key);
@@ -100,7 +132,7 @@ pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, Collect
     let keys = (different.len() < rows.len()).then_some(keys);
     // Neighbours in a knowledge base are often alike; multiplication scatters them (Knuth's multiplicative hash).
     different.sort_by_key(|(key, _)| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let index = write(dimension, &different).map_err(|error| CollectionError::engine(&error))?;
+    let index = write(dimension, &different).map_err(|error| IndexError::engine(&error))?;
     Ok(Vectors { index, keys })
 }
 
@@ -146,5 +178,18 @@ fn options(dimension: u32) -> IndexOptions {
         expansion_add: LOOKED_AT_TO_LINK,
         expansion_search: LOOKED_AT_IN_SEARCH,
         multi: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_without_a_direction_are_refused() {
+        for row in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0], vec![1.0]] {
+            let error = build_index(2, &[vec![1.0, 0.0], row]);
+            assert!(matches!(error, Err(IndexError::Vector { position: 1, .. })));
+        }
     }
 }
