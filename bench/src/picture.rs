@@ -80,11 +80,7 @@ fn print(arguments: &Arguments, outcomes: &[Outcome]) -> Result<(), OutputError>
     {
         let seconds =
             outcomes.iter().filter_map(|outcome| Some(outcome.completed.stages.get(index)?.seconds));
-        say!(
-            "{:>20}  {} s",
-            stage_name(stage.stage(), stage.level),
-            Spread::of(seconds)
-        )?;
+        say!("{:>20}  {} s", stage_name(stage.stage(), stage.level), Spread::of(seconds))?;
     }
     say!("{:>20}  {model} s", "denoising models")?;
     say!("{:>20}  {outside} % of the whole", "outside them")?;

@@ -56,7 +56,9 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(At { place: Place { stage, level }, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
+        let Some(At { place: Place { stage, level }, steps }) =
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        else {
             return f.write_str("before the first stage");
         };
         let name = stage.name().replace('_', "-");

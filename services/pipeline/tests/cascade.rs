@@ -10,6 +10,7 @@ use reverie_pipeline::Settings;
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_server::{self, DenoiserService, DenoiserServiceServer};
 use reverie_proto::denoiser::v1::{self as denoiser, DenoiseRequest, DenoiseResponse};
+use reverie_proto::diffusion::v1 as diffusion;
 use reverie_proto::encoder::v1::encoder_service_server::{self, EncoderService, EncoderServiceServer};
 use reverie_proto::encoder::v1::{self as encoder};
 use reverie_proto::generation::v1::generate_response::Event;
@@ -84,11 +85,11 @@ impl Stages {
         &self,
         conduct: Conduct,
         side: u32,
-        progress: impl Fn(denoiser::Progress) -> T,
+        progress: impl Fn(diffusion::StepProgress) -> T,
         completed: impl FnOnce(Image) -> T,
     ) -> Result<Response<Answers<T>>, Status> {
         self.seen.calls.fetch_add(1, Ordering::SeqCst);
-        let steps = (1..=STEPS).map(|step| Ok(progress(denoiser::Progress { step, steps: STEPS })));
+        let steps = (1..=STEPS).map(|step| Ok(progress(diffusion::StepProgress { step, steps: STEPS })));
         let steps: Vec<_> = steps.collect();
         let drawn = match conduct {
             Conduct::Right => image(side),
@@ -165,7 +166,7 @@ impl DenoiserService for Stages {
             SIDES[0],
             |step| DenoiseResponse { event: Some(DenoiseEvent::Progress(step)) },
             |image| {
-                let step_kinds = vec![denoiser::StepKind::Conditional.into(); STEPS as usize];
+                let step_kinds = vec![diffusion::StepKind::Conditional.into(); STEPS as usize];
                 let image = Some(image);
                 let completed = denoiser::DenoiseCompleted { image, step_kinds, ..Default::default() };
                 DenoiseResponse { event: Some(DenoiseEvent::Completed(completed)) }
@@ -267,8 +268,11 @@ impl Mesh {
                 address
             }};
         }
-        settings.stages.encoder =
-            serve!("encoder", encoder_service_server::SERVICE_NAME, EncoderServiceServer::new(stages.clone()));
+        settings.stages.encoder = serve!(
+            "encoder",
+            encoder_service_server::SERVICE_NAME,
+            EncoderServiceServer::new(stages.clone())
+        );
         settings.stages.denoiser = serve!(
             "denoiser",
             denoiser_service_server::SERVICE_NAME,
