@@ -7,10 +7,7 @@ use reverie_diffusion::{
 use reverie_packages::package::{Defaults, DiffusionFacts};
 use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::names::Named as _;
-use reverie_service_kit::Violations;
-
-/// Most steps that a request may ask for; a model's schedule may allow fewer.
-const MAX_STEPS: u32 = 1000;
+use reverie_service_kit::{Violations, ranges};
 
 /// Reads `sampling` (a field of that name), for x of the extents `sample`; what is not set is the model's default. All steps
 /// are taken.
@@ -23,32 +20,25 @@ pub fn settings(
 ) -> SamplerSettings {
     let unset = wire::Sampling::default();
     let sampling = sampling.unwrap_or(&unset);
-    let kind = match wire::Sampler::try_from(sampling.sampler) {
-        Ok(wire::Sampler::Unspecified) => Some(defaults.sampler),
-        Ok(sampler) => SamplerKind::named(&sampler.name()),
-        Err(_) => None,
+    let sampling = ranges::sampling(violations, "sampling", sampling);
+    let kind = match sampling.sampler() {
+        wire::Sampler::Unspecified => None,
+        sampler => SamplerKind::named(&sampler.name()),
     };
-    let kind = kind.unwrap_or_else(|| {
-        violations.add("sampling.sampler", format!("{} is no sampler that is known here", sampling.sampler));
-        defaults.sampler
-    });
+    let kind = kind.unwrap_or(defaults.sampler);
     if let Some(why) = defaults.unfit(kind) {
         violations.add("sampling.sampler", format!("does not fit this model: {why}"));
     }
     let defaults = &defaults.with_sampler(kind);
-    let thresholding = match wire::Thresholding::try_from(sampling.thresholding) {
-        Ok(wire::Thresholding::Unspecified) => defaults.thresholding,
-        Ok(wire::Thresholding::None) => ThresholdingKind::None,
-        Ok(wire::Thresholding::Static) => ThresholdingKind::Static,
-        Ok(wire::Thresholding::Dynamic) => ThresholdingKind::Dynamic,
-        Err(_) => {
-            violations.add("sampling.thresholding", format!("{} is not known here", sampling.thresholding));
-            defaults.thresholding
-        }
+    let thresholding = match sampling.thresholding() {
+        wire::Thresholding::Unspecified => defaults.thresholding,
+        wire::Thresholding::None => ThresholdingKind::None,
+        wire::Thresholding::Static => ThresholdingKind::Static,
+        wire::Thresholding::Dynamic => ThresholdingKind::Dynamic,
     };
-    let most = MAX_STEPS.min(facts.train_timesteps);
-    let steps = violations.in_range("sampling.steps", sampling.steps, defaults.steps, 1, most);
-    let ddim_eta = violations.in_range("sampling.ddim_eta", sampling.ddim_eta, 0.0, 0.0, 1.0);
+    let steps = violations.in_range("sampling.steps", sampling.steps, 1..=facts.train_timesteps);
+    let steps = steps.unwrap_or(defaults.steps);
+    let ddim_eta = sampling.ddim_eta.unwrap_or(0.0);
     violations.require(
         sampling.ddim_eta.is_none() || kind == SamplerKind::Ddim,
         "sampling.ddim_eta",
@@ -101,7 +91,7 @@ pub fn settings(
         Method::Pndm { .. } => TimestepSpacing::Leading,
         _ => defaults.timestep_spacing,
     };
-    let levels = noise_levels(violations, sampling.noise_levels, kind, own_levels, defaults);
+    let levels = noise_levels(violations, sampling.noise_levels(), kind, own_levels, defaults);
     SamplerSettings {
         method,
         steps,
@@ -124,7 +114,7 @@ fn those(are: fn(SamplerKind) -> bool) -> String {
 /// The noise levels to step through: the model's own where it is bound to some, then those that were asked for.
 fn noise_levels(
     violations: &mut Violations,
-    asked: i32,
+    asked: wire::NoiseLevels,
     kind: SamplerKind,
     own: Option<NoiseLevels>,
     defaults: &Defaults,
@@ -132,18 +122,14 @@ fn noise_levels(
     let mut require = |fits: bool, why: &str| violations.require(fits, "sampling.noise_levels", why);
     let in_sigma = kind.is_in_sigma();
     let default = if in_sigma { defaults.noise_levels.into() } else { NoiseLevels::Trained };
-    let levels = match wire::NoiseLevels::try_from(asked) {
-        Ok(wire::NoiseLevels::Unspecified) => default,
-        Ok(wire::NoiseLevels::Trained) => NoiseLevels::Trained,
-        Ok(wire::NoiseLevels::Karras) => {
+    let levels = match asked {
+        wire::NoiseLevels::Unspecified => default,
+        wire::NoiseLevels::Trained => NoiseLevels::Trained,
+        wire::NoiseLevels::Karras => {
             let why = format!("is only for samplers in sigma: {}", those(SamplerKind::is_in_sigma));
             require(in_sigma, &why);
             require(own.is_none(), "does not fit this model, which has noise levels of its own");
             if in_sigma { NoiseLevels::Karras } else { default }
-        }
-        Err(_) => {
-            require(false, &format!("{asked} is not known here"));
-            default
         }
     };
     own.unwrap_or(levels)

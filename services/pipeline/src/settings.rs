@@ -1,5 +1,6 @@
 //! Settings of the pipeline service; `settings.toml` says what each key means.
 
+use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::Address;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::serve::ServerSettings;
@@ -7,7 +8,6 @@ use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
 use serde::Deserialize;
 
-use crate::convert::MAX_NEIGHBOURS;
 
 /// Most that a request may be let have: what it holds goes on to the stages, whose messages are not larger.
 const MAX_REQUEST_MIB: usize = MAX_INTERNAL_MESSAGE >> 20;

@@ -6,7 +6,6 @@ use reverie_knowledge::epoch::{Entry, Manifest};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 
 use crate::bm25::Captions;
-use crate::convert::MAX_NEIGHBOURS;
 use crate::error::KnowledgeError;
 
 /// Room in an answer for captions, ids and attributions, bytes.
@@ -70,7 +69,8 @@ impl KnowledgeBase {
 pub(crate) mod tests {
     use bytes::Bytes;
     use reverie_knowledge::epoch::{NewEpoch, Vectors, write_epoch};
-    use reverie_proto::tensor::v1::ImageFormat;
+    use reverie_proto::limits::MAX_NEIGHBOURS;
+use reverie_proto::tensor::v1::ImageFormat;
 
     use super::*;
 

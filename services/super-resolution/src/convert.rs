@@ -3,6 +3,7 @@
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
 use reverie_imaging::{Encoded, pictures};
+use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_service_kit::{Refusal, Violations};
@@ -13,8 +14,6 @@ use tonic::Status;
 use crate::level::{Conditions, Level};
 use crate::upsample::bilinear;
 
-const MIN_WEIGHT: f32 = 1.0;
-const MAX_WEIGHT: f32 = 50.0;
 
 /// A request that can be drawn.
 pub(crate) struct Job {
@@ -58,16 +57,10 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         "must not be set: this level takes no text to be guided by",
     );
     let defaults = &facts.defaults;
-    let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
-    let weight = violations.in_range(
-        "guidance_weight",
-        request.guidance_weight,
-        default_weight,
-        MIN_WEIGHT,
-        MAX_WEIGHT,
-    );
-    let default_level = defaults.noise_level.unwrap_or(0.0);
-    let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
+    let weight = violations.in_range("guidance_weight", request.guidance_weight, GUIDANCE_WEIGHT);
+    let weight = weight.or(defaults.guidance_weight).unwrap_or(1.0);
+    let noise_level = violations.in_range("noise_level", request.noise_level, SHARE);
+    let noise_level = noise_level.or(defaults.noise_level).unwrap_or(0.0);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
     let settings =
         sampling::settings(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
