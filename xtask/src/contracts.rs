@@ -13,13 +13,11 @@ const BUF: &str = "@bufbuild/buf@1.75.0";
 pub(crate) fn check(workspace: &Workspace) -> Outcome {
     buf(workspace, &["lint"])?;
     buf(workspace, &["build"])?;
-    match last_release(workspace) {
-        Some(tag) => buf(workspace, &["breaking", "--against", &against(workspace, &tag)?]),
-        None => {
-            eprintln!("There is no release tag (v*) here: contracts are not compared with the last release");
-            Ok(())
-        }
-    }
+    let Some(tag) = last_release(workspace) else {
+        eprintln!("There is no release tag (v*) here: contracts are not compared with the last release");
+        return Ok(());
+    };
+    buf(workspace, &["breaking", "--against", &against(workspace, &tag)?])
 }
 
 fn buf(workspace: &Workspace, arguments: &[&str]) -> Outcome {
