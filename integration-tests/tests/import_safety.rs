@@ -283,7 +283,7 @@ fn damaged_pipelines_are_refused_or_imported_whole() -> Fallible<()> {
         "vae_decoder/model.onnx",
     ];
     fuzz(&files, "stable-diffusion", |copy| {
-        if import(&copy).is_ok() {
+        if import(copy).is_ok() {
             runtime.block_on(load(&copy.bundle())).unwrap();
         }
     })
