@@ -72,7 +72,38 @@ pub fn cached() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// Only for a process of its own, whose environment it can be sure of: any file stands for the library, as it must not get as
+    /// far as loading it.
+    #[test]
+    #[ignore = "run by the test below"]
+    fn load_a_file() {
+        let refused = environment(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).map(|_| ());
+        println!("refused: {}", refused.unwrap_err());
+    }
+
+    #[test]
+    fn the_library_is_not_loaded_where_it_would_call_home() {
+        let told = |no_telemetry: Option<&str>| {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["runtime::tests::load_a_file", "--exact", "--ignored", "--nocapture"]);
+            match no_telemetry {
+                Some(value) => child.env(NO_TELEMETRY, value),
+                None => child.env_remove(NO_TELEMETRY),
+            };
+            String::from_utf8(child.output().unwrap().stdout).unwrap()
+        };
+        let refusal = format!("refused: {}", ModelError::Telemetry);
+        for value in [None, Some(""), Some("0"), Some("true")] {
+            assert!(told(value).contains(&refusal), "{value:?}: {}", told(value));
+        }
+        // Then it is tried, and is no library.
+        let tried = told(Some("1"));
+        assert!(tried.contains("refused: ") && !tried.contains(&refusal), "{tried}");
+    }
 
     #[test]
     fn a_library_that_is_named_and_missing_is_an_error_that_says_what_to_do() {

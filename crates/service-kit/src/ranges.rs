@@ -2,7 +2,8 @@
 //! the stages, whose models may allow less.
 
 use reverie_proto::diffusion::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling, Thresholding,
+    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
+    Thresholding,
 };
 use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE, STEPS};
 
@@ -18,8 +19,7 @@ pub fn guidance(violations: &mut Violations, asked: &Guidance) -> Guidance {
     let interval = asked.interval.unwrap_or_default();
     let mut sigma = |field, value, least| violations.in_range(field, value, least..=f32::INFINITY);
     let min_sigma = sigma("guidance.interval.min_sigma", interval.min_sigma, 0.0);
-    let max_sigma =
-        sigma("guidance.interval.max_sigma", interval.max_sigma, min_sigma.unwrap_or(0.0));
+    let max_sigma = sigma("guidance.interval.max_sigma", interval.max_sigma, min_sigma.unwrap_or(0.0));
     Guidance {
         strategy: known::<GuidanceStrategy>(violations, "guidance.strategy", asked.strategy),
         text_weight,

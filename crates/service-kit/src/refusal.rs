@@ -40,6 +40,11 @@ impl Refusal {
         Self::new(Code::InvalidArgument, "UNDECODABLE", message)
     }
 
+    /// The message is larger than what is taken; no retry helps.
+    pub fn too_large(message: impl Display) -> Self {
+        Self::new(Code::ResourceExhausted, "TOO_LARGE", message)
+    }
+
     /// What the request names is not there.
     pub fn not_found(message: impl Display) -> Self {
         Self::new(Code::NotFound, "NOT_FOUND", message)

@@ -387,7 +387,10 @@ async fn a_stage_that_hangs_is_given_up_at_the_deadline() {
     let (_, outcome) = mesh.draw(Duration::from_secs(1)).await;
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert!(!status.details().is_empty(), "it is the pipeline's answer, not the client's own timer: {status}");
+    assert!(
+        !status.details().is_empty(),
+        "it is the pipeline's answer, not the client's own timer: {status}"
+    );
     assert!(status.message().contains("in stage super-resolution-2, after 1 of 3 steps"), "{status}");
     while !mesh.seen.is_given_up.load(Ordering::SeqCst) {
         tokio::task::yield_now().await;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_imaging::format;
-use reverie_proto::limits::{MAX_TEXT_BYTES, MAX_NEIGHBOURS};
 use reverie_proto::knowledge::v1::{Neighbour, RetrievalStrategy};
+use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::retrieval::v1;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations, ranges};

@@ -14,7 +14,6 @@ use tonic::Status;
 use crate::level::{Conditions, Level};
 use crate::upsample::bilinear;
 
-
 /// A request that can be drawn.
 pub(crate) struct Job {
     pub(crate) level: Level,
