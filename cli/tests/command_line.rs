@@ -23,8 +23,8 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     let told = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{told}");
     let last = told.lines().last().unwrap_or_default();
-    let why =
-        "reverie: no picture within 1 s (--timeout): the caller's deadline passed in stage base, after ";
+    // It is given up as soon as it is known how long a step takes.
+    let why = "reverie: no picture within 1 s (--timeout): the caller's deadline cannot be met: in stage base, after ";
     assert!(last.starts_with(why) && last.ends_with(" of 1000 steps"), "{told}");
     assert!(!told.contains("ERROR"), "{told}");
     assert!(!out.exists());

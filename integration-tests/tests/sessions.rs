@@ -5,14 +5,14 @@ use std::fs;
 use std::thread;
 
 use reverie_engine::execution::{ConvolutionSearch, CudaSettings, Provider};
-use reverie_engine::{InferenceSettings, Input, Session, Values};
+use reverie_engine::{InferenceSettings, Input, ModelError, Session, Values};
 use reverie_integration_tests::Fallible;
 use reverie_packages::{Bundle, Package, Role};
 
 const BUNDLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bestiary");
-const TEXTS: i64 = 8;
-const RUNS: i64 = 300;
-const THREADS: i64 = 4;
+const TEXTS: usize = 8;
+const RUNS: usize = 300;
+const THREADS: usize = 4;
 
 fn settings(sessions: usize) -> InferenceSettings {
     InferenceSettings {
@@ -35,36 +35,39 @@ async fn package(role: Role) -> Fallible<Package> {
     Ok(bundle.package(&named.ok_or("the bundle lacks it")?.0, role).await?)
 }
 
-fn encode(session: &mut Session, ids: &[i64], elements: usize) -> Vec<u32> {
+fn encode(session: &mut Session, ids: &[i64], elements: usize) -> Result<Vec<u32>, ModelError> {
     let shape = [1, ids.len()];
     let mask = vec![1; ids.len()];
     let inputs = [("token_ids", ids), ("attention_mask", &mask)];
     let inputs = inputs.map(|(name, values)| Input { name, shape: &shape, values: Values::I64(values) });
     let inputs: Vec<_> = inputs.into_iter().filter(|input| session.takes(input.name)).collect();
     let mut tokens = vec![0.0; elements];
-    session.run(&inputs, &mut [("text_tokens", &mut tokens)]).unwrap();
-    tokens.iter().map(|value| value.to_bits()).collect()
+    session.run(&inputs, &mut [("text_tokens", &mut tokens)])?;
+    Ok(tokens.iter().map(|value| value.to_bits()).collect())
 }
 
 #[tokio::test]
 async fn threads_that_share_a_session_get_what_one_alone_gets() -> Fallible<()> {
     let package = package(Role::TextEncoder).await?;
     let shape = package.sample_shape("text_tokens")?;
-    let (length, elements) = (shape[0] as i64, shape.iter().product());
-    let text = |number: i64| -> Vec<i64> { (0..length).map(|place| (7 * number + place) % 50).collect() };
+    let elements = shape.iter().product();
+    let text = |number: usize| -> Vec<i64> {
+        (0..shape[0]).map(|place| i64::from(((7 * number + place) % 50) as u32)).collect()
+    };
     let mut alone = Session::open(&package, &settings(1))?;
-    let expected: Vec<_> = (0..TEXTS).map(|number| encode(&mut alone, &text(number), elements)).collect();
+    let expected = (0..TEXTS).map(|number| encode(&mut alone, &text(number), elements));
+    let expected = expected.collect::<Result<Vec<_>, _>>()?;
     assert_ne!(expected[0], expected[1]);
-    let sessions = Session::open_all(&package, &settings(THREADS as usize))?;
-    assert_eq!(sessions.len() as i64, THREADS);
+    let sessions = Session::open_all(&package, &settings(THREADS))?;
+    assert_eq!(sessions.len(), THREADS);
     thread::scope(|scope| {
-        for (thread, mut session) in (0_i64..).zip(sessions) {
+        for (thread, mut session) in sessions.into_iter().enumerate() {
             let (expected, text) = (&expected, &text);
             scope.spawn(move || {
                 for run in 0..RUNS {
                     let number = (thread + run) % TEXTS;
                     let encoded = encode(&mut session, &text(number), elements);
-                    assert_eq!(encoded, expected[number as usize], "thread {thread}, run {run}");
+                    assert_eq!(encoded.ok().as_ref(), Some(&expected[number]), "thread {thread}, run {run}");
                 }
             });
         }

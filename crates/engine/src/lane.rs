@@ -48,7 +48,7 @@ pub trait RowModel: Send + 'static {
 pub struct LaneSettings {
     /// Jobs in progress and waiting together, at least 1; more are refused.
     pub max_jobs: usize,
-    /// Seconds after which a row that has not ended makes the service NOT_SERVING, above 0.
+    /// Seconds after which a row that has not ended makes the service `NOT_SERVING`, above 0.
     pub stall_seconds: f64,
 }
 
@@ -177,7 +177,7 @@ impl<M: RowModel> Lane<M> {
         name: &str,
         models: Vec<M>,
         settings: LaneSettings,
-        cores: Arc<Cores>,
+        cores: &Arc<Cores>,
         cores_of_a_row: usize,
     ) -> Result<Self, StartError> {
         if models.is_empty() {
@@ -190,7 +190,7 @@ impl<M: RowModel> Lane<M> {
         // Dropped on an error, it ends the threads that were started.
         let owner = Arc::new(Owner(Arc::clone(&queue)));
         for (seat, model) in models.into_iter().enumerate() {
-            let (queue, cores, ended) = (Arc::clone(&queue), Arc::clone(&cores), Arc::clone(&ended));
+            let (queue, cores, ended) = (Arc::clone(&queue), Arc::clone(cores), Arc::clone(&ended));
             // Linux shows 15 bytes of it.
             let thread = thread::Builder::new().name(format!("{seat}:{name}"));
             thread.spawn(move || {
@@ -210,7 +210,7 @@ impl<M: RowModel> Lane<M> {
         inference: &InferenceSettings,
     ) -> Result<Self, StartError> {
         let name = &package.manifest.name;
-        Self::start(name, models, settings, Cores::of_process(), inference.cores_of_a_row())
+        Self::start(name, models, settings, &Cores::of_process(), inference.cores_of_a_row())
     }
 
     /// The model's name.

@@ -44,7 +44,7 @@ pub struct Input<'a> {
 /// weights.
 #[derive(Debug)]
 pub struct Session {
-    session: SharedSession,
+    shared: SharedSession,
     package: Arc<str>,
     inputs: Arc<BTreeMap<String, TensorFacts>>,
     outputs: Arc<BTreeMap<String, TensorFacts>>,
@@ -101,7 +101,7 @@ impl Session {
         check("input", &facts.inputs, session.inputs()).map_err(mismatch)?;
         check("output", &facts.outputs, session.outputs()).map_err(mismatch)?;
         Ok(Self {
-            session: SharedSession::new(session),
+            shared: SharedSession::new(session),
             inputs: Arc::new(facts.inputs.clone()),
             outputs: Arc::new(facts.outputs.clone()),
             package: name.into(),
@@ -111,7 +111,7 @@ impl Session {
     /// Another session on the same weights. Only for providers that [share](InferenceSettings::shares_weights) them.
     fn another(&self) -> Self {
         Self {
-            session: self.session.another(),
+            shared: self.shared.another(),
             package: Arc::clone(&self.package),
             inputs: Arc::clone(&self.inputs),
             outputs: Arc::clone(&self.outputs),
@@ -161,7 +161,7 @@ impl Session {
             let value = tensor(&input, facts).map_err(|error| failed(format!("input {name}: {error}")))?;
             values.push((facts.name.as_str(), value));
         }
-        let results = self.session.get().run(values).map_err(|error| failed(error.to_string()))?;
+        let results = self.shared.get().run(values).map_err(|error| failed(error.to_string()))?;
         let shape = |(name, facts): (&String, &TensorFacts)| {
             let shape =
                 results.get(&facts.name).map(|value| value.shape().iter().map(|&e| e as usize).collect());
@@ -188,7 +188,7 @@ impl Session {
                 tensor(input, facts).map_err(|error| failed(format!("input {}: {error}", input.name)))?;
             values.push((facts.name.as_str(), value));
         }
-        let results = self.session.get().run(values).map_err(|error| failed(error.to_string()))?;
+        let results = self.shared.get().run(values).map_err(|error| failed(error.to_string()))?;
         for (name, place) in outputs {
             let facts = self.outputs.get(*name).ok_or_else(|| failed(format!("it has no output {name}")))?;
             let value =

@@ -1,10 +1,12 @@
 //! What a lane tells through OpenTelemetry, read by an exporter. The only test of its process: a process has one meter provider.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use reverie_engine::policy::{Caller, Class};
 use reverie_engine::{Call, Cores, Lane, LaneSettings, RowError, RowModel};
@@ -49,15 +51,17 @@ async fn busy(lane: &Lane<Obedient>, running: usize) -> mpsc::Sender<()> {
     until
 }
 
+/// What a point has besides its model.
+fn other<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> String {
+    let others = attributes.filter(|attribute| attribute.key.as_str() != "model");
+    others.map(|attribute| attribute.value.to_string()).collect()
+}
+
 /// Of one metric, the values with the attribute `model` = `of`: each with its other attribute, if it has one.
 fn points(metrics: &[ResourceMetrics], name: &str, of: &str) -> Vec<(String, f64)> {
     let scopes = metrics.last().unwrap().scope_metrics();
-    let metric = scopes.flat_map(|scope| scope.metrics()).find(|metric| metric.name() == name);
+    let metric = scopes.flat_map(ScopeMetrics::metrics).find(|metric| metric.name() == name);
     let is_of = |key: &KeyValue| key.key.as_str() == "model" && key.value.as_str() == of;
-    fn other<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> String {
-        let others = attributes.filter(|attribute| attribute.key.as_str() != "model");
-        others.map(|attribute| attribute.value.to_string()).collect()
-    }
     match metric.unwrap_or_else(|| panic!("no metric {name}")).data() {
         AggregatedMetrics::U64(MetricData::Sum(sum)) => {
             let of_model = sum.data_points().filter(|point| point.attributes().any(is_of));
@@ -83,7 +87,7 @@ async fn a_lane_tells_what_it_does() {
     opentelemetry::global::set_meter_provider(provider.clone());
     let settings = LaneSettings { max_jobs: 10, stall_seconds: 60.0 };
     let models = vec![Obedient, Obedient];
-    let lane = Lane::start("observed", models, settings, Arc::new(Cores::new(2)), 1).unwrap();
+    let lane = Lane::start("observed", models, settings, &Arc::new(Cores::new(2)), 1).unwrap();
     for order in [Order::Answer, Order::Answer, Order::Fail] {
         let _ = lane.run(call(), order).await;
     }

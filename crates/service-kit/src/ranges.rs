@@ -49,11 +49,7 @@ pub fn sampling(violations: &mut Violations, field: &str, asked: &Sampling) -> S
 
 /// Checks the number of an enum's value, and gives it, or that of the unspecified one.
 pub fn known<E: TryFrom<i32>>(violations: &mut Violations, field: &str, number: i32) -> i32 {
-    match E::try_from(number) {
-        Ok(_) => number,
-        Err(_) => {
-            violations.add(field, format!("unknown value {number}"));
-            0
-        }
-    }
+    let is_known = E::try_from(number).is_ok();
+    violations.require(is_known, field, format!("unknown value {number}"));
+    if is_known { number } else { 0 }
 }

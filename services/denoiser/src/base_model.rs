@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reverie_engine::trajectory::Row;
 use reverie_engine::{InferenceSettings, Input, ModelError, RowError, RowModel, Session, Values};
-use reverie_packages::Package;
+use reverie_packages::{Package, PackageError};
 use reverie_stage::text::Texts;
 
 use crate::facts::{Facts, Frame};
@@ -74,17 +74,17 @@ impl BaseModel {
                 "text_ids" => Feed::TextIds,
                 "image_ids" => Feed::ImageIds,
                 "neighbour_mask" => Feed::NeighbourMask,
-                name => match facts.features.iter().position(|feature| feature.name == name) {
-                    Some(feature) => Feed::Feature(feature),
-                    None => {
-                        let why = format!("nothing is known here to feed its input {name} with");
-                        return Err(ModelError::from(package.wrong(why)));
-                    }
-                },
+                name => {
+                    let feature = facts.features.iter().position(|feature| feature.name == name);
+                    let unknown =
+                        || package.wrong(format!("nothing is known here to feed its input {name} with"));
+                    Feed::Feature(feature.ok_or_else(unknown)?)
+                }
             };
             Ok((name.clone(), feed))
         };
-        let feeds: Vec<_> = package.manifest.graph.inputs.keys().map(feed).collect::<Result<_, _>>()?;
+        let feeds =
+            package.manifest.graph.inputs.keys().map(feed).collect::<Result<Vec<_>, PackageError>>()?;
         let (facts, feeds) = (Arc::new(facts.clone()), Arc::<[_]>::from(feeds));
         let model = |session| Self { session, facts: Arc::clone(&facts), feeds: Arc::clone(&feeds) };
         Ok(Session::open_all(package, inference)?.into_iter().map(model).collect())

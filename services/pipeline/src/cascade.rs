@@ -56,11 +56,8 @@ pub(crate) async fn draw(
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
     // 1. The prompt's tokens, and the pictures worth remembering.
-    let takes_empty_text =
-        run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
     let has_negative_prompt = run.negative_prompt.is_some();
-    let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
-    let texts = [mem::take(&mut run.prompt)].into_iter().chain(negative).collect();
+    let texts = texts_of(&mut run);
     position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
     let remembering =
@@ -161,6 +158,14 @@ pub(crate) async fn draw(
     };
     ledger.tell(Event::Completed(completed)).await;
     Ok(())
+}
+
+/// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.
+fn texts_of(run: &mut Run) -> Vec<String> {
+    let takes_empty_text =
+        run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
+    let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
+    [mem::take(&mut run.prompt)].into_iter().chain(negative).collect()
 }
 
 /// What the base model starts from: the caller's picture at its size, or its latent.

@@ -38,7 +38,7 @@ const SETTINGS: LaneSettings = LaneSettings { max_jobs: 2000, stall_seconds: 60.
 
 fn lane(name: &str, sessions: usize, settings: LaneSettings) -> Lane<Obedient> {
     let models = (0..sessions).map(|_| Obedient).collect();
-    Lane::start(name, models, settings, Arc::new(Cores::new(sessions)), 1).unwrap()
+    Lane::start(name, models, settings, &Arc::new(Cores::new(sessions)), 1).unwrap()
 }
 
 fn call() -> Call {
@@ -114,7 +114,7 @@ async fn what_cannot_be_done_in_time_is_refused_and_what_was_admitted_is_done() 
         });
         row
     };
-    slow(Duration::from_secs(60)).await.unwrap();
+    slow(Duration::from_mins(1)).await.unwrap();
     let until = busy(&lane).await;
     let asked: Vec<_> = (0..100).map(|_| slow(sleep * 10)).collect();
     drop(until);
