@@ -140,7 +140,10 @@ impl Context {
     /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed, or where it was found that it cannot be met: `place` is such
     /// as "during encoding".
     pub fn out_of_time(self, place: impl Display) -> Status {
-        let has_passed = self.deadline.is_none_or(|deadline| deadline <= Instant::now() + PASSED_IN);
+        self.refuse(self.deadline.is_none_or(|deadline| deadline <= Instant::now() + PASSED_IN), place)
+    }
+
+    fn refuse(self, has_passed: bool, place: impl Display) -> Status {
         match self.setting {
             None => {
                 let verb = if has_passed { "passed" } else { "cannot be met:" };
@@ -190,7 +193,7 @@ impl Context {
         let deadline = deadline.checked_sub(ANSWER_BEFORE).unwrap_or(deadline);
         match tokio::time::timeout_at(deadline.into(), work).await {
             Ok(result) => result,
-            Err(_) => Err(self.out_of_time(format!("during {what}"))),
+            Err(_) => Err(self.refuse(true, format!("during {what}"))),
         }
     }
 }

@@ -351,12 +351,20 @@ impl<M: RowModel> State<M> {
             row: 0.0,
             is_ready: true,
         };
+        let is_idle = self.entries.is_empty();
+        if is_idle {
+            self.cost.rest();
+        }
         entry.predict(&mut job, &self.cost, queue.sessions);
-        let limit = queue.settings.max_jobs;
+        let (limit, seconds) = (queue.settings.max_jobs, queue.seconds(now));
         let outcome = if self.entries.len() >= limit {
             Err(SubmitError::Full { jobs: self.entries.len(), limit })
         } else {
-            self.policy.admit(&self.jobs, &job, queue.seconds(now)).map_err(SubmitError::from)
+            // An idle lane begins whatever is not late yet, or a cost that was measured too high would never be measured again. It is
+            // given up after some rows if they show that there is no hope.
+            let may_try = is_idle && job.deadline.is_none_or(|due| due > seconds);
+            let asked = if may_try { Job { deadline: None, ..job } } else { job };
+            self.policy.admit(&self.jobs, &asked, seconds).map_err(SubmitError::from)
         };
         if let Err(error) = outcome {
             self.stats.refused += 1;
@@ -384,10 +392,8 @@ impl<M: RowModel> State<M> {
         for place in (0..self.entries.len()).rev() {
             let (entry, job) = (&mut self.entries[place], &self.jobs[place]);
             let Some(work) = &entry.work else { continue };
-            let is_late = || {
-                job.deadline.is_some_and(|due| due <= seconds)
-                    || entry.running == 0 && job.is_hopeless(seconds)
-            };
+            let is_hopeless = || self.cost.is_sure() && entry.running == 0 && job.is_hopeless(seconds);
+            let is_late = || job.deadline.is_some_and(|due| due <= seconds) || is_hopeless();
             if entry.ending.is_none() {
                 if work.is_cancelled() {
                     entry.ending = Some(Ending::Cancelled);

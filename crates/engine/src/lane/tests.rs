@@ -129,6 +129,22 @@ async fn what_cannot_be_done_in_time_is_refused_and_what_was_admitted_is_done() 
     assert!((1..=10).contains(&done) && done + refused == 100, "{done} done, {refused} refused");
 }
 
+/// A cost that was measured too high, once, does not refuse everyone for ever.
+#[tokio::test]
+async fn an_idle_lane_tries_what_seems_hopeless() {
+    let lane = lane("test", 1, SETTINGS);
+    let (until, wait) = mpsc::channel();
+    let slow = tokio::spawn(lane.run(call(), Order::Wait(wait)));
+    thread::sleep(Duration::from_millis(300));
+    drop(until);
+    slow.await.unwrap().unwrap();
+    let soon = || Call { deadline: Some(Instant::now() + Duration::from_millis(100)), ..call() };
+    assert_eq!(lane.run(soon(), Order::Answer(7)).await.unwrap().output, 7);
+    // What is late already is not begun.
+    let late = Call { deadline: Some(Instant::now()), ..call() };
+    assert!(matches!(lane.run(late, Order::Answer(7)).await, Err(RunError::Submit(SubmitError::Policy(_)))));
+}
+
 /// A job that panics where nobody expects it.
 struct Bomb;
 
