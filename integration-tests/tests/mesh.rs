@@ -279,8 +279,7 @@ async fn the_limit_of_the_mesh_is_told_apart_from_the_callers() -> Fallible<()> 
     request.base_sampling = Some(steps(1000));
     let late = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
-    let told =
-        "the 1 s that a request may take here (limits.max_request_seconds) passed in stage base, after ";
+    let told = "the 1 s that a request may take here (limits.max_request_seconds) do not suffice: in stage base, after ";
     assert!(late.message().starts_with(told) && late.message().ends_with(" of 1000 steps"), "{late}");
     assert!(!is_callers_deadline(&late));
     mesh.shutdown().await;

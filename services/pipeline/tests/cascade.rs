@@ -348,7 +348,7 @@ async fn what_a_stage_does_wrong_ends_the_image_with_a_reason() {
         (Fails(Code::Unavailable), Code::Unavailable),
         (Fails(Code::ResourceExhausted), Code::ResourceExhausted),
         (Fails(Code::InvalidArgument), Code::Internal),
-        (Fails(Code::Unknown), Code::Internal),
+        (Fails(Code::Unknown), Code::Unavailable),
         (EndsEarly, Code::Unavailable),
         (LiesAboutSize, Code::Internal),
         (GivesNoImage, Code::Internal),
