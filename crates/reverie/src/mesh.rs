@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reverie_inference::Bundle;
+use reverie_inference::{Bundle, ModelError};
 use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
-use reverie_storage::Folder;
+use reverie_storage::{Folder, StorageError};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -102,7 +102,13 @@ pub struct MeshSettings {
 impl MeshSettings {
     /// Defaults < environment < flags, with the bundle's models and knowledge bases.
     pub async fn load(arguments: &MeshArguments) -> Result<Self, Failure> {
-        let bundle = Bundle::open(&arguments.bundle).await?;
+        let bundle = Bundle::open(&arguments.bundle).await.map_err(|error| match error {
+            ModelError::File { source: StorageError::NotFound { file }, .. } => Failure::from(format!(
+                "there is no model bundle: {file} does not exist; run from the root of the repository, or name another one \
+                 (--bundle)"
+            )),
+            other => other.into(),
+        })?;
         let within = |folder: &String| format!("{}/{folder}", arguments.bundle.trim_end_matches('/'));
         let mut knowledge_bases = bundle.manifest.knowledge_bases.clone();
         for folder in knowledge_bases.values_mut() {
