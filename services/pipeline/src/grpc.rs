@@ -94,7 +94,12 @@ fn answer(
             Err(Refusal::internal("the pipeline panicked; its log says more").into())
         });
         let status = outcome.err()?;
-        tracing::warn!(code = ?status.code(), message = status.message(), "no picture");
+        let (code, message) = (status.code(), status.message());
+        if matches!(code, Code::InvalidArgument | Code::NotFound) {
+            tracing::info!(?code, message, "no picture: the request is wrong");
+        } else {
+            tracing::warn!(?code, message, "no picture");
+        }
         Some(Err(status))
     };
     events.chain(futures::stream::once(end).filter_map(std::future::ready))

