@@ -10,6 +10,9 @@
 //! - [`metrics`]: what lanes tell through OpenTelemetry.
 
 pub mod cache;
+#[cfg(feature = "contract")]
+#[expect(clippy::expect_used, reason = "it is for tests")]
+pub mod contract;
 pub mod cores;
 pub mod error;
 pub mod execution;

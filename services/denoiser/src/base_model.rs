@@ -179,3 +179,51 @@ impl RowModel for BaseModel {
 fn input<'a>(name: &'a str, (shape, values): &'a (Vec<usize>, Cow<'_, [f32]>)) -> Input<'a> {
     Input { name, shape, values: Values::F32(values) }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_diffusion::guidance::Condition;
+    use reverie_engine::contract;
+    use reverie_packages::{Bundle, Role};
+    use reverie_service_kit::settings::{self, Sources};
+    use reverie_stage::text::Text;
+
+    use super::*;
+    use crate::Settings;
+
+    #[tokio::test]
+    async fn a_row_depends_on_nothing_but_itself() {
+        let bundle =
+            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
+        let package = bundle.package(&bundle.manifest.packages.denoiser, Role::Denoiser).await.unwrap();
+        let facts = Facts::of(&package).unwrap();
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
+        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let models = BaseModel::open_all(&package, &facts, &inference).unwrap();
+        let frame = facts.own_frame();
+        let text = |value: f32| Text {
+            tokens: vec![value; facts.text.max_tokens * facts.text.dim],
+            mask: vec![1.0; facts.text.max_tokens],
+            pooled: Vec::new(),
+        };
+        let features = facts.features.iter().map(|feature| vec![0.1; feature.shape.iter().product()]);
+        let row = |number: u32, elements: usize| Row {
+            x: Arc::new(
+                (0..elements).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect(),
+            ),
+            timestep: 100.0 * (1 + number) as f32,
+            condition: if number.is_multiple_of(2) { Condition::BOTH } else { Condition::NONE },
+            conditions: Arc::new(Conditions {
+                frame,
+                texts: Texts { with: text(0.3), without: text(-0.2) },
+                neighbours: 1,
+                has_neighbours: true,
+                features: features.clone().collect(),
+                guidance: Vec::new(),
+                painted_into: Vec::new(),
+            }),
+            out: vec![0.0; frame.elements()],
+        };
+        contract::check(models, |number| row(number, frame.elements()), || row(0, 7));
+    }
+}

@@ -203,3 +203,36 @@ impl RowModel for NeighbourModel {
         Ok(features)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_engine::contract;
+    use reverie_packages::{Bundle, Role};
+    use reverie_service_kit::settings::{self, Sources};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_depends_on_nothing_but_itself() {
+        let bundle =
+            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
+        let packages = &bundle.manifest.packages;
+        let base = bundle.package(&packages.denoiser, Role::Denoiser).await.unwrap();
+        let facts = Facts::of(&base).unwrap();
+        let named = packages.neighbour_encoder.as_ref().unwrap();
+        let package = bundle.package(named, Role::NeighbourEncoder).await.unwrap();
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
+        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let condition = facts.neighbours.as_ref().unwrap();
+        let models = NeighbourModel::open_all(&package, condition, &facts, &inference).unwrap();
+        let (side, tokens, dim) = (condition.image_size, facts.text.max_tokens, facts.text.dim);
+        let row = |number: u32, elements: usize| NeighbourRow {
+            planes: (0..elements)
+                .map(|place| ((place as u32 * 5 + number * 11) % 23) as f32 / 23.0)
+                .collect(),
+            tokens: vec![0.2; tokens * dim],
+            mask: vec![1.0; tokens],
+        };
+        contract::check(models, |number| row(number, 3 * side * side), || row(0, 5));
+    }
+}

@@ -78,3 +78,30 @@ impl RowModel for ImageGraph {
         Ok(embedding)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_engine::{InferenceSettings, contract};
+    use reverie_packages::{Bundle, Role};
+    use reverie_service_kit::settings::{self, Sources};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_depends_on_nothing_but_itself() {
+        let bundle =
+            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
+        let name = bundle.manifest.packages.joint_image.clone().unwrap();
+        let package = bundle.package(&name, Role::JointImage).await.unwrap();
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
+        let ImageEmbedder { reader, dim, .. } = ImageEmbedder::load(&package, &settings).unwrap();
+        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let side = reader.side as usize;
+        let graph = |session| ImageGraph { session, side, dim };
+        let graphs = Session::open_all(&package, &inference).unwrap().into_iter().map(graph).collect();
+        let row = |number: u32| -> Vec<f32> {
+            (0..3 * side * side).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect()
+        };
+        contract::check(graphs, row, || vec![0.0; 5]);
+    }
+}

@@ -107,3 +107,31 @@ impl RowModel for TextGraph {
         Ok(values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_engine::{InferenceSettings, contract};
+    use reverie_packages::{Bundle, Role};
+    use reverie_service_kit::settings::{self, Sources};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_depends_on_nothing_but_itself() {
+        let bundle =
+            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
+        let name = &bundle.manifest.packages.text_encoder.all()[0];
+        let package = bundle.package(name, Role::TextEncoder).await.unwrap();
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
+        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let elements = package.sample_shape("text_tokens").unwrap().iter().product();
+        let outputs = Arc::<[Output]>::from([("text_tokens", elements)]);
+        let sessions = Session::open_all(&package, &inference).unwrap();
+        let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs) };
+        let tokenizer = Tokenizer::load(&package).unwrap();
+        let texts = ["a zunin", "snow", "a small dribago on the left", "cave"];
+        let row = |number: u32| tokenizer.encode(texts[number as usize], Overflow::Refuse).unwrap();
+        let wrong = || TokenizedText { ids: vec![-1; 3], attention_mask: vec![1; 3], length: 3 };
+        contract::check(sessions.into_iter().map(graph).collect(), row, wrong);
+    }
+}

@@ -134,3 +134,53 @@ impl RowModel for LevelModel {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reverie_diffusion::guidance::Condition;
+    use reverie_engine::{InferenceSettings, contract};
+    use reverie_packages::{Bundle, Role};
+    use reverie_service_kit::settings::{self, Sources};
+    use reverie_stage::text::Text;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_depends_on_nothing_but_itself() {
+        let bundle =
+            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
+        let name = &bundle.manifest.packages.super_resolution[0];
+        let package = bundle.package(name, Role::SuperResolution).await.unwrap();
+        let mut settings: Settings = settings::load(&Sources::default()).unwrap();
+        let level = Level::open(&package, 1, &settings).unwrap();
+        settings.inference = InferenceSettings { sessions: 3, threads: 1, ..settings.inference };
+        let sessions = Session::open_all(&package, &settings.inference).unwrap();
+        let facts = &level.facts;
+        let model = |session| LevelModel { session, facts: Arc::clone(facts) };
+        let elements = 3 * facts.side * facts.side;
+        let text = |wanted: &TextCondition| Text {
+            tokens: vec![0.2; wanted.max_tokens * wanted.dim],
+            mask: vec![1.0; wanted.max_tokens],
+            pooled: Vec::new(),
+        };
+        let texts = facts.text.as_ref().map(|wanted| Texts { with: text(wanted), without: text(wanted) });
+        let row = |number: u32, elements: usize| {
+            let values = |seed: u32| -> Vec<f32> {
+                (0..elements).map(|place| ((place as u32 * 7 + seed * 13) % 29) as f32 / 29.0).collect()
+            };
+            Row {
+                x: Arc::new(values(number)),
+                timestep: 100.0 * (1 + number) as f32,
+                condition: Condition::NONE,
+                conditions: Arc::new(Conditions {
+                    low_resolution: values(9),
+                    noise_level: 0.1,
+                    texts: texts.clone(),
+                }),
+                out: vec![0.0; 3 * facts.side * facts.side],
+            }
+        };
+        let models = sessions.into_iter().map(model).collect();
+        contract::check(models, |number| row(number, elements), || row(0, 7));
+    }
+}
