@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, expect(clippy::float_cmp, reason = "what should be exact is tested to be exact"))]
 
+use futures::future::try_join_all;
 use std::path::PathBuf;
 
 use reverie::Failure;
@@ -68,17 +69,16 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = crate::benchmark_folder(&arguments.mesh.mesh, arguments.benchmark.as_deref())?;
-    let mut judge = Judge::load(&folder.join("judge")?, &arguments.mesh.mesh).await?;
+    let judge = Judge::load(&folder.join("judge")?, &arguments.mesh.mesh).await?;
     let mut benchmark = Benchmark::read(&folder, judge.factors()).await?;
     benchmark.keep(arguments.creatures as usize, arguments.prompts as usize);
     let arms = arms::chosen(&arguments.suites, &arguments.arms);
 
     let drawn = draw::all(&arguments, &benchmark, &arms).await?;
     let out = arguments.out;
+    let truths = try_join_all(benchmark.truths.iter().map(|truth| judge.names(truth))).await?;
+    let scored = scores::score(&benchmark, &judge, &drawn, &out).await?;
     tokio::task::spawn_blocking(move || {
-        let truths =
-            benchmark.truths.iter().map(|truth| judge.names(truth)).collect::<Result<Vec<_>, _>>()?;
-        let scored = scores::score(&benchmark, &mut judge, &drawn, &out)?;
         let results = Results::new(benchmark, &judge, &truths, arms, drawn, scored);
         let figures = [plots::write(&results, &out)?, sheets::write(&results, &out)?].concat();
         report::write(&results, &figures, &out)?;

@@ -6,7 +6,7 @@ use reverie::Failure;
 use reverie::client::{Outcome, ask, explain};
 use reverie::mesh::{Mesh, MeshArguments};
 use reverie::progress::stage_name;
-use reverie_proto::generation::v1::{GenerateRequest, Stage};
+use reverie_proto::generation::v1::GenerateRequest;
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::{Address, say};
 use serde_json::json;
@@ -80,11 +80,7 @@ fn print(arguments: &Arguments, outcomes: &[Outcome]) -> Result<(), OutputError>
     {
         let seconds =
             outcomes.iter().filter_map(|outcome| Some(outcome.completed.stages.get(index)?.seconds));
-        say!(
-            "{:>20}  {} s",
-            stage_name(Stage::try_from(stage.stage).unwrap_or_default()),
-            Spread::of(seconds)
-        )?;
+        say!("{:>20}  {} s", stage_name(stage.stage(), stage.level), Spread::of(seconds))?;
     }
     say!("{:>20}  {model} s", "denoising models")?;
     say!("{:>20}  {outside} % of the whole", "outside them")?;

@@ -77,7 +77,7 @@ pub async fn ask(
                 None => context.out_of_time("before there was any news"),
                 Some(reached) => {
                     let Progress { step, steps, .. } = reached;
-                    let stage = stage_name(reached.stage());
+                    let stage = stage_name(reached.stage(), reached.level);
                     context.out_of_time(format!("in stage {stage}, after {step} of {steps} steps"))
                 }
             });
@@ -88,7 +88,7 @@ pub async fn ask(
 
 /// A stream that just ends has no picture, whichever pipeline it comes from.
 fn completed(outcome: Outcome, is_completed: bool) -> Result<Outcome, Status> {
-    if is_completed {
+    if is_completed && !outcome.image.data.is_empty() {
         Ok(outcome)
     } else {
         Err(Refusal::internal("the pipeline ended without a picture").into())

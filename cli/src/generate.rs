@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
     /// Seed of every random draw; without it one is chosen and told.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
     /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
     /// 768x512, with models that draw other sizes.
@@ -123,8 +123,14 @@ struct MemoryArguments {
     references: Vec<(PathBuf, String)>,
 }
 
+/// Of all 64 bits.
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("write a whole number, 0 to {}", u64::MAX))
+}
+
 fn size(text: &str) -> Result<Size, String> {
-    let side = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number of pixels"));
+    let wrong = || "write a side such as 256, or WIDTHxHEIGHT such as 96x64".to_owned();
+    let side = |text: &str| text.parse().map_err(|_| wrong());
     match text.split_once('x') {
         None => Ok(Size::square(side(text)?)),
         Some((width, height)) => Ok(Size { width: side(width)?, height: side(height)? }),

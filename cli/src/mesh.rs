@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reverie_inference::Bundle;
+use reverie_knowledge::StorageError;
+use reverie_packages::{Bundle, PackageError};
 use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Stage;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
@@ -91,7 +92,13 @@ pub struct MeshSettings {
 impl MeshSettings {
     /// Defaults < environment < flags, with the bundle's models and knowledge bases.
     pub async fn load(arguments: &MeshArguments) -> Result<Self, Failure> {
-        let bundle = Bundle::open(&arguments.bundle).await?;
+        let bundle = Bundle::open(&arguments.bundle).await.map_err(|error| match error {
+            PackageError::File { source: StorageError::NotFound { file }, .. } => Failure::from(format!(
+                "there is no model bundle: {file} does not exist; run from the root of the repository, or name another one \
+                 (--bundle)"
+            )),
+            other => other.into(),
+        })?;
         let within = |folder: &String| format!("{}/{folder}", arguments.bundle.trim_end_matches('/'));
         let mut knowledge_bases = bundle.manifest.knowledge_bases.clone();
         for folder in knowledge_bases.values_mut() {

@@ -10,21 +10,22 @@ use reverie_proto::generation::v1::generate_response::Event;
 #[derive(Debug)]
 pub struct Bars {
     all: MultiProgress,
-    of_stage: HashMap<i32, ProgressBar>,
+    /// By stage and level.
+    of_stage: HashMap<(i32, u32), ProgressBar>,
 }
 
-/// A stage's name for people.
-pub fn stage_name(stage: Stage) -> &'static str {
-    match stage {
+/// A stage's name for people; `level` tells the levels of super-resolution apart, from 1.
+pub fn stage_name(stage: Stage, level: u32) -> String {
+    let name = match stage {
         Stage::Unspecified => "unknown",
         Stage::Encode => "encode",
         Stage::Retrieve => "retrieve",
         Stage::EncodePicture => "encode picture",
         Stage::Base => "base",
         Stage::Decode => "decode",
-        Stage::SuperResolution1 => "super-resolution 1",
-        Stage::SuperResolution2 => "super-resolution 2",
-    }
+        Stage::SuperResolution => return format!("super-resolution {level}"),
+    };
+    name.to_owned()
 }
 
 impl Bars {
@@ -40,14 +41,18 @@ impl Bars {
             Event::Started(started) => {
                 let style = ProgressStyle::with_template("{prefix:>20} {bar:32} {pos:>3}/{len}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
-                for &stage in &started.stages {
+                let mut levels = 0;
+                for stage in started.stages() {
+                    let is_level = stage == Stage::SuperResolution;
+                    levels += u32::from(is_level);
+                    let level = if is_level { levels } else { 0 };
                     let bar = ProgressBar::new(1).with_style(style.clone());
-                    let name = stage_name(Stage::try_from(stage).unwrap_or_default());
-                    self.of_stage.insert(stage, self.all.add(bar.with_prefix(name)));
+                    let bar = self.all.add(bar.with_prefix(stage_name(stage, level)));
+                    self.of_stage.insert((stage.into(), level), bar);
                 }
             }
             Event::Progress(progress) => {
-                if let Some(bar) = self.of_stage.get(&progress.stage) {
+                if let Some(bar) = self.of_stage.get(&(progress.stage, progress.level)) {
                     bar.set_length(u64::from(progress.steps));
                     bar.set_position(u64::from(progress.step));
                     bar.tick();

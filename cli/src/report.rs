@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reverie_proto::generation::v1::Stage;
+use reverie_proto::generation::v1::StageReport;
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
 use crate::progress::stage_name;
 
-fn name(stage: i32) -> &'static str {
-    stage_name(Stage::try_from(stage).unwrap_or_default())
+fn name(report: &StageReport) -> String {
+    stage_name(report.stage(), report.level)
 }
 
 /// For people.
@@ -29,7 +29,7 @@ pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
         }
     }
     for stage in &outcome.completed.stages {
-        let _ = write!(text, "{:>20} {:>7.3} s", name(stage.stage), stage.seconds);
+        let _ = write!(text, "{:>20} {:>7.3} s", name(stage), stage.seconds);
         if let Some(timings) = stage.timings {
             let _ = write!(
                 text,
@@ -62,7 +62,7 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
         .iter()
         .map(|stage| {
             json!({
-                "stage": name(stage.stage),
+                "stage": name(stage),
                 "seconds": stage.seconds,
                 "queue_seconds": stage.timings.map(|timings| timings.queue_seconds),
                 "compute_seconds": stage.timings.map(|timings| timings.compute_seconds),

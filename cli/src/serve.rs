@@ -12,10 +12,14 @@ use crate::mesh::{Mesh, MeshArguments, MeshSettings};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Address and port to listen on.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7100")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7100", value_parser = address)]
     pub listen: SocketAddr,
     #[command(flatten)]
     mesh: MeshArguments,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:7100 or [::1]:7100".to_owned())
 }
 
 /// Runs the command until SIGTERM or SIGINT.

@@ -23,8 +23,8 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     let told = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{told}");
     let last = told.lines().last().unwrap_or_default();
-    let why =
-        "reverie: no picture within 1 s (--timeout): the caller's deadline passed in stage base, after ";
+    // It is given up as soon as it is known how long a step takes.
+    let why = "reverie: no picture within 1 s (--timeout): the caller's deadline cannot be met: in stage base, after ";
     assert!(last.starts_with(why) && last.ends_with(" of 1000 steps"), "{told}");
     assert!(!told.contains("ERROR"), "{told}");
     assert!(!out.exists());
@@ -111,6 +111,40 @@ fn a_value_may_begin_with_a_hyphen() -> Result<(), Box<dyn Error>> {
         let told = nowhere(option, "-1")?;
         assert!(told.contains("invalid value '-1' for"), "{option}: {told}");
     }
+    Ok(())
+}
+
+/// A value that is wrong is answered with what to write.
+#[test]
+fn a_wrong_value_is_told_what_to_write() -> Result<(), Box<dyn Error>> {
+    for (arguments, told) in [
+        (&["generate", "a zunin", "--size", "big"][..], "write a side such as 256, or WIDTHxHEIGHT"),
+        (&["generate", "a zunin", "--seed", "-5"], "write a whole number, 0 to 18446744073709551615"),
+        (
+            &["generate", "a zunin", "--bundle", "/nowhere"],
+            "root of the repository, or name another one (--bundle)",
+        ),
+        (&["serve", "--listen", "7100"], "write ADDRESS:PORT, such as 127.0.0.1:7100"),
+        (
+            &["models", "import", "--from", "diffusers", "/nowhere", "--out", "x"],
+            "/nowhere: there is no such folder",
+        ),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_reverie")).args(arguments).output()?;
+        let said = String::from_utf8(ended.stderr)?;
+        assert!(!ended.status.success() && said.contains(told), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+/// Who asked wrongly reads it once: no log of the mesh in the same process comes before.
+#[test]
+fn a_refusal_is_told_once() -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    command.args(["generate", "a zunin", "--bundle", BUNDLE, "--knowledge-base", "birds", "--out", "x.png"]);
+    let told = String::from_utf8(command.output()?.stderr)?;
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("there is no knowledge base \"birds\""), "{told}");
     Ok(())
 }
 

@@ -1,9 +1,12 @@
-//! Folders of fixtures.
+//! Folders of fixtures, and copies of them that a test may change.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::Fallible;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Fallible, WORKSPACE};
 
 /// Copies a folder and all in it.
 pub fn copy(from: &Path, to: &Path) -> Fallible<()> {
@@ -18,4 +21,56 @@ pub fn copy(from: &Path, to: &Path) -> Fallible<()> {
         }
     }
     Ok(())
+}
+
+/// The folder of a tiny diffusers pipeline.
+pub fn pipeline(name: &str) -> PathBuf {
+    Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(name)
+}
+
+/// A copy of a tiny diffusers pipeline, in a temporary folder of its own.
+#[derive(Debug)]
+pub struct Copy {
+    place: TempDir,
+}
+
+impl Copy {
+    /// Copies the pipeline `name`.
+    pub fn of(name: &str) -> Fallible<Self> {
+        let copy = Self { place: tempfile::tempdir()? };
+        self::copy(&pipeline(name), &copy.folder())?;
+        Ok(copy)
+    }
+
+    /// The temporary folder that the copy is in.
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// The copy.
+    pub fn folder(&self) -> PathBuf {
+        self.place().join("pipeline")
+    }
+
+    /// Where a bundle can be imported to, beside the copy.
+    pub fn bundle(&self) -> PathBuf {
+        self.place().join("bundle")
+    }
+
+    /// Reads a JSON file of the copy.
+    pub fn read(&self, file: &str) -> Fallible<Value> {
+        Ok(serde_json::from_slice(&fs::read(self.folder().join(file))?)?)
+    }
+
+    /// Writes a JSON file of the copy.
+    pub fn write(&self, file: &str, value: &Value) -> Fallible<()> {
+        Ok(fs::write(self.folder().join(file), value.to_string())?)
+    }
+
+    /// Changes a JSON file of the copy.
+    pub fn change(&self, file: &str, change: impl FnOnce(&mut Value)) -> Fallible<()> {
+        let mut value = self.read(file)?;
+        change(&mut value);
+        self.write(file, &value)
+    }
 }

@@ -8,12 +8,14 @@ use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, steps};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE, folders, mesh};
 use reverie_knowledge::sha256_hex;
-use reverie_proto::denoiser::v1::DenoiseRequest;
+use reverie_proto::autoencoder::v1::DecodeRequest;
+use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
+use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
 use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
-use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::Context;
 use reverie_service_kit::client::Stage;
 use tempfile::TempDir;
@@ -44,6 +46,11 @@ fn request() -> GenerateRequest {
         base_sampling: Some(steps(2)),
         ..GenerateRequest::default()
     }
+}
+
+/// What the first level of the bundled cascade starts from.
+fn small_image() -> Image {
+    Image { format: ImageFormat::Rgb8.into(), width: 64, height: 64, data: vec![9; 3 * 64 * 64].into() }
 }
 
 fn reason(status: &Status) -> Option<String> {
@@ -150,10 +157,8 @@ async fn a_call_for_another_model_is_refused() -> Fallible<()> {
     );
 
     let levels = Stage::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
-    let image =
-        Image { format: ImageFormat::Rgb8.into(), width: 64, height: 64, data: vec![9; 3 * 64 * 64].into() };
     let request = UpscaleRequest {
-        image: Some(image),
+        image: Some(small_image()),
         model_digest: "another".to_owned(),
         ..UpscaleRequest::default()
     };
@@ -165,6 +170,75 @@ async fn a_call_for_another_model_is_refused() -> Fallible<()> {
         (Code::FailedPrecondition, Some("MODEL_CHANGED"))
     );
     mesh.shutdown().await;
+    Ok(())
+}
+
+/// What was made for another bundle is no mistake of the caller's, whichever stage meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_bundle_made_is_refused() -> Fallible<()> {
+    let refused = |status: Status, of: &str| {
+        assert_eq!(
+            (status.code(), reason(&status).as_deref()),
+            (Code::FailedPrecondition, Some("MISMATCH")),
+            "{status}"
+        );
+        for part in [of, "\"another\"", "deploy one bundle everywhere"] {
+            assert!(status.message().contains(part), "{part} is missing in: {status}");
+        }
+    };
+    let context = Context::with_timeout(PATIENCE);
+    let text = || Some(TextTokens { encoder_digest: "another".to_owned(), ..TextTokens::default() });
+    let latent = || Some(Latent { decoder_digest: "another".to_owned(), ..Latent::default() });
+
+    let (_place, location) = bundle("stable-diffusion", 32)?;
+    let arguments = MeshArguments { bundle: location, ..MeshArguments::default() };
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let denoiser = Stage::new("denoiser", mesh.denoiser());
+    let start = InitialLatent { latent: latent(), ..InitialLatent::default() };
+    for (request, of) in [
+        (DenoiseRequest { text: text(), ..DenoiseRequest::default() }, "encoded by"),
+        (DenoiseRequest { negative_text: text(), ..DenoiseRequest::default() }, "encoded by"),
+        (DenoiseRequest { initial_latent: Some(start), ..DenoiseRequest::default() }, "decoder"),
+    ] {
+        let answer = DenoiserServiceClient::new(denoiser.channel()).denoise(context.outgoing(request)).await;
+        refused(answer.map(|_| ()).unwrap_err(), of);
+    }
+    let autoencoder = Stage::new("autoencoder", mesh.autoencoder().ok_or("there is no autoencoder")?);
+    let request = DecodeRequest { latent: latent() };
+    let answer = AutoencoderServiceClient::new(autoencoder.channel()).decode(context.outgoing(request)).await;
+    refused(answer.map(|_| ()).unwrap_err(), "decoder");
+    mesh.shutdown().await;
+
+    let mesh = mesh::start().await?;
+    let levels = Stage::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
+    let request = UpscaleRequest { image: Some(small_image()), text: text(), ..UpscaleRequest::default() };
+    let answer = SuperResolutionServiceClient::new(levels.channel()).upscale(context.outgoing(request)).await;
+    refused(answer.map(|_| ()).unwrap_err(), "encoded by");
+    mesh.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decoder_of_another_bundle_is_not_serving() -> Fallible<()> {
+    let ((_place, own), (_other_place, other)) =
+        (bundle("stable-diffusion", 32)?, bundle("stable-diffusion-2", 32)?);
+    let (encoder, denoiser, autoencoder) = tokio::try_join!(
+        start("encoder", &own, &[]),
+        start("denoiser", &own, &[]),
+        start("autoencoder", &other, &[]),
+    )?;
+    let stages = [
+        format!("stages.encoder={}", encoder.url()),
+        format!("stages.denoiser={}", denoiser.url()),
+        format!("stages.autoencoder={}", autoencoder.url()),
+        "stages.retrieval=\"\"".to_owned(),
+        "stages.super_resolution=[]".to_owned(),
+    ];
+    let pipeline = Process::start("pipeline", &stages).await?;
+    pipeline.says("the denoiser was trained with the decoder of latents").await?;
+    let status = draw(&pipeline.address()?, request()).await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("deploy one bundle everywhere"), "{status}");
     Ok(())
 }
 

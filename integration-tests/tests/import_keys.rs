@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reverie_import::Request;
-use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use reverie_integration_tests::Fallible;
+use reverie_integration_tests::folders::Copy;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// What becomes of another value.
 #[derive(Clone)]
@@ -28,10 +28,6 @@ enum Fate {
 use Fate::{Changes, Noted, Refused, Same};
 
 type Row = (&'static str, Value, Fate);
-
-fn fixture(pipeline: &str) -> PathBuf {
-    Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline)
-}
 
 /// What an import gives: the texts of the bundle's files, and the notes.
 type Imported = (BTreeMap<String, String>, Vec<String>);
@@ -55,30 +51,6 @@ fn import(folder: &Path, size: Option<usize>) -> Fallible<Result<Imported, Strin
         }
     }
     Ok(Ok((texts, imported.notes)))
-}
-
-struct Copy {
-    place: TempDir,
-}
-
-impl Copy {
-    fn of(pipeline: &str) -> Fallible<Self> {
-        let copy = Self { place: tempfile::tempdir()? };
-        folders::copy(&fixture(pipeline), &copy.folder())?;
-        Ok(copy)
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.place.path().join("pipeline")
-    }
-
-    fn read(&self, file: &str) -> Fallible<Value> {
-        Ok(serde_json::from_slice(&fs::read(self.folder().join(file))?)?)
-    }
-
-    fn write(&self, file: &str, value: &Value) -> Fallible<()> {
-        Ok(fs::write(self.folder().join(file), value.to_string())?)
-    }
 }
 
 /// Gives each key its value and compares what is imported. `base` is set beforehand.

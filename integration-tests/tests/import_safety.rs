@@ -5,82 +5,50 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use reverie_import::Request;
-use reverie_inference::{Bundle, ModelError};
-use reverie_integration_tests::{Fallible, WORKSPACE, folders};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use reverie_import::{ImportError, Imported, Request};
+use reverie_integration_tests::Fallible;
+use reverie_integration_tests::folders::Copy;
+use reverie_packages::{Bundle, PackageError};
+use serde_json::json;
 
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
-fn fixture(pipeline: &str) -> PathBuf {
-    Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline)
+fn import(copy: &Copy) -> Result<Imported, ImportError> {
+    let request = Request { from: copy.folder(), size: Some(32), ..Request::default() };
+    reverie_import::import(&request, &copy.bundle())
 }
 
-/// A copy of a pipeline, to be damaged.
-struct Copy {
-    place: TempDir,
+/// Why it is refused. Nothing is left behind.
+fn refusal(copy: &Copy) -> Fallible<String> {
+    let refusal = import(copy).err().ok_or("it should be refused")?.to_string();
+    assert!(!refusal.contains(".import-"), "it names a folder that is gone: {refusal}");
+    for left in fs::read_dir(copy.place())? {
+        let name = left?.file_name();
+        assert!(name == "pipeline" || name == "elsewhere", "{} is left after {refusal}", name.display());
+    }
+    Ok(refusal)
 }
 
-impl Copy {
-    fn of(pipeline: &str) -> Fallible<Self> {
-        let copy = Self { place: tempfile::tempdir()? };
-        folders::copy(&fixture(pipeline), &copy.folder())?;
-        Ok(copy)
-    }
+/// Another scheduler, by its class: the index and the configuration name it.
+fn schedule_with(copy: &Copy, class: &str) -> Fallible<()> {
+    copy.change("model_index.json", |index| index["scheduler"][1] = json!(class))?;
+    copy.change(SCHEDULER, |scheduler| scheduler["_class_name"] = json!(class))
+}
 
-    fn folder(&self) -> PathBuf {
-        self.place.path().join("pipeline")
-    }
-
-    fn bundle(&self) -> PathBuf {
-        self.place.path().join("bundle")
-    }
-
-    fn import(&self) -> Result<reverie_import::Imported, reverie_import::ImportError> {
-        let request = Request { from: self.folder(), size: Some(32), ..Request::default() };
-        reverie_import::import(&request, &self.bundle())
-    }
-
-    /// Why it is refused. Nothing is left behind.
-    fn refusal(&self) -> Fallible<String> {
-        let refusal = self.import().err().ok_or("it should be refused")?.to_string();
-        assert!(!refusal.contains(".import-"), "it names a folder that is gone: {refusal}");
-        for left in fs::read_dir(self.place.path())? {
-            let name = left?.file_name();
-            assert!(name == "pipeline" || name == "elsewhere", "{} is left after {refusal}", name.display());
+/// Replaces bytes by as many others, everywhere.
+fn patch(copy: &Copy, file: &str, from: &str, to: &str) -> Fallible<()> {
+    assert_eq!(from.len(), to.len());
+    let path = copy.folder().join(file);
+    let mut bytes = fs::read(&path)?;
+    let mut patched = 0;
+    for start in 0..=bytes.len() - from.len() {
+        if bytes[start..].starts_with(from.as_bytes()) {
+            bytes[start..][..to.len()].copy_from_slice(to.as_bytes());
+            patched += 1;
         }
-        Ok(refusal)
     }
-
-    fn change(&self, file: &str, change: impl FnOnce(&mut Value)) -> Fallible<()> {
-        let path = self.folder().join(file);
-        let mut value = serde_json::from_slice(&fs::read(&path)?)?;
-        change(&mut value);
-        Ok(fs::write(path, value.to_string())?)
-    }
-
-    /// Another scheduler, by its class: the index and the configuration name it.
-    fn schedule_with(&self, class: &str) -> Fallible<()> {
-        self.change("model_index.json", |index| index["scheduler"][1] = json!(class))?;
-        self.change(SCHEDULER, |scheduler| scheduler["_class_name"] = json!(class))
-    }
-
-    /// Replaces bytes by as many others, everywhere.
-    fn patch(&self, file: &str, from: &str, to: &str) -> Fallible<()> {
-        assert_eq!(from.len(), to.len());
-        let path = self.folder().join(file);
-        let mut bytes = fs::read(&path)?;
-        let mut patched = 0;
-        for start in 0..=bytes.len() - from.len() {
-            if bytes[start..].starts_with(from.as_bytes()) {
-                bytes[start..][..to.len()].copy_from_slice(to.as_bytes());
-                patched += 1;
-            }
-        }
-        assert!(patched > 0, "{file} has no {from:?}");
-        Ok(fs::write(path, bytes)?)
-    }
+    assert!(patched > 0, "{file} has no {from:?}");
+    Ok(fs::write(path, bytes)?)
 }
 
 #[test]
@@ -109,12 +77,12 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
         ),
         (
             "input",
-            |c| c.patch("unet/model.onnx", "encoder_hidden_states", "encoder_hidden_statez"),
+            |c| patch(c, "unet/model.onnx", "encoder_hidden_states", "encoder_hidden_statez"),
             "it has no tensor \"encoder_hidden_states\", only",
         ),
         (
             "other scheduler",
-            |c| c.schedule_with("DEISMultistepScheduler"),
+            |c| schedule_with(c, "DEISMultistepScheduler"),
             "Choose one of them instead (--sampler)",
         ),
         (
@@ -123,7 +91,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
             "trained_betas must be null",
         ),
         ("betas", |c| c.change(SCHEDULER, |v| v["beta_end"] = json!(2.0)), "betas must satisfy"),
-        ("flow", |c| c.schedule_with("FlowMatchEulerDiscreteScheduler"), "the scheduler is not of the kind"),
+        ("flow", |c| schedule_with(c, "FlowMatchEulerDiscreteScheduler"), "the scheduler is not of the kind"),
         (
             "no tokenizer",
             |c| Ok(fs::remove_file(c.folder().join("tokenizer/vocab.json"))?),
@@ -153,7 +121,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
     for (name, damage, told) in cases {
         let copy = Copy::of("stable-diffusion")?;
         damage(&copy)?;
-        let refusal = copy.refusal()?;
+        let refusal = refusal(&copy)?;
         assert!(refusal.contains(told), "{name}: {refusal}");
     }
     Ok(())
@@ -163,13 +131,13 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
 fn weights_outside_of_the_folder_are_never_read() -> Fallible<()> {
     for outside in ["../model.onnx_d", "/tmp/onnx_datas", "a/../onnx_datas"] {
         let copy = Copy::of("flux")?;
-        copy.patch("transformer/model.onnx", "model.onnx_data", outside)?;
-        let refusal = copy.refusal()?;
+        patch(&copy, "transformer/model.onnx", "model.onnx_data", outside)?;
+        let refusal = refusal(&copy)?;
         assert!(refusal.contains("is no plain file name"), "{refusal}");
     }
     let copy = Copy::of("flux")?;
     fs::remove_file(copy.folder().join("transformer/model.onnx_data"))?;
-    assert!(copy.refusal()?.contains("the graph has its weights there"));
+    assert!(refusal(&copy)?.contains("the graph has its weights there"));
     Ok(())
 }
 
@@ -179,12 +147,12 @@ fn links_are_not_followed() -> Fallible<()> {
     use std::os::unix::fs::symlink;
 
     let copy = Copy::of("stable-diffusion")?;
-    let elsewhere = copy.place.path().join("elsewhere");
+    let elsewhere = copy.place().join("elsewhere");
     for linked in ["unet/model.onnx", "vae_decoder"] {
         let path = copy.folder().join(linked);
         fs::rename(&path, &elsewhere)?;
         symlink(&elsewhere, &path)?;
-        let refusal = copy.refusal()?;
+        let refusal = refusal(&copy)?;
         assert!(refusal.contains("is a symbolic link; import a copy with real files"), "{refusal}");
         fs::remove_file(&path)?;
         fs::rename(&elsewhere, &path)?;
@@ -195,15 +163,15 @@ fn links_are_not_followed() -> Fallible<()> {
 #[test]
 fn nothing_is_overwritten() -> Fallible<()> {
     let copy = Copy::of("stable-diffusion")?;
-    copy.import()?;
+    import(&copy)?;
     let before = fs::read(copy.bundle().join("bundle.toml"))?;
-    let refusal = copy.import().err().ok_or("it is there")?.to_string();
+    let refusal = import(&copy).err().ok_or("it is there")?.to_string();
     assert!(refusal.contains("exists already"), "{refusal}");
     assert_eq!(fs::read(copy.bundle().join("bundle.toml"))?, before);
     Ok(())
 }
 
-async fn load(bundle: &Path) -> Result<(), ModelError> {
+async fn load(bundle: &Path) -> Result<(), PackageError> {
     let bundle = Bundle::open(&bundle.display().to_string()).await?;
     for (folder, role) in bundle.manifest.packages.all() {
         bundle.package(&folder, role).await?;
@@ -215,7 +183,7 @@ async fn load(bundle: &Path) -> Result<(), ModelError> {
 fn an_altered_package_is_refused() -> Fallible<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let copy = Copy::of("flux")?;
-    copy.import()?;
+    import(&copy)?;
     runtime.block_on(load(&copy.bundle()))?;
     let denoiser = copy.bundle().join("denoiser");
     let refusal = || runtime.block_on(load(&copy.bundle())).expect_err("it is altered").to_string();
@@ -315,7 +283,7 @@ fn damaged_pipelines_are_refused_or_imported_whole() -> Fallible<()> {
         "vae_decoder/model.onnx",
     ];
     fuzz(&files, "stable-diffusion", |copy| {
-        if copy.import().is_ok() {
+        if import(copy).is_ok() {
             runtime.block_on(load(&copy.bundle())).unwrap();
         }
     })
@@ -326,7 +294,7 @@ fn damaged_pipelines_are_refused_or_imported_whole() -> Fallible<()> {
 fn damaged_manifests_are_refused_or_read() -> Fallible<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let copy = Copy::of("stable-diffusion-3")?;
-    copy.import()?;
+    import(&copy)?;
     let files: Vec<PathBuf> =
         ["bundle.toml", "denoiser/model.toml", "text-encoder-3/model.toml", "latent-decoder/model.toml"]
             .iter()

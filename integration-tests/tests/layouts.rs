@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_import::{ImportError, Request};
 use reverie_integration_tests::requests::{PATIENCE, draw};
-use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use reverie_integration_tests::{Fallible, folders};
 use reverie_proto::encoder::v1::EmbedImageRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::generation::v1::GenerateRequest;
@@ -16,10 +16,6 @@ use reverie_proto::tensors;
 use reverie_service_kit::Context;
 use reverie_service_kit::client::Stage;
 use serde_json::Value;
-
-fn fixture(pipeline: &str) -> PathBuf {
-    Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(pipeline)
-}
 
 fn import(from: &Path, out: &Path) -> Result<(), ImportError> {
     let request = Request {
@@ -47,7 +43,7 @@ fn arranged(
 ) -> Fallible<(Vec<String>, Vec<String>)> {
     let place = tempfile::tempdir()?;
     let folder = place.path().join("pipeline");
-    folders::copy(&fixture(pipeline), &folder)?;
+    folders::copy(&folders::pipeline(pipeline), &folder)?;
     import(&folder, &place.path().join("plain"))?;
     let folder = arrange(&folder)?;
     import(&folder, &place.path().join("arranged"))?;
@@ -94,7 +90,7 @@ fn graphs_are_found_where_exporters_put_them() -> Fallible<()> {
     // Which of several is meant is not guessed.
     let place = tempfile::tempdir()?;
     let folder = place.path().join("pipeline");
-    folders::copy(&fixture("stable-diffusion"), &folder)?;
+    folders::copy(&folders::pipeline("stable-diffusion"), &folder)?;
     fs::copy(folder.join("unet/model.onnx"), folder.join("unet/model_fp16.onnx"))?;
     import(&folder, &place.path().join("one"))?;
     fs::rename(folder.join("unet/model.onnx"), folder.join("unet/model_quantized.onnx"))?;
@@ -146,7 +142,7 @@ fn a_cache_of_hugging_face_is_imported() -> Fallible<()> {
 fn weights_beside_the_graph_may_be_named_with_a_dot() -> Fallible<()> {
     let place = tempfile::tempdir()?;
     let folder = place.path().join("pipeline");
-    folders::copy(&fixture("flux"), &folder)?;
+    folders::copy(&folders::pipeline("flux"), &folder)?;
     import(&folder, &place.path().join("plain"))?;
     let graph = folder.join("transformer/model.onnx");
     let mut bytes = fs::read(&graph)?;
@@ -187,11 +183,11 @@ async fn with_bundle<T>(bundle: &Path, work: impl AsyncFnOnce(&Mesh) -> Fallible
 #[test]
 fn pictures_are_cut_as_their_preprocessor_says() -> Fallible<()> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let reference = fixture("retrieval").join("reference");
+    let reference = folders::pipeline("retrieval").join("reference");
     let embed = |side: u32, names: &[String]| -> Fallible<Vec<f32>> {
         let place = tempfile::tempdir()?;
         let folder = place.path().join("pipeline");
-        folders::copy(&fixture("retrieval"), &folder)?;
+        folders::copy(&folders::pipeline("retrieval"), &folder)?;
         let path = folder.join("feature_extractor/preprocessor_config.json");
         let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
         config["size"]["shortest_edge"] = side.into();

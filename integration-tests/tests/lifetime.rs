@@ -1,14 +1,17 @@
 //! How processes end, and what they leave behind: no picture in flight is lost, no file is left, nothing hangs.
 
-use std::time::Duration;
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
 use reverie_integration_tests::processes::{self, Process, Processes};
-use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, quick};
+use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, quick, steps};
 use reverie_integration_tests::{Fallible, health};
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_service_kit::Address;
-use reverie_service_kit::client::Stage;
+use reverie_proto::generation::v1::{GenerateRequest, Stage};
+use reverie_service_kit::{Address, client};
+use tonic::Code;
 use tonic_health::ServingStatus;
 
 /// Longer than the first time that ONNX Runtime would call home, 10 s after it is loaded.
@@ -69,10 +72,59 @@ async fn four_in_flight(address: &Address, signal: impl Future<Output = Fallible
 async fn a_stage_alone_ends_when_its_drain_time_is_over() -> Fallible<()> {
     let mut six = Processes::start(&["server.drain_seconds=2".to_owned()]).await?;
     draw(&six.pipeline.address()?, quick("a small zunin on the left, snow", 256, 1)).await?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     assert_eq!(six.super_resolution.terminate().await?.code(), Some(0));
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
+    Ok(())
+}
+
+/// A forward pass cannot be interrupted: the process ends beneath it all the same, and the caller hears why.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_drawn_when_the_drain_time_is_over_is_cut_off() -> Fallible<()> {
+    let mut six = Processes::start(&["server.drain_seconds=1".to_owned()]).await?;
+    let address = six.pipeline.address()?;
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let long = GenerateRequest {
+        base_sampling: Some(steps(1000)),
+        ..quick("a small zunin on the left, snow", 64, 1)
+    };
+    let drawing = tokio::spawn(async move {
+        let watch = move |event: &Event| {
+            if matches!(event, Event::Progress(progress) if progress.stage() == Stage::Base) {
+                let _ = begun.send(());
+            }
+        };
+        reverie::generate::ask(&address, long, PATIENCE, watch).await
+    });
+    has_begun.recv().await.ok_or("it ended before its first step")?;
+    let signalled = Instant::now();
+    try_join_all(six.all().map(async |process| process.signal().await)).await?;
+    let status = drawing.await?.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("drain time is over"), "{status}");
+    for process in six.all() {
+        assert_eq!(process.ended().await?.code(), Some(0), "{}", process.service());
+    }
+    assert!(signalled.elapsed() < Duration::from_secs(6), "{:?}", signalled.elapsed());
+    Ok(())
+}
+
+/// Nothing is in flight yet, so nothing is waited for.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_a_service_loads_ends_it_at_once() -> Fallible<()> {
+    let folder = tempfile::tempdir()?;
+    // Reading it waits for a writer that never comes.
+    let manifest = folder.path().join("manifest.json");
+    assert!(std::process::Command::new("mkfifo").arg(&manifest).status()?.success());
+    let setting = format!("knowledge_bases.creatures={}", folder.path().display());
+    let mut vector = Process::start("vector", &[setting]).await?;
+    let signalled = Instant::now();
+    let ended = vector.terminate().await?;
+    // By its handler, or before it had one.
+    assert!(ended.code() == Some(143) || ended.signal() == Some(15), "{ended}");
+    assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
     Ok(())
 }
 
@@ -82,7 +134,7 @@ async fn a_second_signal_ends_a_process_at_once() -> Fallible<()> {
     process.serving().await?;
     let address = process.address()?;
     // A caller that stays.
-    let caller = Stage::new("vector", &address);
+    let caller = client::Stage::new("vector", &address);
     caller.check_health(PATIENCE).await?;
     process.signal().await?;
     health::becomes(&address, ServingStatus::NotServing).await?;
@@ -97,7 +149,7 @@ async fn a_fresh_home_stays_empty() -> Fallible<()> {
     let home = tempfile::tempdir()?;
     let library = match std::env::var_os("ORT_DYLIB_PATH") {
         Some(library) => library,
-        None => reverie_inference::runtime::cached().ok_or("no cache folder")?.into_os_string(),
+        None => reverie_engine::runtime::cached().ok_or("no cache folder")?.into_os_string(),
     };
     let mut command = processes::command("encoder", &[])?;
     command.env("HOME", home.path()).env("ORT_DYLIB_PATH", library);

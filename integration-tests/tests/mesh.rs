@@ -32,11 +32,14 @@ fn every_level_comes_out_in_its_size() -> Fallible<()> {
             previews.iter().map(|image| pictures::decode(image).map(|picture| picture.width())).collect();
         assert_eq!(sides?, [64, 256]);
 
-        let all =
-            [Stage::Retrieve, Stage::Encode, Stage::Base, Stage::SuperResolution1, Stage::SuperResolution2];
+        let level = Stage::SuperResolution;
+        let all = [(Stage::Retrieve, 0), (Stage::Encode, 0), (Stage::Base, 0), (level, 1), (level, 2)];
         let stages: Vec<_> =
-            large.completed.stages.iter().map(reverie_proto::generation::v1::StageReport::stage).collect();
+            large.completed.stages.iter().map(|report| (report.stage(), report.level)).collect();
         assert_eq!(stages, all);
+        let drawn_by: Vec<_> =
+            large.previews.iter().map(|preview| (preview.stage(), preview.level)).collect();
+        assert_eq!(drawn_by, [(Stage::Base, 0), (level, 1)]);
         assert_eq!((large.started.seed, large.completed.seed), (7, 7));
         assert_eq!(large.completed.step_kinds.len(), BASE_STEPS as usize);
 
@@ -238,7 +241,7 @@ fn progress_is_told_in_order_and_to_the_end() -> Fallible<()> {
         };
         let request = quick("a zunin, cave", 256, 2);
         reverie::client::ask(&pipeline, request, PATIENCE, watch).await?;
-        for stage in [Stage::Encode, Stage::Retrieve, Stage::Base, Stage::SuperResolution1] {
+        for stage in [Stage::Encode, Stage::Retrieve, Stage::Base, Stage::SuperResolution] {
             let of_stage: Vec<_> = told.iter().filter(|(told, ..)| *told == stage).collect();
             assert!(of_stage.is_sorted_by(|(_, one, _), (_, next, _)| one < next), "{of_stage:?}");
             assert!(of_stage.last().is_some_and(|(_, step, steps)| step == steps), "{stage:?}: {told:?}");
@@ -256,7 +259,9 @@ fn a_deadline_ends_the_work() -> Fallible<()> {
         let late = reverie::client::ask(&pipeline, request, deadline, |_| ()).await;
         let late = late.map(|_| ()).unwrap_err();
         assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
-        assert!(late.message().starts_with("the caller's deadline passed in stage base, after "), "{late}");
+        // It is given up as soon as it is known how long a step takes.
+        let why = "the caller's deadline cannot be met: in stage base, after ";
+        assert!(late.message().starts_with(why), "{late}");
         assert!(late.message().ends_with(" of 1000 steps"), "{late}");
         assert!(is_callers_deadline(&late));
         Ok(())
@@ -274,8 +279,7 @@ async fn the_limit_of_the_mesh_is_told_apart_from_the_callers() -> Fallible<()> 
     request.base_sampling = Some(steps(1000));
     let late = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
-    let told =
-        "the 1 s that a request may take here (limits.max_request_seconds) passed in stage base, after ";
+    let told = "the 1 s that a request may take here (limits.max_request_seconds) do not suffice: in stage base, after ";
     assert!(late.message().starts_with(told) && late.message().ends_with(" of 1000 steps"), "{late}");
     assert!(!is_callers_deadline(&late));
     mesh.shutdown().await;

@@ -114,17 +114,11 @@ async fn a_provider_that_does_not_start_is_no_silent_fall_back() -> Fallible<()>
 #[tokio::test]
 async fn a_bad_setting_is_named() -> Fallible<()> {
     for (service, setting, key) in [
-        ("denoiser", "scheduler.max_waiting=0", "scheduler.max_waiting: must be at least 1 (got 0)"),
-        (
-            "denoiser",
-            "scheduler.max_rows_per_tick=2",
-            "scheduler.max_rows_per_tick: must be at least 3 (got 2)",
-        ),
-        (
-            "super-resolution",
-            "scheduler.max_rows_per_tick=1",
-            "scheduler.max_rows_per_tick: must be at least 3 (got 1)",
-        ),
+        ("denoiser", "lane.max_jobs=0", "lane.max_jobs: must be at least 1 (got 0)"),
+        ("super-resolution", "lane.max_jobs=0", "lane.max_jobs: must be at least 1 (got 0)"),
+        ("encoder", "lane.stall_seconds=0", "lane.stall_seconds: must be above 0"),
+        ("autoencoder", "lane.stall_seconds=-1", "lane.stall_seconds: must be above 0"),
+        ("denoiser", "progress.max_events=0", "progress.max_events: must be at least 1 (got 0)"),
         ("encoder", "inference.provider=abacus", "inference.provider"),
         ("pipeline", "defaults.neighbours=9", "defaults.neighbours"),
         ("retrieval", "stages.encodre=http://127.0.0.1:1", "encodre"),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reverie_inference::tokenizer::Overflow;
-use reverie_inference::{Bundle, Role, Tokenizer};
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
+use reverie_packages::tokenizer::Overflow;
+use reverie_packages::{Bundle, Role, Tokenizer};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::runtime::Runtime;

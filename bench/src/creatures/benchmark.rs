@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use image::imageops::crop_imm;
 use reverie::Failure;
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_inference::package::{Factor, FactorKind};
 use reverie_knowledge::Folder;
+use reverie_packages::package::{Factor, FactorKind};
 use reverie_proto::tensor::v1::Image;
 use serde::Deserialize;
 

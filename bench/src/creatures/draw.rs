@@ -10,12 +10,12 @@ use reverie::Failure;
 use reverie::client::{Outcome, ask, explain};
 use reverie::picture_file;
 use reverie::progress::stage_name;
-use reverie_inference::Bundle;
 use reverie_knowledge::epoch::{Entry, Manifest};
 use reverie_knowledge::{Folder, sha256_hex};
+use reverie_packages::Bundle;
 use reverie_proto::diffusion::v1::StepKind;
 use reverie_proto::generation::v1::generate_request::Memory as Remembered;
-use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval, Stage};
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval};
 use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Address;
@@ -232,8 +232,8 @@ fn evaluations(outcome: &Outcome) -> usize {
 
 fn models(outcome: &Outcome) -> impl Iterator<Item = (String, String)> {
     outcome.completed.stages.iter().filter_map(|stage| {
-        let name = stage_name(Stage::try_from(stage.stage).unwrap_or_default());
-        Some((name.to_owned(), stage.model.as_ref()?.digest.clone()))
+        let name = stage_name(stage.stage(), stage.level);
+        Some((name, stage.model.as_ref()?.digest.clone()))
     })
 }
 

@@ -2,18 +2,20 @@
 
 use reverie::Failure;
 use reverie::mesh::{self, MeshArguments};
+use reverie_engine::policy::{Caller, Class};
+use reverie_engine::{Call, Input, Lane, RowError, RowModel, Session, Values};
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_inference::package::Factor;
-use reverie_inference::{Input, Model, Package, Role, Values};
 use reverie_knowledge::Folder;
+use reverie_packages::package::Factor;
+use reverie_packages::{Package, Role};
+use reverie_stage::lanes;
 
 /// The model, loaded.
 #[derive(Debug)]
 pub(super) struct Judge {
-    model: Model,
+    lane: Lane<JudgeModel>,
     factors: Vec<Factor>,
     image_size: u32,
-    features: usize,
     digest: String,
 }
 
@@ -30,11 +32,7 @@ impl Judge {
     /// Loads the package in `folder`; ONNX Runtime is set as for the encoder.
     pub(super) async fn load(folder: &Folder, arguments: &MeshArguments) -> Result<Self, Failure> {
         let package = Package::load(folder, Role::Judge).await?;
-        let settings = mesh::service::<reverie_encoder::Settings>(arguments)?.inference;
-        let model = {
-            let package = package.clone();
-            tokio::task::spawn_blocking(move || Model::load(&package, &settings)).await??
-        };
+        let settings = mesh::service::<reverie_encoder::Settings>(arguments)?;
         let location = folder.location();
         let facts = package.judge()?;
         let logits: usize = facts.factors.iter().map(|factor| factor.values.len()).sum();
@@ -46,7 +44,14 @@ impl Judge {
             return Err(format!("{location}: {width} logits for {logits} values of the factors").into());
         }
         let (factors, image_size) = (facts.factors.clone(), facts.image_size);
-        Ok(Self { model, factors, image_size, features: *features, digest: package.digest().clone() })
+        let (features, digest) = (*features, package.digest().clone());
+        let lane = lanes::load(move || {
+            let sessions = Session::open_all(&package, &settings.inference)?;
+            let side = image_size as usize;
+            let models = sessions.into_iter().map(|session| JudgeModel { session, side, logits, features });
+            Ok(Lane::of_package(&package, models.collect(), settings.lane, &settings.inference)?)
+        });
+        Ok(Self { lane: lane.await?, factors, image_size, digest })
     }
 
     /// What it names, in the order of a verdict.
@@ -60,15 +65,34 @@ impl Judge {
     }
 
     /// Names what a picture shows.
-    pub(super) fn names(&mut self, picture: &Rgb) -> Result<Verdict, Failure> {
-        let side = self.image_size;
-        let planes = pictures::to_planes(&pictures::resize_square(picture, side));
-        let shape = [1, 3, side as usize, side as usize];
-        let image = Input { name: "image", shape: &shape, values: Values::F32(&planes) };
-        let mut logits = vec![0.0; self.factors.iter().map(|factor| factor.values.len()).sum()];
-        let mut features = vec![0.0; self.features];
-        self.model.run(&[image], &mut [("logits", &mut logits), ("features", &mut features)])?;
+    pub(super) async fn names(&self, picture: &Rgb) -> Result<Verdict, Failure> {
+        let planes = pictures::to_planes(&pictures::resize_square(picture, self.image_size));
+        let call = Call { caller: Caller(0), class: Class::Batch, deadline: None };
+        let [logits, features] = self.lane.run(call, planes).await?.output;
         Ok(Verdict { named: named(&self.factors, &logits), features })
+    }
+}
+
+/// The judge on one session.
+struct JudgeModel {
+    session: Session,
+    side: usize,
+    logits: usize,
+    features: usize,
+}
+
+impl RowModel for JudgeModel {
+    /// f32 `[3, side, side]`.
+    type Row = Vec<f32>;
+    /// Logits and features.
+    type Output = [Vec<f32>; 2];
+
+    fn run(&mut self, planes: Vec<f32>) -> Result<[Vec<f32>; 2], RowError> {
+        let shape = [1, 3, self.side, self.side];
+        let image = Input { name: "image", shape: &shape, values: Values::F32(&planes) };
+        let (mut logits, mut features) = (vec![0.0; self.logits], vec![0.0; self.features]);
+        self.session.run(&[image], &mut [("logits", &mut logits), ("features", &mut features)])?;
+        Ok([logits, features])
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use reverie::Failure;
-use reverie_inference::package::FactorKind;
+use reverie_packages::package::FactorKind;
 use serde::Serialize;
 
 use super::arms::{Arm, MOST_NEIGHBOURS, Memory, RATIOS};

@@ -1,5 +1,6 @@
 //! What the verdicts come to: faithfulness to the creature, alignment with the text, distance from true drawings.
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -29,22 +30,25 @@ pub(super) struct Scored {
     pub(super) swapped: Option<f64>,
 }
 
+/// Pictures that are judged at a time.
+const AT_A_TIME: usize = 8;
+
 /// Judges every picture of `drawn`, in order.
-pub(super) fn score(
+pub(super) async fn score(
     benchmark: &Benchmark,
-    judge: &mut Judge,
+    judge: &Judge,
     drawn: &[Drawn],
     folder: &Path,
 ) -> Result<Vec<Scored>, Failure> {
-    let judged = drawn.iter().map(|drawn| {
+    let judged = stream::iter(drawn).map(async |drawn| {
         let path = folder.join(&drawn.file);
         let data = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let picture = pictures::decode(&Image { data: data.into(), ..Image::default() })?;
         let creature = &benchmark.creatures[drawn.creature];
         let prompt = &creature.prompts[drawn.prompt];
         if let Some(companion) = &prompt.companion {
-            let left = judge.names(&half_kept(&picture, true))?;
-            let right = judge.names(&half_kept(&picture, false))?;
+            let left = judge.names(&half_kept(&picture, true)).await?;
+            let right = judge.names(&half_kept(&picture, false)).await?;
             let both = |one, other| f64::midpoint(share(one, &left), share(other, &right));
             return Ok(Scored {
                 faithful: both(&creature.looks, &companion.looks),
@@ -55,7 +59,7 @@ pub(super) fn score(
                 verdict: left,
             });
         }
-        let verdict = judge.names(&picture)?;
+        let verdict = judge.names(&picture).await?;
         let own = creature.pictures.iter().filter(|picture| drawn.neighbours.contains(&picture.id));
         let shown: Vec<usize> = own.flat_map(|picture| picture.reveals.iter().copied()).collect();
         let revealed: Vec<Named> =
@@ -70,7 +74,7 @@ pub(super) fn score(
             verdict,
         })
     });
-    judged.collect()
+    judged.buffered(AT_A_TIME).try_collect().await
 }
 
 /// One half of a picture; the other repeats the column next to it, as in the judge's training.

@@ -4,16 +4,19 @@
 //!    of it is told at once.
 //! 2. The pictures are embedded; what is embedded is kept beside the target, so that an interrupted build resumes.
 //! 3. The epoch is written, its manifest last.
+//!
+//! No more than a batch of pictures is in memory at a time.
 
 use std::path::PathBuf;
 
-use reverie_knowledge::epoch::{Entry, NewEpoch, Vectors, check_description, check_name, write_epoch};
+use futures::StreamExt as _;
+use reverie_knowledge::epoch::{NewEpoch, Vectors, check_description, check_name, write_epoch_from};
 use reverie_knowledge::index::build_index;
 use reverie_knowledge::local_path;
 use reverie_service_kit::{output, say};
 
 use super::embedding::{self, Embedded};
-use super::source::{self, Candidate, Source};
+use super::source::{self, Source};
 use super::target::Target;
 
 use crate::Failure;
@@ -60,20 +63,20 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
     let source = source::read(&arguments.pictures).await?;
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
-        embedding::embed(&source.candidates, target, &arguments.mesh).await?;
+        embedding::embed(&source, target, &arguments.mesh).await?;
     let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, &rows)).await??;
-    let entries: Vec<Entry> = source.candidates.into_iter().map(|Candidate { entry, .. }| entry).collect();
-    let count = entries.len();
+    let count = source.candidates.len();
     let epoch = NewEpoch {
         name: arguments.name.clone(),
         description: arguments.description,
         epoch: FIRST_EPOCH,
         dimension,
         space_digest,
-        entries,
+        entries: source.candidates.iter().map(|candidate| candidate.label.clone()).collect(),
         vectors,
     };
-    write_epoch(target.folder(), epoch).await?;
+    let images = futures::stream::iter(&source.candidates).then(|candidate| source.image(candidate));
+    write_epoch_from::<Failure>(target.folder(), epoch, images).await?;
     target.finish()?;
     say!("{}: {count} entries in {}", arguments.name, arguments.out)?;
     Ok(())
@@ -81,7 +84,7 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
 
 /// Goes on without the bad entries if `skip_bad`; refuses them all otherwise.
 fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
-    let Source { list, candidates, problems } = source;
+    let Source { list, candidates, problems, .. } = source;
     if problems.is_empty() && candidates.is_empty() {
         return Err(format!("{list} has no entries").into());
     }

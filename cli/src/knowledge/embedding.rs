@@ -12,7 +12,7 @@ use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Context, Listener, Shutdown, output};
 use tonic::transport::Channel;
 
-use super::source::Candidate;
+use super::source::{Candidate, Source};
 use super::target::Target;
 use super::unfinished::Unfinished;
 use crate::Failure;
@@ -43,7 +43,7 @@ struct Batch {
 
 /// Embeds every picture that no earlier build has embedded.
 pub(super) async fn embed(
-    candidates: &[Candidate],
+    source: &Source,
     target: &mut Target,
     arguments: &MeshArguments,
 ) -> Result<Embedded, Failure> {
@@ -55,7 +55,7 @@ pub(super) async fn embed(
     let client = EncoderServiceClient::new(Stage::new("encoder", &address).channel())
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
-    let outcome = embed_by(client, candidates, target).await;
+    let outcome = embed_by(client, source, target).await;
     shutdown.cancel();
     // What kept the encoder from starting says more than that it cannot be reached.
     encoder.await??;
@@ -64,9 +64,10 @@ pub(super) async fn embed(
 
 async fn embed_by(
     mut client: EncoderServiceClient<Channel>,
-    candidates: &[Candidate],
+    source: &Source,
     target: &mut Target,
 ) -> Result<Embedded, Failure> {
+    let candidates = &source.candidates;
     let models = client.get_models(Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {})).await;
     let models = models.map_err(|status| format!("the encoder: {}", status.message()))?.into_inner();
     let space = models.joint.ok_or("the bundle has no joint encoders, so its pictures cannot be searched")?;
@@ -76,14 +77,16 @@ async fn embed_by(
     let mut seen = HashSet::new();
     let pending: Vec<&Candidate> = candidates
         .iter()
-        .filter(|candidate| !known.contains_key(&candidate.digest) && seen.insert(candidate.digest.as_str()))
+        .filter(|candidate| {
+            !known.contains_key(&candidate.picture.digest) && seen.insert(candidate.picture.digest.as_str())
+        })
         .collect();
-    let resumed = candidates.iter().filter(|candidate| known.contains_key(&candidate.digest)).count();
+    let resumed = candidates.iter().filter(|candidate| known.contains_key(&candidate.picture.digest)).count();
     if resumed > 0 {
         output::note(format_args!("{resumed} of {} pictures were embedded before", candidates.len()));
     }
     let bar = counting_bar("embed", pending.len());
-    let outcome = embed_pending(&mut client, &pending, &mut unfinished, &bar).await;
+    let outcome = embed_pending(&mut client, source, &pending, &mut unfinished, &bar).await;
     bar.finish_and_clear();
     outcome?;
     Ok(Embedded {
@@ -95,6 +98,7 @@ async fn embed_by(
 
 async fn embed_pending(
     client: &mut EncoderServiceClient<Channel>,
+    source: &Source,
     pending: &[&Candidate],
     unfinished: &mut Unfinished<'_>,
     bar: &ProgressBar,
@@ -102,10 +106,11 @@ async fn embed_pending(
     let mut rest = pending;
     while let Some((batch, later)) = BATCH.next(rest) {
         rest = later;
-        let image =
-            |candidate: &&Candidate| Image { data: candidate.entry.image.clone(), ..Image::default() };
-        let request =
-            EmbedImageRequest { images: batch.iter().map(image).collect(), ..EmbedImageRequest::default() };
+        let mut images = Vec::with_capacity(batch.len());
+        for candidate in batch {
+            images.push(Image { data: source.image(candidate).await?, ..Image::default() });
+        }
+        let request = EmbedImageRequest { images, ..EmbedImageRequest::default() };
         let timeout = TIMEOUT * (1 + batch.len() as u32);
         let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request)).await;
         let answer = answer.map_err(|status| {
@@ -120,14 +125,14 @@ async fn embed_pending(
         let mut vectors = Vec::with_capacity(batch.len());
         for (candidate, vector) in batch.iter().zip(values.chunks(width)) {
             if vector.iter().any(|value| !value.is_finite()) {
-                let Candidate { entry, line, .. } = candidate;
+                let Candidate { label, line, .. } = candidate;
                 return Err(format!(
                     "line {line}, {:?}: the encoder makes no vector of its picture",
-                    entry.id
+                    label.id
                 )
                 .into());
             }
-            vectors.push((candidate.digest.clone(), vector.to_vec()));
+            vectors.push((candidate.picture.digest.clone(), vector.to_vec()));
         }
         unfinished.add(vectors)?;
         bar.inc(batch.len() as u64);
@@ -136,7 +141,7 @@ async fn embed_pending(
 }
 
 fn rows(candidates: &[Candidate], vectors: &HashMap<String, Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
-    let row = |candidate: &Candidate| vectors.get(&candidate.digest).cloned();
+    let row = |candidate: &Candidate| vectors.get(&candidate.picture.digest).cloned();
     candidates.iter().map(row).collect::<Option<_>>().ok_or_else(|| "a picture was not embedded".into())
 }
 
@@ -145,8 +150,8 @@ impl Batch {
     fn next<'a, 'c>(self, rest: &'a [&'c Candidate]) -> Option<(&'a [&'c Candidate], &'a [&'c Candidate])> {
         let (mut bytes, mut pixels) = (0, 0);
         let fits = |candidate: &&&Candidate| {
-            bytes += candidate.entry.image.len();
-            pixels += candidate.pixels;
+            bytes += candidate.picture.bytes;
+            pixels += candidate.picture.pixels;
             bytes <= self.bytes && pixels <= self.pixels
         };
         let count = rest.iter().take(self.pictures).take_while(fits).count().max(1);
@@ -156,15 +161,16 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use reverie_knowledge::epoch::Entry;
+    use reverie_knowledge::epoch::Label;
 
     use super::*;
+    use crate::knowledge::picture_files::Picture;
 
     fn candidate(bytes: usize, pixels: u64) -> Candidate {
         let (id, caption, attribution) = Default::default();
-        let entry = Entry { id, caption, attribution, image: Bytes::from(vec![0; bytes]) };
-        Candidate { entry, line: 1, digest: String::new(), pixels }
+        let label = Label { id, caption, attribution };
+        let picture = Picture { digest: String::new(), bytes, pixels };
+        Candidate { label, file: String::new(), line: 1, picture }
     }
 
     #[test]

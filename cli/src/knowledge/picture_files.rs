@@ -6,7 +6,9 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
-use reverie_imaging::pictures::{self, MAX_ENCODED_BYTES};
+use reverie_imaging::pictures::MAX_ENCODED_BYTES;
+use reverie_imaging::{Encoded, pool};
+use reverie_knowledge::sha256_hex;
 use reverie_proto::tensor::v1::Image;
 
 /// Largest list of entries that is read, bytes.
@@ -19,10 +21,12 @@ pub(super) struct PictureFolder {
     root: PathBuf,
 }
 
-/// A picture that was read and decoded.
+/// A picture that was read and decoded: what is kept of it.
 #[derive(Debug)]
 pub(super) struct Picture {
-    pub(super) image: Bytes,
+    /// SHA-256 of the file.
+    pub(super) digest: String,
+    pub(super) bytes: usize,
     pub(super) pixels: u64,
 }
 
@@ -38,13 +42,36 @@ impl PictureFolder {
         self.read(path, MAX_LIST_BYTES)
     }
 
-    /// Reads and decodes a picture: what cannot be decoded here cannot be embedded, nor drawn with. Blocks.
-    pub(super) fn picture(&self, path: &str) -> Result<Picture, String> {
-        let image = Bytes::from(self.read(path, MAX_ENCODED_BYTES as u64)?);
-        let message = Image { data: image.clone(), ..Image::default() };
-        let decoded = pictures::decode(&message).map_err(|error| error.to_string())?;
-        let pixels = u64::from(decoded.width()) * u64::from(decoded.height());
-        Ok(Picture { image, pixels })
+    /// Reads and decodes a picture: what cannot be decoded here cannot be embedded, nor drawn with.
+    pub(super) async fn picture(&self, path: &str) -> Result<Picture, String> {
+        let (image, digest) = self.image(path).await?;
+        let bytes = image.len();
+        let message = Image { data: image, ..Image::default() };
+        let image = Encoded::read(&message).map_err(|error| error.to_string())?;
+        let pixels = image.size().pixels();
+        pool::decode(image, |_| ()).await.map_err(|error| error.to_string())?;
+        Ok(Picture { digest, bytes, pixels })
+    }
+
+    /// Reads a picture again, which must be the one that was checked.
+    pub(super) async fn again(&self, path: &str, digest: &str) -> Result<Bytes, String> {
+        let (image, found) = self.image(path).await?;
+        if found == digest {
+            Ok(image)
+        } else {
+            Err("the file has changed since it was checked; start the build again".to_owned())
+        }
+    }
+
+    /// The bytes of a picture, and their SHA-256.
+    async fn image(&self, path: &str) -> Result<(Bytes, String), String> {
+        let (folder, path) = (self.clone(), path.to_owned());
+        let read = move || {
+            let image = Bytes::from(folder.read(&path, MAX_ENCODED_BYTES as u64)?);
+            let digest = sha256_hex(&image);
+            Ok((image, digest))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
     }
 
     fn read(&self, path: &str, max_bytes: u64) -> Result<Vec<u8>, String> {
@@ -90,5 +117,24 @@ fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_picture_that_changes_during_a_build_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image::RgbImage::new(5, 3).save(&path).unwrap();
+        let files = PictureFolder::open(folder.path()).unwrap();
+        let Picture { digest, bytes, pixels } = files.picture("a.png").await.unwrap();
+        let image = files.again("a.png", &digest).await.unwrap();
+        assert_eq!((image.len(), pixels, sha256_hex(&image)), (bytes, 15, digest.clone()));
+        image::RgbImage::new(3, 5).save(&path).unwrap();
+        let told = files.again("a.png", &digest).await.unwrap_err();
+        assert!(told.contains("changed since it was checked"), "{told}");
     }
 }

@@ -1,12 +1,13 @@
-//! `entries.jsonl` and the pictures it names: read, checked, and everything that is wrong with them.
+//! `entries.jsonl` and the pictures it names: read, checked, and everything that is wrong with them. Pictures are not kept: they are
+//! read again when they are needed.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
-use reverie_knowledge::epoch::{Entry, check_attribution, check_caption, check_id};
-use reverie_knowledge::sha256_hex;
+use reverie_knowledge::epoch::{Label, check_attribution, check_caption, check_id};
 use serde::Deserialize;
 
 use super::picture_files::{Picture, PictureFolder};
@@ -20,6 +21,7 @@ const LIST: &str = "entries.jsonl";
 pub(super) struct Source {
     /// The list's name, for people.
     pub(super) list: String,
+    files: PictureFolder,
     /// The good entries, in order.
     pub(super) candidates: Vec<Candidate>,
     /// What is wrong with the others, in order.
@@ -29,12 +31,22 @@ pub(super) struct Source {
 /// An entry that can be embedded.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) entry: Entry,
+    pub(super) label: Label,
+    /// The file of its picture, within the folder.
+    pub(super) file: String,
     /// Its line in the list, from 1.
     pub(super) line: usize,
-    /// SHA-256 of its picture.
-    pub(super) digest: String,
-    pub(super) pixels: u64,
+    pub(super) picture: Picture,
+}
+
+impl Source {
+    /// Reads the picture of a candidate.
+    pub(super) async fn image(&self, candidate: &Candidate) -> Result<Bytes, Failure> {
+        let Candidate { label, file, line, picture } = candidate;
+        let problem =
+            |why| Problem { line: *line, id: label.id.clone(), file: file.clone(), why }.to_string();
+        Ok(self.files.again(file, &picture.digest).await.map_err(problem)?)
+    }
 }
 
 /// What is wrong with an entry.
@@ -83,24 +95,20 @@ pub(super) async fn read(folder: &Path) -> Result<Source, Failure> {
     let bar = counting_bar("check", lines.len());
     let pictures = futures::stream::iter(lines.iter().map(|(_, line)| {
         let (files, image) = (files.clone(), line.image.clone());
-        tokio::task::spawn_blocking(move || {
-            let picture = files.picture(&image)?;
-            let digest = sha256_hex(&picture.image);
-            Ok::<_, String>((picture, digest))
-        })
+        async move { files.picture(&image).await }
     }));
-    // No more at a time than there are processors: a decoded picture is large.
+    // As many files at a time as there are processors.
     let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
     let pictures: Vec<_> = pictures.buffered(at_a_time).inspect(|_| bar.inc(1)).collect().await;
     bar.finish_and_clear();
 
     let mut candidates = Vec::new();
     for ((number, line), picture) in lines.into_iter().zip(pictures) {
-        match picture? {
-            Ok((Picture { image, pixels }, digest)) => {
-                let Line { id, caption, attribution, .. } = line;
-                let entry = Entry { id, caption, attribution, image };
-                candidates.push(Candidate { entry, line: number, digest, pixels });
+        match picture {
+            Ok(picture) => {
+                let Line { id, caption, attribution, image: file } = line;
+                let label = Label { id, caption, attribution };
+                candidates.push(Candidate { label, file, line: number, picture });
             }
             Err(why) => problems.push(Problem { line: number, id: line.id, file: line.image, why }),
         }
@@ -108,7 +116,7 @@ pub(super) async fn read(folder: &Path) -> Result<Source, Failure> {
     let bad: HashSet<usize> = problems.iter().map(|problem| problem.line).collect();
     candidates.retain(|candidate| !bad.contains(&candidate.line));
     problems.sort_by_key(|problem| problem.line);
-    Ok(Source { list, candidates, problems })
+    Ok(Source { list, files, candidates, problems })
 }
 
 /// A line and its number, from 1.

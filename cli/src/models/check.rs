@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use reverie_inference::package::{Extent, TensorFacts};
-use reverie_inference::weights::Flaw;
-use reverie_inference::{Bundle, InferenceSettings, Model, Package, Role, Tokenizer};
+use reverie_engine::{InferenceSettings, Session};
+use reverie_packages::package::{Extent, TensorFacts};
+use reverie_packages::weights::Flaw;
+use reverie_packages::{Bundle, Package, Role, Tokenizer};
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::say;
 use serde_json::{Value, json};
@@ -86,14 +87,14 @@ fn try_out(folder: String, package: Package, inference: &InferenceSettings) -> R
         return Err(not_numbers(&package, &flaws).into());
     }
     let begun = Instant::now();
-    let mut model = Model::load(&package, &inference.fitting(&package))?;
+    let mut session = Session::open(&package, inference)?;
     let load = begun.elapsed();
     let begun = Instant::now();
-    let outputs = model.try_out(|axis| open_axis(&package, axis))?;
+    let outputs = session.try_out(|axis| open_axis(&package, axis))?;
     let mut row = begun.elapsed();
     for _ in 0..if row > LONG { 0 } else { RUNS } {
         let begun = Instant::now();
-        model.try_out(|axis| open_axis(&package, axis))?;
+        session.try_out(|axis| open_axis(&package, axis))?;
         row = row.min(begun.elapsed());
     }
     Ok(Seen { folder, package, outputs, load, row })

@@ -1,7 +1,33 @@
-//! How the forward passes of many requests share one model.
+//! How the forward passes of many requests share the models of a process.
 //!
-//! [`policy`] decides whose row runs next and which requests are admitted. It is plain arithmetic over a list of jobs: no
-//! threads, no clock of its own, no model. `tests/simulator` runs it against seeded arrivals, and `docs/engine.md` has the
-//! figures.
+//! - [`session`]: ONNX Runtime sessions of a [package](reverie_packages::Package); on a CPU they share one copy of the weights.
+//! - [`lane`]: the threads that run one model, and the bounded queue before them. Every model of the mesh has one.
+//! - [`policy`]: whose row runs next, and which jobs are admitted. Plain arithmetic over a list of jobs: no threads, no clock of its
+//!   own, no model. `tests/simulator` runs it against seeded arrivals, and `docs/engine.md` has the figures.
+//! - [`trajectory`]: a job that draws a sample by a diffusion sampler, step by step.
+//! - [`cache`]: results by content, computed once.
+//! - [`cores`]: the CPU cores of the process, which all lanes share.
+//! - [`metrics`]: what lanes tell through OpenTelemetry.
 
+pub mod cache;
+pub mod cores;
+pub mod error;
+pub mod execution;
+pub mod lane;
+pub mod metrics;
 pub mod policy;
+pub mod runtime;
+pub mod session;
+mod shared_session;
+mod single;
+pub mod trajectory;
+pub mod work;
+
+pub use cache::Cache;
+pub use cores::Cores;
+pub use error::{ModelError, RowError};
+pub use execution::InferenceSettings;
+pub use lane::{Call, Lane, LaneSettings, RowModel, RunError, StartError, Stats, SubmitError, Trouble};
+pub use session::{Input, Session, Values};
+pub use single::Computed;
+pub use work::{Failure, Timings};

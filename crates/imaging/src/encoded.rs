@@ -97,6 +97,11 @@ impl Encoded {
         self.size
     }
 
+    /// What the pixels are decoded from: images of equal bytes and equal sizes have equal pixels.
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Decodes the pixels. Blocks; [`crate::pool`] bounds how many are decoded at a time.
     ///
     /// # Errors

@@ -1,4 +1,7 @@
 //! JPEG, baseline and progressive. A file that is cut off or damaged is refused, where decoders fill in gray.
+//!
+//! What lost bytes in its middle and still has its end-of-image marker is accepted: the decoder takes a scan that ends early for a
+//! whole one, and does not say how much of it there was.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};

@@ -1,7 +1,7 @@
 //! The decoder and the encoder of latents.
 
-use reverie_inference::package::manifest::MAX_CHANNELS;
-use reverie_inference::package::{DType, Extent, LatentScale, Role};
+use reverie_packages::package::manifest::MAX_CHANNELS;
+use reverie_packages::package::{DType, Extent, LatentScale, Role};
 
 use crate::ImportError;
 use crate::bundle::{Content, Draft};

@@ -1,7 +1,7 @@
 //! The diffusion model of a pipeline.
 
 use reverie_diffusion::{PredictionType, SamplerKind};
-use reverie_inference::package::{
+use reverie_packages::package::{
     Conditions, Defaults, DiffusionFacts, Extent, GuidanceCondition, LatentFacts, NeighbourConditions,
     OtherSizes, Present, Role, StrategyKind, TextCondition, WithoutText,
 };

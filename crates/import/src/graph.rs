@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use reverie_inference::onnx::{self, Description};
-use reverie_inference::package::{DType, Extent, Graph, TensorFacts, joint_digest};
+use reverie_packages::onnx::{self, Description};
+use reverie_packages::package::{DType, Extent, Graph, TensorFacts, joint_digest};
 
 use crate::keys::Keys;
 use crate::source::{ONNX, Source, is_plain};

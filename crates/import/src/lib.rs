@@ -93,9 +93,6 @@ pub fn import(request: &Request, out: &Path) -> Result<Imported, ImportError> {
     let surroundings = Surroundings { text, neighbours, latents };
     let mut side = denoiser::import(&source, &pipeline, request, &surroundings, &mut draft)?;
     for folder in &request.super_resolution {
-        if draft.packages.super_resolution.len() == super_resolution::MAX_LEVELS {
-            return Err(ImportError::unsupported(&source, "a cascade has at most two levels"));
-        }
         let source = Source::open(folder)?;
         let pipeline = Pipeline::read(&source, &mut draft.notes)?;
         if surroundings.latents.is_some() || pipeline.family != Family::IfSuperResolution {

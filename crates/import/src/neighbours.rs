@@ -1,6 +1,6 @@
 //! The encoder of neighbours, for pipelines that remember pictures.
 
-use reverie_inference::package::{NeighbourConditions, PictureFacts, Role};
+use reverie_packages::package::{NeighbourConditions, PictureFacts, Role};
 use serde_json::Value;
 
 use crate::ImportError;

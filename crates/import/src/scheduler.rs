@@ -9,7 +9,7 @@ mod config;
 use std::collections::BTreeMap;
 
 use reverie_diffusion::{BetaSchedule, PredictionType, SamplerKind};
-use reverie_inference::package::{Defaults, DiffusionFacts, Flow, LearnedVariance, OtherSampler};
+use reverie_packages::package::{Defaults, DiffusionFacts, Flow, LearnedVariance, OtherSampler};
 use serde_json::{Map, Value, json};
 
 use crate::ImportError;

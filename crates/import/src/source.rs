@@ -28,7 +28,10 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn open(root: &Path) -> Result<Self, ImportError> {
-        let found = fs::metadata(root).map_err(|error| missing(root, "it is the folder to import", error))?;
+        let found = fs::metadata(root).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => ImportError::wrong(root, "there is no such folder"),
+            _ => ImportError::access(root)(error),
+        })?;
         if !found.is_dir() {
             return Err(ImportError::wrong(root, "is no folder"));
         }

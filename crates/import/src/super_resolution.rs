@@ -1,6 +1,6 @@
 //! A super-resolution level of a pixel cascade, after DeepFloyd IF.
 
-use reverie_inference::package::{
+use reverie_packages::package::{
     Conditions, LowResolutionCondition, NoiseLevelCondition, Role, TextCondition, WithoutText,
 };
 
@@ -18,8 +18,6 @@ use crate::text::Text;
 const NOISE_TIMESTEP: f32 = 250.0;
 const STEPS: u32 = 50;
 const WEIGHT: f32 = 4.0;
-/// As many as the cascade has stages for.
-pub(crate) const MAX_LEVELS: usize = 2;
 
 /// Imports the level that follows a picture of `low_side` pixels. Gives the side of its own.
 pub(crate) fn import(

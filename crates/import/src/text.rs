@@ -1,8 +1,8 @@
 //! The text encoders of a pipeline.
 
-use reverie_inference::bundle::OneOrMore;
-use reverie_inference::package::manifest::MAX_EXTENT;
-use reverie_inference::package::{LeftOut, Role, TextFacts, TokenizerFacts, joint_digest};
+use reverie_packages::bundle::OneOrMore;
+use reverie_packages::package::manifest::MAX_EXTENT;
+use reverie_packages::package::{LeftOut, Role, TextFacts, TokenizerFacts, joint_digest};
 
 use crate::ImportError;
 use crate::bundle::{Content, Draft};

@@ -17,11 +17,13 @@ mod segment;
 mod texts;
 mod write;
 
-pub use entry::Entry;
+pub use entry::{Entry, Label};
 pub use manifest::Manifest;
 pub use segment::{Segment, Vectors};
-pub use texts::{check_attribution, check_caption, check_description, check_id, check_name};
-pub use write::{NewEpoch, write_epoch};
+pub use texts::{
+    MAX_ENTRY_TEXT_BYTES, check_attribution, check_caption, check_description, check_id, check_name,
+};
+pub use write::{NewEpoch, write_epoch, write_epoch_from};
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,17 @@
 //! A folder in object storage. Paths never leave it, links are not followed, and files are never overwritten.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{
+    Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, WriteMultipart,
+};
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::{FileDigest, StorageError, sha256_hex};
@@ -128,6 +133,46 @@ impl Folder {
         }
     }
 
+    /// Writes a file that must not exist yet, from parts that come one after another: no more than a few of them are in memory at
+    /// a time. It appears whole or not at all. Returns its size and SHA-256.
+    pub async fn create_from<E: From<StorageError>>(
+        &self,
+        relative: &str,
+        parts: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<FileDigest, E> {
+        let path = self.resolve(relative).await?;
+        let access = |error| StorageError::access(self.describe(relative), error);
+        match self.store.head(&path).await {
+            Err(StoreError::NotFound { .. }) => {}
+            Ok(_) => return Err(StorageError::AlreadyExists { file: self.describe(relative) }.into()),
+            Err(error) => return Err(access(error).into()),
+        }
+        let upload = self.store.put_multipart(&path).await.map_err(access)?;
+        let (mut upload, mut hash, mut size_bytes) = (WriteMultipart::new(upload), Sha256::new(), 0);
+        let mut parts = pin!(parts);
+        while let Some(part) = parts.next().await {
+            let part = match part {
+                Ok(part) => part,
+                Err(why) => {
+                    // What was written so far is not the file; why comes first.
+                    let _ = upload.abort().await;
+                    return Err(why);
+                }
+            };
+            size_bytes += part.len() as u64;
+            let hashed = part.clone();
+            let task = tokio::task::spawn_blocking(move || {
+                hash.update(&hashed);
+                hash
+            });
+            hash = task.await.map_err(|error| StorageError::access(self.describe(relative), error))?;
+            upload.wait_for_capacity(1).await.map_err(access)?;
+            upload.put(part);
+        }
+        upload.finish().await.map_err(access)?;
+        Ok(FileDigest { path: relative.to_owned(), sha256: hex::encode(hash.finalize()), size_bytes })
+    }
+
     async fn get(&self, relative: &str) -> Result<object_store::GetResult, StorageError> {
         let path = self.resolve(relative).await?;
         self.store.get(&path).await.map_err(|error| match error {
@@ -201,6 +246,46 @@ mod tests {
         let again = folder.create(&file.path, Bytes::from_static(b"other")).await;
         assert!(matches!(again, Err(StorageError::AlreadyExists { .. })));
         assert_eq!(folder.read(&file.path, 5).await.unwrap(), "bytes");
+    }
+
+    #[tokio::test]
+    async fn parts_become_a_file_and_are_let_go_of() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        const PART: usize = 6 << 20;
+        /// A part that counts itself while it lives.
+        struct Counted(Vec<u8>, Arc<AtomicUsize>);
+        impl AsRef<[u8]> for Counted {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.1.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let (directory, folder) = folder();
+        let (alive, mut most) = (Arc::new(AtomicUsize::new(0)), 0);
+        let parts = (0..12_u8).map(|number| {
+            most = most.max(alive.fetch_add(1, Ordering::SeqCst) + 1);
+            Ok::<_, StorageError>(Bytes::from_owner(Counted(vec![number; PART], Arc::clone(&alive))))
+        });
+        let file = folder.create_from("deep/pack", futures::stream::iter(parts)).await.unwrap();
+        let whole: Vec<u8> = (0..12_u8).flat_map(|number| vec![number; PART]).collect();
+        assert_eq!(file, FileDigest::of("deep/pack", &whole));
+        assert_eq!(folder.read_verified(&file).await.unwrap(), whole);
+        assert!(most <= 4, "{most} parts were in memory at a time");
+
+        let again = futures::stream::iter([Ok::<_, StorageError>(Bytes::from_static(b"other"))]);
+        let again = folder.create_from("deep/pack", again).await;
+        assert!(matches!(again, Err(StorageError::AlreadyExists { .. })));
+        // Nothing is left of a file that does not come to its end.
+        let broken =
+            [Ok(Bytes::from_static(b"a part")), Err(StorageError::NotFound { file: "b".to_owned() })];
+        assert!(folder.create_from("deep/broken", futures::stream::iter(broken)).await.is_err());
+        let names: Vec<_> = std::fs::read_dir(directory.path().join("deep")).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
     }
 
     #[tokio::test]

@@ -22,9 +22,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 flow-control windows: a 1024 px picture of raw pixels (3 MiB) must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Largest message between services: eight neighbours' pictures, an initial picture and its mask, 8 MiB each, and what goes with
-/// them.
-pub const MAX_INTERNAL_MESSAGE: usize = 96 << 20;
+/// Largest message between services: what retrieval finds at most, which is eight images of 8 MiB, and 1 MiB for their ids, captions
+/// and attributions. (A raw image of the largest size, 4,096 x 4,096 pixels, has 48 MiB.)
+pub const MAX_INTERNAL_MESSAGE: usize = (8 * 8 + 1) << 20;
 
 /// One service that another one calls: its name for people, and the channel to it.
 #[derive(Debug, Clone)]

@@ -1,7 +1,9 @@
-//! What travels with a request from service to service: its deadline and its W3C trace context, both in metadata.
+//! What travels with a request from service to service, in its metadata: its deadline, its W3C trace context, who asks
+//! (`x-reverie-caller`) and how urgent it is (`x-reverie-priority`).
 
 use std::fmt::Display;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,34 @@ use crate::{Refusal, refusal};
 const PASSED_ON: f64 = 0.95;
 /// gRPC writes at most eight digits of a timeout; ours are in milliseconds.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(99_999_999);
+/// A deadline that is so near counts as passed.
+const PASSED_IN: Duration = Duration::from_millis(50);
 /// A unary answer leaves this long before the deadline, or tonic's own timer would answer CANCELLED instead.
 const ANSWER_BEFORE: Duration = Duration::from_millis(10);
+
+/// Names who asks: any text. Callers share the models in equal parts, whatever they submit; requests without a name share one part.
+const CALLER: &str = "x-reverie-caller";
+/// Says how urgent a request is: "interactive", which is the default, or "batch".
+const PRIORITY: &str = "x-reverie-priority";
+
+/// How urgent a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// Somebody waits for the image.
+    #[default]
+    Interactive,
+    /// Nobody waits: the request takes what interactive ones leave, and a tenth of the models in any case.
+    Batch,
+}
+
+impl Priority {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
+}
 
 /// The deadline of the request in hand, and whose it is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +63,9 @@ pub struct Context {
     setting: Option<(&'static str, Duration)>,
     /// Whether no one traces it.
     is_probe: bool,
+    /// Who asks, as a number that tells callers apart.
+    caller: u64,
+    priority: Priority,
 }
 
 impl Context {
@@ -59,6 +90,36 @@ impl Context {
         self.deadline
     }
 
+    /// Who asks, as a number that tells callers apart; the same for all that gave no name.
+    pub fn caller(self) -> u64 {
+        self.caller
+    }
+
+    /// How urgent the request is.
+    pub fn priority(self) -> Priority {
+        self.priority
+    }
+
+    /// The context that the headers of a request give it; an error for a priority that is unknown.
+    fn of_headers(headers: &HeaderMap) -> Result<Self, Status> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let deadline = text("grpc-timeout").and_then(parse_timeout);
+        let priority = match text(PRIORITY) {
+            None | Some("interactive") => Priority::Interactive,
+            Some("batch") => Priority::Batch,
+            Some(_) => {
+                let told = format!("the metadata {PRIORITY} must be \"interactive\" or \"batch\"");
+                return Err(Status::invalid_argument(told));
+            }
+        };
+        let caller = headers.get(CALLER).map_or(0, |name| {
+            let mut hasher = DefaultHasher::new();
+            name.as_bytes().hash(&mut hasher);
+            hasher.finish()
+        });
+        Ok(Self { caller, priority, ..deadline.map(Self::with_timeout).unwrap_or_default() })
+    }
+
     /// The same context, ended after `limit` at the latest, as `setting` says.
     #[must_use]
     pub fn capped(self, limit: Duration, setting: &'static str) -> Self {
@@ -70,15 +131,28 @@ impl Context {
         }
     }
 
-    /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed: `place` is such as "during encoding".
+    /// The same context, ended so much earlier: for a stage after which others have work to do.
+    #[must_use]
+    pub fn reserving(self, time: Duration) -> Self {
+        Self { deadline: self.deadline.and_then(|deadline| deadline.checked_sub(time)), ..self }
+    }
+
+    /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed, or where it was found that it cannot be met: `place` is such
+    /// as "during encoding".
     pub fn out_of_time(self, place: impl Display) -> Status {
+        self.refuse(self.deadline.is_none_or(|deadline| deadline <= Instant::now() + PASSED_IN), place)
+    }
+
+    fn refuse(self, has_passed: bool, place: impl Display) -> Status {
         match self.setting {
             None => {
-                Refusal::deadline_exceeded(refusal::CALLER, format!("the caller's deadline passed {place}"))
+                let verb = if has_passed { "passed" } else { "cannot be met:" };
+                Refusal::deadline_exceeded(refusal::CALLER, format!("the caller's deadline {verb} {place}"))
             }
             Some((setting, limit)) => {
-                let seconds = limit.as_secs_f64();
-                let told = format!("the {seconds} s that a request may take here ({setting}) passed {place}");
+                let (seconds, verb) =
+                    (limit.as_secs_f64(), if has_passed { "passed" } else { "do not suffice:" });
+                let told = format!("the {seconds} s that a request may take here ({setting}) {verb} {place}");
                 Refusal::deadline_exceeded(setting, told)
             }
         }
@@ -91,6 +165,13 @@ impl Context {
         if let Some(deadline) = self.deadline {
             let remaining = deadline.saturating_duration_since(Instant::now()).mul_f64(PASSED_ON);
             request.set_timeout(remaining.min(LONGEST_TIMEOUT));
+        }
+        if self.caller != 0 {
+            // A name of its own for each caller is all that a stage needs.
+            MetadataInjector(request.metadata_mut()).set(CALLER, format!("{:016x}", self.caller));
+        }
+        if self.priority != Priority::default() {
+            MetadataInjector(request.metadata_mut()).set(PRIORITY, self.priority.name().to_owned());
         }
         let context = if self.is_probe { not_sampled() } else { Span::current().context() };
         global::get_text_map_propagator(|propagator| {
@@ -112,7 +193,7 @@ impl Context {
         let deadline = deadline.checked_sub(ANSWER_BEFORE).unwrap_or(deadline);
         match tokio::time::timeout_at(deadline.into(), work).await {
             Ok(result) => result,
-            Err(_) => Err(self.out_of_time(format!("during {what}"))),
+            Err(_) => Err(self.refuse(true, format!("during {what}"))),
         }
     }
 }
@@ -166,9 +247,11 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let deadline =
-            request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-        request.extensions_mut().insert(deadline.map(Context::with_timeout).unwrap_or_default());
+        let context = match Context::of_headers(request.headers()) {
+            Ok(context) => context,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        request.extensions_mut().insert(context);
         let path = request.uri().path().trim_start_matches('/').to_owned();
         // Probes and reflection come every second; they would drown the requests.
         if path.starts_with("grpc.") {
@@ -302,6 +385,27 @@ mod tests {
         assert!(passed_on <= Duration::from_secs(95) && passed_on > Duration::from_secs(90), "{passed_on:?}");
     }
 
+    #[test]
+    fn who_asks_and_how_urgently_travels_from_service_to_service() {
+        let context = |headers: &[(&'static str, &str)]| {
+            let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            Context::of_headers(&pairs.collect())
+        };
+        let nobody = context(&[]).unwrap();
+        assert_eq!((nobody.caller(), nobody.priority()), (0, Priority::Interactive));
+        let [studio, shop] = ["studio", "shop"].map(|name| {
+            let one = context(&[(CALLER, name), (PRIORITY, "batch")]).unwrap();
+            // As the next service sees it, each time.
+            let [next, again] = [(); 2]
+                .map(|()| Context::of_headers(&one.outgoing(()).into_parts().0.into_headers()).unwrap());
+            assert_eq!((next.priority(), next.caller()), (Priority::Batch, again.caller()));
+            next.caller()
+        });
+        assert!(studio != shop && studio != 0 && shop != 0);
+        let wrong = context(&[(PRIORITY, "urgent")]).unwrap_err();
+        assert_eq!(wrong.code(), Code::InvalidArgument);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn work_past_the_deadline_is_given_up() {
         let context = Context::with_timeout(Duration::from_secs(1));
@@ -316,12 +420,18 @@ mod tests {
     fn whose_limit_it_was_is_told() {
         let limit = Duration::from_mins(5);
         let capped = Context::default().capped(limit, "limits.max_request_seconds");
-        let status = capped.out_of_time("in stage base");
+        let passed = Context { deadline: Some(Instant::now()), ..capped };
+        let status = passed.out_of_time("in stage base");
         assert_eq!(
             status.message(),
             "the 300 s that a request may take here (limits.max_request_seconds) passed in stage base"
         );
         assert!(!refusal::is_callers_deadline(&status));
+        let early = capped.out_of_time("in stage base");
+        assert!(
+            early.message().ends_with("(limits.max_request_seconds) do not suffice: in stage base"),
+            "{early}"
+        );
         // A caller that waits for less is the one whose time is up.
         let own = Context::with_timeout(Duration::from_secs(100)).capped(limit, "limits.max_request_seconds");
         assert!(refusal::is_callers_deadline(&own.out_of_time("in stage base")));

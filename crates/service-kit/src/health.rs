@@ -74,6 +74,7 @@ impl Health {
         F: Future<Output = Result<(), Unfit>>,
     {
         let mut last: Option<Result<(), Unfit>> = None;
+        let mut has_served = false;
         loop {
             let outcome = check().await;
             if shutdown.is_cancelled() {
@@ -89,11 +90,12 @@ impl Health {
                 }
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
-                    Err(unfit) if last.is_none() => {
+                    Err(unfit) if !has_served => {
                         tracing::info!(reason = unfit.reason(), "not serving yet");
                     }
                     Err(unfit) => tracing::warn!(reason = unfit.reason(), "not serving"),
                 }
+                has_served |= outcome.is_ok();
                 last = Some(outcome);
             }
             tokio::select! {

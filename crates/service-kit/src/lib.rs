@@ -14,6 +14,7 @@ pub mod listener;
 pub mod output;
 pub mod process;
 mod protocol;
+pub mod ranges;
 pub mod refusal;
 pub mod serve;
 pub mod settings;

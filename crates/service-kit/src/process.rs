@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -34,6 +35,14 @@ pub fn begin() {
     }
 }
 
+/// Whether a server of this process has begun to serve. Before that, there is nothing to drain.
+static SERVES: AtomicBool = AtomicBool::new(false);
+
+/// Called when a server begins to serve.
+pub(crate) fn has_begun_to_serve() {
+    SERVES.store(true, Ordering::Relaxed);
+}
+
 /// Ends the process at once. Exit handlers are left out: ONNX Runtime's take its state away, and a forward pass may still run
 /// on another thread.
 pub fn end(code: u8) -> ! {
@@ -46,7 +55,7 @@ pub fn end(code: u8) -> ! {
 }
 
 /// Runs the process of one service: reads flags and settings, installs telemetry, binds, calls `run`, and shuts it down
-/// on SIGTERM or SIGINT. A second one of them ends it at once.
+/// on SIGTERM or SIGINT. A second one of them ends it at once, and so does the first while the service still loads its models.
 pub fn main<S, R, F>(about: &'static str, run: R) -> ExitCode
 where
     S: ServiceSettings,
@@ -101,8 +110,8 @@ where
     result
 }
 
-/// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second: with 143 or 130, as a shell tells of
-/// a process that the signal ended.
+/// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second, or on the first if no server has begun
+/// to serve: with 143 or 130, as a shell tells of a process that the signal ended.
 pub async fn cancel_on_signal(shutdown: Shutdown) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -111,7 +120,11 @@ pub async fn cancel_on_signal(shutdown: Shutdown) {
             return;
         }
     };
-    signals.next().await;
+    let code = signals.next().await;
+    if !SERVES.load(Ordering::Relaxed) {
+        tracing::info!("ending while the service starts: no call is in flight");
+        end(code)
+    }
     shutdown.cancel();
     let code = signals.next().await;
     tracing::warn!("a second signal: ending at once");

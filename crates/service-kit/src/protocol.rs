@@ -1,7 +1,8 @@
-//! What is wrong with a call before a service is asked: a body that is no gRPC, or a message that is no protobuf.
+//! What is wrong with a call before a service is asked: a body that is no gRPC, or a message that is no protobuf or too large.
 //!
-//! Both are the caller's doing. Left to itself tonic takes any body for gRPC, and answers INTERNAL, which is a defect of ours, to
-//! what it cannot decode. Here INTERNAL is what a service says of itself, and that has details ([`Refusal`]).
+//! All are the caller's doing. Left to itself tonic takes any body for gRPC, answers INTERNAL, which is a defect of ours, to what it
+//! cannot decode, and `OUT_OF_RANGE` to what is too large, where gRPC has `RESOURCE_EXHAUSTED`. What a service says of itself has
+//! details ([`Refusal`]).
 
 use std::task::{Context, Poll};
 
@@ -17,7 +18,8 @@ use crate::Refusal;
 /// The content types that are taken (gRPC over HTTP/2, "Requests"); parameters may follow.
 const TAKEN: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 
-/// Refuses bodies that are no gRPC, and says `INVALID_ARGUMENT` of what cannot be decoded.
+/// Refuses bodies that are no gRPC, and says `INVALID_ARGUMENT` of what cannot be decoded and `RESOURCE_EXHAUSTED` of what is too
+/// large.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProtocolLayer;
 
@@ -72,15 +74,16 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A status in the headers came before any answer; one that is INTERNAL without details is tonic's, of a request that it
-/// cannot decode.
+/// A status in the headers came before any answer; one that is INTERNAL or `OUT_OF_RANGE` without details is tonic's, of a request
+/// that it cannot decode or does not take.
 fn blame_caller(response: http::Response<Body>) -> http::Response<Body> {
-    let headers = response.headers();
-    match Status::from_header_map(headers) {
-        Some(status) if status.code() == Code::Internal && status.details().is_empty() => {
-            Status::from(Refusal::undecodable(format!("the request cannot be decoded: {}", status.message())))
-                .into_http()
-        }
-        _ => response,
-    }
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let told = status.message();
+    let refusal = match status.code() {
+        _ if !status.details().is_empty() => return response,
+        Code::Internal => Refusal::undecodable(format!("the request cannot be decoded: {told}")),
+        Code::OutOfRange => Refusal::too_large(format!("the request is too large: {told}")),
+        _ => return response,
+    };
+    Status::from(refusal).into_http()
 }

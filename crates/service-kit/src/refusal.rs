@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -39,6 +40,11 @@ impl Refusal {
         Self::new(Code::InvalidArgument, "UNDECODABLE", message)
     }
 
+    /// The message is larger than what is taken; no retry helps.
+    pub fn too_large(message: impl Display) -> Self {
+        Self::new(Code::ResourceExhausted, "TOO_LARGE", message)
+    }
+
     /// What the request names is not there.
     pub fn not_found(message: impl Display) -> Self {
         Self::new(Code::NotFound, "NOT_FOUND", message)
@@ -53,6 +59,12 @@ impl Refusal {
     pub fn overloaded(message: impl Display) -> Self {
         let refusal = Self::new(Code::ResourceExhausted, "OVERLOADED", message);
         Self { retry_after: Some(RETRY_AFTER), ..refusal }
+    }
+
+    /// The same refusal, with a hint to retry after `delay`, a second at least.
+    #[must_use]
+    pub fn retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay.max(RETRY_AFTER)), ..self }
     }
 
     /// A stage cannot be reached, or this service is starting or draining; worth a retry.
@@ -201,19 +213,19 @@ impl Violations {
         result.map_err(|errors| errors.iter().for_each(|error| self.add(field(error), error))).ok()
     }
 
-    /// Checks an optional number against an inclusive range and gives it back, or the default if it was not sent.
-    pub fn in_range<T>(&mut self, field: &str, value: Option<T>, default: T, min: T, max: T) -> T
+    /// Checks a number against its range, and gives it if it was sent and is right.
+    pub fn in_range<T>(&mut self, field: &str, value: Option<T>, range: RangeInclusive<T>) -> Option<T>
     where
         T: PartialOrd + Display + Copy,
     {
-        match value {
-            None => default,
-            Some(value) if value >= min && value <= max => value,
-            Some(value) => {
-                self.add(field, format!("must be {min} to {max}, not {value}"));
-                default
-            }
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (least, most) = (range.start(), range.end().to_string());
+            let allowed =
+                if most == "inf" { format!("at least {least}") } else { format!("{least} to {most}") };
+            self.add(field, format!("must be {allowed} (got {value})"));
+            return None;
         }
+        value
     }
 
     /// Checks a text: 1 to `max_bytes` bytes without control characters. Surrounding white space is cut.
@@ -255,8 +267,9 @@ mod tests {
     #[test]
     fn every_violation_is_named_with_its_range() {
         let mut violations = Violations::new();
-        assert_eq!(violations.in_range("steps", Some(0), 50, 1, 1000), 50);
-        assert_eq!(violations.in_range("limit", Some(3), 2, 1, 8), 3);
+        assert_eq!(violations.in_range("steps", Some(0), 1..=1000), None);
+        assert_eq!(violations.in_range("limit", Some(3), 1..=8), Some(3));
+        assert_eq!(violations.in_range("limit", None, 1..=8), None);
         violations.text("prompt", " \t", 10);
         violations.text("caption", "a\u{7}b", 10);
         let status = violations.into_result().unwrap_err();
@@ -266,13 +279,13 @@ mod tests {
             fields.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
             ["steps", "prompt", "caption"]
         );
-        assert_eq!(fields[0].description, "must be 1 to 1000, not 0");
+        assert_eq!(fields[0].description, "must be 1 to 1000 (got 0)");
     }
 
     #[test]
     fn not_a_number_is_out_of_every_range() {
         let mut violations = Violations::new();
-        violations.in_range("w", Some(f32::NAN), 1.0, 1.0, 50.0);
+        violations.in_range("w", Some(f32::NAN), 1.0..=50.0);
         assert!(violations.into_result().is_err());
     }
 

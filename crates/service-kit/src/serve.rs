@@ -17,7 +17,7 @@ use crate::gate::{Gate, InFlight};
 use crate::health::Unfit;
 use crate::protocol::ProtocolLayer;
 use crate::settings::SettingsError;
-use crate::{Health, Listener, Shutdown};
+use crate::{Health, Listener, Shutdown, process};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ const EVERYWHERE: [&str; 3] = [
 ];
 /// How often a service looks whether it can still do its work.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time that a setting may give, seconds: a day.
+const MAX_SECONDS: u64 = 24 * 60 * 60;
 /// What connections get for their last bytes when nobody waits for them any more.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
@@ -56,7 +58,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Says which limit is 0, and would let nothing through.
+    /// Refuses limits of 0, which would let nothing through, and times of more than a day.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let limits = [
             ("max_connections", self.max_connections as u64),
@@ -65,9 +67,18 @@ impl ServerSettings {
             ("receive_seconds", self.receive_seconds),
             ("max_buffered_mib", self.max_buffered_mib as u64),
         ];
-        match limits.iter().find(|(_, limit)| *limit == 0) {
-            Some((key, _)) => {
-                Err(SettingsError::value(format!("server.{key}"), "must be at least 1 (got 0)"))
+        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return Err(SettingsError::value(format!("server.{key}"), "must be at least 1 (got 0)"));
+        }
+        let times = [
+            ("handshake_seconds", self.handshake_seconds),
+            ("receive_seconds", self.receive_seconds),
+            ("drain_seconds", self.drain_seconds),
+        ];
+        match times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
+            Some((key, seconds)) => {
+                let why = format!("must be at most {MAX_SECONDS}, which is a day (got {seconds})");
+                Err(SettingsError::value(format!("server.{key}"), why))
             }
             None => Ok(()),
         }
@@ -185,6 +196,7 @@ impl Server {
         F: Future<Output = Result<(), Unfit>> + Send,
     {
         let Self { service, names, standing, routes, health, draining, gate, settings } = self;
+        process::has_begun_to_serve();
         tracing::info!(service, address = listener.describe(), "listening");
         let closing = Shutdown::new();
         // Connections run in tasks of their own: none is left behind, however this ends.

@@ -86,6 +86,20 @@ async fn what_cannot_be_decoded_is_the_callers_doing() -> Fallible<()> {
     Ok(())
 }
 
+/// As gRPC has it; no retry helps.
+#[tokio::test]
+async fn a_message_that_is_too_large_is_told_so() -> Fallible<()> {
+    let address = start().await?;
+    // Its length comes first, and is enough to say no.
+    let length = (5_u32 << 20).to_be_bytes();
+    let (_, status) =
+        post(&address, Some("application/grpc"), &[&[0], &length[..], &[0; 9]].concat()).await?;
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert_eq!(status.get_details_error_info().ok_or("no details")?.reason, "TOO_LARGE");
+    assert!(status.message().contains("5242880") && status.get_details_retry_info().is_none(), "{status:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn bodies_that_are_no_grpc_are_refused() -> Fallible<()> {
     let address = start().await?;

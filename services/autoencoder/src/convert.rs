@@ -1,7 +1,7 @@
 //! Requests checked against the models.
 
 use reverie_imaging::{Encoded, pictures};
-use reverie_inference::package::LatentScale;
+use reverie_packages::package::LatentScale;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};

@@ -1,47 +1,86 @@
-//! The gRPC face: admit, convert, run, convert.
+//! The gRPC face: convert, run, convert.
 
 use std::sync::Arc;
 
+use reverie_engine::Computed;
 use reverie_imaging::pictures;
-use reverie_inference::package::LatentScale;
+use reverie_packages::package::LatentScale;
 use reverie_proto::autoencoder::v1::autoencoder_service_server::AutoencoderService;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest, GetModelResponse,
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
-use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal, Unfit};
+use reverie_stage::lanes;
 use tonic::{Request, Response, Status};
 
-use crate::coder::{self, Coded, Coder};
+use crate::coder::{Coder, CoderRow};
 use crate::convert::{self, Decodable, Encodable};
 
+#[derive(Clone)]
 pub(crate) struct Autoencoder {
     pub(crate) decoder: Arc<Coder>,
     pub(crate) encoder: Option<Arc<Coder>>,
     pub(crate) max_side: usize,
 }
 
+impl Autoencoder {
+    fn coders(&self) -> impl Iterator<Item = &Arc<Coder>> {
+        std::iter::once(&self.decoder).chain(&self.encoder)
+    }
+
+    /// Whether the models do their work, for the health of the service.
+    pub(crate) fn check(&self) -> Result<(), Unfit> {
+        self.coders().try_for_each(|coder| lanes::check(&coder.lane))
+    }
+
+    /// Ends the lanes of the models.
+    pub(crate) async fn end(&self) {
+        for coder in self.coders() {
+            coder.lane.end().await;
+        }
+    }
+}
+
+/// Runs what converts, on a thread that may block; it keeps the caller's place until it ends.
+async fn converted<T: Send + 'static>(
+    context: Context,
+    permit: Permit,
+    convert: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let task = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        convert()
+    });
+    let converted = async { task.await.map_err(|_| Refusal::internal("the autoencoder panicked"))? };
+    context.within("converting", converted).await
+}
+
 #[tonic::async_trait]
 impl AutoencoderService for Autoencoder {
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
         let (context, permit, max_side) = (Context::of(&request), Permit::of(&request), self.max_side);
-        let run = self.decoder.run(context, permit, move |decoder, model| {
-            let scale = decoder.scale;
-            let latent = convert::latent(request.into_inner(), scale, &decoder.identity.digest, max_side)?;
-            let Decodable { shape: [channels, height, width], mut values } = latent;
-            for value in &mut values {
+        let (scale, decoder) = (self.decoder.scale, self.decoder.identity.digest.clone());
+        let latent = converted(context, permit.clone(), move || {
+            let mut latent = convert::latent(request.into_inner(), scale, &decoder, max_side)?;
+            for value in &mut latent.values {
                 *value = *value / scale.scale + scale.shift;
             }
-            let (rows, columns) = (height * scale.downscale, width * scale.downscale);
-            let latent = ("latent", &[1, channels, height, width][..], &values[..]);
-            let planes = coder::run(model, latent, "picture", 3 * rows * columns)?;
-            let picture = pictures::from_planes(&planes, columns as u32, rows as u32);
-            picture.map(pictures::raw).map_err(|error| Refusal::internal(error).into())
+            Ok(latent)
         });
-        let Coded { result, timings } = run.await?;
+        let Decodable { shape: [channels, height, width], values } = latent.await?;
+        let (rows, columns) = (height * scale.downscale, width * scale.downscale);
+        let (shape, output_elements) = ([1, channels, height, width], 3 * rows * columns);
+        let decoded = self.decoder.run(context, CoderRow { shape, values, output_elements });
+        let Computed { output, timings } = decoded.await?;
+        let image = converted(context, permit, move || {
+            let picture = pictures::from_planes(&output, columns as u32, rows as u32);
+            Ok(picture.map(pictures::raw).map_err(Refusal::internal)?)
+        });
+        let (image, timings) = (Some(image.await?), Some(lanes::timings(&timings)));
         let model = Some(self.decoder.identity.clone());
-        Ok(Response::new(DecodeResponse { image: Some(result), timings: Some(timings), model }))
+        Ok(Response::new(DecodeResponse { image, timings, model }))
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
@@ -49,28 +88,26 @@ impl AutoencoderService for Autoencoder {
             || Refusal::mismatch("this bundle has no latent_encoder, so nothing can start from a picture");
         let encoder = self.encoder.as_ref().ok_or_else(missing)?;
         let (context, permit, max_side) = (Context::of(&request), Permit::of(&request), self.max_side);
-        let run = encoder.run(context, permit, move |encoder, model| {
-            let LatentScale { channels, downscale, scale, shift } = encoder.scale;
-            let Encodable { width, height, planes } =
-                convert::picture(request.get_ref(), encoder.scale, max_side)?;
-            let shape = [channels, height / downscale, width / downscale];
-            let elements: usize = shape.iter().product();
-            let picture = ("picture", &[1, 3, height, width][..], &planes[..]);
-            // The mean of the distribution, then the logarithm of its variance, where the graph gives both.
-            let given =
-                if model.output_channels("latent") == Some(2 * channels) { 2 * elements } else { elements };
-            let mut values = coder::run(model, picture, "latent", given)?;
-            values.truncate(elements);
-            for value in &mut values {
-                *value = (*value - shift) * scale;
-            }
-            Ok(tensors::from_f32(&shape, &values))
-        });
-        let Coded { result, timings } = run.await?;
+        let scale = encoder.scale;
+        let picture =
+            converted(context, permit, move || convert::picture(request.get_ref(), scale, max_side));
+        let Encodable { width, height, planes } = picture.await?;
+        let LatentScale { channels, downscale, scale, shift } = scale;
+        let shape = [channels, height / downscale, width / downscale];
+        let elements: usize = shape.iter().product();
+        // The mean of the distribution, then the logarithm of its variance, where the graph gives both.
+        let has_variance = encoder.output_channels == Some(2 * channels);
+        let output_elements = if has_variance { 2 * elements } else { elements };
+        let row = CoderRow { shape: [1, 3, height, width], values: planes, output_elements };
+        let Computed { output: mut values, timings } = encoder.run(context, row).await?;
+        values.truncate(elements);
+        for value in &mut values {
+            *value = (*value - shift) * scale;
+        }
         let decoder_digest = self.decoder.identity.digest.clone();
-        let latent = Some(Latent { values: Some(result), decoder_digest });
-        let model = Some(encoder.identity.clone());
-        Ok(Response::new(EncodeResponse { latent, timings: Some(timings), model }))
+        let latent = Some(Latent { values: Some(tensors::from_f32(&shape, &values)), decoder_digest });
+        let (timings, model) = (Some(lanes::timings(&timings)), Some(encoder.identity.clone()));
+        Ok(Response::new(EncodeResponse { latent, timings, model }))
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {

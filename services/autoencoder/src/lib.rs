@@ -9,10 +9,12 @@ mod settings;
 
 use std::sync::Arc;
 
-use reverie_inference::{Bundle, ModelError, Role};
+use reverie_engine::ModelError;
+use reverie_packages::{Bundle, PackageError, Role};
 use reverie_proto::autoencoder::v1::autoencoder_service_server::{AutoencoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
+use reverie_stage::lanes;
 
 pub use settings::Settings;
 
@@ -23,7 +25,7 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
     let location = &settings.inference.bundle;
     let bundle = Bundle::open(location).await?;
     let packages = &bundle.manifest.packages;
-    let missing = || ModelError::Manifest {
+    let missing = || PackageError::Manifest {
         file: format!("{location}/bundle.toml"),
         why: "it has no latent_decoder, and only models that work on latents need this service".to_owned(),
     };
@@ -36,14 +38,22 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
     if let Some(encoder) = &encoder
         && encoder.latent()? != decoder.latent()?
     {
-        return Err(encoder.wrong("its [latent] is not that of the bundle's latent_decoder".to_owned()));
+        return Err(encoder
+            .wrong("its [latent] is not that of the bundle's latent_decoder".to_owned())
+            .into());
     }
-    let coder = |package| Coder::load(package, settings).map(Arc::new);
-    Ok(Autoencoder {
-        decoder: coder(&decoder)?,
-        encoder: encoder.as_ref().map(coder).transpose()?,
-        max_side: settings.limits.max_side,
+    let settings = settings.clone();
+    lanes::load(move || {
+        let decoder = Coder::load(&decoder, ("latent", "picture"), &settings)?;
+        let encoder =
+            encoder.map(|encoder| Coder::load(&encoder, ("picture", "latent"), &settings)).transpose()?;
+        Ok(Autoencoder {
+            decoder: Arc::new(decoder),
+            encoder: encoder.map(Arc::new),
+            max_side: settings.limits.max_side,
+        })
     })
+    .await
 }
 
 /// Runs the service until `shutdown`.
@@ -58,10 +68,11 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     )
     .await;
     server.routes().add_service(
-        AutoencoderServiceServer::new(service)
+        AutoencoderServiceServer::new(service.clone())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    // The models are loaded by now and a failed run leaves them as they were.
-    server.serve(listener, shutdown, || async { Ok(()) }).await
+    let served = server.serve(listener, shutdown, async || service.check()).await;
+    service.end().await;
+    served
 }

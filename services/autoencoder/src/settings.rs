@@ -1,9 +1,10 @@
 //! Settings of the autoencoder service; `settings.toml` says what each key means.
 
-use reverie_inference::InferenceSettings;
+use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_stage::lanes;
 use serde::Deserialize;
 
 /// All settings.
@@ -16,6 +17,8 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// Models and what they run on.
     pub inference: InferenceSettings,
+    /// The queue of each model.
+    pub lane: LaneSettings,
     /// Bounds.
     pub limits: Limits,
 }
@@ -44,6 +47,7 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.server.validate()?;
+        lanes::validate(&self.lane)?;
         if self.limits.max_in_flight == 0 {
             return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
         }

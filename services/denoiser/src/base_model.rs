@@ -1,12 +1,13 @@
-//! The base model as the step scheduler sees it: rows in, predictions out.
+//! The base model as its lane runs it: rows in, predictions out.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use reverie_denoising::{ModelError as ForwardError, Row, RowModel};
-use reverie_diffusion::guidance::Condition;
-use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
+use reverie_engine::trajectory::Row;
+use reverie_engine::{InferenceSettings, Input, ModelError, RowError, RowModel, Session, Values};
+use reverie_packages::{Package, PackageError};
+use reverie_stage::text::Texts;
 
-use crate::Settings;
 use crate::facts::{Facts, Frame};
 use crate::patches::Patches;
 
@@ -14,10 +15,7 @@ use crate::patches::Patches;
 #[derive(Debug)]
 pub(crate) struct Conditions {
     pub(crate) frame: Frame,
-    /// What rows with text see.
-    pub(crate) text: Text,
-    /// What rows without text see: the negative prompt, or what the model takes for no text.
-    pub(crate) negative_text: Text,
+    pub(crate) texts: Texts,
     /// K, at least 1 where the model takes neighbours: without any there is one that is hidden.
     pub(crate) neighbours: usize,
     /// Whether the neighbours are real.
@@ -28,17 +26,6 @@ pub(crate) struct Conditions {
     pub(crate) guidance: Vec<f32>,
     /// Further channels of x: a mask and the picture without what it sets.
     pub(crate) painted_into: Vec<f32>,
-}
-
-/// A text, as the model takes it.
-#[derive(Debug, Clone)]
-pub(crate) struct Text {
-    /// f32 `[max_tokens, dim]`.
-    pub(crate) tokens: Vec<f32>,
-    /// f32 `[max_tokens]`, 1 for a real token.
-    pub(crate) mask: Vec<f32>,
-    /// f32 `[pooled_dim]`.
-    pub(crate) pooled: Vec<f32>,
 }
 
 /// What one input of the graph is fed with.
@@ -61,15 +48,20 @@ enum Feed {
     Feature(usize),
 }
 
+/// The base model on one session.
 pub(crate) struct BaseModel {
-    pool: SessionPool,
-    facts: Facts,
-    feeds: Vec<(String, Feed)>,
-    max_rows: usize,
+    session: Session,
+    facts: Arc<Facts>,
+    feeds: Arc<[(String, Feed)]>,
 }
 
 impl BaseModel {
-    pub(crate) fn load(package: &Package, facts: &Facts, settings: &Settings) -> Result<Self, ModelError> {
+    /// The model on as many sessions as the settings say.
+    pub(crate) fn open_all(
+        package: &Package,
+        facts: &Facts,
+        inference: &InferenceSettings,
+    ) -> Result<Vec<Self>, ModelError> {
         let feed = |name: &String| {
             let feed = match name.as_str() {
                 "x" => Feed::Sample,
@@ -82,31 +74,21 @@ impl BaseModel {
                 "text_ids" => Feed::TextIds,
                 "image_ids" => Feed::ImageIds,
                 "neighbour_mask" => Feed::NeighbourMask,
-                name => match facts.features.iter().position(|feature| feature.name == name) {
-                    Some(feature) => Feed::Feature(feature),
-                    None => {
-                        return Err(
-                            package.wrong(format!("nothing is known here to feed its input {name} with"))
-                        );
-                    }
-                },
+                name => {
+                    let feature = facts.features.iter().position(|feature| feature.name == name);
+                    let unknown =
+                        || package.wrong(format!("nothing is known here to feed its input {name} with"));
+                    Feed::Feature(feature.ok_or_else(unknown)?)
+                }
             };
             Ok((name.clone(), feed))
         };
-        let feeds = package.manifest.graph.inputs.keys().map(feed).collect::<Result<_, _>>()?;
-        let pool = SessionPool::load(package, &settings.inference)?;
-        let max_rows = settings.scheduler.max_rows_per_tick;
-        Ok(Self { pool, facts: facts.clone(), feeds, max_rows })
+        let feeds =
+            package.manifest.graph.inputs.keys().map(feed).collect::<Result<Vec<_>, PackageError>>()?;
+        let (facts, feeds) = (Arc::new(facts.clone()), Arc::<[_]>::from(feeds));
+        let model = |session| Self { session, facts: Arc::clone(&facts), feeds: Arc::clone(&feeds) };
+        Ok(Session::open_all(package, inference)?.into_iter().map(model).collect())
     }
-}
-
-/// What one row sees.
-#[derive(Clone, Copy)]
-struct Seen<'a> {
-    x: &'a [f32],
-    timestep: f32,
-    condition: Condition,
-    conditions: &'a Conditions,
 }
 
 impl Facts {
@@ -116,18 +98,18 @@ impl Facts {
     }
 
     /// Extents and elements of what an input is fed with.
-    fn fed<'a>(&self, feed: Feed, row: Seen<'a>) -> (Vec<usize>, Cow<'a, [f32]>) {
-        let conditions = row.conditions;
-        let text = if row.condition.text { &conditions.text } else { &conditions.negative_text };
+    fn fed<'a>(&self, feed: Feed, row: &'a Row<Conditions>) -> (Vec<usize>, Cow<'a, [f32]>) {
+        let conditions: &Conditions = &row.conditions;
+        let text = conditions.texts.of(row.condition);
         let sees_neighbours = row.condition.neighbours && conditions.has_neighbours;
         let Frame { size, sample: [channels, height, width] } = conditions.frame;
         let borrowed = |shape: &[usize], values: &'a [f32]| (shape.to_vec(), Cow::Borrowed(values));
         match feed {
             Feed::Sample if conditions.painted_into.is_empty() => {
-                borrowed(&[1, channels, height, width], row.x)
+                borrowed(&[1, channels, height, width], &row.x)
             }
             Feed::Sample => {
-                let all = [row.x, &conditions.painted_into].concat();
+                let all = [&row.x[..], &conditions.painted_into].concat();
                 (vec![1, all.len() / (height * width), height, width], all.into())
             }
             Feed::Timestep => (vec![1], vec![row.timestep * self.diffusion.timestep_scale].into()),
@@ -168,39 +150,29 @@ impl Facts {
 }
 
 impl RowModel for BaseModel {
-    type Conditions = Conditions;
+    type Row = Row<Conditions>;
+    type Output = Vec<f32>;
 
-    fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
-    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Vec<Result<(), ForwardError>> {
-        let Self { pool, facts, feeds, .. } = self;
-        let outcomes = pool.for_each(rows, |model, row| {
-            let seen = Seen {
-                x: row.x,
-                timestep: row.timestep,
-                condition: row.condition,
-                conditions: row.conditions,
-            };
-            let mut fed: Vec<_> = feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, seen))).collect();
-            let Some(patch) = facts.patch() else {
-                let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
-                return model.run(&inputs, &mut [("prediction", &mut *row.out)]);
-            };
-            let patches = Patches::new(row.conditions.frame.sample, patch);
-            for ((_, feed), (_, (shape, values))) in feeds.iter().zip(&mut fed) {
-                if let Feed::Sample = feed {
-                    (*shape, *values) = (patches.shape().to_vec(), patches.to_tokens(values).into());
-                }
-            }
+    fn run(&mut self, mut row: Row<Conditions>) -> Result<Vec<f32>, RowError> {
+        let Self { session, facts, feeds } = self;
+        let mut out = std::mem::take(&mut row.out);
+        let mut fed: Vec<_> = feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, &row))).collect();
+        let Some(patch) = facts.patch() else {
             let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
-            let mut tokens = vec![0.0; row.out.len()];
-            model.run(&inputs, &mut [("prediction", &mut tokens)])?;
-            patches.to_sample(&tokens, row.out);
-            Ok(())
-        });
-        outcomes.into_iter().map(|outcome| outcome.map_err(ForwardError::new)).collect()
+            session.run(&inputs, &mut [("prediction", &mut out)])?;
+            return Ok(out);
+        };
+        let patches = Patches::new(row.conditions.frame.sample, patch);
+        for ((_, feed), (_, (shape, values))) in feeds.iter().zip(&mut fed) {
+            if let Feed::Sample = feed {
+                (*shape, *values) = (patches.shape().to_vec(), patches.to_tokens(values).into());
+            }
+        }
+        let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
+        let mut tokens = vec![0.0; out.len()];
+        session.run(&inputs, &mut [("prediction", &mut tokens)])?;
+        patches.to_sample(&tokens, &mut out);
+        Ok(out)
     }
 }
 

@@ -1,15 +1,15 @@
 //! What the base model takes, as its package says.
 
-use reverie_denoising::serving;
 use reverie_diffusion::NoiseSchedule;
 use reverie_imaging::fit::Reader;
-use reverie_inference::package::{
+use reverie_packages::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
-use reverie_inference::{ModelError, Package};
+use reverie_packages::{Package, PackageError};
 use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, NeighbourPicture, OtherSizes};
 use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_proto::sizes::Size;
+use reverie_stage::model;
 
 /// What the base model takes.
 #[derive(Debug, Clone)]
@@ -54,10 +54,10 @@ pub(crate) struct Feature {
 }
 
 impl Facts {
-    pub(crate) fn of(package: &Package) -> Result<Self, ModelError> {
+    pub(crate) fn of(package: &Package) -> Result<Self, PackageError> {
         let wrong = |why: &str| package.wrong(why.to_owned());
         let conditions = &package.manifest.conditions;
-        let (diffusion, defaults) = serving::facts(package)?;
+        let (diffusion, defaults) = model::facts(package)?;
         let text = conditions.text.clone().ok_or_else(|| wrong("[conditions.text] is missing"))?;
         let neighbours = conditions.neighbours.clone();
         let paints_into_picture = conditions.masked_picture.is_some();
@@ -80,7 +80,7 @@ impl Facts {
             Ok(Feature { name: name.clone(), shape })
         };
         let names = neighbours.iter().flat_map(|neighbours| &neighbours.features);
-        let features = names.map(feature).collect::<Result<Vec<_>, ModelError>>()?;
+        let features = names.map(feature).collect::<Result<Vec<_>, PackageError>>()?;
         if neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text) && features.len() != 1 {
             return Err(wrong("conditions.neighbours.after_text is for one feature"));
         }
@@ -95,7 +95,7 @@ impl Facts {
             guidance: conditions.guidance,
             paints_into_picture,
             schedule,
-            identity: serving::identity(package),
+            identity: model::identity(package),
         })
     }
 

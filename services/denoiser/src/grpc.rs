@@ -3,39 +3,97 @@
 use std::mem;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use futures::stream::BoxStream;
-use reverie_denoising::serving::{answers, picture, step_kind, submit_status};
-use reverie_denoising::{SchedulerHandle, Trajectory};
-use reverie_imaging::pictures::Rgb;
-use reverie_inference::package::WithoutText;
+use reverie_engine::Lane;
+use reverie_engine::trajectory::Trajectory;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
 use reverie_proto::denoiser::v1::{
     DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse,
 };
 use reverie_proto::tensor::v1::Latent;
-use reverie_proto::tensors::{self, EncodedText};
-use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_proto::tensors;
+use reverie_service_kit::{Context, Permit, Refusal, Unfit, Violations};
+use reverie_stage::answers::{answers, picture, step_kind};
+use reverie_stage::lanes;
+use reverie_stage::text::Text;
 use tonic::{Request, Response, Status};
 
-use crate::base_model::{Conditions, Text};
+use crate::base_model::{BaseModel, Conditions};
 use crate::convert::{self, Job};
 use crate::facts::{Facts, Frame};
-use crate::neighbour_encoder::NeighbourEncoder;
+use crate::neighbour_encoder::{EncodeError, Features, NeighbourEncoder};
+use crate::start;
 
 pub(crate) struct Denoiser {
     facts: Arc<Facts>,
-    neighbours: Arc<Option<NeighbourEncoder>>,
-    scheduler: SchedulerHandle<Conditions>,
+    models: Arc<Models>,
+    progress_events: usize,
+}
+
+/// The models, each on its lane.
+pub(crate) struct Models {
+    base: Lane<BaseModel>,
+    neighbours: Option<NeighbourEncoder>,
+}
+
+impl Models {
+    /// Whether they do their work, for the health of the service.
+    pub(crate) fn check(&self) -> Result<(), Unfit> {
+        lanes::check(&self.base)?;
+        self.neighbours.as_ref().map_or(Ok(()), |encoder| lanes::check(encoder.lane()))
+    }
+
+    /// Ends their lanes.
+    pub(crate) async fn end(&self) {
+        self.base.end().await;
+        if let Some(encoder) = &self.neighbours {
+            encoder.lane().end().await;
+        }
+    }
 }
 
 impl Denoiser {
     pub(crate) fn new(
         facts: Facts,
         neighbours: Option<NeighbourEncoder>,
-        scheduler: SchedulerHandle<Conditions>,
+        base: Lane<BaseModel>,
+        progress_events: usize,
     ) -> Self {
-        Self { facts: Arc::new(facts), neighbours: Arc::new(neighbours), scheduler }
+        Self { facts: Arc::new(facts), models: Arc::new(Models { base, neighbours }), progress_events }
+    }
+
+    pub(crate) fn models(&self) -> Arc<Models> {
+        Arc::clone(&self.models)
+    }
+
+    /// Encodes the neighbours of a job and decodes the image that it starts from.
+    async fn prepare(&self, job: &mut Job, context: Context) -> Result<Vec<Features>, Status> {
+        let encoder = self.models.neighbours.as_ref();
+        let encode = encoder.map(|encoder| {
+            join_all(job.neighbours.iter().map(|neighbour| encoder.encode(neighbour, context)))
+        });
+        let encoded = match encode {
+            Some(encode) => encode.await,
+            None => Vec::new(),
+        };
+        let mut violations = Violations::new();
+        let mut features = Vec::with_capacity(encoded.len());
+        for (index, encoded) in encoded.into_iter().enumerate() {
+            match encoded {
+                Ok(one) => features.push(one),
+                Err(error) => match error.as_ref() {
+                    EncodeError::Image(error) => violations.add(convert::picture_field(index), error),
+                    EncodeError::Run(error) => return Err(lanes::run_status(error, context)),
+                },
+            }
+        }
+        if let Err(error) = job.start.decode(job.frame.size).await {
+            violations.add(start::field(&error), error);
+        }
+        violations.into_result()?;
+        Ok(features)
     }
 }
 
@@ -49,45 +107,42 @@ impl DenoiserService for Denoiser {
     ) -> Result<Response<Self::DenoiseStream>, Status> {
         let context = Context::of(&request);
         let facts = Arc::clone(&self.facts);
-        let neighbours = Arc::clone(&self.neighbours);
-        let panicked = |_| Status::from(Refusal::internal("the denoiser panicked"));
         let permit = Permit::of(&request);
         let prepared = async {
-            let checked = Arc::clone(&facts);
-            let check = tokio::task::spawn_blocking(move || convert::job(request.get_ref(), &checked));
-            let mut job = check.await.map_err(panicked)??;
-            let pictures = job.decode(facts.neighbour_reader).await?;
-            let encode = tokio::task::spawn_blocking(move || {
+            let check = tokio::task::spawn_blocking(move || {
                 // The place is held as long as the work runs, whoever waits for it.
                 let _permit = permit;
-                let encoder = neighbours.as_ref().as_ref();
-                conditions(&mut job, &pictures, &facts, encoder).map(|conditions| (job, conditions))
+                convert::job(request.get_ref(), &facts)
             });
-            encode.await.map_err(panicked)?
+            let checked = check.await.map_err(|_| Status::from(Refusal::internal("the denoiser panicked")));
+            let mut job = checked??;
+            let features = self.prepare(&mut job, context).await?;
+            Ok((job, features))
         };
-        let (job, conditions) = context.within("encoding the neighbours", prepared).await?;
+        let (mut job, features) = context.within("encoding the neighbours", prepared).await?;
 
         let kinds =
             (0..job.sampler.evaluations()).map(|step| step_kind(job.plan.step(step).kind()).into()).collect();
-        let events = self
-            .scheduler
-            .submit(Trajectory {
-                elements: job.frame.elements(),
-                has_variance: self.facts.diffusion.learned_variance.is_some(),
-                sampler: job.sampler,
-                plan: job.plan,
-                noise: job.noise,
-                initial: job.start.sample,
-                conditions: Arc::new(conditions),
-                deadline: context.deadline(),
-            })
-            .map_err(submit_status)?;
+        let conditions = Arc::new(conditions(&mut job, &features, &self.facts));
+        let trajectory = Trajectory {
+            elements: job.frame.elements(),
+            has_variance: self.facts.diffusion.learned_variance.is_some(),
+            sampler: job.sampler,
+            plan: job.plan,
+            noise: job.noise,
+            initial: job.start.sample,
+            conditions,
+        };
+        let events = trajectory
+            .submit(&self.models.base, lanes::call(context), self.progress_events)
+            .map_err(|error| lanes::submit_status(&error, context))?;
 
         let model = Some(self.facts.identity.clone());
         let guidance = Some(job.guidance.into());
         let (facts, Frame { size, sample }) = (Arc::clone(&self.facts), job.frame);
         let stream = answers(
             events,
+            context,
             |progress| DenoiseResponse { event: Some(Event::Progress(progress)) },
             move |x| match &facts.diffusion.latent {
                 None => Ok((Some(picture(&x, size.width, size.height)?), None)),
@@ -118,54 +173,32 @@ impl DenoiserService for Denoiser {
     }
 }
 
-/// Encodes the neighbours, lays their features side by side, and takes from the job what the model sees. Blocks.
-fn conditions(
-    job: &mut Job,
-    pictures: &[Rgb],
-    facts: &Facts,
-    encoder: Option<&NeighbourEncoder>,
-) -> Result<Conditions, Status> {
+/// Lays the neighbours' features side by side, and takes from the job what the model sees.
+fn conditions(job: &mut Job, neighbours: &[Features], facts: &Facts) -> Conditions {
     let mut features = vec![Vec::new(); facts.features.len()];
-    for (picture, caption) in pictures.iter().zip(&job.captions) {
-        let Some(encoder) = encoder else { continue };
-        let encoded = encoder.encode(picture, caption).map_err(Refusal::internal)?;
-        for (all, one) in features.iter_mut().zip(encoded.iter()) {
+    for neighbour in neighbours {
+        for (all, one) in features.iter_mut().zip(neighbour.iter()) {
             all.extend_from_slice(one);
         }
     }
-    let has_neighbours = !job.captions.is_empty();
-    if !has_neighbours && !facts.has_neighbours_after_text() {
+    if neighbours.is_empty() && !facts.has_neighbours_after_text() {
         // The graph takes at least one; it will be hidden.
         for (all, feature) in features.iter_mut().zip(&facts.features) {
             all.resize(feature.shape.iter().product(), 0.0);
         }
     }
-    let max_tokens = facts.text.max_tokens;
-    let seen = |text: &mut EncodedText| Text {
-        mask: text.mask(max_tokens),
-        tokens: mem::take(&mut text.tokens),
-        pooled: mem::take(&mut text.pooled),
-    };
-    let text = seen(&mut job.text);
-    let negative_text = match (&mut job.negative_text, facts.text.without) {
+    let mut texts = mem::take(&mut job.texts);
+    if facts.guidance.is_some() {
         // One row a step, which has the text.
-        _ if facts.guidance.is_some() => Text { tokens: Vec::new(), mask: Vec::new(), pooled: Vec::new() },
-        (Some(negative), _) => seen(negative),
-        (None, WithoutText::Zeros) => Text {
-            tokens: vec![0.0; text.tokens.len()],
-            mask: text.mask.clone(),
-            pooled: vec![0.0; text.pooled.len()],
-        },
-        (None, _) => Text { mask: vec![0.0; max_tokens], ..text.clone() },
-    };
-    Ok(Conditions {
+        texts.without = Text::default();
+    }
+    Conditions {
         frame: job.frame,
-        text,
-        negative_text,
-        neighbours: job.captions.len().max(1),
-        has_neighbours,
+        texts,
+        neighbours: neighbours.len().max(1),
+        has_neighbours: !neighbours.is_empty(),
         features,
         guidance: facts.guidance.map(|told| job.guidance.told(told)).unwrap_or_default(),
         painted_into: mem::take(&mut job.start.painted_into),
-    })
+    }
 }

@@ -4,12 +4,10 @@ use std::ops::Range;
 
 use reverie_diffusion::Sampler;
 use reverie_diffusion::guidance::{Draw, Guidance, GuidanceError, Plan, Strategy};
-use reverie_inference::package::{Defaults, GuidanceCondition, StrategyKind};
+use reverie_packages::package::{Defaults, GuidanceCondition, StrategyKind};
 use reverie_proto::diffusion::v1::{self as wire, GuidanceInterval, GuidanceStrategy, InterleaveDraw};
-use reverie_service_kit::Violations;
+use reverie_service_kit::{Violations, ranges};
 
-const MIN_WEIGHT: f32 = 1.0;
-const MAX_WEIGHT: f32 = 50.0;
 const DEFAULT_INTERLEAVE_RATIO: f32 = 0.5;
 
 /// Guidance with every value set.
@@ -33,53 +31,33 @@ impl Settled {
     ) -> Self {
         let unset = wire::Guidance::default();
         let asked = asked.unwrap_or(&unset);
-        let mut weight = |field, value, default: Option<f32>| {
-            violations.in_range(field, value, default.unwrap_or(MIN_WEIGHT), MIN_WEIGHT, MAX_WEIGHT)
-        };
-        let text_weight = weight("guidance.text_weight", asked.text_weight, defaults.text_weight);
-        let neighbour_weight =
-            weight("guidance.neighbour_weight", asked.neighbour_weight, defaults.neighbour_weight);
-        let mut share = |field, value, default| violations.in_range(field, value, default, 0.0_f32, 1.0);
-        let default_ratio = defaults.interleave_ratio.unwrap_or(DEFAULT_INTERLEAVE_RATIO);
-        let interleave_ratio = share("guidance.interleave_ratio", asked.interleave_ratio, default_ratio);
-        let rescale = share("guidance.rescale", asked.rescale, 0.0);
+        let asked = ranges::guidance(violations, asked);
+        let text_weight = asked.text_weight.or(defaults.text_weight).unwrap_or(1.0);
+        let neighbour_weight = asked.neighbour_weight.or(defaults.neighbour_weight).unwrap_or(1.0);
+        let ratio = asked.interleave_ratio.or(defaults.interleave_ratio);
         let interval = asked.interval.unwrap_or_default();
-        let mut sigma =
-            |field, value, default, least| violations.in_range(field, value, default, least, f32::INFINITY);
-        let min_sigma = sigma("guidance.interval.min_sigma", interval.min_sigma, 0.0, 0.0);
-        let max_sigma = sigma("guidance.interval.max_sigma", interval.max_sigma, f32::INFINITY, min_sigma);
-        let interleave_draw = match InterleaveDraw::try_from(asked.interleave_draw) {
-            Ok(InterleaveDraw::Unspecified) => InterleaveDraw::Random,
-            Ok(draw) => draw,
-            Err(_) => {
-                violations
-                    .add("guidance.interleave_draw", format!("{} is not known here", asked.interleave_draw));
-                InterleaveDraw::Random
-            }
+        let interleave_draw = match asked.interleave_draw() {
+            InterleaveDraw::Unspecified => InterleaveDraw::Random,
+            draw => draw,
         };
         let own = match defaults.guidance_strategy {
             None | Some(StrategyKind::Interleaved) => GuidanceStrategy::Interleaved,
             Some(StrategyKind::Weighted) => GuidanceStrategy::Weighted,
             Some(StrategyKind::Joint) => GuidanceStrategy::Joint,
         };
-        let strategy = match GuidanceStrategy::try_from(asked.strategy) {
-            Ok(GuidanceStrategy::Unspecified) => own,
-            Ok(strategy) => strategy,
-            Err(_) => {
-                let unknown = format!("{} is no strategy that is known here", asked.strategy);
-                violations.add("guidance.strategy", unknown);
-                own
-            }
+        let strategy = match asked.strategy() {
+            GuidanceStrategy::Unspecified => own,
+            strategy => strategy,
         };
         Self {
             strategy,
             text_weight,
             neighbour_weight,
-            interleave_ratio,
+            interleave_ratio: ratio.unwrap_or(DEFAULT_INTERLEAVE_RATIO),
             interleave_draw,
-            rescale,
-            min_sigma,
-            max_sigma,
+            rescale: asked.rescale.unwrap_or(0.0),
+            min_sigma: interval.min_sigma.unwrap_or(0.0),
+            max_sigma: interval.max_sigma.unwrap_or(f32::INFINITY),
         }
     }
 

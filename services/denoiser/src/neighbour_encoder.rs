@@ -1,30 +1,47 @@
-//! Neighbours to features: the base model's DStack at t = 0, over a neighbour's picture and caption (Re-Imagen, section 3.2).
+//! Neighbours to features: the base model's DStack at t = 0, over a neighbour's image and caption (Re-Imagen, section 3.2).
 //!
-//! Features depend on neither the noisy picture nor the timestep, so they are computed once and remembered by content.
+//! Features depend on neither the noisy image nor the timestep, so they are computed once, and kept by the content that came in: an
+//! image that is known is not even decoded.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use moka::sync::Cache;
-use reverie_imaging::fit::Reader;
+use reverie_engine::{
+    Cache, InferenceSettings, Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values,
+};
+use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
-use reverie_inference::package::{NeighbourConditions, PictureFacts};
-use reverie_inference::{Input, Model, ModelError, Package, Values};
+use reverie_imaging::{PictureError, pool};
+use reverie_packages::package::{NeighbourConditions, PictureFacts};
+use reverie_packages::{Package, PackageError};
 use reverie_proto::tensors::EncodedText;
+use reverie_service_kit::Context;
+use reverie_stage::lanes;
 use sha2::{Digest as _, Sha256};
 
 use crate::Settings;
+use crate::convert::Neighbour;
 use crate::facts::{Facts, Feature};
 
 /// One neighbour's features, in the order of [`Facts`].
 pub(crate) type Features = Arc<Vec<Vec<f32>>>;
 
+/// Why a neighbour has no features.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EncodeError {
+    /// Its image cannot be decoded.
+    #[error(transparent)]
+    Image(#[from] PictureError),
+    /// The model did not encode it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
 pub(crate) struct NeighbourEncoder {
-    model: Mutex<Model>,
-    facts: Facts,
-    /// Side of a neighbour's picture, pixels.
-    side: usize,
+    lane: Lane<NeighbourModel>,
+    reader: Reader,
     picture: Option<PictureFacts>,
-    cache: Cache<[u8; 32], Features>,
+    max_tokens: usize,
+    cache: Cache<Features>,
 }
 
 impl NeighbourEncoder {
@@ -35,81 +52,154 @@ impl NeighbourEncoder {
         facts: &Facts,
         settings: &Settings,
     ) -> Result<Self, ModelError> {
-        let wrong = |why: String| ModelError::Graph { package: package.manifest.name.clone(), why };
+        let wrong = |why: String| PackageError::Graph { package: package.manifest.name.clone(), why };
         if package.digest() != neighbours.encoder {
             return Err(wrong(format!(
                 "the denoiser was trained with the neighbour encoder {}, this one is {}",
                 neighbours.encoder,
                 package.digest()
-            )));
+            ))
+            .into());
         }
         for Feature { name, shape } in &facts.features {
             let given = package.sample_shape(name)?;
             if given != *shape {
-                return Err(wrong(format!("it gives {name} as {given:?}, the denoiser takes {shape:?}")));
+                let why = format!("it gives {name} as {given:?}, the denoiser takes {shape:?}");
+                return Err(wrong(why).into());
             }
         }
-        let model = Model::load(package, &settings.inference)?;
+        let models = NeighbourModel::open_all(package, neighbours, facts, &settings.inference)?;
+        let lane = Lane::of_package(package, models, settings.lane, &settings.inference)?;
+        let (side, picture) = (neighbours.image_size as u32, package.manifest.picture);
         Ok(Self {
-            model: Mutex::new(model),
-            facts: facts.clone(),
-            side: neighbours.image_size,
-            picture: package.manifest.picture,
-            cache: Cache::new(settings.cache.neighbours),
+            lane,
+            reader: Reader { side, shorter: picture.and_then(|facts| facts.resized_to(side)) },
+            picture,
+            max_tokens: facts.text.max_tokens,
+            cache: Cache::new("neighbour-features", settings.cache.neighbours_mib << 20, bytes),
         })
     }
 
-    /// How it takes pictures.
+    /// How it takes images.
     pub(crate) fn reader(&self) -> Reader {
-        let side = self.side as u32;
-        Reader { side, shorter: self.picture.and_then(|facts| facts.resized_to(side)) }
+        self.reader
     }
 
-    /// The features of one neighbour, whose picture is a square of the model's side. Blocks.
-    pub(crate) fn encode(&self, picture: &Rgb, caption: &EncodedText) -> Result<Features, ModelError> {
-        let side = self.side;
-        let key = content_key(picture, caption);
-        if let Some(known) = self.cache.get(&key) {
-            return Ok(known);
-        }
-        let planes = match self.picture {
-            Some(PictureFacts { mean, std, .. }) => to_normalized_planes(picture, mean, std),
-            None => to_planes(picture),
+    pub(crate) fn lane(&self) -> &Lane<NeighbourModel> {
+        &self.lane
+    }
+
+    /// The features of one neighbour.
+    pub(crate) async fn encode(
+        &self,
+        neighbour: &Neighbour,
+        context: Context,
+    ) -> Result<Features, Arc<EncodeError>> {
+        let compute = async || {
+            let reader = Some(self.reader).filter(|_| !neighbour.is_prepared);
+            let facts = self.picture;
+            let see = move |picture: &Rgb| match reader {
+                Some(reader) => planes(&reader.square(picture, Fit::Crop), facts),
+                None => planes(picture, facts),
+            };
+            let row = NeighbourRow {
+                planes: pool::decode(neighbour.image.clone(), see).await?,
+                tokens: neighbour.caption.tokens.clone(),
+                mask: neighbour.caption.mask(self.max_tokens),
+            };
+            let computed = self.lane.run(lanes::call(context), row).await.map_err(EncodeError::Run)?;
+            Ok(Arc::new(computed.output))
         };
-        let tokens = self.facts.text.max_tokens;
-        let mask = caption.mask(tokens);
-        let (image_shape, text_shape) = ([1, 3, side, side], [1, tokens, self.facts.text.dim]);
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_personal = |error: &EncodeError| match error {
+            EncodeError::Run(error) => error.is_personal(),
+            EncodeError::Image(_) => false,
+        };
+        self.cache.get_or_compute(content_key(neighbour), compute, is_personal).await
+    }
+}
+
+fn planes(square: &Rgb, facts: Option<PictureFacts>) -> Vec<f32> {
+    match facts {
+        Some(PictureFacts { mean, std, .. }) => to_normalized_planes(square, mean, std),
+        None => to_planes(square),
+    }
+}
+
+fn bytes(features: &Features) -> usize {
+    features.iter().map(|feature| 4 * feature.len()).sum()
+}
+
+fn content_key(Neighbour { image, is_prepared, caption }: &Neighbour) -> [u8; 32] {
+    let EncodedText { tokens, length, .. } = caption;
+    let mut hash = Sha256::new();
+    let size = image.size();
+    for number in [u64::from(size.width), u64::from(size.height), u64::from(*is_prepared), *length as u64] {
+        hash.update(number.to_le_bytes());
+    }
+    for token in tokens {
+        hash.update(token.to_le_bytes());
+    }
+    hash.update(image.bytes());
+    hash.finalize().into()
+}
+
+/// The neighbour encoder on one session.
+pub(crate) struct NeighbourModel {
+    session: Session,
+    side: usize,
+    /// Tokens of a caption, and their width.
+    text: [usize; 2],
+    features: Arc<[Feature]>,
+}
+
+/// A neighbour, as the model takes it.
+pub(crate) struct NeighbourRow {
+    /// f32 `[3, side, side]`.
+    planes: Vec<f32>,
+    /// f32 `[max_tokens, dim]`.
+    tokens: Vec<f32>,
+    /// f32 `[max_tokens]`, 1 for a real token.
+    mask: Vec<f32>,
+}
+
+impl NeighbourModel {
+    fn open_all(
+        package: &Package,
+        neighbours: &NeighbourConditions,
+        facts: &Facts,
+        inference: &InferenceSettings,
+    ) -> Result<Vec<Self>, ModelError> {
+        let features = Arc::<[Feature]>::from(facts.features.clone());
+        let (side, text) = (neighbours.image_size, [facts.text.max_tokens, facts.text.dim]);
+        let model = |session| Self { session, side, text, features: Arc::clone(&features) };
+        Ok(Session::open_all(package, inference)?.into_iter().map(model).collect())
+    }
+}
+
+impl RowModel for NeighbourModel {
+    type Row = NeighbourRow;
+    /// The features, in the order of [`Facts`].
+    type Output = Vec<Vec<f32>>;
+
+    fn run(&mut self, row: NeighbourRow) -> Result<Vec<Vec<f32>>, RowError> {
+        let (side, [tokens, dim]) = (self.side, self.text);
+        let (image_shape, text_shape) = ([1, 3, side, side], [1, tokens, dim]);
         let inputs = [
-            Input { name: "image", shape: &image_shape, values: Values::F32(&planes) },
-            Input { name: "text_tokens", shape: &text_shape, values: Values::F32(&caption.tokens) },
-            Input { name: "text_mask", shape: &[1, tokens], values: Values::F32(&mask) },
+            Input { name: "image", shape: &image_shape, values: Values::F32(&row.planes) },
+            Input { name: "text_tokens", shape: &text_shape, values: Values::F32(&row.tokens) },
+            Input { name: "text_mask", shape: &[1, tokens], values: Values::F32(&row.mask) },
         ];
         // Not every encoder reads the caption.
-        let inputs: Vec<_> = inputs.into_iter().filter(|input| model.takes(input.name)).collect();
+        let inputs: Vec<_> = inputs.into_iter().filter(|input| self.session.takes(input.name)).collect();
         let mut features: Vec<Vec<f32>> =
-            self.facts.features.iter().map(|feature| vec![0.0; feature.shape.iter().product()]).collect();
+            self.features.iter().map(|feature| vec![0.0; feature.shape.iter().product()]).collect();
         let mut outputs: Vec<(&str, &mut [f32])> = self
-            .facts
             .features
             .iter()
             .zip(&mut features)
             .map(|(feature, values)| (feature.name.as_str(), values.as_mut_slice()))
             .collect();
-        model.run(&inputs, &mut outputs)?;
-        drop(model);
-        let features = Arc::new(features);
-        self.cache.insert(key, Arc::clone(&features));
+        self.session.run(&inputs, &mut outputs)?;
         Ok(features)
     }
-}
-
-fn content_key(picture: &Rgb, caption: &EncodedText) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(picture.as_raw());
-    hash.update((caption.length as u64).to_le_bytes());
-    for token in &caption.tokens {
-        hash.update(token.to_le_bytes());
-    }
-    hash.finalize().into()
 }

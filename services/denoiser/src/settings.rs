@@ -1,10 +1,10 @@
 //! Settings of the denoiser service; `settings.toml` says what each key means.
 
-use reverie_denoising::SchedulerSettings;
-use reverie_inference::InferenceSettings;
+use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_stage::lanes;
 use serde::Deserialize;
 
 /// All settings.
@@ -17,18 +17,28 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// Models and what they run on.
     pub inference: InferenceSettings,
-    /// The step scheduler.
-    pub scheduler: SchedulerSettings,
-    /// What is remembered.
+    /// The queue of each model.
+    pub lane: LaneSettings,
+    /// What the service tells of a drawing.
+    pub progress: Progress,
+    /// Results that are kept.
     pub cache: Cache,
 }
 
-/// What is remembered.
+/// What the service tells of a drawing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Progress messages that a slow reader may lag behind before some are left out.
+    pub max_events: usize,
+}
+
+/// Results that are kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
-    /// Neighbours whose features are kept.
-    pub neighbours: u64,
+    /// Memory for the features of neighbours, MiB.
+    pub neighbours_mib: u64,
 }
 
 impl ServiceSettings for Settings {
@@ -45,8 +55,10 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.server.validate()?;
-        self.scheduler
-            .validate()
-            .map_err(|wrong| SettingsError::value(format!("scheduler.{}", wrong.name), wrong.to_string()))
+        lanes::validate(&self.lane)?;
+        if self.progress.max_events == 0 {
+            return Err(SettingsError::value("progress.max_events", "must be at least 1 (got 0)"));
+        }
+        Ok(())
     }
 }

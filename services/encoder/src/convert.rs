@@ -3,9 +3,10 @@
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::pictures::Rgb;
 use reverie_imaging::{Encoded, pool};
-use reverie_inference::TokenizedText;
-use reverie_inference::tokenizer::Overflow;
+use reverie_packages::TokenizedText;
+use reverie_packages::tokenizer::Overflow;
 use reverie_proto::encoder::v1::{EmbedImageRequest, EncodeTextRequest};
+use reverie_proto::limits::MAX_TEXT_BYTES;
 use reverie_service_kit::Violations;
 use tonic::Status;
 
@@ -13,7 +14,6 @@ use crate::text_encoder::TextEncoder;
 use crate::text_model::TextModel;
 
 const MAX_TEXTS: usize = 16;
-const MAX_TEXT_BYTES: usize = 8000;
 const MAX_IMAGES: usize = 64;
 
 /// Checks and tokenizes prompts. Blocks. An empty one is what guidance moves away from.

@@ -1,7 +1,10 @@
-//! The gRPC face: admit, convert, encode on a blocking thread, convert.
+//! The gRPC face: convert, encode on the lanes of the models, convert.
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
+use futures::stream::{StreamExt as _, TryStreamExt as _, iter};
+use reverie_engine::RunError;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderService;
 use reverie_proto::encoder::v1::{
     EmbedImageRequest, EmbedImageResponse, EmbedTextRequest, EmbedTextResponse, EncodeTextRequest,
@@ -9,11 +12,13 @@ use reverie_proto::encoder::v1::{
 };
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_stage::lanes;
 use tonic::{Request, Response, Status};
 
-use crate::text_model::EncodeError;
-use crate::wanted::{Caller, Wanted};
 use crate::{Encoders, JointEncoders, convert};
+
+/// Images of one request that are laid out for the model at a time.
+const IMAGES_AT_A_TIME: usize = 4;
 
 pub(crate) struct Encoder {
     encoders: Arc<Encoders>,
@@ -24,55 +29,30 @@ impl Encoder {
         Self { encoders }
     }
 
-    /// Takes over the place of a request and runs `work`; see [`Self::run_admitted`].
-    async fn run<T, R>(
+    /// Checks and tokenizes on a thread that may block, which keeps the place of the request until it ends.
+    async fn tokenized<T, R>(
         &self,
         request: Request<T>,
-        work: impl FnOnce(&Encoders, T, &Wanted) -> Result<R, Status> + Send + 'static,
-    ) -> Result<Response<R>, Status>
+        tokenize: impl FnOnce(&Encoders, T) -> Result<R, Status> + Send + 'static,
+    ) -> Result<R, Status>
     where
         T: Send + 'static,
         R: Send + 'static,
     {
-        let permit = Permit::of(&request);
-        let context = Context::of(&request);
-        self.run_admitted(permit, context, request.into_inner(), work).await
-    }
-
-    /// Runs `work` on a blocking thread, which holds its place among the requests in flight.
-    async fn run_admitted<T, R>(
-        &self,
-        permit: Permit,
-        context: Context,
-        message: T,
-        work: impl FnOnce(&Encoders, T, &Wanted) -> Result<R, Status> + Send + 'static,
-    ) -> Result<Response<R>, Status>
-    where
-        T: Send + 'static,
-        R: Send + 'static,
-    {
-        let encoders = Arc::clone(&self.encoders);
-        let span = tracing::Span::current();
-        let caller = Caller::new();
-        let wanted = caller.wanted();
+        let (context, permit) = (Context::of(&request), Permit::of(&request));
+        let (encoders, message) = (Arc::clone(&self.encoders), request.into_inner());
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            span.in_scope(|| work(&encoders, message, &wanted))
+            tokenize(&encoders, message)
         });
-        let answer =
-            async { task.await.map_err(|_| Status::from(Refusal::internal("the encoder panicked")))? };
-        let answer = context.within("encoding", answer).await;
-        drop(caller);
-        answer.map(Response::new)
+        let tokenized = async { task.await.map_err(|_| Refusal::internal("the encoder panicked"))? };
+        context.within("tokenizing", tokenized).await
     }
 }
 
-/// What the caller is told, or would be if there still were one.
-fn status(error: EncodeError) -> Status {
-    match error {
-        EncodeError::Model(error) => Refusal::internal(error).into(),
-        EncodeError::NotWanted => Status::cancelled(error.to_string()),
-    }
+/// What the caller of a row that has no output is told.
+fn status(context: Context) -> impl Fn(Arc<RunError>) -> Status {
+    move |error| lanes::run_status(&error, context)
 }
 
 fn joint(encoders: &Encoders) -> Result<&JointEncoders, Status> {
@@ -87,57 +67,50 @@ impl EncoderService for Encoder {
         &self,
         request: Request<EncodeTextRequest>,
     ) -> Result<Response<EncodeTextResponse>, Status> {
-        self.run(request, |encoders, message, wanted| {
-            let encoder = &encoders.text;
-            let texts = convert::prompts(&message, encoder)?;
-            let encode = |text: &Vec<_>| encoder.encode(text, wanted).map_err(status);
-            Ok(EncodeTextResponse { texts: texts.iter().map(encode).collect::<Result<_, Status>>()? })
-        })
-        .await
+        let context = Context::of(&request);
+        let texts =
+            self.tokenized(request, |encoders, message| convert::prompts(&message, &encoders.text)).await?;
+        let encode = texts.iter().map(|text| self.encoders.text.encode(text, context));
+        let encoded = async { try_join_all(encode).await.map_err(status(context)) };
+        let texts = context.within("encoding", encoded).await?;
+        Ok(Response::new(EncodeTextResponse { texts }))
     }
 
     async fn embed_text(
         &self,
         request: Request<EmbedTextRequest>,
     ) -> Result<Response<EmbedTextResponse>, Status> {
-        self.run(request, |encoders, message, wanted| {
-            let joint = joint(encoders)?;
-            let texts = convert::queries(&message.texts, &joint.text)?;
-            let mut rows = Vec::new();
-            for text in &texts {
-                let encoded = joint.text.encode(text, wanted).map_err(status)?;
-                rows.extend(encoded.outputs.iter().flatten());
-            }
-            let embeddings = tensors::from_f32(&[texts.len(), rows.len() / texts.len()], &rows);
-            Ok(EmbedTextResponse { embeddings: Some(embeddings), space_digest: joint.image.digest.clone() })
-        })
-        .await
+        let context = Context::of(&request);
+        let joint = joint(&self.encoders)?;
+        let texts = self.tokenized(request, |encoders, message| {
+            convert::queries(&message.texts, &self::joint(encoders)?.text)
+        });
+        let texts = texts.await?;
+        let encode = texts.iter().map(|text| joint.text.encode(text, context));
+        let encoded = async { try_join_all(encode).await.map_err(status(context)) };
+        let encoded = context.within("encoding", encoded).await?;
+        let rows: Vec<f32> = encoded.iter().flat_map(|text| text.outputs.iter().flatten().copied()).collect();
+        let embeddings = tensors::from_f32(&[texts.len(), rows.len() / texts.len()], &rows);
+        let space_digest = joint.image.digest.clone();
+        Ok(Response::new(EmbedTextResponse { embeddings: Some(embeddings), space_digest }))
     }
 
     async fn embed_image(
         &self,
         request: Request<EmbedImageRequest>,
     ) -> Result<Response<EmbedImageResponse>, Status> {
-        let permit = Permit::of(&request);
         let context = Context::of(&request);
-        let reader = joint(&self.encoders)?.image.reader;
-        let decoding = convert::images(request.into_inner(), reader);
-        let pictures = context.within("decoding the images", decoding).await?;
-        self.run_admitted(permit, context, pictures, |encoders, pictures, wanted| {
-            let model = &joint(encoders)?.image;
-            let mut rows = Vec::with_capacity(pictures.len() * model.dim);
-            for picture in &pictures {
-                if !wanted.is_wanted() {
-                    return Err(status(EncodeError::NotWanted));
-                }
-                rows.extend(model.embed(picture).map_err(Refusal::internal)?);
-            }
-            Ok(EmbedImageResponse {
-                embeddings: Some(tensors::from_f32(&[pictures.len(), model.dim], &rows)),
-                space_digest: model.digest.clone(),
-            })
-        })
-        .await
+        let model = &joint(&self.encoders)?.image;
+        let decoding = convert::images(request.into_inner(), model.reader);
+        let images = context.within("decoding the images", decoding).await?;
+        let count = images.len();
+        let embed = images.into_iter().map(async |image| model.embed(&image, context).await);
+        let embedded = iter(embed).buffered(IMAGES_AT_A_TIME).try_collect::<Vec<_>>();
+        let embedded = async { embedded.await.map_err(|error| lanes::run_status(&error, context)) };
+        let rows = context.within("encoding", embedded).await?.concat();
+        let embeddings = tensors::from_f32(&[count, model.dim], &rows);
+        let space_digest = model.digest.clone();
+        Ok(Response::new(EmbedImageResponse { embeddings: Some(embeddings), space_digest }))
     }
 
     async fn get_models(&self, _: Request<GetModelsRequest>) -> Result<Response<GetModelsResponse>, Status> {

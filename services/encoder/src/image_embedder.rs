@@ -1,15 +1,18 @@
 //! The joint image encoder.
 
-use std::sync::{Mutex, PoisonError};
-
+use reverie_engine::{Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values};
 use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
-use reverie_inference::package::{Extent, PictureFacts};
-use reverie_inference::{Input, Model, ModelError, Package, Values};
+use reverie_packages::package::{Extent, PictureFacts};
+use reverie_packages::{Package, PackageError};
+use reverie_service_kit::Context;
+use reverie_stage::lanes;
+
+use crate::Settings;
 
 pub(crate) struct ImageEmbedder {
-    model: Mutex<Model>,
-    /// How it takes pictures.
+    pub(crate) lane: Lane<ImageGraph>,
+    /// How it takes images.
     pub(crate) reader: Reader,
     /// Length of a vector.
     pub(crate) dim: usize,
@@ -19,39 +22,59 @@ pub(crate) struct ImageEmbedder {
 }
 
 impl ImageEmbedder {
-    pub(crate) fn new(package: &Package, model: Model) -> Result<Self, ModelError> {
+    /// Loads a package. Blocks.
+    pub(crate) fn load(package: &Package, settings: &Settings) -> Result<Self, ModelError> {
         let wrong =
-            |why: &str| ModelError::Graph { package: package.manifest.name.clone(), why: why.to_owned() };
+            |why: &str| PackageError::Graph { package: package.manifest.name.clone(), why: why.to_owned() };
         let side = match package.manifest.graph.inputs.get("image").map(|facts| facts.shape.as_slice()) {
             Some([_, Extent::Fixed(3), Extent::Fixed(height), Extent::Fixed(width)]) if height == width => {
                 u32::try_from(*width).map_err(|_| wrong("the input image is too large"))?
             }
-            _ => return Err(wrong("the input image must be [batch, 3, side, side]")),
+            _ => return Err(wrong("the input image must be [batch, 3, side, side]").into()),
         };
         let dim = package.sample_shape("embedding")?.iter().product();
+        let sessions = Session::open_all(package, &settings.inference)?;
+        let graph = |session| ImageGraph { session, side: side as usize, dim };
+        let graphs = sessions.into_iter().map(graph).collect();
+        let picture = package.manifest.picture;
         Ok(Self {
-            model: Mutex::new(model),
-            reader: Reader {
-                side,
-                shorter: package.manifest.picture.and_then(|facts| facts.resized_to(side)),
-            },
+            lane: Lane::of_package(package, graphs, settings.lane, &settings.inference)?,
+            reader: Reader { side, shorter: picture.and_then(|facts| facts.resized_to(side)) },
             dim,
-            picture: package.manifest.picture,
+            picture,
             digest: package.digest(),
         })
     }
 
-    /// Embeds one picture, the square that [`Self::reader`] makes of it. Blocks.
-    pub(crate) fn embed(&self, square: &Rgb) -> Result<Vec<f32>, ModelError> {
+    /// Embeds one image, the square that [`Self::reader`] makes of it.
+    pub(crate) async fn embed(&self, square: &Rgb, context: Context) -> Result<Vec<f32>, RunError> {
         let planes = match self.picture {
             Some(PictureFacts { mean, std, .. }) => to_normalized_planes(square, mean, std),
             None => to_planes(square),
         };
-        let side = self.reader.side as usize;
-        let input = Input { name: "image", shape: &[1, 3, side, side], values: Values::F32(&planes) };
+        let computed = self.lane.run(lanes::call(context), planes).await;
+        computed.map(|computed| computed.output)
+    }
+}
+
+/// The graph on one session.
+pub(crate) struct ImageGraph {
+    session: Session,
+    side: usize,
+    dim: usize,
+}
+
+impl RowModel for ImageGraph {
+    /// f32 `[3, side, side]`.
+    type Row = Vec<f32>;
+    /// f32 `[dim]`.
+    type Output = Vec<f32>;
+
+    fn run(&mut self, planes: Vec<f32>) -> Result<Vec<f32>, RowError> {
+        let input =
+            Input { name: "image", shape: &[1, 3, self.side, self.side], values: Values::F32(&planes) };
         let mut embedding = vec![0.0; self.dim];
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        model.run(&[input], &mut [("embedding", &mut embedding)])?;
+        self.session.run(&[input], &mut [("embedding", &mut embedding)])?;
         Ok(embedding)
     }
 }

@@ -1,7 +1,7 @@
-//! The encoder service: prompts and pictures to embeddings.
+//! The encoder service: prompts and images to embeddings.
 //!
-//! The text encoder (tokens that denoisers attend to), of one model or several, and the joint text and image encoders (vectors
-//! for search). Each model is one graph on a blocking thread; encoded texts are remembered by their content.
+//! The text encoder (tokens that denoisers attend to), of one model or several, and the joint text and image encoders (vectors for
+//! search). Each model is one graph on a lane; encoded texts are kept by their content.
 
 mod convert;
 mod grpc;
@@ -9,14 +9,15 @@ mod image_embedder;
 mod settings;
 mod text_encoder;
 mod text_model;
-mod wanted;
 
 use std::sync::Arc;
 
-use reverie_inference::{Bundle, Model, ModelError, Role};
+use reverie_engine::ModelError;
+use reverie_packages::{Bundle, Role};
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
+use reverie_stage::lanes;
 
 pub use settings::Settings;
 
@@ -45,25 +46,54 @@ impl Encoders {
         for name in packages.text_encoder.all() {
             texts.push(bundle.package(name, Role::TextEncoder).await?);
         }
-        let text = TextEncoder::load(&texts, settings)?;
         let joint = match (&packages.joint_text, &packages.joint_image) {
-            (Some(text), Some(image)) => {
-                let text = bundle.package(text, Role::JointText).await?;
-                let image = bundle.package(image, Role::JointImage).await?;
-                let text = TextModel::load(&text, &["embedding"], settings)?;
-                let image = ImageEmbedder::new(&image, Model::load(&image, &settings.inference)?)?;
-                Some(JointEncoders { text, image })
-            }
+            (Some(text), Some(image)) => Some((
+                bundle.package(text, Role::JointText).await?,
+                bundle.package(image, Role::JointImage).await?,
+            )),
             _ => None,
         };
-        Ok(Self { text, joint })
+        let settings = settings.clone();
+        lanes::load(move || {
+            let text = TextEncoder::load(&texts, &settings)?;
+            let joint = match &joint {
+                None => None,
+                Some((text, image)) => Some(JointEncoders {
+                    text: TextModel::load(text, &["embedding"], "queries", &settings)?,
+                    image: ImageEmbedder::load(image, &settings)?,
+                }),
+            };
+            Ok(Self { text, joint })
+        })
+        .await
+    }
+
+    fn text_models(&self) -> impl Iterator<Item = &TextModel> {
+        self.text.models().chain(self.joint.iter().map(|joint| &joint.text))
+    }
+
+    /// Whether the models do their work, for the health of the service.
+    fn check(&self) -> Result<(), Unfit> {
+        self.text_models().try_for_each(|model| lanes::check(&model.lane))?;
+        self.joint.iter().try_for_each(|joint| lanes::check(&joint.image.lane))
+    }
+
+    /// Ends the lanes of the models.
+    async fn end(&self) {
+        for model in self.text_models() {
+            model.lane.end().await;
+        }
+        if let Some(joint) = &self.joint {
+            joint.image.lane.end().await;
+        }
     }
 }
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let encoders = Encoders::load(&settings).await.map_err(RunError::prepare("the encoder's models"))?;
-    let service = grpc::Encoder::new(Arc::new(encoders));
+    let encoders = Arc::new(encoders);
+    let service = grpc::Encoder::new(Arc::clone(&encoders));
     let mut server = Server::new(
         "encoder",
         &[SERVICE_NAME],
@@ -77,6 +107,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    // The models are loaded by now and a failed run leaves them as they were.
-    server.serve(listener, shutdown, || async { Ok(()) }).await
+    let served = server.serve(listener, shutdown, async || encoders.check()).await;
+    encoders.end().await;
+    served
 }

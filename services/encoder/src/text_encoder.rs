@@ -1,20 +1,22 @@
 //! The encoder of prompts: one text model, or several that read the same prompt and are put together.
 //!
 //! SDXL reads a prompt with two CLIP encoders, SD3 with T5 besides, FLUX with CLIP for the whole and T5 for the words. What
-//! each gives is joined as [`TextFacts`](reverie_inference::package::TextFacts) says, so that no stage after this one knows of
+//! each gives is joined as [`TextFacts`](reverie_packages::package::TextFacts) says, so that no stage after this one knows of
 //! more than one encoder.
 
 use std::sync::Arc;
 
-use reverie_inference::package::{LeftOut, joint_digest};
-use reverie_inference::tokenizer::{Overflow, TokenizeError};
-use reverie_inference::{ModelError, Package, TokenizedText};
+use futures::future::try_join_all;
+use reverie_engine::{ModelError, RunError};
+use reverie_packages::package::{LeftOut, joint_digest};
+use reverie_packages::tokenizer::{Overflow, TokenizeError};
+use reverie_packages::{Package, TokenizedText};
 use reverie_proto::tensor::v1::TextTokens;
 use reverie_proto::tensors;
+use reverie_service_kit::Context;
 
 use crate::Settings;
-use crate::text_model::{EncodeError, Encoded, TextModel};
-use crate::wanted::Wanted;
+use crate::text_model::{Encoded, TextModel};
 
 const TOKENS: &str = "text_tokens";
 const POOLED: &str = "pooled_text";
@@ -64,7 +66,9 @@ impl TextEncoder {
                     let block = package.manifest.text.map_or(0, |facts| facts.block);
                     Some(Shape { block, tokens, width })
                 }
-                Some(_) => return Err(package.wrong(format!("{TOKENS} must be [batch, tokens, width]"))),
+                Some(_) => {
+                    return Err(package.wrong(format!("{TOKENS} must be [batch, tokens, width]")).into());
+                }
             });
         }
         let left_out = packages.iter().filter_map(|package| package.manifest.text?.left_out);
@@ -77,14 +81,20 @@ impl TextEncoder {
             let gives = |output: &&str| package.manifest.graph.outputs.contains_key(*output);
             let outputs: Vec<&'static str> = [TOKENS, POOLED].into_iter().filter(gives).collect();
             if outputs.is_empty() {
-                return Err(package.wrong(format!("a text encoder has the output {TOKENS} or {POOLED}")));
+                let why = format!("a text encoder has the output {TOKENS} or {POOLED}");
+                return Err(ModelError::from(package.wrong(why)));
             }
             let pooled = outputs.iter().position(|output| *output == POOLED);
-            Ok(Member { model: TextModel::load(package, &outputs, settings)?, tokens, pooled })
+            Ok(Member { model: TextModel::load(package, &outputs, "texts", settings)?, tokens, pooled })
         };
         let models: Vec<Member> = packages.iter().zip(places).map(member).collect::<Result<_, _>>()?;
         let digest = joint_digest(models.iter().map(|member| member.model.digest.as_str()));
         Ok(Self { models, shape, digest })
+    }
+
+    /// The models.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &TextModel> {
+        self.models.iter().map(|member| &member.model)
     }
 
     /// Identity of all models together.
@@ -119,11 +129,15 @@ impl TextEncoder {
         Ok(())
     }
 
-    /// Encodes one text. Blocks.
-    pub(crate) fn encode(&self, text: &[TokenizedText], wanted: &Wanted) -> Result<TextTokens, EncodeError> {
-        let encode = |(member, text): (&Member, &TokenizedText)| member.model.encode(text, wanted);
+    /// Encodes one text.
+    pub(crate) async fn encode(
+        &self,
+        text: &[TokenizedText],
+        context: Context,
+    ) -> Result<TextTokens, Arc<RunError>> {
+        let members = self.models.iter().zip(text);
         let encoded: Vec<Arc<Encoded>> =
-            self.models.iter().zip(text).map(encode).collect::<Result<_, _>>()?;
+            try_join_all(members.map(|(member, text)| member.model.encode(text, context))).await?;
         let [rows, width] = self.shape;
         let mut joint = vec![0.0; rows * width];
         let mut pooled = Vec::new();

@@ -1,13 +1,15 @@
-//! A text model: tokenizer and graph, one text at a time, answers remembered.
+//! A text model: tokenizer and graph, one text at a time, results kept by content.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use moka::sync::Cache;
-use reverie_inference::tokenizer::{Overflow, TokenizeError};
-use reverie_inference::{Input, Model, ModelError, Package, TokenizedText, Tokenizer, Values};
+use reverie_engine::{Cache, Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values};
+use reverie_packages::tokenizer::{Overflow, TokenizeError};
+use reverie_packages::{Package, TokenizedText, Tokenizer};
+use reverie_service_kit::Context;
+use reverie_stage::lanes;
+use sha2::{Digest as _, Sha256};
 
 use crate::Settings;
-use crate::wanted::Wanted;
 
 /// What a text becomes.
 #[derive(Debug)]
@@ -18,55 +20,38 @@ pub(crate) struct Encoded {
     pub(crate) length: usize,
 }
 
-/// Why a text was not encoded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EncodeError {
-    /// The model failed.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// No one waits for it any more.
-    #[error("the caller is gone")]
-    NotWanted,
-}
-
-impl Encoded {
-    /// What it takes in memory, with a key of `ids`.
-    fn bytes(&self, ids: usize) -> u32 {
-        let values: usize = self.outputs.iter().map(Vec::len).sum();
-        u32::try_from(4 * values + 8 * ids).unwrap_or(u32::MAX)
-    }
-}
+/// An output that is read: its name, and its elements for one text.
+type Output = (&'static str, usize);
 
 pub(crate) struct TextModel {
     tokenizer: Tokenizer,
-    model: Mutex<Model>,
-    /// The outputs that are read, with their extents for one text.
-    pub(crate) outputs: Vec<(&'static str, Vec<usize>)>,
-    takes_mask: bool,
+    pub(crate) lane: Lane<TextGraph>,
     /// Identity of the model.
     pub(crate) digest: String,
-    cache: Cache<Vec<i64>, Arc<Encoded>>,
+    cache: Cache<Arc<Encoded>>,
 }
 
 impl TextModel {
-    /// Loads a package, of which `outputs` are read.
+    /// Loads a package, of which `outputs` are read; `name` is that of its cache. Blocks.
     pub(crate) fn load(
         package: &Package,
         outputs: &[&'static str],
+        name: &'static str,
         settings: &Settings,
     ) -> Result<Self, ModelError> {
-        let model = Model::load(package, &settings.inference.fitting(package))?;
-        let shape = |output: &&'static str| Ok((*output, package.sample_shape(output)?));
+        let elements = |output: &&'static str| {
+            Ok::<Output, ModelError>((*output, package.sample_shape(output)?.iter().product()))
+        };
+        let outputs: Arc<[Output]> = outputs.iter().map(elements).collect::<Result<_, _>>()?;
+        let sessions = Session::open_all(package, &settings.inference)?;
+        let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs) };
+        let graphs = sessions.into_iter().map(graph).collect();
+        let bytes = |encoded: &Arc<Encoded>| 4 * encoded.outputs.iter().map(Vec::len).sum::<usize>();
         Ok(Self {
             tokenizer: Tokenizer::load(package)?,
-            takes_mask: model.takes("attention_mask"),
-            model: Mutex::new(model),
-            outputs: outputs.iter().map(shape).collect::<Result<_, ModelError>>()?,
+            lane: Lane::of_package(package, graphs, settings.lane, &settings.inference)?,
             digest: package.digest(),
-            cache: Cache::builder()
-                .weigher(|ids: &Vec<i64>, encoded: &Arc<Encoded>| encoded.bytes(ids.len()))
-                .max_capacity(settings.limits.cache_mib << 20)
-                .build(),
+            cache: Cache::new(name, settings.limits.cache_mib << 20, bytes),
         })
     }
 
@@ -74,30 +59,51 @@ impl TextModel {
         self.tokenizer.encode(text, overflow)
     }
 
-    /// Encodes one text, unless its caller is gone when it is its turn. Blocks.
-    pub(crate) fn encode(&self, text: &TokenizedText, wanted: &Wanted) -> Result<Arc<Encoded>, EncodeError> {
-        if let Some(known) = self.cache.get(&text.ids) {
-            return Ok(known);
-        }
+    /// Encodes one text.
+    pub(crate) async fn encode(
+        &self,
+        text: &TokenizedText,
+        context: Context,
+    ) -> Result<Arc<Encoded>, Arc<RunError>> {
+        let compute = async || {
+            let computed = self.lane.run(lanes::call(context), text.clone()).await?;
+            Ok(Arc::new(Encoded { outputs: computed.output, length: text.length }))
+        };
+        self.cache.get_or_compute(content_key(text), compute, RunError::is_personal).await
+    }
+}
+
+fn content_key(text: &TokenizedText) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for id in &text.ids {
+        hash.update(id.to_le_bytes());
+    }
+    hash.finalize().into()
+}
+
+/// The graph on one session.
+pub(crate) struct TextGraph {
+    session: Session,
+    outputs: Arc<[Output]>,
+}
+
+impl RowModel for TextGraph {
+    type Row = TokenizedText;
+    type Output = Vec<Vec<f32>>;
+
+    fn run(&mut self, text: TokenizedText) -> Result<Vec<Vec<f32>>, RowError> {
         let shape = [1, text.ids.len()];
         let mut inputs = vec![Input { name: "token_ids", shape: &shape, values: Values::I64(&text.ids) }];
-        if self.takes_mask {
+        if self.session.takes("attention_mask") {
             let values = Values::I64(&text.attention_mask);
             inputs.push(Input { name: "attention_mask", shape: &shape, values });
         }
-        let places = self.outputs.iter().map(|(_, extents)| vec![0.0; extents.iter().product()]);
-        let mut values: Vec<Vec<f32>> = places.collect();
+        let mut values: Vec<Vec<f32>> =
+            self.outputs.iter().map(|(_, elements)| vec![0.0; *elements]).collect();
         let names = self.outputs.iter().map(|(name, _)| *name);
         let mut outputs: Vec<(&str, &mut [f32])> =
             names.zip(values.iter_mut().map(Vec::as_mut_slice)).collect();
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wanted.is_wanted() {
-            return Err(EncodeError::NotWanted);
-        }
-        model.run(&inputs, &mut outputs)?;
-        drop(model);
-        let encoded = Arc::new(Encoded { outputs: values, length: text.length });
-        self.cache.insert(text.ids.clone(), Arc::clone(&encoded));
-        Ok(encoded)
+        self.session.run(&inputs, &mut outputs)?;
+        Ok(values)
     }
 }

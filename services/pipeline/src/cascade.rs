@@ -24,12 +24,10 @@ use tonic::Status;
 
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
-use crate::position::Position;
-use crate::stages::{MAX_LEVELS, Stages};
+use crate::pace::{Pace, Route};
+use crate::position::{Place, Position};
+use crate::stages::Stages;
 use crate::{images, kept, latents};
-
-/// The stages of the super-resolution levels, in cascade order.
-const LEVEL_STAGES: [Stage; MAX_LEVELS] = [Stage::SuperResolution1, Stage::SuperResolution2];
 
 /// The stages a run goes through.
 fn stages_of(run: &Run) -> Vec<Stage> {
@@ -37,7 +35,7 @@ fn stages_of(run: &Run) -> Vec<Stage> {
     let works_on_latents = run.base.latent.is_some();
     let encode_picture = (works_on_latents && run.initial.is_some()).then_some(Stage::EncodePicture);
     let decode = works_on_latents.then_some(Stage::Decode);
-    let levels = LEVEL_STAGES.into_iter().take(run.levels.len());
+    let levels = run.levels.iter().map(|_| Stage::SuperResolution);
     let before = [Stage::Encode].into_iter().chain(retrieve).chain(encode_picture);
     before.chain([Stage::Base]).chain(decode).chain(levels).collect()
 }
@@ -49,6 +47,7 @@ pub(crate) async fn draw(
     context: Context,
     news: &Sender<Event>,
     position: &Position,
+    pace: &Pace,
 ) -> Result<(), Status> {
     let begun = Instant::now();
     let fields = Fields::of(&run);
@@ -57,11 +56,8 @@ pub(crate) async fn draw(
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
     // 1. The prompt's tokens, and the pictures worth remembering.
-    let takes_empty_text =
-        run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
     let has_negative_prompt = run.negative_prompt.is_some();
-    let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
-    let texts = [mem::take(&mut run.prompt)].into_iter().chain(negative).collect();
+    let texts = texts_of(&mut run);
     position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
     let remembering =
@@ -101,26 +97,30 @@ pub(crate) async fn draw(
     };
     position.enter(Stage::Base);
     let own = |field: &str| fields.base(field);
-    let drawing = timed(stages.denoise(context, request, own, |step| ledger.step(Stage::Base, step)));
+    let route = Route { decodes: run.base.latent.is_some(), levels: run.levels.len() };
+    let in_time = context.reserving(pace.after_base(route));
+    let drawing = timed(stages.denoise(in_time, request, own, |step| ledger.step(Stage::Base.into(), step)));
     let (base, seconds) = drawing.await?;
+    let drawn = Instant::now();
     let steps = base.step_kinds.len() as u32;
     ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
     let kept = run.initial;
-    let (mut image, mut stage) = match base.latent {
-        None => (base.image.unwrap_or_default(), Stage::Base),
+    let (mut image, mut place) = match base.latent {
+        None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
         Some(latent) => {
             let image = decode(latent, &fields, stages, context, &mut ledger).await?;
-            (kept::put_back(kept.as_ref(), run.size, image).await?, Stage::Decode)
+            (kept::put_back(kept.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
         }
     };
 
     // 4. Level by level.
-    for (index, ((level, options), next)) in run.levels.into_iter().zip(LEVEL_STAGES).enumerate() {
+    for (index, (level, options)) in run.levels.into_iter().enumerate() {
         if run.previews {
             let image = encode_picture(image.clone(), run.output_format).await?;
-            ledger.tell(Event::Preview(Preview { stage: stage.into(), image: Some(image) })).await;
+            let Place { stage, level } = place;
+            ledger.tell(Event::Preview(Preview { stage: stage.into(), level, image: Some(image) })).await;
         }
-        stage = next;
+        place = Place::level(index);
         let request = UpscaleRequest {
             seed: run.seed,
             sample: 0,
@@ -132,21 +132,22 @@ pub(crate) async fn draw(
             negative_text: text.get(1).filter(|_| level.takes_empty_text).cloned(),
             model_digest: level.model_digest.clone(),
         };
-        position.enter(stage);
+        position.enter(place);
         let mut steps = 1;
         let own = |field: &str| Fields::level(index, field);
         let enlarging = timed(stages.upscale(context, &level, request, own, |step| {
             steps = step.steps;
-            ledger.step(stage, step);
+            ledger.step(place, step);
         }));
         let (larger, seconds) = enlarging.await?;
-        ledger.done(stage, steps, seconds, larger.timings, larger.model).await;
+        ledger.done(place, steps, seconds, larger.timings, larger.model).await;
         image =
             kept::put_back(kept.as_ref(), Size::square(level.side), larger.image.unwrap_or_default()).await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
     let image = encode_picture(image, run.output_format).await?;
+    pace.note(route, drawn.elapsed());
     ledger.tell(Event::Image(GeneratedImage { image: Some(image) })).await;
     let completed = Completed {
         seed: run.seed,
@@ -157,6 +158,14 @@ pub(crate) async fn draw(
     };
     ledger.tell(Event::Completed(completed)).await;
     Ok(())
+}
+
+/// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.
+fn texts_of(run: &mut Run) -> Vec<String> {
+    let takes_empty_text =
+        run.base.takes_empty_text || run.levels.iter().any(|(level, _)| level.takes_empty_text);
+    let negative = run.negative_prompt.take().or_else(|| takes_empty_text.then(String::new));
+    [mem::take(&mut run.prompt)].into_iter().chain(negative).collect()
 }
 
 /// What the base model starts from: the caller's picture at its size, or its latent.
@@ -252,24 +261,26 @@ impl Ledger<'_> {
     }
 
     /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
-    fn step(&self, stage: Stage, step: reverie_proto::diffusion::v1::StepProgress) {
-        self.position.step(stage, step.step, step.steps);
+    fn step(&self, place: Place, step: reverie_proto::diffusion::v1::StepProgress) {
+        self.position.step(place, step.step, step.steps);
         if step.step < step.steps {
-            let progress = Progress { stage: stage.into(), step: step.step, steps: step.steps };
+            let Place { stage, level } = place;
+            let progress = Progress { stage: stage.into(), level, step: step.step, steps: step.steps };
             let _ = self.news.try_send(Event::Progress(progress));
         }
     }
 
     async fn done(
         &mut self,
-        stage: Stage,
+        place: impl Into<Place>,
         steps: u32,
         seconds: f64,
         timings: Option<StageTimings>,
         model: Option<ModelIdentity>,
     ) {
-        self.reports.push(StageReport { stage: stage.into(), seconds, timings, model });
-        self.tell(Event::Progress(Progress { stage: stage.into(), step: steps, steps })).await;
+        let Place { stage, level } = place.into();
+        self.reports.push(StageReport { stage: stage.into(), level, seconds, timings, model });
+        self.tell(Event::Progress(Progress { stage: stage.into(), level, step: steps, steps })).await;
     }
 }
 

@@ -6,29 +6,22 @@ use reverie_imaging::Encoded;
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::initial::{Initial, InitialError, Opened};
 use reverie_proto::denoiser::v1::{GetModelResponse, NeighbourPicture};
-use reverie_proto::diffusion::v1::{
-    Guidance, GuidanceInterval, GuidanceStrategy, InterleaveDraw, NoiseLevels, Sampler, Sampling,
-    Thresholding,
-};
+use reverie_proto::diffusion::v1::{Guidance, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
 use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
-use reverie_service_kit::Violations;
+use reverie_service_kit::{Violations, ranges};
 use tonic::Status;
 
 use crate::images::{self, Undecoded};
 use crate::settings::Defaults;
 use crate::stages::{Models, ServedLevel};
 
-/// Most neighbours or references of a request.
-pub(crate) const MAX_NEIGHBOURS: u32 = 8;
-const MAX_TEXT_BYTES: usize = 8000;
 const MAX_NAME_BYTES: usize = 200;
-const MAX_STEPS: u32 = 1000;
-const WEIGHTS: (f32, f32) = (1.0, 50.0);
 
 /// A picture to draw, checked.
 #[derive(Debug)]
@@ -93,8 +86,15 @@ pub(crate) fn run(
     }
     let mut undecoded = Undecoded::default();
     let memory = memory(&mut violations, request.memory, &prompt, &models, defaults, &mut undecoded);
-    guidance(&mut violations, request.guidance.as_ref(), base);
-    sampling(&mut violations, "base_sampling", request.base_sampling.as_ref());
+    if let Some(guidance) = &request.guidance {
+        for (field, why) in base.unfit_guidance(guidance) {
+            violations.add(format!("guidance.{field}"), why);
+        }
+        ranges::guidance(&mut violations, guidance);
+    }
+    if let Some(sampling) = &request.base_sampling {
+        ranges::sampling(&mut violations, "base_sampling", sampling);
+    }
 
     let field = |error: &InitialError| format!("initial.{}", error.field());
     let initial =
@@ -116,9 +116,11 @@ pub(crate) fn run(
     );
     for (index, options) in request.super_resolution.iter().enumerate().take(levels.len()) {
         let field = |name: &str| format!("super_resolution[{index}].{name}");
-        violations.in_range(&field("guidance_weight"), options.guidance_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
-        violations.in_range(&field("noise_level"), options.noise_level, 0.0, 0.0, 1.0);
-        sampling(&mut violations, &field("sampling"), options.sampling.as_ref());
+        violations.in_range(&field("guidance_weight"), options.guidance_weight, GUIDANCE_WEIGHT);
+        violations.in_range(&field("noise_level"), options.noise_level, SHARE);
+        if let Some(sampling) = &options.sampling {
+            ranges::sampling(&mut violations, &field("sampling"), sampling);
+        }
     }
     let output_format = match ImageFormat::try_from(request.output_format) {
         Ok(ImageFormat::Unspecified) => ImageFormat::Png,
@@ -227,21 +229,12 @@ fn memory(
             Memory::None
         }
         MemoryMessage::Retrieval(retrieval) => {
-            let limit = violations.in_range(
-                "retrieval.neighbours",
-                retrieval.neighbours,
-                defaults.neighbours.min(most),
-                1,
-                most,
-            );
+            let limit = violations.in_range("retrieval.neighbours", retrieval.neighbours, 1..=most);
+            let limit = limit.unwrap_or(defaults.neighbours.min(most));
             if !retrieval.knowledge_base.is_empty() {
                 violations.text("retrieval.knowledge_base", &retrieval.knowledge_base, MAX_NAME_BYTES);
             }
-            violations.require(
-                RetrievalStrategy::try_from(retrieval.strategy).is_ok(),
-                "retrieval.strategy",
-                format!("{} is no strategy that is known here", retrieval.strategy),
-            );
+            ranges::known::<RetrievalStrategy>(violations, "retrieval.strategy", retrieval.strategy);
             Memory::Retrieval(RetrieveRequest {
                 knowledge_base: retrieval.knowledge_base,
                 text: prompt.to_owned(),
@@ -279,53 +272,6 @@ fn foreign_notation(violations: &mut Violations, field: &str, text: &str) {
             format!("must not contain {tag}…>: a prompt adds no weights here; merge them into the model before its export"),
         );
     }
-}
-
-fn guidance(violations: &mut Violations, guidance: Option<&Guidance>, base: &GetModelResponse) {
-    let Some(guidance) = guidance else { return };
-    for (field, why) in base.unfit_guidance(guidance) {
-        violations.add(format!("guidance.{field}"), why);
-    }
-    violations.in_range("guidance.text_weight", guidance.text_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
-    violations.in_range("guidance.neighbour_weight", guidance.neighbour_weight, 1.0, WEIGHTS.0, WEIGHTS.1);
-    violations.in_range("guidance.interleave_ratio", guidance.interleave_ratio, 0.5, 0.0, 1.0);
-    violations.in_range("guidance.rescale", guidance.rescale, 0.0, 0.0, 1.0);
-    if let Some(GuidanceInterval { min_sigma, max_sigma }) = guidance.interval {
-        let most = f32::INFINITY;
-        let least = violations.in_range("guidance.interval.min_sigma", min_sigma, 0.0, 0.0, most);
-        violations.in_range("guidance.interval.max_sigma", max_sigma, most, least, most);
-    }
-    violations.require(
-        GuidanceStrategy::try_from(guidance.strategy).is_ok(),
-        "guidance.strategy",
-        format!("{} is no strategy that is known here", guidance.strategy),
-    );
-    violations.require(
-        InterleaveDraw::try_from(guidance.interleave_draw).is_ok(),
-        "guidance.interleave_draw",
-        format!("{} is not known here", guidance.interleave_draw),
-    );
-}
-
-fn sampling(violations: &mut Violations, field: &str, sampling: Option<&Sampling>) {
-    let Some(sampling) = sampling else { return };
-    violations.in_range(&format!("{field}.steps"), sampling.steps, 1, 1, MAX_STEPS);
-    violations.in_range(&format!("{field}.ddim_eta"), sampling.ddim_eta, 0.0, 0.0, 1.0);
-    violations.require(
-        Sampler::try_from(sampling.sampler).is_ok(),
-        format!("{field}.sampler"),
-        format!("{} is no sampler that is known here", sampling.sampler),
-    );
-    violations.require(
-        Thresholding::try_from(sampling.thresholding).is_ok(),
-        format!("{field}.thresholding"),
-        format!("{} is not known here", sampling.thresholding),
-    );
-    violations.require(
-        NoiseLevels::try_from(sampling.noise_levels).is_ok(),
-        format!("{field}.noise_levels"),
-        format!("{} is not known here", sampling.noise_levels),
-    );
 }
 
 #[cfg(test)]

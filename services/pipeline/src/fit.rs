@@ -2,7 +2,7 @@
 
 use reverie_service_kit::Refusal;
 
-use crate::stages::{MAX_LEVELS, Models};
+use crate::stages::Models;
 
 /// The models of the stages that only read what others give.
 #[derive(Debug)]
@@ -19,12 +19,6 @@ pub(crate) fn check_cascade(models: &Models, has_autoencoder: bool) -> Result<()
         return Err(Refusal::mismatch(format!(
             "the model {} works on latents and no stage decodes them: set stages.autoencoder",
             base.model.as_ref().map_or("", |model| model.name.as_str())
-        )));
-    }
-    if levels.len() > MAX_LEVELS {
-        return Err(Refusal::mismatch(format!(
-            "there are {} super-resolution levels, and a cascade has at most {MAX_LEVELS}",
-            levels.len()
         )));
     }
     let sides = [base.image_size].into_iter().chain(levels.iter().map(|level| level.side));

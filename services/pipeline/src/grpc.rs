@@ -1,5 +1,6 @@
 //! The gRPC face: admit, convert, run the cascade, stream what it tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::pace::Pace;
 use crate::position::Position;
 use crate::settings::{Defaults, Settings};
 use crate::stages::Stages;
@@ -26,6 +28,7 @@ pub(crate) struct Generation {
     stages: Stages,
     longest: Duration,
     defaults: Defaults,
+    pace: Arc<Pace>,
 }
 
 impl Generation {
@@ -34,6 +37,7 @@ impl Generation {
             stages,
             longest: Duration::from_secs(settings.limits.max_request_seconds),
             defaults: settings.defaults.clone(),
+            pace: Arc::default(),
         }
     }
 }
@@ -50,17 +54,21 @@ impl GenerationService for Generation {
         let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
         let models = context.within("asking for the models", self.stages.models(context)).await?;
         let defaults = self.defaults.clone();
-        let convert =
-            tokio::task::spawn_blocking(move || convert::run(request.into_inner(), models, &defaults));
+        let held = permit.clone();
+        let convert = tokio::task::spawn_blocking(move || {
+            // The place is held as long as the work runs, whoever waits for it.
+            let _held = held;
+            convert::run(request.into_inner(), models, &defaults)
+        });
         let (mut run, images) = convert.await.map_err(Refusal::internal)??;
         context.within("decoding the request's images", images.decode(&mut run)).await?;
 
         let (news, events) = mpsc::channel(EVENTS);
-        let stages = self.stages.clone();
+        let (stages, pace) = (self.stages.clone(), Arc::clone(&self.pace));
         let work = async move {
             let _permit = permit;
             let position = Position::default();
-            let draw = cascade::draw(run, &stages, context, &news, &position);
+            let draw = cascade::draw(run, &stages, context, &news, &position, &pace);
             // On the heap: it holds what the stages answer.
             let outcome = Box::pin(context.within("drawing", draw)).await;
             outcome.map_err(|status| match status.code() {
@@ -86,7 +94,12 @@ fn answer(
             Err(Refusal::internal("the pipeline panicked; its log says more").into())
         });
         let status = outcome.err()?;
-        tracing::warn!(code = ?status.code(), message = status.message(), "no picture");
+        let (code, message) = (status.code(), status.message());
+        if matches!(code, Code::InvalidArgument | Code::NotFound) {
+            tracing::info!(?code, message, "no picture: the request is wrong");
+        } else {
+            tracing::warn!(?code, message, "no picture");
+        }
         Some(Err(status))
     };
     events.chain(futures::stream::once(end).filter_map(std::future::ready))

@@ -6,26 +6,47 @@ use std::sync::{Mutex, PoisonError};
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::names::Named as _;
 
+/// A stage of the cascade; each super-resolution level is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) stage: Stage,
+    /// Of super-resolution, which level, from 1.
+    pub(crate) level: u32,
+}
+
+impl Place {
+    /// The super-resolution level at `index`, from 0.
+    pub(crate) fn level(index: usize) -> Self {
+        Self { stage: Stage::SuperResolution, level: 1 + index as u32 }
+    }
+}
+
+impl From<Stage> for Place {
+    fn from(stage: Stage) -> Self {
+        Self { stage, level: 0 }
+    }
+}
+
 /// Where a run is.
 #[derive(Debug, Default)]
 pub(crate) struct Position(Mutex<Option<At>>);
 
 #[derive(Debug, Clone, Copy)]
 struct At {
-    stage: Stage,
+    place: Place,
     /// Steps taken, of how many.
     steps: Option<(u32, u32)>,
 }
 
 impl Position {
-    /// `stage` begins.
-    pub(crate) fn enter(&self, stage: Stage) {
-        self.set(At { stage, steps: None });
+    /// A stage begins.
+    pub(crate) fn enter(&self, place: impl Into<Place>) {
+        self.set(At { place: place.into(), steps: None });
     }
 
-    /// `step` of the `steps` of `stage` are taken.
-    pub(crate) fn step(&self, stage: Stage, step: u32, steps: u32) {
-        self.set(At { stage, steps: Some((step, steps)) });
+    /// `step` of the `steps` of a stage are taken.
+    pub(crate) fn step(&self, place: Place, step: u32, steps: u32) {
+        self.set(At { place, steps: Some((step, steps)) });
     }
 
     fn set(&self, at: At) {
@@ -35,11 +56,16 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(At { stage, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
+        let Some(At { place: Place { stage, level }, steps }) =
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        else {
             return f.write_str("before the first stage");
         };
         let name = stage.name().replace('_', "-");
         write!(f, "in stage {name}")?;
+        if level > 0 {
+            write!(f, "-{level}")?;
+        }
         match steps {
             Some((step, steps)) => write!(f, ", after {step} of {steps} steps"),
             None => Ok(()),
@@ -57,7 +83,7 @@ mod tests {
         assert_eq!(position.to_string(), "before the first stage");
         position.enter(Stage::Retrieve);
         assert_eq!(position.to_string(), "in stage retrieve");
-        position.step(Stage::SuperResolution1, 3, 16);
+        position.step(Place::level(0), 3, 16);
         assert_eq!(position.to_string(), "in stage super-resolution-1, after 3 of 16 steps");
     }
 }

@@ -1,16 +1,15 @@
 //! Settings of the pipeline service; `settings.toml` says what each key means.
 
+use reverie_imaging::pictures::MAX_ENCODED_BYTES;
+use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::Address;
-use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
 use serde::Deserialize;
 
-use crate::convert::MAX_NEIGHBOURS;
-
-/// Most that a request may be let have: what it holds goes on to the stages, whose messages are not larger.
-const MAX_REQUEST_MIB: usize = MAX_INTERNAL_MESSAGE >> 20;
+/// The largest request that is taken, MiB: references, an initial image and its mask of the largest size, and 1 MiB of text.
+const MAX_REQUEST_MIB: usize = 1 + (((MAX_NEIGHBOURS as usize + 2) * MAX_ENCODED_BYTES) >> 20);
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]

@@ -39,9 +39,6 @@ pub(crate) struct ServedLevel {
     server: Stage,
 }
 
-/// Levels of a cascade: each is a stage that callers are told of.
-pub(crate) const MAX_LEVELS: usize = 2;
-
 /// What the models of the cascade draw and take.
 #[derive(Debug, Clone)]
 pub(crate) struct Models {

@@ -5,18 +5,15 @@ use std::sync::Arc;
 
 use reverie_imaging::format;
 use reverie_proto::knowledge::v1::{Neighbour, RetrievalStrategy};
+use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::retrieval::v1;
 use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::{Refusal, Violations};
+use reverie_service_kit::{Refusal, Violations, ranges};
 use tonic::Status;
 
 use crate::fusion::Hit;
 use crate::knowledge_base::KnowledgeBase;
 use crate::strategy::{Retrieve, Strategy};
-
-/// The most neighbours that one request gets.
-pub(crate) const MAX_NEIGHBOURS: u32 = 8;
-const MAX_TEXT_BYTES: usize = 8000;
 
 /// Checks a request; `default` is the knowledge base of one that names none.
 pub(crate) fn retrieve(
@@ -26,15 +23,13 @@ pub(crate) fn retrieve(
 ) -> Result<Retrieve, Status> {
     let mut violations = Violations::new();
     let text = violations.text("text", &request.text, MAX_TEXT_BYTES);
-    let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_NEIGHBOURS);
-    let strategy = match RetrievalStrategy::try_from(request.strategy) {
-        Ok(RetrievalStrategy::Bm25) => Strategy::Bm25,
-        Ok(RetrievalStrategy::Embedding) => Strategy::Embedding,
-        Ok(RetrievalStrategy::Unspecified | RetrievalStrategy::Hybrid) => Strategy::Hybrid,
-        Err(_) => {
-            violations.add("strategy", format!("{} is not a known strategy", request.strategy));
-            Strategy::Hybrid
-        }
+    violations.in_range("limit", Some(request.limit), 1..=MAX_NEIGHBOURS);
+    let limit = request.limit;
+    ranges::known::<RetrievalStrategy>(&mut violations, "strategy", request.strategy);
+    let strategy = match request.strategy() {
+        RetrievalStrategy::Bm25 => Strategy::Bm25,
+        RetrievalStrategy::Embedding => Strategy::Embedding,
+        RetrievalStrategy::Unspecified | RetrievalStrategy::Hybrid => Strategy::Hybrid,
     };
     violations.into_result()?;
     let name = if request.knowledge_base.is_empty() { default } else { &request.knowledge_base };

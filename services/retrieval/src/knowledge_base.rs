@@ -1,18 +1,18 @@
 //! A knowledge base in memory: one epoch's entries and the index of its captions.
 
 use reverie_imaging::format;
+use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_knowledge::Folder;
-use reverie_knowledge::epoch::{Entry, Manifest};
+use reverie_knowledge::epoch::{Entry, MAX_ENTRY_TEXT_BYTES, Manifest};
+use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 
 use crate::bm25::Captions;
-use crate::convert::MAX_NEIGHBOURS;
 use crate::error::KnowledgeError;
 
-/// Room in an answer for captions, ids and attributions, bytes.
-const ROOM_FOR_TEXT: usize = 8 << 20;
-/// The largest picture of which the largest answer can hold as many as it must.
-const MAX_PICTURE_BYTES: usize = (MAX_INTERNAL_MESSAGE - ROOM_FOR_TEXT) / MAX_NEIGHBOURS as usize;
+// The largest answer is a message between services.
+const _: () =
+    assert!(MAX_NEIGHBOURS as usize * (MAX_ENCODED_BYTES + MAX_ENTRY_TEXT_BYTES) < MAX_INTERNAL_MESSAGE);
 
 /// One epoch of a knowledge base.
 pub(crate) struct KnowledgeBase {
@@ -41,8 +41,8 @@ impl KnowledgeBase {
         let entries = manifest.read_entries(&folder).await?;
         for Entry { id, image, .. } in &entries {
             let wrong = |why: String| KnowledgeError::Picture { id: id.clone(), why };
-            if image.len() > MAX_PICTURE_BYTES {
-                return Err(wrong(format!("has {} bytes, more than {MAX_PICTURE_BYTES}", image.len())));
+            if image.len() > MAX_ENCODED_BYTES {
+                return Err(wrong(format!("has {} bytes, more than {MAX_ENCODED_BYTES}", image.len())));
             }
             if format::of(image).is_none() {
                 return Err(wrong("is not PNG, JPEG or WebP".to_owned()));

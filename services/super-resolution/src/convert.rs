@@ -1,22 +1,18 @@
 //! Requests checked against a level's facts.
 
-use reverie_denoising::serving;
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
 use reverie_imaging::{Encoded, pictures};
-use reverie_inference::package::{TextCondition, WithoutText};
+use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
-use reverie_proto::tensor::v1::TextTokens;
-use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
+use reverie_stage::text::Texts;
+use reverie_stage::{model, sampling};
 use tonic::Status;
 
-use crate::level::{Conditions, Level, Texts};
+use crate::level::{Conditions, Level};
 use crate::upsample::bilinear;
-
-const MIN_WEIGHT: f32 = 1.0;
-const MAX_WEIGHT: f32 = 50.0;
 
 /// A request that can be drawn.
 pub(crate) struct Job {
@@ -48,36 +44,32 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
         return Err(Refusal::internal("no level was found").into());
     };
     let facts = &level.facts;
-    serving::check_model(&request.model_digest, &facts.identity)?;
+    model::check_model(&request.model_digest, &facts.identity)?;
     if let Some(wanted) = &facts.text {
-        serving::check_encoder(request.text.iter().chain(&request.negative_text), &wanted.encoder)?;
+        model::check_encoder(request.text.iter().chain(&request.negative_text), &wanted.encoder)?;
     }
-    let text = facts.text.as_ref().and_then(|wanted| texts(&mut violations, request, wanted));
+    let (text, negative) = (request.text.as_ref(), request.negative_text.as_ref());
+    let texts = facts.text.as_ref().and_then(|wanted| Texts::read(&mut violations, text, negative, wanted));
     violations.require(
         facts.text.is_some() || request.guidance_weight.is_none(),
         "guidance_weight",
         "must not be set: this level takes no text to be guided by",
     );
     let defaults = &facts.defaults;
-    let default_weight = defaults.guidance_weight.unwrap_or(MIN_WEIGHT);
-    let weight = violations.in_range(
-        "guidance_weight",
-        request.guidance_weight,
-        default_weight,
-        MIN_WEIGHT,
-        MAX_WEIGHT,
-    );
-    let default_level = defaults.noise_level.unwrap_or(0.0);
-    let noise_level = violations.in_range("noise_level", request.noise_level, default_level, 0.0, 1.0);
+    let weight = violations.in_range("guidance_weight", request.guidance_weight, GUIDANCE_WEIGHT);
+    let weight = weight.or(defaults.guidance_weight).unwrap_or(1.0);
+    let noise_level = violations.in_range("noise_level", request.noise_level, SHARE);
+    let noise_level = noise_level.or(defaults.noise_level).unwrap_or(0.0);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
-    let settings = serving::sampling(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
+    let settings =
+        sampling::settings(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
     let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = sampler.as_ref().map_or_else(serving::field_of, |_| "sampling");
+    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
     let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
     let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };
-    let guidance = if text.is_some() { guidance } else { Guidance::OFF };
-    let available = Condition { text: text.is_some(), neighbours: false };
+    let guidance = if texts.is_some() { guidance } else { Guidance::OFF };
+    let available = Condition { text: texts.is_some(), neighbours: false };
     let plan = violations.take("guidance_weight", Plan::new(guidance, available, noise));
     violations.into_result()?;
     let (Some(sampler), Some(plan)) = (sampler, plan) else {
@@ -93,20 +85,6 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
             augment(&mut low_resolution, noise_level, &facts.schedule, &noise).map_err(Refusal::internal)?;
         }
     }
-    let conditions = Conditions { low_resolution, noise_level, text };
+    let conditions = Conditions { low_resolution, noise_level, texts };
     Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
-}
-
-fn texts(violations: &mut Violations, request: &UpscaleRequest, wanted: &TextCondition) -> Option<Texts> {
-    violations.require(
-        request.negative_text.is_some() || wanted.without != WithoutText::EmptyText,
-        "negative_text",
-        "is missing: without a negative prompt this model takes the empty text, encoded",
-    );
-    let mut read = |field: &str, message: &TextTokens| {
-        violations.take(field, EncodedText::from_message(message, wanted.max_tokens, wanted.dim, None))
-    };
-    let negative = request.negative_text.as_ref().and_then(|message| read("negative_text", message));
-    let text = read("text", request.text.as_ref().unwrap_or(&TextTokens::default()))?;
-    Some(Texts { text, negative })
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use reverie_denoising::Trajectory;
-use reverie_denoising::serving::{answers, picture, submit_status};
-use reverie_inference::package::WithoutText;
+use reverie_engine::trajectory::Trajectory;
+use reverie_packages::package::WithoutText;
 use reverie_proto::superresolution::v1::super_resolution_service_server::SuperResolutionService;
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{
@@ -13,18 +12,21 @@ use reverie_proto::superresolution::v1::{
     UpscaleResponse,
 };
 use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_stage::answers::{answers, picture};
+use reverie_stage::lanes;
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Job};
 use crate::level::Level;
 
 pub(crate) struct SuperResolution {
-    levels: Arc<Vec<Level>>,
+    levels: Arc<[Level]>,
+    progress_events: usize,
 }
 
 impl SuperResolution {
-    pub(crate) fn new(levels: Vec<Level>) -> Self {
-        Self { levels: Arc::new(levels) }
+    pub(crate) fn new(levels: Arc<[Level]>, progress_events: usize) -> Self {
+        Self { levels, progress_events }
     }
 }
 
@@ -49,22 +51,22 @@ impl SuperResolutionService for SuperResolution {
             context.within("preparing the smaller picture", prepared).await?;
 
         let side = level.facts.side;
-        let events = level
-            .scheduler
-            .submit(Trajectory {
-                elements: 3 * side * side,
-                has_variance: level.facts.diffusion.learned_variance.is_some(),
-                sampler,
-                plan,
-                noise,
-                initial: None,
-                conditions: Arc::new(conditions),
-                deadline: context.deadline(),
-            })
-            .map_err(submit_status)?;
+        let trajectory = Trajectory {
+            elements: 3 * side * side,
+            has_variance: level.facts.diffusion.learned_variance.is_some(),
+            sampler,
+            plan,
+            noise,
+            initial: None,
+            conditions: Arc::new(conditions),
+        };
+        let events = trajectory
+            .submit(&level.lane, lanes::call(context), self.progress_events)
+            .map_err(|error| lanes::submit_status(&error, context))?;
         let model = Some(level.facts.identity.clone());
         let stream = answers(
             events,
+            context,
             |progress| UpscaleResponse { event: Some(Event::Progress(progress)) },
             move |x| picture(&x, side as u32, side as u32),
             move |drawn| UpscaleResponse {

@@ -1,17 +1,15 @@
-//! One level: its model as the step scheduler sees it, and what it takes.
+//! One level: its model as its lane runs it, and what it takes.
 
-use std::borrow::Cow;
-use std::error::Error;
+use std::sync::Arc;
 
-use reverie_denoising::serving;
-use reverie_denoising::{ModelError as ForwardError, Row, RowModel, Scheduler, SchedulerHandle};
 use reverie_diffusion::{NoiseSchedule, augmentation_timestep};
-use reverie_inference::package::{
-    Defaults, DiffusionFacts, LowResolutionCondition, TextCondition, WithoutText,
-};
-use reverie_inference::{Input, ModelError, Package, SessionPool, Values};
+use reverie_engine::trajectory::Row;
+use reverie_engine::{Input, Lane, ModelError, RowError, RowModel, Session, Values};
+use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition, TextCondition};
+use reverie_packages::{Package, PackageError};
 use reverie_proto::diffusion::v1::ModelIdentity;
-use reverie_proto::tensors::EncodedText;
+use reverie_stage::model;
+use reverie_stage::text::Texts;
 
 use crate::Settings;
 
@@ -49,56 +47,31 @@ pub(crate) struct Conditions {
     /// 0 to 1.
     pub(crate) noise_level: f32,
     /// Only where the model takes text.
-    pub(crate) text: Option<Texts>,
-}
-
-/// What rows with text and rows without see.
-#[derive(Debug)]
-pub(crate) struct Texts {
-    pub(crate) text: EncodedText,
-    /// The negative prompt, or the empty text.
-    pub(crate) negative: Option<EncodedText>,
-}
-
-impl Texts {
-    /// Tokens and mask for a row.
-    fn seen(&self, has_text: bool, facts: &TextCondition) -> (Cow<'_, [f32]>, Vec<f32>) {
-        let Self { text, negative } = self;
-        let mask = |text: &EncodedText| text.mask(facts.max_tokens);
-        match (has_text, negative, facts.without) {
-            (true, ..) => (Cow::Borrowed(&text.tokens), mask(text)),
-            (false, Some(negative), _) => (Cow::Borrowed(&negative.tokens), mask(negative)),
-            (false, None, WithoutText::Zeros) => (vec![0.0; text.tokens.len()].into(), mask(text)),
-            (false, None, _) => (Cow::Borrowed(&text.tokens), vec![0.0; facts.max_tokens]),
-        }
-    }
+    pub(crate) texts: Option<Texts>,
 }
 
 /// A running level.
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
-    pub(crate) facts: Facts,
-    pub(crate) scheduler: SchedulerHandle<Conditions>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) lane: Lane<LevelModel>,
 }
 
 impl Level {
-    pub(crate) fn start(
-        package: &Package,
-        stage: u16,
-        settings: &Settings,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let wrong = |why: &str| ModelError::Manifest { file: package.location.clone(), why: why.to_owned() };
-        let (diffusion, defaults) = serving::facts(package)?;
-        let low_side = diffusion
-            .low_resolution_size
-            .filter(|low_side| *low_side < diffusion.image_size)
-            .ok_or_else(|| wrong("diffusion.low_resolution_size must be below diffusion.image_size"))?;
+    /// Loads a level, the `stage`th of the cascade. Blocks.
+    pub(crate) fn open(package: &Package, stage: u16, settings: &Settings) -> Result<Self, ModelError> {
+        let wrong = |why: String| PackageError::Manifest { file: package.location.clone(), why };
+        let (diffusion, defaults) = model::facts(package)?;
+        let low_side =
+            diffusion.low_resolution_size.filter(|low_side| *low_side < diffusion.image_size).ok_or_else(
+                || wrong("diffusion.low_resolution_size must be below diffusion.image_size".into()),
+            )?;
         if diffusion.latent.is_some() {
-            return Err(wrong("super-resolution of latents is not known here").into());
+            return Err(wrong("super-resolution of latents is not known here".into()).into());
         }
-        let schedule = diffusion.schedule()?;
+        let schedule = diffusion.schedule().map_err(|error| wrong(error.to_string()))?;
         let conditions = &package.manifest.conditions;
-        let facts = Facts {
+        let facts = Arc::new(Facts {
             stage,
             low_side,
             side: diffusion.image_size,
@@ -108,67 +81,56 @@ impl Level {
             low_resolution: conditions.low_resolution.unwrap_or_default(),
             told_timestep_of_noise: conditions.noise_level.is_some_and(|level| level.timesteps),
             schedule,
-            identity: serving::identity(package),
-        };
-        let pool = SessionPool::load(package, &settings.inference)?;
-        let model = LevelModel { pool, facts: facts.clone(), max_rows: settings.scheduler.max_rows_per_tick };
-        let scheduler = Scheduler::spawn(model, settings.scheduler)?;
-        Ok(Self { facts, scheduler })
+            identity: model::identity(package),
+        });
+        let sessions = Session::open_all(package, &settings.inference)?;
+        let models =
+            sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(&facts) }).collect();
+        let lane = Lane::of_package(package, models, settings.lane, &settings.inference)?;
+        Ok(Self { facts, lane })
     }
 }
 
-struct LevelModel {
-    pool: SessionPool,
-    facts: Facts,
-    max_rows: usize,
+/// The model of a level on one session.
+pub(crate) struct LevelModel {
+    session: Session,
+    facts: Arc<Facts>,
 }
 
 impl RowModel for LevelModel {
-    type Conditions = Conditions;
+    type Row = Row<Conditions>;
+    type Output = Vec<f32>;
 
-    fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
-    fn forward(&mut self, rows: &mut [Row<'_, Conditions>]) -> Vec<Result<(), ForwardError>> {
-        let facts = &self.facts;
+    fn run(&mut self, mut row: Row<Conditions>) -> Result<Vec<f32>, RowError> {
+        let Self { session, facts } = self;
+        let mut out = std::mem::take(&mut row.out);
+        let (x, conditions) = (row.x.as_slice(), row.conditions.as_ref());
+        let noise_level = conditions.noise_level;
+        let noise_level = facts.noise_timestep(noise_level).map_or(noise_level, |timestep| timestep as f32);
+        let (timestep, noise_level) = ([row.timestep * facts.diffusion.timestep_scale], [noise_level]);
         let side = facts.side;
-        let outcomes = self.pool.for_each(rows, |model, row| {
-            let conditions = row.conditions;
-            let noise_level = conditions.noise_level;
-            let noise_level =
-                facts.noise_timestep(noise_level).map_or(noise_level, |timestep| timestep as f32);
-            let (timestep, noise_level) = ([row.timestep * facts.diffusion.timestep_scale], [noise_level]);
-            let shape = [1, 3, side, side];
-            let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
-            let joined =
-                facts.low_resolution.concatenated.then(|| [row.x, &conditions.low_resolution].concat());
-            let joined_shape = [1, 6, side, side];
-            let mut inputs = match &joined {
-                Some(joined) => vec![input("x", &joined_shape[..], joined)],
-                None => {
-                    vec![
-                        input("x", &shape[..], row.x),
-                        input("low_resolution", &shape, &conditions.low_resolution),
-                    ]
-                }
-            };
-            inputs.push(input("timestep", &[1], &timestep));
-            if model.takes("noise_level") {
-                inputs.push(input("noise_level", &[1], &noise_level));
+        let (shape, joined_shape) = ([1, 3, side, side], [1, 6, side, side]);
+        let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
+        let joined = facts.low_resolution.concatenated.then(|| [x, &conditions.low_resolution].concat());
+        let mut inputs = match &joined {
+            Some(joined) => vec![input("x", &joined_shape[..], joined)],
+            None => {
+                vec![input("x", &shape[..], x), input("low_resolution", &shape, &conditions.low_resolution)]
             }
-            let text = conditions.text.as_ref().zip(facts.text.as_ref());
-            let text = text.map(|(texts, facts)| (texts.seen(row.condition.text, facts), facts));
-            let shapes =
-                text.as_ref().map(|(_, facts)| ([1, facts.max_tokens, facts.dim], [1, facts.max_tokens]));
-            if let (Some(((tokens, mask), _)), Some((token_shape, mask_shape))) = (&text, &shapes) {
-                inputs.push(input("text_tokens", token_shape, tokens));
-                if model.takes("text_mask") {
-                    inputs.push(input("text_mask", mask_shape, mask));
-                }
+        };
+        inputs.push(input("timestep", &[1], &timestep));
+        if session.takes("noise_level") {
+            inputs.push(input("noise_level", &[1], &noise_level));
+        }
+        let text = conditions.texts.as_ref().map(|texts| texts.of(row.condition));
+        let shapes = facts.text.as_ref().map(|text| ([1, text.max_tokens, text.dim], [1, text.max_tokens]));
+        if let (Some(text), Some((token_shape, mask_shape))) = (text, &shapes) {
+            inputs.push(input("text_tokens", token_shape, &text.tokens));
+            if session.takes("text_mask") {
+                inputs.push(input("text_mask", mask_shape, &text.mask));
             }
-            model.run(&inputs, &mut [("prediction", &mut *row.out)])
-        });
-        outcomes.into_iter().map(|outcome| outcome.map_err(ForwardError::new)).collect()
+        }
+        session.run(&inputs, &mut [("prediction", &mut out)])?;
+        Ok(out)
     }
 }

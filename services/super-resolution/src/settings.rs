@@ -1,10 +1,10 @@
 //! Settings of the super-resolution service; `settings.toml` says what each key means.
 
-use reverie_denoising::SchedulerSettings;
-use reverie_inference::InferenceSettings;
+use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_stage::lanes;
 use serde::Deserialize;
 
 /// All settings.
@@ -17,10 +17,20 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// Models and what they run on.
     pub inference: InferenceSettings,
-    /// The step scheduler of each level.
-    pub scheduler: SchedulerSettings,
+    /// The queue of each level.
+    pub lane: LaneSettings,
+    /// What the service tells of a drawing.
+    pub progress: Progress,
     /// Which levels are served.
     pub cascade: Cascade,
+}
+
+/// What the service tells of a drawing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Progress messages that a slow reader may lag behind before some are left out.
+    pub max_events: usize,
 }
 
 /// Which levels are served.
@@ -45,8 +55,10 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.server.validate()?;
-        self.scheduler
-            .validate()
-            .map_err(|wrong| SettingsError::value(format!("scheduler.{}", wrong.name), wrong.to_string()))
+        lanes::validate(&self.lane)?;
+        if self.progress.max_events == 0 {
+            return Err(SettingsError::value("progress.max_events", "must be at least 1 (got 0)"));
+        }
+        Ok(())
     }
 }

@@ -37,7 +37,8 @@ pub(crate) fn search(
     // First: a vector for another collection may well have another length.
     check_identity(request, collection).map_err(Refusal::mismatch)?;
     let mut violations = Violations::new();
-    let limit = violations.in_range("limit", Some(request.limit), 1, 1, MAX_LIMIT);
+    violations.in_range("limit", Some(request.limit), 1..=MAX_LIMIT);
+    let limit = request.limit;
     let query = violations.take("vector", UnitVector::new(&request.vector, collection.manifest().dimension));
     violations.into_result()?;
     let Some(query) = query else { return Err(Refusal::internal("the query vector was lost").into()) };

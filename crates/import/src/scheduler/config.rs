@@ -7,7 +7,7 @@ use reverie_diffusion::{
     BetaSchedule, DdimNoise, FinalSigma, PredictionType, PreviousTimestep, SamplerKind, ThresholdingKind,
     TimestepSpacing, Variance,
 };
-use reverie_inference::package::{Defaults, LearnedVariance, Spacing};
+use reverie_packages::package::{Defaults, LearnedVariance, Spacing};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -1,7 +1,7 @@
 //! Configurations of published models, and what is refused.
 
 use reverie_diffusion::{FinalSigma, PreviousTimestep, ThresholdingKind, TimestepSpacing, Variance};
-use reverie_inference::package::Spacing;
+use reverie_packages::package::Spacing;
 
 use super::classes::*;
 use super::*;

@@ -20,6 +20,25 @@ pub struct Entry {
     pub image: Bytes,
 }
 
+/// What is said of a picture: an entry without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// See [`Entry::id`].
+    pub id: String,
+    /// See [`Entry::caption`].
+    pub caption: String,
+    /// See [`Entry::attribution`].
+    pub attribution: String,
+}
+
+impl Entry {
+    /// What is said of the picture, and the picture.
+    pub(super) fn into_parts(self) -> (Label, Bytes) {
+        let Self { id, caption, attribution, image } = self;
+        (Label { id, caption, attribution }, image)
+    }
+}
+
 /// A line of `entries.jsonl`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,21 +57,39 @@ pub(super) struct Span {
     pub(super) length: u64,
 }
 
-/// What is wrong with the entries of an epoch, when it is written and when it is read: what is accepted here ends up in other
-/// people's requests.
+/// What is wrong with the entries of an epoch that is read.
 pub(super) fn check_entries(entries: &[Entry]) -> Result<(), String> {
-    let mut ids = HashSet::with_capacity(entries.len());
-    for (position, entry) in entries.iter().enumerate() {
-        check_id(&entry.id).map_err(|why| format!("entry {position}: {why}"))?;
-        let wrong = |why: String| format!("entry {:?}: {why}", entry.id);
-        check_caption(&entry.caption).map_err(wrong)?;
-        check_attribution(&entry.attribution).map_err(wrong)?;
-        if !ids.insert(&entry.id) {
+    check_texts(entries.iter().map(|Entry { id, caption, attribution, .. }| (id, caption, attribution)))?;
+    entries.iter().try_for_each(|Entry { id, image, .. }| check_image(id, image))
+}
+
+/// What is wrong with the entries of an epoch that is to be written, without their pictures.
+pub(super) fn check_labels(labels: &[Label]) -> Result<(), String> {
+    check_texts(labels.iter().map(|Label { id, caption, attribution }| (id, caption, attribution)))
+}
+
+/// What is wrong with the picture of an entry.
+pub(super) fn check_image(id: &str, image: &Bytes) -> Result<(), String> {
+    if image.is_empty() { Err(format!("entry {id:?}: it has no picture")) } else { Ok(()) }
+}
+
+/// Checks ids, captions and attributions, when an epoch is written and when it is read: what is accepted here ends up in other
+/// people's requests.
+fn check_texts<'a>(
+    texts: impl ExactSizeIterator<Item = (&'a String, &'a String, &'a String)>,
+) -> Result<(), String> {
+    if texts.len() == 0 {
+        return Err("there are no entries".to_owned());
+    }
+    let mut ids = HashSet::with_capacity(texts.len());
+    for (position, (id, caption, attribution)) in texts.enumerate() {
+        check_id(id).map_err(|why| format!("entry {position}: {why}"))?;
+        let wrong = |why: String| format!("entry {id:?}: {why}");
+        check_caption(caption).map_err(wrong)?;
+        check_attribution(attribution).map_err(wrong)?;
+        if !ids.insert(id) {
             return Err(wrong("its id occurs twice".to_owned()));
         }
-        if entry.image.is_empty() {
-            return Err(wrong("it has no picture".to_owned()));
-        }
     }
-    if entries.is_empty() { Err("there are no entries".to_owned()) } else { Ok(()) }
+    Ok(())
 }

@@ -6,6 +6,9 @@ const MAX_ID_BYTES: usize = 256;
 /// As long as a prompt may be.
 const MAX_TEXT_BYTES: usize = 8000;
 
+/// Bytes of the texts of one entry: its id, its caption and its attribution.
+pub const MAX_ENTRY_TEXT_BYTES: usize = MAX_ID_BYTES + 2 * MAX_TEXT_BYTES;
+
 /// Checks the name of a knowledge base: 1 to 64 lower-case letters, digits and hyphens.
 pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -1,18 +1,19 @@
 //! Writing an epoch.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
 
 use super::Manifest;
-use super::entry::{Entry, Line, Span, check_entries};
+use super::entry::{Entry, Label, Line, Span, check_image, check_labels};
 use super::manifest::{MANIFEST, SCHEMA, SCHEMA_WITH_KEYS};
 use super::segment::{Part, Segment, Vectors, encode_keys};
 use crate::{FileDigest, Folder, StorageError};
 
 const FIRST_SEGMENT: &str = "000001";
 
-/// An epoch to be written.
+/// An epoch to be written; its entries are with or without their pictures.
 #[derive(Debug, Clone)]
-pub struct NewEpoch {
+pub struct NewEpoch<T = Entry> {
     /// See [`Manifest::name`].
     pub name: String,
     /// See [`Manifest::description`].
@@ -24,64 +25,88 @@ pub struct NewEpoch {
     /// See [`Manifest::space_digest`].
     pub space_digest: String,
     /// The entries; at least one.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<T>,
     /// The entries' vectors.
     pub vectors: Vectors,
 }
 
 /// Writes an epoch into `folder`, the manifest last: readers see all of it or nothing. Nothing is overwritten.
 pub async fn write_epoch(folder: &Folder, epoch: NewEpoch) -> Result<Manifest, StorageError> {
-    check_entries(&epoch.entries).map_err(|why| StorageError::content(folder.location(), why))?;
-    let (lines, pack) = pack(&epoch.entries).map_err(|error| {
-        StorageError::content(folder.describe(&Part::Entries.path(FIRST_SEGMENT)), error.to_string())
-    })?;
-    let Vectors { index, keys } = epoch.vectors;
+    let NewEpoch { name, description, epoch, dimension, space_digest, entries, vectors } = epoch;
+    let (entries, images): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::into_parts).unzip();
+    let epoch = NewEpoch { name, description, epoch, dimension, space_digest, entries, vectors };
+    write_epoch_from(folder, epoch, stream::iter(images.into_iter().map(Ok))).await
+}
+
+/// The same with pictures that come one after another, in the order of the entries: only a few of them are in memory at a time.
+pub async fn write_epoch_from<E: From<StorageError>>(
+    folder: &Folder,
+    epoch: NewEpoch<Label>,
+    images: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<Manifest, E> {
+    let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, vectors } = epoch;
+    let wrong = |why: String| StorageError::content(folder.location(), why);
+    check_labels(&labels).map_err(wrong)?;
+    let Vectors { index, keys } = vectors;
     let schema = if keys.is_some() { SCHEMA_WITH_KEYS } else { SCHEMA };
-    let keys = keys.map(|keys| (Part::Keys, encode_keys(&keys)));
-    let files: Vec<(FileDigest, Bytes)> =
-        [(Part::Entries, lines), (Part::Images, pack), (Part::Index, index)]
-            .into_iter()
-            .chain(keys)
-            .map(|(part, bytes)| (FileDigest::of(part.path(FIRST_SEGMENT), &bytes), bytes))
-            .collect();
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         schema,
-        name: epoch.name,
-        description: epoch.description,
-        epoch: epoch.epoch,
-        dimension: epoch.dimension,
-        space_digest: epoch.space_digest,
+        name,
+        description,
+        epoch,
+        dimension,
+        space_digest,
         segments: vec![Segment {
             name: FIRST_SEGMENT.to_owned(),
-            entries: epoch.entries.len() as u64,
-            files: files.iter().map(|(file, _)| file.clone()).collect(),
+            entries: labels.len() as u64,
+            files: Part::ALL.map(|part| FileDigest::of(part.path(FIRST_SEGMENT), &[])).to_vec(),
         }],
     };
-    let wrong = |why| StorageError::content(folder.describe(MANIFEST), why);
-    manifest.check().map_err(wrong)?;
-    let mut written = serde_json::to_vec_pretty(&manifest).map_err(|error| wrong(error.to_string()))?;
-    written.push(b'\n');
-    for (file, bytes) in files {
-        folder.create(&file.path, bytes).await?;
+    // Before anything is written; the files are described afterwards.
+    manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
+
+    let mut spans: Vec<Span> = Vec::with_capacity(labels.len());
+    let images = images.map(|image: Result<Bytes, E>| -> Result<Bytes, E> {
+        let image = image?;
+        let label = labels
+            .get(spans.len())
+            .ok_or_else(|| wrong("there are more pictures than entries".to_owned()))?;
+        check_image(&label.id, &image).map_err(wrong)?;
+        let offset = spans.last().map_or(0, |last| last.offset + last.length);
+        spans.push(Span { offset, length: image.len() as u64 });
+        Ok(image)
+    });
+    let pack = folder.create_from(&Part::Images.path(FIRST_SEGMENT), images).await?;
+    if spans.len() < labels.len() {
+        return Err(wrong("there are fewer pictures than entries".to_owned()).into());
     }
+    let entries = Part::Entries.path(FIRST_SEGMENT);
+    let lines = lines(labels, spans)
+        .map_err(|error| StorageError::content(folder.describe(&entries), error.to_string()))?;
+    let keys = keys.map(|keys| (Part::Keys, encode_keys(&keys)));
+    let mut files = vec![pack];
+    for (part, bytes) in [(Part::Entries, lines), (Part::Index, index)].into_iter().chain(keys) {
+        let file = FileDigest::of(part.path(FIRST_SEGMENT), &bytes);
+        folder.create(&file.path, bytes).await?;
+        files.push(file);
+    }
+    files.sort_by_key(|file| Part::ALL.iter().position(|part| part.path(FIRST_SEGMENT) == file.path));
+    for segment in &mut manifest.segments {
+        segment.files.clone_from(&files);
+    }
+    let mut written = serde_json::to_vec_pretty(&manifest)
+        .map_err(|error| StorageError::content(folder.describe(MANIFEST), error.to_string()))?;
+    written.push(b'\n');
     folder.create(MANIFEST, Bytes::from(written)).await?;
     Ok(manifest)
 }
 
-/// The lines of `entries.jsonl` and the pictures, back to back.
-fn pack(entries: &[Entry]) -> Result<(Bytes, Bytes), serde_json::Error> {
-    let mut pack = BytesMut::new();
+/// The lines of `entries.jsonl`.
+fn lines(labels: Vec<Label>, spans: Vec<Span>) -> Result<Bytes, serde_json::Error> {
     let mut lines = Vec::new();
-    for entry in entries {
-        let line = Line {
-            id: entry.id.clone(),
-            caption: entry.caption.clone(),
-            attribution: entry.attribution.clone(),
-            image: Span { offset: pack.len() as u64, length: entry.image.len() as u64 },
-        };
-        serde_json::to_writer(&mut lines, &line)?;
+    for (Label { id, caption, attribution }, image) in labels.into_iter().zip(spans) {
+        serde_json::to_writer(&mut lines, &Line { id, caption, attribution, image })?;
         lines.push(b'\n');
-        pack.extend_from_slice(&entry.image);
     }
-    Ok((lines.into(), pack.freeze()))
+    Ok(lines.into())
 }

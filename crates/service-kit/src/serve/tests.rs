@@ -124,6 +124,20 @@ fn big(bytes: usize) -> SearchRequest {
     SearchRequest { vector: vec![0.5; bytes / 4], ..SearchRequest::default() }
 }
 
+#[test]
+fn times_that_no_clock_reaches_are_refused() {
+    assert!(ServerSettings { drain_seconds: 86_400, ..settings() }.validate().is_ok());
+    let forever = 1_000_000_000_000_000_000;
+    for (key, wrong) in [
+        ("drain_seconds", ServerSettings { drain_seconds: forever, ..settings() }),
+        ("receive_seconds", ServerSettings { receive_seconds: forever, ..settings() }),
+        ("handshake_seconds", ServerSettings { handshake_seconds: 86_401, ..settings() }),
+    ] {
+        let refusal = wrong.validate().unwrap_err().to_string();
+        assert!(refusal.contains(key) && refusal.contains("at most 86400"), "{refusal}");
+    }
+}
+
 #[tokio::test]
 async fn a_call_too_many_is_refused_before_its_message() {
     let running = Running::start(Standing::Stage, settings()).await;

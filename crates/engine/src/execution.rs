@@ -1,0 +1,149 @@
+//! Where and how models run: the `[inference]` table of every service that has models.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{CUDA, ExecutionProviderDispatch};
+use serde::Deserialize;
+
+/// Execution of models.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferenceSettings {
+    /// Folder of the bundle: a path or a `file://` URL.
+    pub bundle: String,
+    /// The ONNX Runtime library; empty for `ORT_DYLIB_PATH`, then the cache folder.
+    pub onnxruntime_library: String,
+    /// What models run on. A provider that does not start is an error, never a silent fall back to the CPU.
+    pub provider: Provider,
+    /// Rows computed side by side, each on `threads` threads; 0 for as many as the CPU cores allow, and 1 on a GPU.
+    pub sessions: usize,
+    /// Threads that compute one row; 0 for one per CPU core. With another number the sums come out in another order, which changes the
+    /// last bits of an image.
+    pub threads: usize,
+    /// Settings of the CUDA provider.
+    pub cuda: CudaSettings,
+}
+
+/// An ONNX Runtime execution provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// Settings of the CUDA provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CudaSettings {
+    /// The device's number.
+    pub device_id: i32,
+    /// Most memory that the arena may take, MiB; 0 for all of it.
+    pub memory_limit_mib: usize,
+    /// How convolution algorithms are chosen.
+    pub convolution_search: ConvolutionSearch,
+}
+
+/// How cuDNN's convolution algorithms are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConvolutionSearch {
+    /// Tries all of them at the first run of each shape: the fastest later, slow at first.
+    Exhaustive,
+    /// Asks cuDNN's heuristics.
+    Heuristic,
+    /// Takes the default one.
+    Default,
+}
+
+/// The CPU cores that this process may use: its affinity and its cgroup quota count.
+pub fn cores() -> usize {
+    available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+impl InferenceSettings {
+    /// Sessions that run side by side.
+    pub fn session_count(&self) -> usize {
+        match (self.sessions, self.provider) {
+            (0, Provider::Cpu) => (cores() / self.thread_count()).max(1),
+            // They would share the one GPU, each with weights of its own in its memory.
+            (0, Provider::Cuda) => 1,
+            (sessions, _) => sessions,
+        }
+    }
+
+    /// Threads of one session.
+    pub fn thread_count(&self) -> usize {
+        if self.threads == 0 { cores() } else { self.threads }
+    }
+
+    /// CPU cores that one row keeps busy.
+    pub fn cores_of_a_row(&self) -> usize {
+        match self.provider {
+            Provider::Cpu => self.thread_count(),
+            Provider::Cuda => 0,
+        }
+    }
+
+    /// Whether the sessions of a model can share one copy of its weights. ONNX Runtime allows that on the CPU only: the allocator of
+    /// its CUDA provider is not safe across threads.
+    pub fn shares_weights(&self) -> bool {
+        self.provider == Provider::Cpu
+    }
+
+    /// The provider's name, for people.
+    pub fn provider_name(&self) -> &'static str {
+        match self.provider {
+            Provider::Cpu => "cpu",
+            Provider::Cuda => "cuda",
+        }
+    }
+
+    /// The providers to register, each an error if it does not start. The CPU needs none.
+    pub(crate) fn providers(&self) -> Vec<ExecutionProviderDispatch> {
+        match self.provider {
+            Provider::Cpu => Vec::new(),
+            Provider::Cuda => {
+                let search = match self.cuda.convolution_search {
+                    ConvolutionSearch::Exhaustive => ConvAlgorithmSearch::Exhaustive,
+                    ConvolutionSearch::Heuristic => ConvAlgorithmSearch::Heuristic,
+                    ConvolutionSearch::Default => ConvAlgorithmSearch::Default,
+                };
+                let mut cuda =
+                    CUDA::default().with_device_id(self.cuda.device_id).with_conv_algorithm_search(search);
+                if self.cuda.memory_limit_mib > 0 {
+                    cuda = cuda.with_memory_limit(self.cuda.memory_limit_mib << 20);
+                }
+                vec![cuda.build().error_on_failure()]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_one_session_unless_more_are_asked_for() {
+        let settings = |provider, sessions| InferenceSettings {
+            bundle: String::new(),
+            onnxruntime_library: String::new(),
+            provider,
+            sessions,
+            threads: 1,
+            cuda: CudaSettings {
+                device_id: 0,
+                memory_limit_mib: 0,
+                convolution_search: ConvolutionSearch::Default,
+            },
+        };
+        assert_eq!(settings(Provider::Cuda, 0).session_count(), 1);
+        assert_eq!(settings(Provider::Cuda, 3).session_count(), 3);
+        assert_eq!(settings(Provider::Cpu, 0).session_count(), cores());
+    }
+}

@@ -1,0 +1,194 @@
+//! A lane as the services use it, over a model that does what each row says.
+
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+use crate::work::{Next, Outlook, Timings};
+
+/// What a row has the model do.
+enum Order {
+    Answer(u32),
+    Fail,
+    Panic,
+    /// Answers once the other end is dropped or sends.
+    Wait(mpsc::Receiver<()>),
+}
+
+struct Obedient;
+
+impl RowModel for Obedient {
+    type Row = Order;
+    type Output = u32;
+
+    fn run(&mut self, row: Order) -> Result<u32, RowError> {
+        match row {
+            Order::Answer(answer) => Ok(answer),
+            Order::Fail => Err(RowError::new("no memory")),
+            Order::Panic => panic!("a bug"),
+            Order::Wait(until) => {
+                let _ = until.recv();
+                Ok(0)
+            }
+        }
+    }
+}
+
+const SETTINGS: LaneSettings = LaneSettings { max_jobs: 2000, stall_seconds: 60.0 };
+
+fn lane(name: &str, sessions: usize, settings: LaneSettings) -> Lane<Obedient> {
+    let models = (0..sessions).map(|_| Obedient).collect();
+    Lane::start(name, models, settings, &Arc::new(Cores::new(sessions)), 1).unwrap()
+}
+
+fn call() -> Call {
+    Call { caller: Caller(1), class: Class::Interactive, deadline: None }
+}
+
+/// A row that keeps a session busy until the sender is dropped, and which has begun.
+async fn busy(lane: &Lane<Obedient>) -> mpsc::Sender<()> {
+    let (until, wait) = mpsc::channel();
+    tokio::spawn(lane.run(call(), Order::Wait(wait)));
+    while lane.stats().running == 0 {
+        tokio::task::yield_now().await;
+    }
+    until
+}
+
+#[tokio::test]
+async fn a_row_is_computed_or_its_caller_hears_why_not() {
+    for sessions in [1, 3] {
+        let lane = lane("test", sessions, SETTINGS);
+        let rows = (0..50).map(|number| {
+            let order = match number {
+                7 => Order::Fail,
+                13 => Order::Panic,
+                _ => Order::Answer(number),
+            };
+            lane.run(call(), order)
+        });
+        for (number, outcome) in futures::future::join_all(rows).await.into_iter().enumerate() {
+            match number {
+                7 => assert_eq!(outcome, Err(Failure::Model(RowError::new("no memory")).into())),
+                13 => assert_eq!(outcome, Err(Failure::ModelPanicked("a bug".into()).into())),
+                _ => assert_eq!(outcome.unwrap().output, number as u32),
+            }
+        }
+        let stats = lane.stats();
+        assert_eq!((stats.finished, stats.failed, stats.rows), (48, 2, 50));
+        assert_eq!((stats.active, stats.waiting, stats.running), (0, 0, 0));
+        assert_eq!(lane.check(), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_computed_for_callers_that_are_gone() {
+    let lane = lane("test", 1, SETTINGS);
+    let until = busy(&lane).await;
+    let (mut stay, mut leave) = (Vec::new(), Vec::new());
+    for number in 0..1000 {
+        let row = lane.run(call(), Order::Answer(number));
+        if number % 20 == 0 { stay.push(row) } else { leave.push(row) }
+    }
+    drop(leave);
+    drop(until);
+    for row in stay {
+        row.await.unwrap();
+    }
+    let stats = lane.stats();
+    assert_eq!((stats.cancelled, stats.wasted_rows, stats.rows), (950, 0, 51));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_in_time_is_refused_and_what_was_admitted_is_done() {
+    let lane = lane("test", 1, SETTINGS);
+    let sleep = Duration::from_millis(20);
+    // It measures what a row costs.
+    let slow = |deadline: Duration| {
+        let (until, wait) = mpsc::channel();
+        let call = Call { deadline: Some(Instant::now() + deadline), ..call() };
+        let row = lane.run(call, Order::Wait(wait));
+        thread::spawn(move || {
+            thread::sleep(sleep);
+            drop(until);
+        });
+        row
+    };
+    slow(Duration::from_mins(1)).await.unwrap();
+    let until = busy(&lane).await;
+    let asked: Vec<_> = (0..100).map(|_| slow(sleep * 10)).collect();
+    drop(until);
+    let (mut done, mut refused) = (0, 0);
+    for row in asked {
+        match row.await {
+            Ok(_) => done += 1,
+            Err(RunError::Submit(SubmitError::Policy(_))) => refused += 1,
+            Err(error) => panic!("admitted, and then: {error}"),
+        }
+    }
+    assert!((1..=10).contains(&done) && done + refused == 100, "{done} done, {refused} refused");
+}
+
+/// A cost that was measured too high, once, does not refuse everyone for ever.
+#[tokio::test]
+async fn an_idle_lane_tries_what_seems_hopeless() {
+    let lane = lane("test", 1, SETTINGS);
+    let (until, wait) = mpsc::channel();
+    let slow = tokio::spawn(lane.run(call(), Order::Wait(wait)));
+    thread::sleep(Duration::from_millis(300));
+    drop(until);
+    slow.await.unwrap().unwrap();
+    let soon = || Call { deadline: Some(Instant::now() + Duration::from_millis(100)), ..call() };
+    assert_eq!(lane.run(soon(), Order::Answer(7)).await.unwrap().output, 7);
+    // What is late already is not begun.
+    let late = Call { deadline: Some(Instant::now()), ..call() };
+    assert!(matches!(lane.run(late, Order::Answer(7)).await, Err(RunError::Submit(SubmitError::Policy(_)))));
+}
+
+/// A job that panics where nobody expects it.
+struct Bomb;
+
+impl Work<Obedient> for Bomb {
+    fn outlook(&self) -> Outlook {
+        Outlook { rows: 1, later_steps: 0, later_rows: 0, steps_taken: 0, weight: 1.0 }
+    }
+
+    fn rows(&mut self) -> Vec<Order> {
+        vec![Order::Answer(1)]
+    }
+
+    fn advance(&mut self, _: Vec<u32>) -> Result<Next, Failure> {
+        Ok(Next::Done)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
+    fn end(self: Box<Self>, _: Result<Timings, Failure>) {
+        panic!("in the wrong place");
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_dies_takes_its_lane_with_it_and_everyone_is_told() {
+    let lane = lane("test", 2, SETTINGS);
+    let until = busy(&lane).await;
+    lane.submit(call(), Bomb).unwrap();
+    let waiting = lane.run(call(), Order::Answer(1));
+    while lane.check().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lane.check(), Err(Trouble::Died { model: "test".into() }));
+    // It was admitted before the thread died, or refused after.
+    let told = waiting.await;
+    let is_told = matches!(
+        told,
+        Ok(_) | Err(RunError::Failed(Failure::LaneGone) | RunError::Submit(SubmitError::Gone))
+    );
+    assert!(is_told, "{told:?}");
+    let refused = lane.run(call(), Order::Answer(1)).await;
+    assert_eq!(refused, Err(RunError::Submit(SubmitError::Gone)));
+    drop(until);
+    lane.shutdown().await;
+}

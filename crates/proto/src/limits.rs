@@ -1,0 +1,15 @@
+//! The bounds of the contracts' values, each once. What a model allows may be narrower; its service says so.
+
+use std::ops::RangeInclusive;
+
+/// Longest text: a prompt, a negative prompt, a caption, a query. Bytes of UTF-8.
+pub const MAX_TEXT_BYTES: usize = 8000;
+/// Most neighbours, or references, of one image.
+pub const MAX_NEIGHBOURS: u32 = 8;
+/// Steps of a sampler.
+pub const STEPS: RangeInclusive<u32> = 1..=1000;
+/// Weights of guidance; 1 is none.
+pub const GUIDANCE_WEIGHT: RangeInclusive<f32> = 1.0..=50.0;
+/// Shares: the interleave ratio (Re-Imagen, section 3.4), the share of rescaling (Lin et al., 2024), DDIM's eta, the level of
+/// conditioning noise.
+pub const SHARE: RangeInclusive<f32> = 0.0..=1.0;

@@ -1,0 +1,76 @@
+//! The answers of a service that draws: progress, then the finished sample.
+
+use futures::stream::{Stream, StreamExt as _};
+use reverie_diffusion::guidance::StepKind;
+use reverie_engine::trajectory::{Event, Finished, Progress};
+use reverie_imaging::pictures;
+use reverie_proto::diffusion::v1 as wire;
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::{Context, Refusal};
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::lanes;
+
+/// The kind of a step for answers.
+pub fn step_kind(kind: StepKind) -> wire::StepKind {
+    match kind {
+        StepKind::Conditional => wire::StepKind::Conditional,
+        StepKind::TextEnhanced => wire::StepKind::TextEnhanced,
+        StepKind::NeighbourEnhanced => wire::StepKind::NeighbourEnhanced,
+        StepKind::Weighted => wire::StepKind::Weighted,
+        StepKind::Joint => wire::StepKind::Joint,
+    }
+}
+
+/// A finished sample for answers: what `finish` made of it.
+#[derive(Debug)]
+pub struct Drawn<T> {
+    /// The picture, or the latent.
+    pub sample: T,
+    /// Where the time went.
+    pub timings: wire::StageTimings,
+}
+
+/// The answers of one trajectory: `progress` makes one of each step, `completed` of what `finish` made of the finished
+/// sample on a thread that may block. Dropping the stream cancels the trajectory.
+pub fn answers<R, T, C>(
+    events: Receiver<Event>,
+    context: Context,
+    progress: fn(wire::StepProgress) -> R,
+    finish: impl FnOnce(Vec<f32>) -> Result<T, Refusal> + Send + 'static,
+    completed: C,
+) -> impl Stream<Item = Result<R, Status>> + Send + 'static
+where
+    R: Send + 'static,
+    T: Send + 'static,
+    C: FnOnce(Drawn<T>) -> R + Send + 'static,
+{
+    let mut last = Some((finish, completed));
+    ReceiverStream::new(events).filter_map(move |event| {
+        let last = if matches!(event, Event::Progress(_)) { None } else { last.take() };
+        async move {
+            match event {
+                Event::Progress(step) => Some(Ok(progress(progress_message(step)))),
+                Event::Finished(Finished { x, timings }) => {
+                    let (finish, completed) = last?;
+                    let sample = tokio::task::spawn_blocking(move || finish(x)).await;
+                    let sample = sample.map_err(Refusal::internal).flatten().map_err(Status::from);
+                    let timings = lanes::timings(&timings);
+                    Some(sample.map(|sample| completed(Drawn { sample, timings })))
+                }
+                Event::Failed(failure) => Some(Err(lanes::failure_status(&failure, context))),
+            }
+        }
+    })
+}
+
+/// A finished sample as a picture of `width` x `height` pixels.
+pub fn picture(x: &[f32], width: u32, height: u32) -> Result<Image, Refusal> {
+    pictures::from_planes(x, width, height).map(pictures::raw).map_err(Refusal::internal)
+}
+
+fn progress_message(progress: Progress) -> wire::StepProgress {
+    wire::StepProgress { step: progress.step as u32, steps: progress.steps as u32 }
+}

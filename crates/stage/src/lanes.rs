@@ -1,0 +1,93 @@
+//! Lanes between requests and answers: whose call it is, and what became of it.
+
+use std::time::Duration;
+
+use reverie_engine::policy::{Caller, Class, Refused};
+use reverie_engine::work::{Failure, Timings};
+use reverie_engine::{Call, Lane, LaneSettings, ModelError, RowModel, RunError, SubmitError, Trouble};
+use reverie_proto::diffusion::v1::StageTimings;
+use reverie_service_kit::context::Priority;
+use reverie_service_kit::settings::SettingsError;
+use reverie_service_kit::{Context, Refusal, Unfit};
+use tonic::Status;
+
+/// Runs `open`, which loads models and starts their lanes, on a thread that may block.
+pub async fn load<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, ModelError> + Send + 'static,
+) -> Result<T, ModelError> {
+    match tokio::task::spawn_blocking(open).await {
+        Ok(loaded) => loaded,
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
+}
+
+/// Who asks for a request's work, and by when.
+pub fn call(context: Context) -> Call {
+    Call {
+        caller: Caller(context.caller()),
+        class: match context.priority() {
+            Priority::Interactive => Class::Interactive,
+            Priority::Batch => Class::Batch,
+        },
+        deadline: context.deadline(),
+    }
+}
+
+/// For the health of a service: whether a lane does its work. One whose thread died does not come back.
+pub fn check<M: RowModel>(lane: &Lane<M>) -> Result<(), Unfit> {
+    lane.check().map_err(|trouble| match trouble {
+        Trouble::Stalled { .. } => Unfit::ForNow(trouble.to_string()),
+        Trouble::Died { .. } => Unfit::ForGood(trouble.to_string()),
+    })
+}
+
+/// Refuses settings of a lane that are out of range, for a service that has them in `[lane]`.
+pub fn validate(settings: &LaneSettings) -> Result<(), SettingsError> {
+    settings.validate().map_err(|(name, why)| SettingsError::value(format!("lane.{name}"), why))
+}
+
+/// Where the time went, for answers.
+pub fn timings(timings: &Timings) -> StageTimings {
+    StageTimings {
+        queue_seconds: timings.queued.as_secs_f64(),
+        compute_seconds: timings.computing().as_secs_f64(),
+        model_seconds: timings.model.as_secs_f64(),
+    }
+}
+
+/// Why a job was not admitted, for the caller whose call has `context`.
+pub fn submit_status(error: &SubmitError, context: Context) -> Status {
+    match error {
+        SubmitError::Policy(Refused::Hopeless { .. }) => context.out_of_time(error),
+        SubmitError::Policy(Refused::Busy { late }) => {
+            let late = Duration::try_from_secs_f64(*late).unwrap_or_default();
+            Refusal::overloaded(error).retry_after(late).into()
+        }
+        SubmitError::Policy(Refused::OverShare { .. }) | SubmitError::Full { .. } => {
+            Refusal::overloaded(error).into()
+        }
+        SubmitError::ShuttingDown | SubmitError::Gone => Refusal::unavailable(error).into(),
+    }
+}
+
+/// Why a job has no result, for the caller whose call has `context`.
+pub fn failure_status(failure: &Failure, context: Context) -> Status {
+    match failure {
+        Failure::DeadlineExceeded { step, steps } => {
+            context.out_of_time(format!("after {step} of {steps} steps"))
+        }
+        Failure::LaneGone => Refusal::unavailable(failure).into(),
+        Failure::Model(_)
+        | Failure::ModelPanicked(_)
+        | Failure::StepPanicked(_)
+        | Failure::NotFinite { .. } => Refusal::internal(failure).into(),
+    }
+}
+
+/// Why a row that was asked for has no output, for the caller whose call has `context`.
+pub fn run_status(error: &RunError, context: Context) -> Status {
+    match error {
+        RunError::Submit(error) => submit_status(error, context),
+        RunError::Failed(failure) => failure_status(failure, context),
+    }
+}

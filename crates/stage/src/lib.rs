@@ -1,0 +1,8 @@
+//! What the services that run models share: calls on their lanes ([`lanes`]), the identity of a model ([`model`]), and, for those
+//! that draw, the sampler of a request ([`sampling`]), its texts ([`text`]) and its answers ([`answers`]).
+
+pub mod answers;
+pub mod lanes;
+pub mod model;
+pub mod sampling;
+pub mod text;

@@ -1,0 +1,61 @@
+//! How long the stages after the base model take, as measured.
+//!
+//! The base model has most of the work, and its lane admits a request only if it can be drawn in time. What the later stages need is
+//! taken off its deadline first: an image that could be drawn but not enlarged in time is not begun.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The weight of the newest measurement.
+const NEWEST: f64 = 0.2;
+
+/// The time from the base image to the end, by the stages that follow it.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    seconds: Mutex<BTreeMap<Route, f64>>,
+}
+
+/// The stages after the base model, as far as their time depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Route {
+    /// Whether a latent is decoded.
+    pub(crate) decodes: bool,
+    /// Super-resolution levels.
+    pub(crate) levels: usize,
+}
+
+impl Pace {
+    /// What the stages after the base model need; nothing until it was measured.
+    pub(crate) fn after_base(&self, route: Route) -> Duration {
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = seconds.get(&route).copied().unwrap_or_default();
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
+    /// Notes what they took for one image.
+    pub(crate) fn note(&self, route: Route, time: Duration) {
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mean = seconds.entry(route).or_insert(time.as_secs_f64());
+        *mean += NEWEST * (time.as_secs_f64() - *mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_route_has_a_pace_of_its_own_that_follows_what_is_measured() {
+        let pace = Pace::default();
+        let route = |levels| Route { decodes: false, levels };
+        assert_eq!(pace.after_base(route(2)), Duration::ZERO);
+        pace.note(route(2), Duration::from_secs(1));
+        assert_eq!(pace.after_base(route(2)), Duration::from_secs(1));
+        assert_eq!(pace.after_base(route(1)), Duration::ZERO);
+        for _ in 0..50 {
+            pace.note(route(2), Duration::from_secs(3));
+        }
+        assert!(pace.after_base(route(2)).abs_diff(Duration::from_secs(3)) < Duration::from_millis(1));
+    }
+}
