@@ -39,7 +39,8 @@ impl CargoTool {
     }
 
     fn is_pinned(self, program: &Path) -> bool {
-        process::capture(Command::new(program).arg("--version"))
+        // Tools that are told of cargo expect the name of their subcommand first.
+        process::capture(Command::new(program).arg("--version").env_remove("CARGO"))
             .is_ok_and(|output| self.printed_by_pinned(&String::from_utf8_lossy(&output.stdout)))
     }
 

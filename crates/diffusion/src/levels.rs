@@ -3,15 +3,15 @@
 mod edm;
 mod flow;
 mod karras;
-mod level;
-mod noise_levels;
+mod noise_level;
 mod schedule;
+mod spacing;
 mod timesteps;
 
 pub use edm::EdmLevels;
 pub use flow::FlowShift;
-pub(crate) use level::{Level, Point, Waypoints};
-pub use noise_levels::{FinalSigma, NoiseLevels};
-pub(crate) use noise_levels::{Layout, Steps};
+pub(crate) use noise_level::{NoiseLevel, Point, Waypoints};
 pub use schedule::{BetaSchedule, NoiseSchedule, ScheduleError};
+pub use spacing::{FinalSigma, NoiseLevels};
+pub(crate) use spacing::{Layout, Steps};
 pub use timesteps::{TimestepError, TimestepSpacing};

@@ -1,8 +1,7 @@
-//! Tokenizers: `tokenizer.json` as it is, or one made of the `vocab.json` and `merges.txt` of CLIP.
-//!
-//! The latter gives the ids of the `CLIPTokenizer` of transformers without ftfy, which is what pipelines of diffusers have:
-//! text is cleaned, CJK characters are set apart, all is lower-cased, words are split by CLIP's pattern (Radford et al., 2021)
-//! and joined by byte-pair encoding with `</w>` at the end of a word, between `<|startoftext|>` and `<|endoftext|>`.
+//! Tokenizers: `tokenizer.json` as it is, or one made of the `vocab.json` and `merges.txt` of CLIP ([`clip`]).
+
+mod clip;
+mod made;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::ImportError;
 use crate::keys::{Held, Keys};
 use crate::source::Source;
+
+use made::Made;
 
 /// A tokenizer as a package holds it.
 #[derive(Debug)]
@@ -116,8 +117,6 @@ impl Tokenizer {
 /// A bound on what a configuration can make us allocate.
 const MAX_TOKENS: f64 = 65_536.0;
 const END: &str = "<|endoftext|>";
-/// Words, numbers digit by digit, runs of other signs.
-const PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// Reads the tokenizer of the part `folder`, which the index says is a `class`.
 pub(crate) fn import(
@@ -161,7 +160,7 @@ pub(crate) fn import(
                 ),
             ));
         }
-        clip(source, folder, class, &special, &config)?
+        clip::make(source, folder, class, &special, &config)?
     } else {
         return Err(ImportError::wrong(
             config.path(),
@@ -278,229 +277,4 @@ impl Special {
         }
         Ok(Self { named, additional, described })
     }
-}
-
-/// A tokenizer.json, and the ids of its tokens.
-struct Made {
-    json: Map<String, Value>,
-    /// It, as it came, as long as nothing is added to it.
-    text: Option<String>,
-    ids: BTreeMap<String, u32>,
-    /// Whether it is one of the tokenizers in Python, which find all added tokens in the text as it came.
-    is_slow: bool,
-}
-
-impl Made {
-    fn of(json: Map<String, Value>, is_slow: bool) -> Self {
-        let ids = ids(&json);
-        Self { json, text: None, ids, is_slow }
-    }
-
-    /// Adds the tokens that a configuration names besides, as transformers does when it loads a tokenizer: only those that
-    /// the model has an id for.
-    fn add(&mut self, config: &Keys, special: &Special) -> Result<(), ImportError> {
-        let added = self.json.entry("added_tokens").or_insert_with(|| json!([]));
-        let mut known: Vec<String> = added
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|token| Token::of(token).map(|Token(text)| text))
-            .collect();
-        let mut new = Vec::new();
-        for (id, token) in &special.described {
-            let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
-            match self.ids.get(content) {
-                Some(own) if own != id => {
-                    let why = format!("must have {content:?} at {own}, which is its id in the vocabulary");
-                    return Err(config.wrong("added_tokens_decoder", why));
-                }
-                // Transformers gives it the id after the last one.
-                None if self.ids.values().max().is_some_and(|last| last + 1 != *id) => {
-                    let why = format!("must have {content:?} at the id after the last one of the vocabulary");
-                    return Err(config.wrong("added_tokens_decoder", why));
-                }
-                _ => {}
-            }
-            self.ids.insert(content.to_owned(), *id);
-            if !known.iter().any(|known| known == content) {
-                known.push(content.to_owned());
-                new.push(described_token(*id, token, self.is_slow));
-            }
-        }
-        let named = special.named.iter().map(|(key, text)| (*key, text));
-        for (key, text) in named.chain(special.additional.iter().map(|text| (ADDITIONAL, text))) {
-            let Some(id) = self.ids.get(text) else {
-                return Err(config.wrong(key, format!("must be of the vocabulary, and {text:?} is not")));
-            };
-            if !known.contains(text) {
-                known.push(text.clone());
-                new.push(added_token(*id, text, true, &Map::new()));
-            }
-        }
-        if let (Some(added), false) = (added.as_array_mut(), new.is_empty()) {
-            added.extend(new);
-            added.sort_by_key(|token| token["id"].as_u64());
-            self.text = None;
-        }
-        Ok(())
-    }
-}
-
-fn is(token: &Map<String, Value>, key: &str) -> bool {
-    token.get(key).and_then(Value::as_bool).unwrap_or_default()
-}
-
-/// The ids of the tokens of a tokenizer.json: of its model, and those that it adds.
-fn ids(json: &Map<String, Value>) -> BTreeMap<String, u32> {
-    let id =
-        |token: &Value, id: &Value| Some((token.as_str()?.to_owned(), u32::try_from(id.as_u64()?).ok()?));
-    let vocabulary = json.get("model").and_then(|model| model.get("vocab"));
-    let mut ids: BTreeMap<String, u32> = match vocabulary {
-        Some(Value::Object(vocabulary)) => {
-            vocabulary.iter().filter_map(|(token, number)| id(&json!(token), number)).collect()
-        }
-        // Unigram: pairs of a token and its score.
-        Some(Value::Array(vocabulary)) => vocabulary
-            .iter()
-            .enumerate()
-            .filter_map(|(number, pair)| id(pair.get(0)?, &json!(number)))
-            .collect(),
-        _ => BTreeMap::new(),
-    };
-    let added = json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
-    ids.extend(added.filter_map(|token| id(token.get("content")?, token.get("id")?)));
-    ids
-}
-
-fn clip(
-    source: &Source,
-    folder: &str,
-    class: &str,
-    special: &Special,
-    config: &Keys,
-) -> Result<Made, ImportError> {
-    let why = "CLIP's tokenizer is made of vocab.json and merges.txt";
-    let vocabulary: BTreeMap<String, u32> = source.json(&format!("{folder}/vocab.json"), why)?;
-    let merges = source.text(&format!("{folder}/merges.txt"), why)?;
-    // The first line names the version of the format.
-    let merges: Vec<&str> =
-        merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
-    let path = source.file(&format!("{folder}/vocab.json"), why)?;
-    let wrong = |why: String| ImportError::wrong(&path, why);
-    if let Some(line) = merges.iter().find(|line| line.split(' ').count() != 2) {
-        return Err(wrong(format!("merges.txt has the line {line:?}, which joins no two tokens")));
-    }
-    let named = |key: &str, default: &str| -> Result<(String, u32), ImportError> {
-        let text = special.named.get(key).map_or(default, String::as_str);
-        let described =
-            special.described.iter().find(|(_, token)| token.get("content") == Some(&json!(text)));
-        let id = described.map(|(id, _)| *id).or_else(|| vocabulary.get(text).copied());
-        let id = id.ok_or_else(|| wrong(format!("has no token {text:?}, which is the {key}")))?;
-        Ok((text.to_owned(), id))
-    };
-    let start = named("bos_token", "<|startoftext|>")?;
-    let end = named("eos_token", END)?;
-    let unknown = named("unk_token", END)?;
-    let pad = named("pad_token", END)?;
-    let mut added: BTreeMap<u32, Value> = BTreeMap::new();
-    for (content, id) in [&start, &end, &unknown, &pad] {
-        added.insert(*id, added_token(*id, content, true, &Map::new()));
-    }
-    // Tokens that someone taught the encoder (textual inversion) are among the others.
-    let legacy = format!("{folder}/added_tokens.json");
-    if !config.map().contains_key("added_tokens_decoder") && source.has(&legacy) {
-        let legacy = Keys::read(source, &legacy, why)?;
-        for content in legacy.map().keys() {
-            let id = legacy.need(&[content])?;
-            added.insert(id, added_token(id, content, false, &Map::new()));
-        }
-    }
-    let is_slow = !class.ends_with("Fast");
-    for (id, token) in &special.described {
-        added.insert(*id, described_token(*id, token, is_slow));
-    }
-    let json = json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": added.into_values().collect::<Vec<_>>(),
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": if is_slow { normalizers() } else { fast_normalizers() },
-        },
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Removed", "invert": true},
-                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
-            ],
-        },
-        "post_processor": {
-            "type": "RobertaProcessing",
-            "sep": [end.0, end.1],
-            "cls": [start.0, start.1],
-            "trim_offsets": false,
-            "add_prefix_space": false,
-        },
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {
-            "type": "BPE",
-            "dropout": null,
-            "unk_token": unknown.0,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "</w>",
-            "fuse_unk": false,
-            "byte_fallback": false,
-            "ignore_merges": false,
-            "vocab": vocabulary,
-            "merges": merges,
-        },
-    });
-    let Value::Object(json) = json else { return Err(wrong("has no tokens".to_owned())) };
-    Ok(Made::of(json, is_slow))
-}
-
-/// What the `CLIPTokenizer` of transformers does to a text, without ftfy.
-fn normalizers() -> Value {
-    json!([
-        {
-            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": false,
-            "lowercase": false,
-        },
-        {"type": "NFC"},
-        {"type": "Lowercase"},
-    ])
-}
-
-/// What `CLIPTokenizerFast` does.
-fn fast_normalizers() -> Value {
-    json!([
-        {"type": "NFC"},
-        {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-        {"type": "Lowercase"},
-    ])
-}
-
-/// A token that a configuration describes.
-fn described_token(id: u32, token: &Map<String, Value>, is_slow: bool) -> Value {
-    let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
-    let special = is(token, "special");
-    let mut made = added_token(id, content, special, token);
-    if !is_slow {
-        made["normalized"] = json!(token.get("normalized").and_then(Value::as_bool).unwrap_or(!special));
-    }
-    made
-}
-
-fn added_token(id: u32, content: &str, special: bool, rest: &Map<String, Value>) -> Value {
-    json!({
-        "id": id,
-        "content": content,
-        "single_word": is(rest, "single_word"),
-        "lstrip": is(rest, "lstrip"),
-        "rstrip": is(rest, "rstrip"),
-        // They are found in the text as it came, upper and lower case apart.
-        "normalized": false,
-        "special": special,
-    })
 }

@@ -19,7 +19,7 @@ use tonic::Status;
 
 use crate::images::{self, Undecoded};
 use crate::settings::Defaults;
-use crate::stages::{Level, Models};
+use crate::stages::{Models, ServedLevel};
 
 const MAX_NAME_BYTES: usize = 200;
 
@@ -44,7 +44,7 @@ pub(crate) struct Run {
     /// The field that it is asked for by.
     pub(crate) size_field: &'static str,
     /// The levels to go through, each with its options.
-    pub(crate) levels: Vec<(Level, SuperResolutionOptions)>,
+    pub(crate) levels: Vec<(ServedLevel, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
     pub(crate) previews: bool,
 }
@@ -171,7 +171,7 @@ fn size(
     resolution: Option<Size>,
     initial: Option<&Opened>,
     base: &GetModelResponse,
-    levels: &[Level],
+    levels: &[ServedLevel],
 ) -> (Size, usize) {
     let own = Size::square(base.image_size);
     let (field, asked) = match (side, resolution) {

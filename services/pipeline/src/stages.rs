@@ -28,7 +28,7 @@ use crate::settings::StageAddresses;
 
 /// A level of the cascade and who serves it.
 #[derive(Debug, Clone)]
-pub(crate) struct Level {
+pub(crate) struct ServedLevel {
     pub(crate) low_side: u32,
     pub(crate) side: u32,
     /// Whether it has to be given the empty text, encoded, where there is no negative prompt.
@@ -44,7 +44,7 @@ pub(crate) struct Level {
 pub(crate) struct Models {
     pub(crate) base: GetModelResponse,
     /// From small to large.
-    pub(crate) levels: Vec<Level>,
+    pub(crate) levels: Vec<ServedLevel>,
     /// Whether there are knowledge bases to search.
     pub(crate) has_retrieval: bool,
 }
@@ -133,12 +133,12 @@ impl Stages {
     }
 
     /// From small to large.
-    async fn levels(&self, context: Context) -> Result<Vec<Level>, Status> {
+    async fn levels(&self, context: Context) -> Result<Vec<ServedLevel>, Status> {
         let answers = self.super_resolution.iter().map(|stage| async move {
             let mut client = client!(SuperResolutionServiceClient, stage);
             let answer = client.list_levels(context.outgoing(ListLevelsRequest {}));
             let answer = answer.await.map_err(|status| stage.blame(context, status))?;
-            Ok::<_, Status>(answer.into_inner().levels.into_iter().map(|level| Level {
+            Ok::<_, Status>(answer.into_inner().levels.into_iter().map(|level| ServedLevel {
                 low_side: level.low_resolution_size,
                 side: level.image_size,
                 takes_empty_text: level.takes_empty_text,
@@ -147,7 +147,7 @@ impl Stages {
                 server: stage.clone(),
             }))
         });
-        let mut levels: Vec<Level> = try_join_all(answers).await?.into_iter().flatten().collect();
+        let mut levels: Vec<ServedLevel> = try_join_all(answers).await?.into_iter().flatten().collect();
         levels.sort_by_key(|level| level.low_side);
         Ok(levels)
     }
@@ -246,7 +246,7 @@ impl Stages {
     pub(crate) async fn upscale(
         &self,
         context: Context,
-        level: &Level,
+        level: &ServedLevel,
         request: UpscaleRequest,
         own: impl Fn(&str) -> Option<String> + Send + Sync,
         mut progress: impl FnMut(StepProgress) + Send,

@@ -10,7 +10,7 @@
 //!
 //! With Heun this is the paper's algorithm 1, with Euler and DPM-Solver++ what "EDM Euler" and "EDM DPM++" name elsewhere.
 
-use super::{Level, Point, karras};
+use super::{NoiseLevel, Point, karras};
 use crate::step::{Conversion, PredictionType};
 
 /// The range of sigma and the data's spread.
@@ -42,15 +42,15 @@ impl EdmLevels {
     pub(crate) fn points(&self, steps: u32) -> Vec<Point> {
         let point = |sigma: f64| {
             let c_in = 1.0 / sigma.hypot(self.sigma_data);
-            Point { timestep: libm::log(sigma) / 4.0, level: Level { a: c_in, s: sigma * c_in } }
+            Point { timestep: libm::log(sigma) / 4.0, level: NoiseLevel { a: c_in, s: sigma * c_in } }
         };
         karras::spaced(self.sigma_min, self.sigma_max, self.rho, steps).map(point).collect()
     }
 
     /// How x0 is read from the output of a preconditioned network at `level`. Models that call their output v have the
     /// opposite sign of F; those that call it x0 are not preconditioned; there is no flow.
-    pub(crate) fn conversion(&self, prediction: PredictionType, level: Level) -> Option<Conversion> {
-        let Level { a: c_in, .. } = level;
+    pub(crate) fn conversion(&self, prediction: PredictionType, level: NoiseLevel) -> Option<Conversion> {
+        let NoiseLevel { a: c_in, .. } = level;
         let sigma = level.sigma();
         // On the model's input c_in x rather than on x.
         let skip = self.sigma_data.powi(2) * c_in;

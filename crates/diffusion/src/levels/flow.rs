@@ -4,7 +4,7 @@
 //! x = (1 - sigma) x0 + sigma eps, and the model is told sigma T. A larger picture hides more of the same noise, so sigma
 //! is shifted towards 1: sigma <- shift sigma / (1 + (shift - 1) sigma).
 
-use super::{Layout, Level, Point};
+use super::{Layout, NoiseLevel, Point};
 
 /// How sigma is shifted towards noise, and what is shifted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,7 +58,7 @@ impl FlowShift {
         let point = |i| {
             let way = if steps == 1 { 0.0 } else { f64::from(i) / f64::from(steps - 1) };
             let sigma = shifted(1.0 + way * (least - 1.0));
-            Point { timestep: sigma * total, level: Level { a: 1.0 - sigma, s: sigma } }
+            Point { timestep: sigma * total, level: NoiseLevel { a: 1.0 - sigma, s: sigma } }
         };
         (0..steps).map(point).collect()
     }
@@ -75,7 +75,7 @@ impl FlowShift {
             };
             // lambda of pure noise is infinite.
             let sigma = sigma.min(1.0 - LEAST_SIGNAL);
-            Point { timestep: (sigma * total).floor(), level: Level { a: 1.0 - sigma, s: sigma } }
+            Point { timestep: (sigma * total).floor(), level: NoiseLevel { a: 1.0 - sigma, s: sigma } }
         };
         (0..steps).map(point).collect()
     }
@@ -92,7 +92,7 @@ mod tests {
     fn sigma_falls_from_one_and_a_shift_keeps_it_high() {
         for (shift, third) in [(FlowShift::Static(1.0), 0.5005), (FlowShift::Static(3.0), 0.751_872)] {
             let points = shift.points(1000, 3, Layout::SingleStep);
-            assert_eq!((points[0].level, points[0].timestep), (Level { a: 0.0, s: 1.0 }, 1000.0));
+            assert_eq!((points[0].level, points[0].timestep), (NoiseLevel { a: 0.0, s: 1.0 }, 1000.0));
             assert!((points[1].level.s - third).abs() < 1e-3, "{points:?}");
         }
         let flux = FlowShift::Dynamic { mu: 0.0, to_last_timestep: false };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::evaluations;
-use crate::levels::Level;
+use crate::levels::NoiseLevel;
 use crate::*;
 
 const NOISE: NoiseSource = NoiseSource::new(42, 0, 0);
@@ -13,9 +13,9 @@ fn run(
     schedule: &NoiseSchedule,
     settings: &SamplerSettings,
     mut x: Vec<f32>,
-    model: impl Fn(&mut f32, Level, f32) -> f32,
+    model: impl Fn(&mut f32, NoiseLevel, f32) -> f32,
 ) -> Vec<f32> {
-    let levels: Vec<Level> =
+    let levels: Vec<NoiseLevel> =
         evaluations(schedule, settings).unwrap().iter().map(|evaluation| evaluation.level).collect();
     let mut sampler = Sampler::new(schedule, settings).unwrap();
     for (i, level) in levels.into_iter().enumerate() {
@@ -108,8 +108,8 @@ fn error(method: Method, levels: NoiseLevels, steps: u32) -> f64 {
     let schedule = NoiseSchedule::new(BetaSchedule::Linear, 1000).unwrap();
     let prediction = PredictionType::Sample;
     let settings = SamplerSettings { method, steps, levels, prediction, ..SamplerSettings::default() };
-    let mean = |level: Level| level.a * MU;
-    let spread = |level: Level| (level.a * SD).hypot(level.s);
+    let mean = |level: NoiseLevel| level.a * MU;
+    let spread = |level: NoiseLevel| (level.a * SD).hypot(level.s);
     let first = evaluations(&schedule, &settings).unwrap()[0].level;
     // Quantiles, as numbers of standard deviations.
     let quantiles = [-2.0, -1.0, -0.25, 0.5, 1.5];
@@ -193,7 +193,7 @@ proptest! {
             SamplerSettings { method, steps, spacing, levels, prediction, ..SamplerSettings::default() };
         let schedule = NoiseSchedule::new(shape, 1000).unwrap();
         let x0 = 0.6;
-        let end = run(&schedule, &settings, vec![1.5, -0.3, 0.01, -2.0], |x, Level { a, s }, _| {
+        let end = run(&schedule, &settings, vec![1.5, -0.3, 0.01, -2.0], |x, NoiseLevel { a, s }, _| {
             let eps = (f64::from(*x) - a * x0) / s;
             (match prediction {
                 PredictionType::Epsilon => eps,

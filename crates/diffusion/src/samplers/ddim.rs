@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::levels::{Level, NoiseSchedule, Point};
+use crate::levels::{NoiseLevel, NoiseSchedule, Point};
 use crate::step::{Combination, Evaluation};
 
 /// Which noise level a DDIM step moves x to. The two agree wherever N divides T.
@@ -59,7 +59,7 @@ pub(crate) fn evaluations(
             };
             let abar = schedule.abar(t);
             let abar_prev = prev.map_or(final_abar, |prev| schedule.abar(prev));
-            let point = Point { timestep: f64::from(t), level: Level::of_abar(abar) };
+            let point = Point { timestep: f64::from(t), level: NoiseLevel::of_abar(abar) };
             // 1.
             let sd = eta * ((1.0 - abar_prev) / (1.0 - abar) * (1.0 - abar / abar_prev)).sqrt();
             // 2.

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::levels::{Level, NoiseSchedule, Point};
+use crate::levels::{NoiseLevel, NoiseSchedule, Point};
 use crate::step::{Combination, Evaluation, FreshNoise};
 
 /// The variance of a DDPM step; section 3.2 of the paper finds little between the fixed ones.
@@ -55,7 +55,7 @@ pub(crate) fn evaluations(
             let prev = timesteps.get(i + 1).copied();
             let abar = schedule.abar(t);
             let abar_prev = prev.map_or(1.0, |prev| schedule.abar(prev));
-            let point = Point { timestep: f64::from(t), level: Level::of_abar(abar) };
+            let point = Point { timestep: f64::from(t), level: NoiseLevel::of_abar(abar) };
             let alpha = abar / abar_prev;
             let beta = 1.0 - alpha;
             // 1.

@@ -8,7 +8,7 @@
 //! 2. x <- (s' / s) x + a' (1 - e^-h) D
 //! 3. or, stochastic, x <- (s' / s) e^-h x + a' (1 - e^-2h) D + s' sqrt(1 - e^-2h) z
 
-use crate::levels::{Level, Waypoints};
+use crate::levels::{NoiseLevel, Waypoints};
 use crate::step::{Combination, Evaluation};
 
 /// m1
@@ -25,7 +25,7 @@ pub(crate) fn evaluations(
     let lambda = |i: usize| trajectory.level(i).lambda();
     let count = trajectory.points.len();
     // No straight line leads to lambda' = infinity.
-    let first_order_last = first_order_last || trajectory.end == Level::CLEAN;
+    let first_order_last = first_order_last || trajectory.end == NoiseLevel::CLEAN;
     trajectory
         .steps()
         .enumerate()

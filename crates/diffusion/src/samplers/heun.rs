@@ -8,7 +8,7 @@
 //! Flow matching has a path of its own, x = (1 - sigma) x0 + sigma eps, along which d = eps - x0 and x is the model's input
 //! as it is: the same two lines over that sigma, which is 1 where sigma above would be infinite.
 
-use crate::levels::{Level, Waypoints};
+use crate::levels::{NoiseLevel, Waypoints};
 use crate::step::{Combination, Evaluation};
 
 /// What 2. knows before d': x + (sigma' - sigma) d / 2.
@@ -36,7 +36,10 @@ pub(crate) fn evaluations_of_flow(trajectory: &Waypoints) -> Vec<Evaluation> {
 }
 
 /// `halves` gives what is kept half-way from one level to the next, and the next x over it and the second evaluation.
-fn corrected(trajectory: &Waypoints, halves: impl Fn(Level, Level) -> [Combination; 2]) -> Vec<Evaluation> {
+fn corrected(
+    trajectory: &Waypoints,
+    halves: impl Fn(NoiseLevel, NoiseLevel) -> [Combination; 2],
+) -> Vec<Evaluation> {
     let mut evaluations = Vec::with_capacity(2 * trajectory.points.len());
     for (i, (point, next)) in trajectory.steps().enumerate() {
         // 1.

@@ -9,7 +9,7 @@
 //! The model is distilled on every k-th timestep, so only these are visited: N of the O there are, or, from a picture, of the
 //! floor(O strength) with the least noise. A sampler that does not spread its steps so skips the first of the N.
 
-use crate::levels::{Level, NoiseSchedule, Point};
+use crate::levels::{NoiseLevel, NoiseSchedule, Point};
 use crate::step::{Combination, Evaluation};
 
 const SIGMA_DATA: f64 = 0.5;
@@ -36,14 +36,15 @@ pub(crate) fn evaluations(schedule: &NoiseSchedule, timesteps: &[u32]) -> Vec<Ev
         .iter()
         .enumerate()
         .map(|(i, &t)| {
-            let point = Point { timestep: f64::from(t), level: Level::of_abar(schedule.abar(t)) };
+            let point = Point { timestep: f64::from(t), level: NoiseLevel::of_abar(schedule.abar(t)) };
             // 1.
             let u = TIMESTEP_SCALING * f64::from(t);
             let c_skip = (SIGMA_DATA / u.hypot(SIGMA_DATA)).powi(2);
             let c_out = u / u.hypot(SIGMA_DATA);
             let f = c_skip * Combination::X + c_out * Combination::X0;
             // 2.
-            let next = timesteps.get(i + 1).map_or(Level::CLEAN, |&t| Level::of_abar(schedule.abar(t)));
+            let next =
+                timesteps.get(i + 1).map_or(NoiseLevel::CLEAN, |&t| NoiseLevel::of_abar(schedule.abar(t)));
             Evaluation::new(point, next.a * f).with_noise(next.s)
         })
         .collect()

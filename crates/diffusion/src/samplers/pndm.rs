@@ -12,7 +12,7 @@
 //!
 //! Where the model predicts v it is the v that are added up: phi reads eps from their sum.
 
-use crate::levels::{Level, NoiseSchedule, Point};
+use crate::levels::{NoiseLevel, NoiseSchedule, Point};
 use crate::step::{Combination, Evaluation, PredictionType};
 
 /// x at the beginning of a step of several evaluations.
@@ -77,11 +77,11 @@ impl<'a> Transfer<'a> {
             .collect()
     }
 
-    fn level(&self, t: i64) -> Level {
+    fn level(&self, t: i64) -> NoiseLevel {
         match u32::try_from(t) {
-            Ok(t) => Level::of_abar(self.schedule.abar(t.min(self.schedule.train_timesteps() - 1))),
-            Err(_) if self.set_alpha_to_one => Level::CLEAN,
-            Err(_) => Level::of_abar(self.schedule.abar(0)),
+            Ok(t) => NoiseLevel::of_abar(self.schedule.abar(t.min(self.schedule.train_timesteps() - 1))),
+            Err(_) if self.set_alpha_to_one => NoiseLevel::CLEAN,
+            Err(_) => NoiseLevel::of_abar(self.schedule.abar(0)),
         }
     }
 
@@ -91,13 +91,13 @@ impl<'a> Transfer<'a> {
 
     /// What the model predicted at `t`, v or eps.
     fn output(&self, t: i64) -> Combination {
-        let Level { a, s } = self.level(t);
+        let NoiseLevel { a, s } = self.level(t);
         if self.predicts_v { a * Combination::EPS - s * Combination::X0 } else { Combination::EPS }
     }
 
     /// phi
     fn phi(&self, from: i64, to: i64, x: Combination, output: Combination) -> Combination {
-        let Level { a, s } = self.level(from);
+        let NoiseLevel { a, s } = self.level(from);
         let (x0, eps) = if self.predicts_v {
             (a * x - s * output, a * output + s * x)
         } else {

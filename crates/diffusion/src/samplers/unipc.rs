@@ -9,7 +9,7 @@
 //!
 //! where the rho solve sum_k rho_k r_k^(j-1) = b_j, with r_p = 1 for the m of 1.
 
-use crate::levels::{Level, Waypoints};
+use crate::levels::{NoiseLevel, Waypoints};
 use crate::step::{Combination, Evaluation};
 
 /// The highest order.
@@ -58,8 +58,8 @@ pub(crate) fn evaluations(trajectory: &Waypoints, order: u32) -> Vec<Evaluation>
 
 /// From `x` at `from` to `to`, by the x0 in `history` (the latest first) and, to correct, by that at `to`.
 fn update(
-    from: Level,
-    to: Level,
+    from: NoiseLevel,
+    to: NoiseLevel,
     x: Combination,
     history: &[Known],
     at_end: Option<Combination>,

@@ -27,7 +27,7 @@ impl Combination {
     pub(crate) const X: Self = Self::operand(X);
     /// The x0 read from the model's output, thresholded.
     pub(crate) const X0: Self = Self::operand(X0);
-    /// The eps read from the model's output, or that of the thresholded x0: [`Level::eps`](crate::levels::Level::eps)
+    /// The eps read from the model's output, or that of the thresholded x0: [`NoiseLevel::eps`](crate::levels::NoiseLevel::eps)
     /// without its cancellation. It takes another sum over the sample, so it is for samplers that subtract one eps from
     /// another.
     pub(crate) const EPS: Self = Self::operand(EPS);

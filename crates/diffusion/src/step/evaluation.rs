@@ -4,7 +4,7 @@ use super::combination::{Combination, EPS, KEPT, SLOTS, X};
 use super::threshold::Range;
 use super::walk::{PUT_OFF, walk};
 use super::{Conversion, share, threads_for};
-use crate::levels::{Level, Point};
+use crate::levels::{NoiseLevel, Point};
 
 /// Elements worth a thread of their own: 150 to 600 us, where memory is what they wait for.
 pub(crate) const PART: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub(crate) struct Evaluation {
     /// What the model is told.
     pub(crate) timestep: f64,
     /// Where its output is read.
-    pub(crate) level: Level,
+    pub(crate) level: NoiseLevel,
     /// The next x, before noise.
     pub(crate) x: Combination,
     /// What to keep for later evaluations, by slot. Everything is computed before anything is overwritten.
@@ -77,7 +77,7 @@ impl Evaluation {
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
     pub(crate) conversion: Conversion,
-    level: Level,
+    level: NoiseLevel,
     /// eps = `eps_from_x` x + `eps_from_x0` x0, for a thresholded x0.
     pub(crate) eps_from_x: f32,
     pub(crate) eps_from_x0: f32,
@@ -153,7 +153,7 @@ impl Move {
             reads_eps.then(|| sums(evaluation, |combination| combination.over_output(conversion)));
         let [x, x0, others @ ..] = evaluation.x.weights();
         let is_first_order = evaluation.keep.is_empty() && others.iter().all(|weight| *weight == 0.0);
-        let Level { a, s } = evaluation.level;
+        let NoiseLevel { a, s } = evaluation.level;
         Self {
             first_order: is_first_order.then_some([x as f32, x0 as f32]),
             conversion,

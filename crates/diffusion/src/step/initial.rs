@@ -16,7 +16,7 @@
 //! With a mask and strength 1, x starts from noise alone: what is drawn anew shows nothing of what was there.
 
 use super::{Sampler, SamplerError, SamplerSettings};
-use crate::levels::{Level, NoiseLevels};
+use crate::levels::{NoiseLevel, NoiseLevels};
 use crate::noise::{NoiseSource, Stream};
 use crate::samplers::Method;
 
@@ -82,7 +82,7 @@ impl InitialSample {
         if self.mask.is_some() && sampler.takes_all() {
             return sampler.begin(x);
         }
-        let Level { a, s } = sampler.level(0);
+        let NoiseLevel { a, s } = sampler.level(0);
         for (x, x0) in x.iter_mut().zip(&self.x0) {
             *x = a as f32 * x0 + s as f32 * *x;
         }
@@ -95,7 +95,7 @@ impl InitialSample {
     pub fn put_back(&mut self, i: usize, sampler: &Sampler, x: &mut [f32], noise: &NoiseSource) {
         assert_eq!(self.x0.len(), x.len(), "a picture has the shape of a sample");
         let Some(mask) = &self.mask else { return };
-        let Level { a, s } = sampler.level(i + 1);
+        let NoiseLevel { a, s } = sampler.level(i + 1);
         self.noised.clear();
         self.noised.extend(self.x0.iter().map(|x0| a as f32 * x0));
         if s > 0.0 {
@@ -260,7 +260,7 @@ mod tests {
                 continue;
             }
             let mut sampler = Sampler::new(&schedule, &settings(kind, 200, 0.25)).unwrap();
-            let Level { a, s } = sampler.level(0);
+            let NoiseLevel { a, s } = sampler.level(0);
             assert!((0.3..0.5).contains(&(s / a)), "a quarter of the way there is some noise");
             let mut x = normals(picture.len());
             InitialSample::new(picture.clone()).begin(&sampler, &mut x);
@@ -292,7 +292,7 @@ mod tests {
     fn with_all_steps_there_is_a_trace_of_the_picture_but_none_under_a_mask() {
         let schedule = NoiseSchedule::new(BetaSchedule::ScaledLinear, 1000).unwrap();
         let sampler = Sampler::new(&schedule, &settings(SamplerKind::Ddim, 10, 1.0)).unwrap();
-        let Level { a, s } = sampler.level(0);
+        let NoiseLevel { a, s } = sampler.level(0);
         assert!((0.06..0.08).contains(&a));
         let begun = |initial: InitialSample| {
             let mut x = normals(6);
@@ -317,7 +317,7 @@ mod tests {
                 let mut x = normals(12);
                 initial.begin(&sampler, &mut x);
                 for i in 0..sampler.evaluations() {
-                    let Level { a, s } = sampler.level(i);
+                    let NoiseLevel { a, s } = sampler.level(i);
                     for (element, eps) in normals(12).into_iter().enumerate() {
                         let kept = a as f32 * x0[element] + s as f32 * eps;
                         let is_kept = !mask[element % 6];

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::levels::Level;
+use crate::levels::NoiseLevel;
 
 /// What a denoising model predicts, named as in model packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(crate) struct Conversion {
 
 impl PredictionType {
     /// The conversion at a level, of which v assumes that it is variance preserving.
-    pub(crate) fn at(self, Level { a, s }: Level) -> Conversion {
+    pub(crate) fn at(self, NoiseLevel { a, s }: NoiseLevel) -> Conversion {
         let ((x0_from_x, x0_from_output), (eps_from_x, eps_from_output)) = match self {
             Self::Epsilon => ((1.0 / a, -s / a), (0.0, 1.0)),
             Self::Sample => ((0.0, 1.0), (1.0 / s, -a / s)),
@@ -53,7 +53,7 @@ impl PredictionType {
 
 impl Conversion {
     /// x0 = `from_x` x + `from_output` out at `level`, and the eps that belongs to it.
-    pub(crate) fn of_x0(from_x: f64, from_output: f64, Level { a, s }: Level) -> Self {
+    pub(crate) fn of_x0(from_x: f64, from_output: f64, NoiseLevel { a, s }: NoiseLevel) -> Self {
         Self {
             x0_from_x: from_x,
             x0_from_output: from_output,
@@ -113,7 +113,7 @@ mod tests {
                 (PredictionType::FlowPrediction, eps - x0),
             ];
             for (prediction, output) in outputs {
-                let conversion = prediction.at(Level::of_abar(abar));
+                let conversion = prediction.at(NoiseLevel::of_abar(abar));
                 // x carries a rounding of about 4e-7, which 1/a and 1/s enlarge at the two ends.
                 prop_assert!((conversion.x0(x, output) - x0).abs() < 2e-6 / a);
                 prop_assert!((conversion.eps(x, output) - eps).abs() < 2e-6 / s);

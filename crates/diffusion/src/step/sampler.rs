@@ -6,7 +6,7 @@ use super::combination::SLOTS;
 use super::{
     Conversion, Evaluation, FreshNoise, Move, PredictionType, SamplerError, SamplerSettings, Thresholder,
 };
-use crate::levels::{Level, NoiseLevels, NoiseSchedule, TimestepSpacing};
+use crate::levels::{NoiseLevel, NoiseLevels, NoiseSchedule, TimestepSpacing};
 use crate::noise::{NoiseSource, Stream};
 use crate::samplers::{Method, ddpm, evaluations};
 
@@ -20,7 +20,7 @@ pub struct Sampler {
     moves: Vec<Move>,
     timesteps: Vec<f32>,
     /// Where the model is evaluated; sigma never rises.
-    levels: Vec<Level>,
+    levels: Vec<NoiseLevel>,
     noises: Vec<FreshNoise>,
     thresholder: Thresholder,
     has_variance: bool,
@@ -70,8 +70,8 @@ impl Sampler {
     }
 
     /// Where x is before evaluation `i`, and after the last.
-    pub(crate) fn level(&self, i: usize) -> Level {
-        self.levels.get(i).copied().unwrap_or(Level::CLEAN)
+    pub(crate) fn level(&self, i: usize) -> NoiseLevel {
+        self.levels.get(i).copied().unwrap_or(NoiseLevel::CLEAN)
     }
 
     /// How often the model is evaluated: once a step, but for Heun (twice, except in the last step) and PNDM.

@@ -7,7 +7,7 @@ use crate::step::Combination;
 /// Whatever a paper calls its sample, here x is always the model's input: sampling in sigma (Karras et al. 2022) differs
 /// from sampling in abar by a factor only, which belongs to the level.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Level {
+pub(crate) struct NoiseLevel {
     pub(crate) a: f64,
     pub(crate) s: f64,
 }
@@ -16,18 +16,18 @@ pub(crate) struct Level {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Point {
     pub(crate) timestep: f64,
-    pub(crate) level: Level,
+    pub(crate) level: NoiseLevel,
 }
 
 /// The points where the model is evaluated, from the noisiest, and where the last step ends.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Waypoints {
     pub(crate) points: Vec<Point>,
-    pub(crate) end: Level,
+    pub(crate) end: NoiseLevel,
 }
 
 impl Waypoints {
-    pub(crate) fn level(&self, i: usize) -> Level {
+    pub(crate) fn level(&self, i: usize) -> NoiseLevel {
         self.points.get(i).map_or(self.end, |point| point.level)
     }
 
@@ -37,12 +37,12 @@ impl Waypoints {
     }
 
     /// Each point with the level that its step moves to.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = (Point, Level)> + '_ {
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (Point, NoiseLevel)> + '_ {
         self.points.iter().enumerate().map(|(i, &point)| (point, self.level(i + 1)))
     }
 }
 
-impl Level {
+impl NoiseLevel {
     /// The finished sample.
     pub(crate) const CLEAN: Self = Self { a: 1.0, s: 0.0 };
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::karras::{self, Sigmas};
-use super::{EdmLevels, FlowShift, Level, NoiseSchedule, Point, TimestepError, TimestepSpacing, Waypoints};
+use super::{
+    EdmLevels, FlowShift, NoiseLevel, NoiseSchedule, Point, TimestepError, TimestepSpacing, Waypoints,
+};
 
 /// Which noise levels a trajectory steps through, from the noisiest to none.
 ///
@@ -78,7 +80,7 @@ impl NoiseLevels {
         let (points, least) = match self {
             Self::Trained => {
                 let sigmas = Sigmas::of(schedule);
-                let point = |timestep| Point { timestep, level: Level::of_sigma(sigmas.at(timestep)) };
+                let point = |timestep| Point { timestep, level: NoiseLevel::of_sigma(sigmas.at(timestep)) };
                 (visited.into_iter().map(point).collect(), sigmas.ends().0)
             }
             Self::Karras => {
@@ -93,7 +95,7 @@ impl NoiseLevels {
                         Layout::SingleStep => timestep,
                         Layout::DpmSolver | Layout::UniPc => timestep.round_ties_even(),
                     };
-                    Point { timestep, level: Level::of_sigma(sigma) }
+                    Point { timestep, level: NoiseLevel::of_sigma(sigma) }
                 };
                 (karras::spaced(min, max, karras::RHO, count).map(point).collect(), sigmas.ends().0)
             }
@@ -101,12 +103,12 @@ impl NoiseLevels {
             Self::Flow(shift) => (shift.points(total, count, layout), 0.0),
         };
         let end = match (final_sigma, self, layout) {
-            (FinalSigma::Zero, ..) | (_, Self::Flow(_), _) => Level::CLEAN,
+            (FinalSigma::Zero, ..) | (_, Self::Flow(_), _) => NoiseLevel::CLEAN,
             (FinalSigma::SigmaMin, Self::Trained | Self::Karras, Layout::DpmSolver | Layout::UniPc) => {
-                Level::of_sigma(least)
+                NoiseLevel::of_sigma(least)
             }
             // The sample of the papers, noise on top of the picture.
-            (FinalSigma::SigmaMin, ..) => Level { a: 1.0, s: least },
+            (FinalSigma::SigmaMin, ..) => NoiseLevel { a: 1.0, s: least },
         };
         Ok(Waypoints { points, end })
     }
