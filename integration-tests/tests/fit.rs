@@ -169,6 +169,8 @@ async fn a_call_for_another_model_is_refused() -> Fallible<()> {
         (status.code(), reason(&status).as_deref()),
         (Code::FailedPrecondition, Some("MODEL_CHANGED"))
     );
+    // Stages wait for callers that are still connected.
+    drop((denoiser, levels));
     mesh.shutdown().await;
     Ok(())
 }
@@ -207,6 +209,8 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
     let request = DecodeRequest { latent: latent() };
     let answer = AutoencoderServiceClient::new(autoencoder.channel()).decode(context.outgoing(request)).await;
     refused(answer.map(|_| ()).unwrap_err(), "decoder");
+    // Stages wait for callers that are still connected.
+    drop((denoiser, autoencoder));
     mesh.shutdown().await;
 
     let mesh = mesh::start().await?;
@@ -214,6 +218,7 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
     let request = UpscaleRequest { image: Some(small_image()), text: text(), ..UpscaleRequest::default() };
     let answer = SuperResolutionServiceClient::new(levels.channel()).upscale(context.outgoing(request)).await;
     refused(answer.map(|_| ()).unwrap_err(), "encoded by");
+    drop(levels);
     mesh.shutdown().await;
     Ok(())
 }
