@@ -4,7 +4,7 @@
 //! one evaluation of the model for one request. Rows of different requests never meet, so a row that fails or panics fails its own
 //! job, and an image is the same alone or in company.
 //!
-//! Whose row runs next, and which jobs are admitted, is the [`policy`](crate::policy)'s choice. A job that is cancelled, or that can no
+//! Whose row runs next, and which jobs are admitted, is the [`policy`]'s choice. A job that is cancelled, or that can no
 //! longer meet its deadline, is dropped before its next row.
 
 mod cost;

@@ -52,7 +52,7 @@ impl StepPlan {
         &self.rows[..self.len]
     }
 
-    /// The phi by which to [`rescale`] the sum to the first row; 0 where there is nothing to rescale.
+    /// The phi by which to [`rescale`](fn@super::rescale) the sum to the first row; 0 where there is nothing to rescale.
     pub fn rescale(&self) -> f32 {
         self.rescale
     }
