@@ -15,15 +15,13 @@ use reverie_service_kit::output::print;
 use reverie_service_kit::say;
 
 use crate::Failure;
-use crate::client::explain;
+use crate::client::{ask, explain};
 use crate::initial::InitialArguments;
 use crate::mesh::AskArguments;
 use crate::names::parser;
 use crate::picture_file::{self, format_of};
 use crate::progress::Bars;
 use crate::{report, sheet};
-
-pub use crate::client::{Outcome, ask};
 
 /// Draws one picture.
 #[derive(Debug, clap::Args)]

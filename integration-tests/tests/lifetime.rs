@@ -95,7 +95,7 @@ async fn what_is_still_drawn_when_the_drain_time_is_over_is_cut_off() -> Fallibl
                 let _ = begun.send(());
             }
         };
-        reverie::generate::ask(&address, long, PATIENCE, watch).await
+        reverie::client::ask(&address, long, PATIENCE, watch).await
     });
     has_begun.recv().await.ok_or("it ended before its first step")?;
     let signalled = Instant::now();
