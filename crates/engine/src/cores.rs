@@ -56,9 +56,12 @@ impl Cores {
         self.total
     }
 
-    /// Waits for `count` cores, or for all of them if there are fewer. Blocks.
+    /// Waits for `count` cores, or for all of them if there are fewer. Blocks, unless it asks for none, as for a model on a GPU.
     pub fn take(&self, count: usize) -> Taken<'_> {
         let count = count.min(self.total);
+        if count == 0 {
+            return Taken { cores: self, count };
+        }
         let mut state = self.lock();
         let ticket = state.next;
         state.next += 1;
@@ -113,6 +116,13 @@ mod tests {
         });
         assert!((2..=3).contains(&most.into_inner()));
         assert_eq!(cores.lock().free, 3);
+    }
+
+    #[test]
+    fn whoever_asks_for_none_does_not_wait() {
+        let cores = Cores::new(1);
+        let _all = cores.take(1);
+        assert_eq!(cores.take(0).count, 0);
     }
 
     #[test]

@@ -131,10 +131,15 @@ impl Context {
         }
     }
 
-    /// The same context, ended so much earlier: for a stage after which others have work to do.
+    /// The same context, ended so much earlier, for a stage after which others have work to do; it keeps half of the remaining time at
+    /// least, so that an estimate that is too long does not keep everything from being tried.
     #[must_use]
     pub fn reserving(self, time: Duration) -> Self {
-        Self { deadline: self.deadline.and_then(|deadline| deadline.checked_sub(time)), ..self }
+        let earlier = |deadline: Instant| {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            deadline.checked_sub(time.min(remaining / 2))
+        };
+        Self { deadline: self.deadline.and_then(earlier), ..self }
     }
 
     /// `DEADLINE_EXCEEDED`, saying whose limit it was and where it passed, or where it was found that it cannot be met: `place` is such
@@ -404,6 +409,16 @@ mod tests {
         assert!(studio != shop && studio != 0 && shop != 0);
         let wrong = context(&[(PRIORITY, "urgent")]).unwrap_err();
         assert_eq!(wrong.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn time_is_kept_back_for_later_stages_but_never_more_than_half() {
+        let remaining =
+            |context: Context| context.deadline().unwrap().duration_since(Instant::now()).as_secs_f64();
+        let context = Context::with_timeout(Duration::from_secs(100));
+        assert!((remaining(context.reserving(Duration::from_secs(20))) - 80.0).abs() < 1.0);
+        assert!((remaining(context.reserving(Duration::from_secs(90))) - 50.0).abs() < 1.0);
+        assert_eq!(Context::default().reserving(Duration::from_secs(20)).deadline(), None);
     }
 
     #[tokio::test(start_paused = true)]
