@@ -196,7 +196,7 @@ fn cases() -> Fallible<Vec<Case>> {
         (rescale(1.1), "guidance.rescale", ratio),
         (rescale(f32::NAN), "guidance.rescale", ratio),
         (interval(Some(-1.0), None), "guidance.interval.min_sigma", "must be at least 0 (got -1)"),
-        (interval(Some(f32::NAN), None), "guidance.interval.min_sigma", "must be 0 to inf"),
+        (interval(Some(f32::NAN), None), "guidance.interval.min_sigma", "must be at least 0"),
         (interval(Some(5.0), Some(2.0)), "guidance.interval.max_sigma", "must be at least 5 (got 2)"),
         (interval(None, Some(-0.5)), "guidance.interval.max_sigma", "must be at least 0 (got -0.5)"),
         (negative(" "), "negative_prompt", "must not be empty"),
