@@ -386,7 +386,7 @@ async fn an_encoder_that_loses_a_text_is_no_fault_of_the_caller() {
 #[tokio::test]
 async fn a_stage_that_hangs_is_given_up_at_the_deadline() {
     let mesh = Mesh::start(|stages| stages.level = Conduct::Hangs).await;
-    let (_, outcome) = mesh.draw(Duration::from_secs(1)).await;
+    let (_, outcome) = mesh.draw(Duration::from_secs(4)).await;
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(
