@@ -57,6 +57,17 @@ fn reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
 
+/// Settings of a pipeline over these stages, which draw on latents.
+fn stages_of_latents(encoder: &Process, denoiser: &Process, autoencoder: &Process) -> [String; 5] {
+    [
+        format!("stages.encoder={}", encoder.url()),
+        format!("stages.denoiser={}", denoiser.url()),
+        format!("stages.autoencoder={}", autoencoder.url()),
+        "stages.retrieval=\"\"".to_owned(),
+        "stages.super_resolution=[]".to_owned(),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stage_that_comes_back_with_another_bundle_is_asked_again() -> Fallible<()> {
     let ((_small_place, small), (_large_place, large)) =
@@ -67,13 +78,7 @@ async fn a_stage_that_comes_back_with_another_bundle_is_asked_again() -> Fallibl
         start("denoiser", &small, &[]),
         start("autoencoder", &small, &[]),
     )?;
-    let stages = [
-        format!("stages.encoder={}", encoder.url()),
-        format!("stages.denoiser={}", denoiser.url()),
-        format!("stages.autoencoder={}", autoencoder.url()),
-        "stages.retrieval=\"\"".to_owned(),
-        "stages.super_resolution=[]".to_owned(),
-    ];
+    let stages = stages_of_latents(&encoder, &denoiser, &autoencoder);
     let mut pipeline = Process::start("pipeline", &stages).await?;
     pipeline.serving().await?;
     let address = pipeline.address()?;
@@ -232,13 +237,7 @@ async fn a_decoder_of_another_bundle_is_not_serving() -> Fallible<()> {
         start("denoiser", &own, &[]),
         start("autoencoder", &other, &[]),
     )?;
-    let stages = [
-        format!("stages.encoder={}", encoder.url()),
-        format!("stages.denoiser={}", denoiser.url()),
-        format!("stages.autoencoder={}", autoencoder.url()),
-        "stages.retrieval=\"\"".to_owned(),
-        "stages.super_resolution=[]".to_owned(),
-    ];
+    let stages = stages_of_latents(&encoder, &denoiser, &autoencoder);
     let pipeline = Process::start("pipeline", &stages).await?;
     pipeline.says("the denoiser was trained with the decoder of latents").await?;
     let status = draw(&pipeline.address()?, request()).await.map(|_| ()).unwrap_err();

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
 use image::RgbImage;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::PictureError;
 use crate::encoded::{Encoded, MAX_SIDE};
@@ -18,6 +18,8 @@ use crate::encoded::{Encoded, MAX_SIDE};
 const MAX_PIXELS: u64 = 2 * MAX_SIDE as u64 * MAX_SIDE as u64;
 /// Pixels of one permit.
 const UNIT: u64 = 1024;
+/// Pixels from which the images of a request are decoded in turn: about 10 ms of work.
+const LARGE: u64 = 1 << 20;
 
 static POOL: LazyLock<Pool> =
     LazyLock::new(|| Pool::new(MAX_PIXELS, available_parallelism().map_or(1, std::num::NonZero::get)));
@@ -45,11 +47,21 @@ pub async fn run<T: Send + 'static>(
     POOL.run(pixels, work).await
 }
 
+/// Waits until it is the turn of a request whose images have so many `pixels` together, which lasts until what is given is dropped; a
+/// small one does not wait.
+///
+/// As many requests as there are threads have their images decoded at a time, so that those that come first are ready first. If all
+/// requests shared the pool, image by image, all would be ready last.
+pub async fn turn(pixels: u64) -> Option<SemaphorePermit<'static>> {
+    POOL.turn(pixels).await
+}
+
 /// A bound on decoded pixels, and on the threads that decode.
 #[derive(Debug)]
 struct Pool {
     pixels: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    requests: Semaphore,
     most: u64,
 }
 
@@ -59,8 +71,13 @@ impl Pool {
         Self {
             pixels: Arc::new(Semaphore::new(most as usize)),
             turns: Arc::new(Semaphore::new(threads)),
+            requests: Semaphore::new(threads),
             most,
         }
+    }
+
+    async fn turn(&self, pixels: u64) -> Option<SemaphorePermit<'_>> {
+        if pixels < LARGE { None } else { self.requests.acquire().await.ok() }
     }
 
     async fn run<T: Send + 'static>(
@@ -91,10 +108,24 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
+    use std::task::{Context, Waker};
 
     use super::*;
+
+    #[tokio::test]
+    async fn large_requests_take_turns_and_small_ones_do_not_wait() {
+        let pool = Pool::new(MAX_PIXELS, 1);
+        let first = pool.turn(LARGE).await;
+        assert!(first.is_some());
+        let mut second = pin!(pool.turn(64 * LARGE));
+        assert!(second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(pool.turn(LARGE - 1).await.is_none());
+        drop(first);
+        assert!(second.await.is_some());
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_more_pixels_than_the_bound_are_decoded_at_a_time() {

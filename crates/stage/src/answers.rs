@@ -6,12 +6,32 @@ use reverie_engine::trajectory::{Event, Finished, Progress};
 use reverie_imaging::pictures;
 use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::settings::SettingsError;
 use reverie_service_kit::{Context, Refusal};
+use serde::Deserialize;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::lanes;
+
+/// What a service that draws tells while it does, for one that has this in `[progress]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgressSettings {
+    /// Progress messages that a slow reader may lag behind before some are left out, at least 1.
+    pub max_events: usize,
+}
+
+impl ProgressSettings {
+    /// Refuses values that are out of range.
+    pub fn validate(self) -> Result<(), SettingsError> {
+        if self.max_events == 0 {
+            return Err(SettingsError::value("progress.max_events", "must be at least 1 (got 0)"));
+        }
+        Ok(())
+    }
+}
 
 /// The kind of a step for answers.
 pub fn step_kind(kind: StepKind) -> wire::StepKind {

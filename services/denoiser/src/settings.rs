@@ -4,6 +4,7 @@ use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::settings::{ServiceSettings, SettingsError};
 use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_stage::answers::ProgressSettings;
 use reverie_stage::lanes;
 use serde::Deserialize;
 
@@ -20,17 +21,9 @@ pub struct Settings {
     /// The queue of each model.
     pub lane: LaneSettings,
     /// What the service tells of a drawing.
-    pub progress: Progress,
+    pub progress: ProgressSettings,
     /// Results that are kept.
     pub cache: Cache,
-}
-
-/// What the service tells of a drawing.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Progress messages that a slow reader may lag behind before some are left out.
-    pub max_events: usize,
 }
 
 /// Results that are kept.
@@ -56,9 +49,6 @@ impl ServiceSettings for Settings {
     fn validate(&self) -> Result<(), SettingsError> {
         self.server.validate()?;
         lanes::validate(&self.lane)?;
-        if self.progress.max_events == 0 {
-            return Err(SettingsError::value("progress.max_events", "must be at least 1 (got 0)"));
-        }
-        Ok(())
+        self.progress.validate()
     }
 }

@@ -76,6 +76,7 @@ pub(crate) async fn images(request: EmbedImageRequest, reader: Reader) -> Result
     }
     violations.into_result()?;
     drop(images);
+    let _turn = pool::turn(opened.iter().map(|image| image.size().pixels()).sum()).await;
     let mut violations = Violations::new();
     let mut squares = Vec::with_capacity(opened.len());
     for (index, image) in opened.into_iter().enumerate() {

@@ -1,9 +1,7 @@
 //! Images on their way through the pipeline. Each is decoded once, in the process's pool, and at once made as small as the
 //! models take it: what goes on to the stages is what they see.
 
-use std::num::NonZero;
-use std::sync::{Arc, LazyLock};
-use std::thread::available_parallelism;
+use std::sync::Arc;
 
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::initial::Opened;
@@ -12,7 +10,6 @@ use reverie_proto::generation::v1::NeighboursFound;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Status;
 
 use crate::convert::{Memory, Run};
@@ -29,19 +26,6 @@ pub(crate) fn reference_field(index: usize, name: &str) -> String {
     format!("references.references[{index}].{name}")
 }
 
-/// Pixels from which the images of a request are decoded in turn: about 10 ms of work.
-const LARGE: u64 = 1 << 20;
-
-/// As many requests as there are cores have their images decoded at a time, so that those that come first are ready first. If all
-/// requests shared the pool, image by image, all would be ready last.
-static TURNS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
-
-/// Waits until it is the turn of a request with so many `pixels` to decode; a small one does not wait.
-async fn turn(turns: &Semaphore, pixels: u64) -> Option<SemaphorePermit<'_>> {
-    if pixels < LARGE { None } else { turns.acquire().await.ok() }
-}
-
 impl Undecoded {
     fn pixels(&self) -> u64 {
         let references = self.references.iter().map(|(image, _)| image.size().pixels());
@@ -50,7 +34,7 @@ impl Undecoded {
 
     /// Decodes them, one after the other, into the run that they are for.
     pub(crate) async fn decode(self, run: &mut Run) -> Result<(), Status> {
-        let _turn = turn(&TURNS, self.pixels()).await;
+        let _turn = pool::turn(self.pixels()).await;
         let mut violations = Violations::new();
         if let Memory::References { pictures, .. } = &mut run.memory {
             let reader = run.reader.ok_or_else(missing_reader)?;
@@ -161,18 +145,6 @@ mod tests {
             "{:?}",
             preview.dimensions()
         );
-    }
-
-    #[tokio::test]
-    async fn large_requests_take_turns_and_small_ones_do_not_wait() {
-        let turns = Semaphore::new(1);
-        let first = turn(&turns, LARGE).await;
-        assert!(first.is_some());
-        let mut second = Box::pin(turn(&turns, 64 * LARGE));
-        assert!(futures::poll!(second.as_mut()).is_pending());
-        assert!(turn(&turns, LARGE - 1).await.is_none());
-        drop(first);
-        assert!(second.await.is_some());
     }
 
     #[tokio::test]

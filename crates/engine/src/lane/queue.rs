@@ -101,9 +101,13 @@ impl<M: RowModel> Entry<M> {
         job.row = row;
         job.work_left = row * (to_start + later_rows) as f64;
         job.alone_left = row * (side_by_side(to_start as f64) + later_steps as f64 * side_by_side(mean_rows));
-        job.is_ready = self.ending.is_none()
-            && self.work.is_some()
-            && (!self.rows.is_empty() || !self.is_prepared && self.running == 0);
+        job.is_ready = self.is_ready();
+    }
+
+    /// Whether a thread has something to do for it.
+    fn is_ready(&self) -> bool {
+        let has_rows = !self.is_prepared || !self.rows.is_empty();
+        self.ending.is_none() && self.work.is_some() && has_rows
     }
 }
 
@@ -204,8 +208,7 @@ impl<M: RowModel> Queue<M> {
             if state.phase == Phase::Gone {
                 return false;
             }
-            state.predict(self.sessions);
-            if state.jobs.iter().any(|job| job.is_ready) {
+            if state.entries.iter().any(Entry::is_ready) {
                 return true;
             }
             if state.phase == Phase::Draining && state.entries.is_empty() {
