@@ -6,7 +6,7 @@ use std::time::Duration;
 use reverie_knowledge::StorageError;
 use reverie_packages::{Bundle, PackageError};
 use reverie_pipeline::{StageAddresses, check_fit};
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
 use tokio::task::JoinSet;
@@ -243,7 +243,7 @@ impl Mesh {
 
     /// Waits until the pipeline serves, or a service ends and says why, or their models do not belong together.
     async fn ready(&mut self, stages: &StageAddresses) -> Result<(), Failure> {
-        let pipeline = Stage::new("pipeline", &self.pipeline);
+        let pipeline = Upstream::new("pipeline", &self.pipeline);
         let poll = async {
             while pipeline.check_health(START_TIMEOUT).await.is_err() {
                 // No waiting helps against that.

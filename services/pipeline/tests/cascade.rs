@@ -291,7 +291,7 @@ impl Mesh {
     }
 
     async fn ask(&self, timeout: Duration) -> Result<Streaming<Answer>, Status> {
-        let stage = client::Stage::new("pipeline", &self.pipeline);
+        let stage = client::Upstream::new("pipeline", &self.pipeline);
         let mut client = GenerationServiceClient::new(stage.channel());
         let request = GenerateRequest { prompt: "a".to_owned(), previews: true, ..Default::default() };
         Ok(client.generate(Context::with_timeout(timeout).outgoing(request)).await?.into_inner())
