@@ -4,6 +4,7 @@
 // They panic where standard output is closed or full: `output` is the way.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
 pub mod admission;
 pub mod client;
 mod connections;
@@ -15,6 +16,7 @@ pub mod output;
 pub mod process;
 mod protocol;
 pub mod ranges;
+mod readiness;
 pub mod refusal;
 pub mod serve;
 pub mod settings;

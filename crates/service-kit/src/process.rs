@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown, output, say};
+use crate::{Listener, RunError, Shutdown, admin, output, say};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -71,7 +71,7 @@ where
         Err(error) => error.exit(),
     };
     if flags.print_default_settings {
-        return match output::print(format_args!("{}", S::DEFAULTS)) {
+        return match output::print(format_args!("{}", settings::defaults::<S>())) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => ExitCode::from(output::failed(&name, &error)),
         };
@@ -88,11 +88,12 @@ where
     R: FnOnce(S, Listener, Shutdown) -> F,
     F: Future<Output = Result<(), RunError>>,
 {
-    let settings: S = settings::load(sources)?;
+    let (settings, effective): (S, _) = settings::load_effective(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let telemetry = Telemetry::install(S::SERVICE, settings.telemetry())?;
-        let address = settings.server().listen;
+        let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
+        let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
+        let address = settings.common().server.listen;
         let listener =
             Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.

@@ -156,7 +156,7 @@ impl Server {
         limit: usize,
     ) -> Self {
         let draining = Shutdown::new();
-        let (health, health_server) = Health::new(names, draining.clone()).await;
+        let (health, health_server) = Health::new(service, names, draining.clone()).await;
         let mut routes = Routes::builder();
         routes.add_service(health_server);
         // The contracts of all services are compiled in; this process serves some of them.
@@ -217,7 +217,7 @@ impl Server {
         if let Some(reason) = &unfit {
             tracing::error!(service, reason, "the service cannot go on; it drains and ends");
         }
-        health.set(names, false).await;
+        health.set(names, Err(unfit.as_deref().unwrap_or("draining"))).await;
         draining.cancel();
 
         // 1. Calls in flight finish.

@@ -263,7 +263,7 @@ impl Mesh {
             ($name:literal, $contract:expr, $service:expr) => {{
                 let (listener, address) = Listener::memory();
                 let mut server =
-                    Server::new($name, &[$contract], Standing::Stage, settings.server(), 64).await;
+                    Server::new($name, &[$contract], Standing::Stage, &settings.common().server, 64).await;
                 server.routes().add_service($service);
                 let shutdown = shutdown.clone();
                 tokio::spawn(server.serve(listener, shutdown, async || Ok(())));

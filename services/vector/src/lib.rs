@@ -38,7 +38,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         "vector",
         &[SERVICE_NAME],
         Standing::Stage,
-        settings.server(),
+        &settings.common().server,
         settings.limits.max_in_flight,
     )
     .await;
