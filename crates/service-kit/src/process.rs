@@ -92,9 +92,9 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let telemetry = Telemetry::install(S::SERVICE, settings.telemetry())?;
-        let address = settings.server().listen;
+        let address = settings.server().listen.clone();
         let listener =
-            Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.
         if let Err(error) = say!("listening on {}", listener.describe()) {
             tracing::warn!(%error, "where the service listens is only in the log");

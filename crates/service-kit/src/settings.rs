@@ -185,6 +185,9 @@ mod tests {
             handshake_seconds = 5
             receive_seconds = 5
             max_buffered_mib = 16
+            max_connection_age_seconds = 300
+            max_connection_age_grace_seconds = 60
+            lame_duck_seconds = 0
             drain_seconds = 5
             [telemetry]
             log_format = "text"

@@ -27,12 +27,15 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 async fn start() -> Fallible<Address> {
     let settings = ServerSettings {
-        listen: "127.0.0.1:0".parse()?,
+        listen: "127.0.0.1:0".parse().unwrap(),
         max_connections: 8,
         max_concurrent_streams: 8,
         handshake_seconds: 5,
         receive_seconds: 5,
         max_buffered_mib: 1,
+        max_connection_age_seconds: 0,
+        max_connection_age_grace_seconds: 0,
+        lame_duck_seconds: 0,
         drain_seconds: 1,
     };
     let server = Server::new("test", NAMES, Standing::Stage, &settings, 8).await;
