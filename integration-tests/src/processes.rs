@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use reverie_service_kit::Address;
@@ -55,6 +55,7 @@ fn binary(name: &str) -> Fallible<PathBuf> {
 #[derive(Debug)]
 pub struct Process {
     service: &'static str,
+    command: Command,
     child: Child,
     /// HOST:PORT, as it said itself.
     listens: String,
@@ -80,9 +81,19 @@ impl Process {
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
         match line.as_deref().and_then(|line| line.strip_prefix("listening on ")) {
-            Some(listens) => Ok(Self { service, child, listens: listens.to_owned(), log }),
+            Some(listens) => Ok(Self { service, command, child, listens: listens.to_owned(), log }),
             None => Err(format!("{service} said {line:?}, not where it listens\n{}", read(&log)).into()),
         }
+    }
+
+    /// Starts it again as it was started, where it listened, and waits until it serves; gives the time that took. It must have ended.
+    pub async fn start_again(&mut self) -> Fallible<Duration> {
+        let begun = Instant::now();
+        let mut command = std::mem::replace(&mut self.command, Command::new("false"));
+        command.args(["--set", &format!("server.listen={}", self.listens)]);
+        *self = Self::spawn(self.service, command).await?;
+        self.serving().await?;
+        Ok(begun.elapsed())
     }
 
     /// The service's name.

@@ -105,7 +105,7 @@ async fn without_a_home_privileges_a_place_to_write_or_many_files() -> Fallible<
 async fn beside_services_of_their_own_names() -> Fallible<()> {
     let inject = |mut command: Command| {
         for release in ["REVERIE", "REVERIE_REVERIE", "REVERIE_MY", "MY_REVERIE"] {
-            let own = ["".to_owned()].into_iter().chain(SERVICES.map(|service| format!("_{service}")));
+            let own = [String::new()].into_iter().chain(SERVICES.map(|service| format!("_{service}")));
             for service in own.chain(["_SUPER_RESOLUTION_256".to_owned(), "__ADMIN".to_owned()]) {
                 let name = format!("{release}{service}").to_uppercase().replace('-', "_");
                 for (shape, text) in [
@@ -137,15 +137,15 @@ async fn beside_services_of_their_own_names() -> Fallible<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_every_interface_and_by_name() -> Fallible<()> {
-    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    let hosts: &[(&str, &[&str])] = match has_ipv6 {
-        true => &[("localhost", &["localhost", "127.0.0.1"]), ("[::]", &["127.0.0.1", "[::1]", "localhost"])],
-        false => &[("localhost", &["localhost", "127.0.0.1"])],
-    };
-    for (listen, reached) in hosts.iter().chain(&[("0.0.0.0", &["127.0.0.1", "localhost"][..])]) {
+    let mut hosts =
+        vec![("localhost", vec!["localhost", "127.0.0.1"]), ("0.0.0.0", vec!["127.0.0.1", "localhost"])];
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        hosts.push(("[::]", vec!["127.0.0.1", "[::1]", "localhost"]));
+    }
+    for (listen, reached) in hosts {
         let mut vector = Process::start("vector", &[format!("server.listen={listen}:0")]).await?;
         let port = vector.listens().rsplit(':').next().unwrap_or_default().to_owned();
-        for host in *reached {
+        for host in reached {
             let address: Address = format!("http://{host}:{port}").parse()?;
             health::becomes(&address, ServingStatus::Serving)
                 .await
