@@ -4,6 +4,7 @@
 //! with UNAVAILABLE, which says that nothing came of it.
 #![expect(clippy::print_stdout, reason = "it measures, and says what")]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,27 +40,30 @@ async fn restarts_of_every_service_under_load_lose_no_image() -> Fallible<()> {
         futures::future::try_join_all((0..CALLERS).map(|caller| call(&address, caller, &seen, &over)));
     let restarts = async {
         let _over = over.clone().drop_guard();
-        let mut slowest = Duration::ZERO;
+        let mut starts: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
         for roll in 0..rolls {
             for process in six.all() {
                 let before = seen.drawn.load(Ordering::Relaxed);
-                slowest =
-                    slowest.max(restart(process).await.map_err(|error| format!("roll {roll}: {error}"))?);
+                let start = restart(process).await.map_err(|error| format!("roll {roll}: {error}"))?;
+                starts.entry(process.service()).or_default().push(start);
                 // Not before the mesh has drawn with it, as a rolling update waits for readiness.
                 while seen.drawn.load(Ordering::Relaxed) < before + CALLERS {
                     tokio::time::sleep(RETRY_WAIT).await;
                 }
             }
         }
-        Fallible::Ok(slowest)
+        Fallible::Ok(starts)
     };
     let restarts = async { tokio::time::timeout(PATIENCE * (rolls + 1), restarts).await? };
-    let (_, slowest) = tokio::try_join!(callers, restarts)?;
+    let (_, starts) = tokio::try_join!(callers, restarts)?;
     let (drawn, repeated) = (seen.drawn.into_inner(), seen.repeated.into_inner());
-    println!(
-        "{rolls} rolls of six services in {:.0} s: {drawn} images, {repeated} calls repeated, slowest start {slowest:?}",
-        begun.elapsed().as_secs_f64()
-    );
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{rolls} rolls of six services in {seconds:.0} s: {drawn} images, {repeated} calls repeated");
+    for (service, mut starts) in starts {
+        starts.sort_unstable();
+        let (median, longest) = (starts[starts.len() / 2], starts[starts.len() - 1]);
+        println!("{service}: SERVING after {median:?} (median), {longest:?} (longest)");
+    }
     Ok(())
 }
 

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn connections_of_the_same_age_do_not_end_together() {
-        let ages = Ages { age: Duration::from_secs(300), grace: Duration::from_secs(60) };
+        let ages = Ages { age: Duration::from_mins(5), grace: Duration::from_mins(1) };
         let drawn: Vec<_> = (0..1000).map(|_| ages.drawn().age.as_secs_f64()).collect();
         assert!(drawn.iter().all(|age| (270.0..=330.0).contains(age)), "{drawn:?}");
         // Spread over nearly all of it: 1,000 draws miss an end of 2 s with a chance of 3e-15.
