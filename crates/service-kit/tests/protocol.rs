@@ -27,7 +27,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 async fn start() -> Fallible<Address> {
     let settings = ServerSettings {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: "127.0.0.1:0".parse()?,
         max_connections: 8,
         max_concurrent_streams: 8,
         handshake_seconds: 5,
