@@ -44,7 +44,6 @@ impl Certificates {
         this.leaf("apiserver", AUTHORITY, "/CN=kube-apiserver", &api, SERVER)?;
         this.leaf("apiserver-client", AUTHORITY, "/O=system:masters/CN=apiserver", "", CLIENT)?;
         this.leaf("front-client", FRONT_AUTHORITY, "/CN=front-proxy", "", CLIENT)?;
-        this.leaf("external-metrics", AUTHORITY, "/CN=external-metrics", &local, SERVER)?;
         for (name, subject) in [
             ("admin", "/O=system:masters/CN=admin"),
             ("kube-controller-manager", "/CN=system:kube-controller-manager"),
@@ -59,7 +58,13 @@ impl Certificates {
             this.leaf(node.name, AUTHORITY, &subject, "", CLIENT)?;
             this.kubeconfig_for(node.name)?;
             let serving = format!("{}-serving", node.name);
-            this.leaf(&serving, AUTHORITY, &subject, &format!("IP:{},DNS:{}", node.address, node.name), SERVER)?;
+            this.leaf(
+                &serving,
+                AUTHORITY,
+                &subject,
+                &format!("IP:{},DNS:{}", node.address, node.name),
+                SERVER,
+            )?;
         }
         // Service accounts' tokens are signed with a key pair of their own.
         let key = this.folder.join("service-accounts.key");

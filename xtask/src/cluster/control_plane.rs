@@ -12,7 +12,12 @@ use super::layout::{API_ADDRESS, ETCD_URL, NODES, SERVICE_RANGE};
 const COREFILE: &str = include_str!("node/Corefile");
 
 /// Starts etcd and the API server.
-pub(super) fn start(bin: &Path, keys: &Certificates, run: &Path, daemons: &mut Vec<Daemon>) -> io::Result<()> {
+pub(super) fn start(
+    bin: &Path,
+    keys: &Certificates,
+    run: &Path,
+    daemons: &mut Vec<Daemon>,
+) -> io::Result<()> {
     let key = |name: &str| keys.file(name).display().to_string();
     let mut etcd = Command::new(bin.join("etcd"));
     etcd.arg("--data-dir").arg(run.join("etcd"));
@@ -29,7 +34,12 @@ pub(super) fn start(bin: &Path, keys: &Certificates, run: &Path, daemons: &mut V
     let mut api = Command::new(bin.join("kube-apiserver"));
     api.args(["--bind-address", API_ADDRESS, "--advertise-address", API_ADDRESS, "--secure-port", "6443"]);
     api.args(["--etcd-servers", ETCD_URL, "--etcd-cafile", &key("ca.crt")]);
-    api.args(["--etcd-certfile", &key("apiserver-client.crt"), "--etcd-keyfile", &key("apiserver-client.key")]);
+    api.args([
+        "--etcd-certfile",
+        &key("apiserver-client.crt"),
+        "--etcd-keyfile",
+        &key("apiserver-client.key"),
+    ]);
     api.args(["--tls-cert-file", &key("apiserver.crt"), "--tls-private-key-file", &key("apiserver.key")]);
     api.args(["--client-ca-file", &key("ca.crt"), "--kubelet-certificate-authority", &key("ca.crt")]);
     api.args(["--kubelet-client-certificate", &key("apiserver-client.crt")]);

@@ -83,7 +83,8 @@ mod tests {
     fn a_program_that_ignores_sigterm_is_killed() {
         let mut command = Command::new("sh");
         // `exec` would lose the trap: the shell itself must stay.
-        let process = command.args(["-c", "trap '' TERM; while :; do read -r line; done < /dev/zero"]).spawn().unwrap();
+        let process =
+            command.args(["-c", "trap '' TERM; while :; do read -r line; done < /dev/zero"]).spawn().unwrap();
         let id = process.id();
         let mut daemon = Daemon { name: "stubborn".to_owned(), process };
         daemon.stop();

@@ -119,7 +119,12 @@ mod tests {
         let other = folder.path().join("runner");
         let start = |path: &Path| {
             // The name goes where a shim has its socket: among the arguments.
-            Command::new("tail").args(["-f", "/dev/null"]).arg(path.join("socket")).stderr(Stdio::null()).spawn().unwrap()
+            Command::new("tail")
+                .args(["-f", "/dev/null"])
+                .arg(path.join("socket"))
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
         };
         let (mut of_the_run, mut of_another) = (start(&run), start(&other));
         clear(&run);

@@ -10,7 +10,7 @@ use super::access::Access;
 use super::certificates::Certificates;
 use super::control_plane;
 use super::daemon::Daemon;
-use super::layout::{NODES, Node, POD_RANGE, SERVICE_RANGE};
+use super::layout::{NODES, Node, SERVICE_RANGE};
 use super::{leftovers, node, pause, wait};
 use crate::process;
 
@@ -29,7 +29,8 @@ impl OwnCluster {
     /// Brings it up with the images of `archives`. `folder` holds the programs, and everything that runs below `run`.
     pub(super) fn up(folder: &Path, archives: &[PathBuf]) -> Result<Self, Box<dyn Error>> {
         let lock = File::create(folder.join("lock"))?;
-        lock.try_lock().map_err(|_| "another `cargo xtask cluster` runs on this machine: wait for its end")?;
+        lock.try_lock()
+            .map_err(|_| "another `cargo xtask cluster` runs on this machine: wait for its end")?;
         let run = folder.join("run");
         // Of a run that was killed.
         leftovers::clear(&run);
@@ -68,16 +69,6 @@ impl OwnCluster {
         &self.access
     }
 
-    /// Adds a daemon that is ended with the cluster.
-    pub(super) fn adopt(&mut self, daemon: Daemon) {
-        self.daemons.push(daemon);
-    }
-
-    /// The certificates and keys.
-    pub(super) fn keys(&self) -> PathBuf {
-        self.run.join("keys")
-    }
-
     /// What the cluster's own programs printed.
     pub(super) fn logs(&self) -> PathBuf {
         self.run.join("logs")
@@ -85,19 +76,21 @@ impl OwnCluster {
 
     /// The programs that ended by themselves.
     pub(super) fn ended(&mut self) -> Vec<String> {
-        self.daemons.iter_mut().filter_map(|daemon| daemon.has_ended().then(|| daemon.name().to_owned())).collect()
+        self.daemons
+            .iter_mut()
+            .filter_map(|daemon| daemon.has_ended().then(|| daemon.name().to_owned()))
+            .collect()
     }
 }
 
 impl Drop for OwnCluster {
     fn drop(&mut self) {
-        let mut of = |names: &[&str]| {
-            for daemon in self.daemons.iter_mut().rev().filter(|daemon| names.contains(&daemon.name())) {
+        // First what would start pods again; then kubelet may end those that are left.
+        for daemon in &mut self.daemons {
+            if ["kube-controller-manager", "kube-scheduler"].contains(&daemon.name()) {
                 daemon.stop();
             }
-        };
-        // First what would start pods again; then kubelet may end those that are left.
-        of(&["kube-controller-manager", "kube-scheduler"]);
+        }
         let _ = self.access.run(&["delete", "pods", "-A", "--all", "--grace-period=1", "--timeout=30s"]);
         // The rest, the newest first: nodes before the control plane.
         while let Some(mut daemon) = self.daemons.pop() {
@@ -115,7 +108,20 @@ fn network() -> Result<(), Box<dyn Error>> {
         process::capture(node::within(namespace, "sysctl").args(["-qw", "net.ipv4.ip_forward=1"]))?;
     }
     let [first, second] = &NODES;
-    ip(&["link", "add", first.link, "netns", first.namespace, "type", "veth", "peer", "name", second.link, "netns", second.namespace])?;
+    ip(&[
+        "link",
+        "add",
+        first.link,
+        "netns",
+        first.namespace,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        second.link,
+        "netns",
+        second.namespace,
+    ])?;
     for (node, other) in [(first, second), (second, first)] {
         ip(&["-n", node.namespace, "addr", "add", &format!("{}/24", node.address), "dev", node.link])?;
         ip(&["-n", node.namespace, "link", "set", node.link, "up"])?;
@@ -123,7 +129,6 @@ fn network() -> Result<(), Box<dyn Error>> {
         // Only a route makes the kernel ask the rules of kube-proxy, which then choose a pod.
         ip(&["-n", node.namespace, "route", "add", SERVICE_RANGE, "dev", node.link])?;
     }
-    debug_assert!(NODES.iter().all(|node| node.pods.starts_with(&POD_RANGE[..6])));
     Ok(())
 }
 

@@ -21,7 +21,16 @@ pub(super) fn archive(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Erro
     fs::write(within.join("pause.rs"), SOURCE)?;
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let mut compile = Command::new(rustc);
-    compile.args(["-O", "-C", "target-feature=+crt-static", "-C", "panic=abort", "-C", "strip=symbols", "pause.rs"]);
+    compile.args([
+        "-O",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "panic=abort",
+        "-C",
+        "strip=symbols",
+        "pause.rs",
+    ]);
     process::capture(compile.current_dir(within))?;
     let tar = |archive: &Path, files: &[&str]| {
         let mut tar = Command::new("tar");

@@ -78,11 +78,6 @@ pub(super) fn missing_from_system() -> Result<(), ProgramError> {
     Err(ProgramError::Missing(programs.join(", "), packages.join(" ")))
 }
 
-/// Whether all that Go builds lies in `folder` already, in the pinned versions.
-pub(super) fn are_built(folder: &Path) -> bool {
-    CLUSTER_BUILDS.iter().all(|build| is_built(build, folder))
-}
-
 /// Builds what is missing of the cluster's programs into `folder/bin`.
 pub(super) fn ensure_cluster(folder: &Path) -> Result<(), ProgramError> {
     ensure(&CLUSTER_BUILDS, folder)
@@ -100,7 +95,11 @@ fn ensure(builds: &[Build], folder: &Path) -> Result<(), ProgramError> {
     }
     process::capture(Command::new("go").arg("version")).map_err(ProgramError::NoGo)?;
     for build in wanted {
-        eprintln!("Building {} {} (once; Kubernetes takes some minutes)", build.programs.join(", "), build.version);
+        eprintln!(
+            "Building {} {} (once; Kubernetes takes some minutes)",
+            build.programs.join(", "),
+            build.version
+        );
         (build.run)(Toolchain { folder })?;
         for program in build.programs {
             write(&record(folder, program), build.version)?;
@@ -176,7 +175,9 @@ impl Toolchain<'_> {
         let source = self.folder.join("build/etcd");
         write(
             &source.join("go.mod"),
-            &format!("module example.invalid/etcd\n\ngo 1.26.0\n\nrequire go.etcd.io/etcd/server/v3 v{ETCD}\n"),
+            &format!(
+                "module example.invalid/etcd\n\ngo 1.26.0\n\nrequire go.etcd.io/etcd/server/v3 v{ETCD}\n"
+            ),
         )?;
         write(
             &source.join("main.go"),
