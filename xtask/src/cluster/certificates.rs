@@ -117,7 +117,7 @@ impl Certificates {
             "basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage={usage}\n"
         );
         if !alternative_names.is_empty() {
-            extensions += &format!("subjectAltName={alternative_names}\n");
+            extensions.extend(["subjectAltName=", alternative_names, "\n"]);
         }
         let extension_file = format!("{name}.ext");
         fs::write(self.folder.join(&extension_file), extensions)?;

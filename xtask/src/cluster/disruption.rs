@@ -39,7 +39,7 @@ pub(super) fn drain(access: &Access, node: &str) -> Result<(), Box<dyn Error>> {
 pub(super) fn all_serve(access: &Access) -> Result<(), Box<dyn Error>> {
     let selector = format!("--selector=app.kubernetes.io/instance={RELEASE}");
     let mut failure = None;
-    wait::until("all pods to serve", Duration::from_secs(240), || {
+    wait::until("all pods to serve", Duration::from_mins(4), || {
         match access.get(&["deployments", &selector]) {
             Ok(deployments) => (!deployments.is_empty() && deployments.iter().all(is_complete)).then_some(()),
             Err(error) => {

@@ -33,7 +33,7 @@ impl<'a> Load<'a> {
         // Of the calls that are under way now, each of the callers has one.
         let wanted = seen + u64::from(CALLERS) + 1;
         let mut failure = None;
-        wait::until("more images of the load", Duration::from_secs(120), || match self.drawn() {
+        wait::until("more images of the load", Duration::from_mins(2), || match self.drawn() {
             Ok(drawn) => (drawn >= wanted).then_some(()),
             Err(error) => {
                 failure = Some(error);

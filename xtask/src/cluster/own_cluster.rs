@@ -44,7 +44,7 @@ impl OwnCluster {
         let mut this = Self { daemons: Vec::new(), run, access, _lock: lock };
         network()?;
         control_plane::start(&bin, &keys, &this.run, &mut this.daemons)?;
-        wait::until("the API server", Duration::from_secs(120), || this.access.is_ready().then_some(()))?;
+        wait::until("the API server", Duration::from_mins(2), || this.access.is_ready().then_some(()))?;
         control_plane::start_controllers(&bin, &keys, &this.run, &mut this.daemons)?;
         for node in &NODES {
             let containerd = node::containerd(node, &this.run)?;

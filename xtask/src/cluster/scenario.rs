@@ -72,7 +72,7 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
 /// Waits until the new pod of the broken revision cannot get its image, while all old ones stay.
 fn rollout_is_stuck(access: &Access) -> Result<(), Box<dyn Error>> {
     let pods = ["pods", "--selector=app.kubernetes.io/component=denoiser"];
-    wait::until("the pod with the missing image", Duration::from_secs(60), || {
+    wait::until("the pod with the missing image", Duration::from_mins(1), || {
         let pods = access.get(&pods).ok()?;
         pods.iter().find_map(|pod| {
             let reason = pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str()?;

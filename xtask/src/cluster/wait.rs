@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_wait_ends_with_what_was_found_or_says_what_was_not() {
         let mut looks = 0;
-        let found = until("three looks", Duration::from_secs(60), || {
+        let found = until("three looks", Duration::from_mins(1), || {
             looks += 1;
             (looks == 3).then_some(looks)
         });
