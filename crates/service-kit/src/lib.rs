@@ -21,11 +21,12 @@ pub mod refusal;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;
+mod transport;
 
 pub use admission::Permit;
 pub use context::Context;
 pub use health::{Health, Unfit};
-pub use listener::{Address, Listener};
+pub use listener::{Address, ListenAddress, Listener};
 pub use refusal::{Refusal, Violations};
 pub use serve::{RunError, Server, Standing};
 /// Ends a service when cancelled: it drains, then `run` returns.

@@ -93,9 +93,9 @@ where
     let result = runtime.block_on(async {
         let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
         let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
-        let address = settings.common().server.listen;
+        let address = settings.common().server.listen.clone();
         let listener =
-            Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.
         if let Err(error) = say!("listening on {}", listener.describe()) {
             tracing::warn!(%error, "where the service listens is only in the log");

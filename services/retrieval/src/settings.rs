@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         let settings = with("limits.max_in_flight", "8").unwrap();
-        assert_eq!(settings.common.server.listen.port(), 7102);
+        assert_eq!(settings.common.server.listen.to_string(), "127.0.0.1:7102");
         assert_eq!(settings.stages.encoder.to_string(), "http://127.0.0.1:7101/");
     }
 

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         let settings = with(&[]).unwrap();
-        assert_eq!(settings.common.server.listen.port(), 7103);
+        assert_eq!(settings.common.server.listen.to_string(), "127.0.0.1:7103");
         assert_eq!(settings.knowledge_bases().next().unwrap().0, "creatures");
     }
 
