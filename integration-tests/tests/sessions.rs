@@ -2,10 +2,11 @@
 //! in memory.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::thread;
 
 use reverie_engine::execution::{ConvolutionSearch, CudaSettings, Provider};
-use reverie_engine::{InferenceSettings, Input, ModelError, Session, Values};
+use reverie_engine::{InferenceSettings, Input, ModelError, RowData, Session, Values};
 use reverie_integration_tests::Fallible;
 use reverie_packages::{Bundle, Package, Role};
 
@@ -21,6 +22,7 @@ fn settings(sessions: usize) -> InferenceSettings {
         provider: Provider::Cpu,
         sessions,
         threads: 1,
+        batch: NonZeroUsize::MIN,
         cuda: CudaSettings {
             device_id: 0,
             memory_limit_mib: 0,
@@ -39,10 +41,15 @@ fn encode(session: &mut Session, ids: &[i64], elements: usize) -> Result<Vec<u32
     let shape = [1, ids.len()];
     let mask = vec![1; ids.len()];
     let inputs = [("token_ids", ids), ("attention_mask", &mask)];
-    let inputs = inputs.map(|(name, values)| Input { name, shape: &shape, values: Values::I64(values) });
+    let inputs = inputs.map(|(name, values)| Input {
+        name,
+        shape: &shape,
+        values: Values::I64(values),
+        identity: None,
+    });
     let inputs: Vec<_> = inputs.into_iter().filter(|input| session.takes(input.name)).collect();
     let mut tokens = vec![0.0; elements];
-    session.run(&inputs, &mut [("text_tokens", &mut tokens)])?;
+    session.run(&mut [RowData { inputs, outputs: vec![("text_tokens", &mut tokens)] }])?;
     Ok(tokens.iter().map(|value| value.to_bits()).collect())
 }
 
