@@ -65,7 +65,7 @@ pub fn check<M: RowModel>(
         assert_eq!(first.batch(), batch);
         let expected: Vec<M::Output> = (0..ROWS).map(|number| alone(first, row(number))).collect();
         assert!(expected[1..].iter().all(|output| *output != expected[0]), "it gives the same for all rows");
-        let refused = first.run(&mut [wrong()]).err().expect("it takes a row that is wrong");
+        let refused = first.run(&mut [wrong()]).expect_err("it takes a row that is wrong");
         assert!(!refused.to_string().is_empty());
         if batch > 1 {
             together(first, &row, &expected);

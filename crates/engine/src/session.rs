@@ -165,6 +165,11 @@ impl Session {
         self.batch
     }
 
+    /// Inputs whose lasting values were uploaded, counted once for each set of rows that shared a pass.
+    pub fn uploads(&self) -> u64 {
+        self.bound.uploads
+    }
+
     /// Whether the graph has an input of this name.
     pub fn takes(&self, input: &str) -> bool {
         self.inputs.contains_key(input)
@@ -377,4 +382,41 @@ fn check(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(input: &[Extent], output: &[Extent]) -> Graph {
+        let facts = |shape: &[Extent]| TensorFacts {
+            name: "t".into(),
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            unit_length: false,
+        };
+        Graph {
+            inputs: BTreeMap::from([("x".to_owned(), facts(input))]),
+            outputs: BTreeMap::from([("prediction".to_owned(), facts(output))]),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn a_graph_of_one_row_is_told_from_one_of_a_batch() {
+        let open = || Extent::Dynamic("batch".to_owned());
+        let (one, four) = (|| Extent::Fixed(1), || Extent::Fixed(4));
+        assert_eq!(can_batch(&graph(&[open(), four()], &[open(), four()])), Ok(()));
+        // Such as the places of tokens, which are the same for all rows.
+        assert_eq!(can_batch(&graph(&[four(), one()], &[open(), four()])), Ok(()));
+        let refused: [(&[Extent], &[Extent], &str); 3] = [
+            (&[one(), four()], &[open(), four()], "input x has a batch axis of fixed length 1"),
+            (&[], &[open(), four()], "input x is a single number"),
+            (&[open(), four()], &[one(), four()], "output prediction has no batch axis"),
+        ];
+        for (input, output, told) in refused {
+            let why = can_batch(&graph(input, output)).unwrap_err();
+            assert!(why.contains(told), "{why}");
+        }
+    }
 }

@@ -138,17 +138,12 @@ impl Facts {
                     [] => Cow::Borrowed(&row.x[..]),
                     painted_into => [&row.x[..], painted_into].concat().into(),
                 };
-                match self.patches(row) {
-                    Some(patches) => (patches.shape().to_vec(), patches.to_tokens(&values).into()),
-                    None => {
-                        let channels = if values.len() == row.x.len() {
-                            channels
-                        } else {
-                            values.len() / (height * width)
-                        };
-                        (vec![1, channels, height, width], values)
-                    }
+                if let Some(patches) = self.patches(row) {
+                    return (patches.shape().to_vec(), patches.to_tokens(&values).into());
                 }
+                let channels =
+                    if values.len() == row.x.len() { channels } else { values.len() / (height * width) };
+                (vec![1, channels, height, width], values)
             }
             Feed::Timestep => (vec![1], vec![row.timestep * self.diffusion.timestep_scale].into()),
             Feed::TextTokens if self.has_neighbours_after_text() => {

@@ -74,7 +74,7 @@ pub(super) struct Bound {
     /// Where outputs go, by the graph's names.
     outputs: Vec<DynTensor>,
     /// Tensors of lasting values that were uploaded.
-    uploads: u64,
+    pub(super) uploads: u64,
 }
 
 impl Bound {
@@ -141,20 +141,19 @@ impl Bound {
         }
         let Some(resident) = self.resident.get_mut(*name) else { return Ok(()) };
         let known = resident.iter().position(|known| known.identity == identity && known.shape == *shape);
-        let known = match known.and_then(|place| resident.remove(place)) {
-            Some(known) => known,
-            None => {
-                if resident.len() == RESIDENT {
-                    resident.pop_front();
-                }
-                let tensor = tensors::of(facts.dtype, shape, values)?;
-                let tensor = match device {
-                    Some(Device { device, id }) => tensor.to(device.clone(), *id)?,
-                    None => tensor,
-                };
-                self.uploads += 1;
-                Resident { identity: identity.to_vec(), shape: shape.clone(), tensor }
+        let known = if let Some(known) = known.and_then(|place| resident.remove(place)) {
+            known
+        } else {
+            if resident.len() == RESIDENT {
+                resident.pop_front();
             }
+            let tensor = tensors::of(facts.dtype, shape, values)?;
+            let tensor = match device {
+                Some(Device { device, id }) => tensor.to(device.clone(), *id)?,
+                None => tensor,
+            };
+            self.uploads += 1;
+            Resident { identity: identity.to_vec(), shape: shape.clone(), tensor }
         };
         self.binding.bind_input(&facts.name, &known.tensor)?;
         resident.push_back(known);

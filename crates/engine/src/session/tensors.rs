@@ -70,12 +70,12 @@ pub(super) fn read(
     (part, count): (usize, usize),
     place: &mut [f32],
 ) -> Result<(), String> {
-    fn of<'a, T: PrimitiveTensorElementType>(
-        value: &'a DynValue,
+    fn of<T: PrimitiveTensorElementType>(
+        value: &DynValue,
         part: usize,
         count: usize,
         length: usize,
-    ) -> Result<&'a [T], String> {
+    ) -> Result<&[T], String> {
         let (_, data) = value.try_extract_tensor::<T>().map_err(|error| error.to_string())?;
         if data.len() != count * length {
             return Err(format!("has {} elements, not {length}", data.len() / count));

@@ -248,33 +248,7 @@ pub(crate) fn run(
             }
         }
         while free > 0 {
-            // The latest of its rows decides when a pass is done.
-            let (mut pass, mut shape, mut seconds) = (Vec::new(), None, 0.0_f64);
-            while pass.len() < lane.batch {
-                let fits = |active: &Active| shape.is_none_or(|shape| active.arrival.shape == shape);
-                let fitting =
-                    |(active, job): (&Active, &Job)| Job { is_ready: job.is_ready && fits(active), ..*job };
-                let candidates: Vec<Job> = active.iter().zip(&jobs).map(fitting).collect();
-                let Some(place) = scheduler.choose(&candidates, now) else {
-                    assert!(
-                        !candidates.iter().any(|job| job.is_ready),
-                        "there is room in a pass and a row waits"
-                    );
-                    break;
-                };
-                let this = &mut active[place];
-                assert!(this.to_start > 0, "a job without a row to start was chosen");
-                scheduler.charge(&this.job);
-                this.to_start -= 1;
-                this.running += 1;
-                this.rows += 1;
-                this.started.get_or_insert(now);
-                this.predict(slots);
-                jobs[place] = this.job;
-                shape = Some(this.arrival.shape);
-                seconds = seconds.max(this.arrival.row_time(this.rows));
-                pass.push(this.job.id);
-            }
+            let (pass, seconds) = next_pass(scheduler, lane, now, &mut active, &mut jobs);
             if pass.is_empty() {
                 break;
             }
@@ -286,6 +260,39 @@ pub(crate) fn run(
     let records: Vec<Record> = records.into_iter().flatten().collect();
     assert_eq!(records.len(), arrivals.len(), "a job has no end");
     records
+}
+
+/// Fills a pass: the jobs of its rows, and how long it takes. The latest of its rows decides.
+fn next_pass(
+    scheduler: &mut impl Scheduler,
+    lane: Lane,
+    now: Seconds,
+    active: &mut [Active],
+    jobs: &mut [Job],
+) -> (Vec<u64>, Seconds) {
+    let (mut pass, mut shape, mut seconds) = (Vec::new(), None, 0.0_f64);
+    while pass.len() < lane.batch {
+        let fits = |active: &Active| shape.is_none_or(|shape| active.arrival.shape == shape);
+        let fitting = |(active, job): (&Active, &Job)| Job { is_ready: job.is_ready && fits(active), ..*job };
+        let candidates: Vec<Job> = active.iter().zip(&*jobs).map(fitting).collect();
+        let Some(place) = scheduler.choose(&candidates, now) else {
+            assert!(!candidates.iter().any(|job| job.is_ready), "there is room in a pass and a row waits");
+            break;
+        };
+        let this = &mut active[place];
+        assert!(this.to_start > 0, "a job without a row to start was chosen");
+        scheduler.charge(&this.job);
+        this.to_start -= 1;
+        this.running += 1;
+        this.rows += 1;
+        this.started.get_or_insert(now);
+        this.predict(lane.slots());
+        jobs[place] = this.job;
+        shape = Some(this.arrival.shape);
+        seconds = seconds.max(this.arrival.row_time(this.rows));
+        pass.push(this.job.id);
+    }
+    (pass, seconds)
 }
 
 fn place_of(active: &[Active], id: u64) -> Option<usize> {
