@@ -9,6 +9,7 @@ mod cargo_checks;
 mod cargo_deny;
 mod cargo_machete;
 mod cargo_tool;
+mod chart;
 mod checksum;
 mod ci;
 mod contracts;
@@ -67,7 +68,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, training, test
+    /// Check the Helm chart: renders, schemas of Kubernetes, alert rules (builds helm and kubeconform with Go, once)
+    Chart {
+        /// Write the committed renders anew instead of comparing them
+        #[arg(long)]
+        update: bool,
+    },
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test
     Ci,
     /// Check the formatting of all Rust code
     Fmt,
@@ -110,6 +117,7 @@ impl Task {
             Self::Demo { prompt, flags } => demo::run(&workspace, prompt, flags),
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
+            Self::Chart { update } => chart::check(&workspace, *update),
             Self::Ci => ci::run(&workspace),
             Self::Fmt => cargo_checks::fmt(&workspace),
             Self::Clippy => cargo_checks::clippy(&workspace),
