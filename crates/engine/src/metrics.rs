@@ -3,11 +3,11 @@
 //! | Instrument | Unit | Attributes | |
 //! | --- | --- | --- | --- |
 //! | `reverie.lane.jobs` | 1 | `model`, `outcome` | jobs that ended: `finished`, `failed`, `expired`, `cancelled`, `refused` |
-//! | `reverie.lane.row.duration` | s | `model` | time of one row |
+//! | `reverie.lane.row.duration` | s | `model` | time of the forward pass that computed a row |
 //! | `reverie.lane.queue.depth` | 1 | `model` | jobs of which no row was started |
 //! | `reverie.lane.active` | 1 | `model` | jobs of which a row was started |
 //! | `reverie.lane.queue.age` | s | `model` | age of the oldest job |
-//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: measured cost of a row times the rows left |
+//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: measured cost of a pass times the rows left, over the rows computed at a time |
 //! | `reverie.lane.occupancy` | 1 | `model` | share of the sessions that are computing, 0 to 1 |
 //! | `reverie.cache.lookups` | 1 | `cache`, `hit` | |
 //! | `reverie.cache.size` | By | `cache` | |
