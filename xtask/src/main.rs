@@ -15,6 +15,7 @@ mod ci;
 mod contracts;
 mod demo;
 mod fixtures;
+mod guides;
 mod onnxruntime;
 mod process;
 mod python;
@@ -74,7 +75,9 @@ enum Task {
         #[arg(long)]
         update: bool,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test
+    /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
+    Guide,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide
     Ci,
     /// Check the formatting of all Rust code
     Fmt,
@@ -118,6 +121,7 @@ impl Task {
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
+            Self::Guide => guides::follow_laptop(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Fmt => cargo_checks::fmt(&workspace),
             Self::Clippy => cargo_checks::clippy(&workspace),
