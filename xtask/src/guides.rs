@@ -1,6 +1,6 @@
 //! The guides in docs/guides: their shell blocks are run in order, in one shell that stops at the first command that fails.
 //!
-//! A block that begins with "```sh not-run" is not run; the text before it says why.
+//! A block that begins with `sh not-run` in place of `sh` is not run; the text before it says why.
 
 use std::fs;
 use std::os::unix::fs::symlink;
