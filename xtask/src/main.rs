@@ -12,6 +12,7 @@ mod cargo_tool;
 mod chart;
 mod checksum;
 mod ci;
+mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
@@ -79,6 +80,8 @@ enum Task {
     Guide,
     /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide
     Ci,
+    /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
+    Cluster(cluster::Arguments),
     /// Check the formatting of all Rust code
     Fmt,
     /// Lint all Rust code, warnings denied
@@ -123,6 +126,7 @@ impl Task {
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),
             Self::Ci => ci::run(&workspace),
+            Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),
             Self::Clippy => cargo_checks::clippy(&workspace),
             Self::Doc => cargo_checks::doc(&workspace),
