@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::workspace::Workspace;
-use crate::{Outcome, cargo_checks, cargo_deny, cargo_machete, chart, contracts, test_suite, training_tests};
+use crate::{
+    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, contracts, guides, test_suite, training_tests,
+};
 
 /// The step that ended the run, and why.
 #[derive(Debug, Error)]
@@ -18,7 +20,7 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
@@ -28,6 +30,7 @@ const STEPS: [Step; 9] = [
     ("chart", chart::check_if_possible),
     ("training", training_tests::run),
     ("test", |workspace| test_suite::run(workspace, &[])),
+    ("guide", guides::follow_laptop),
 ];
 
 /// Runs every step; the first failure ends it.

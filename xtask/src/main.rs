@@ -16,6 +16,7 @@ mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
+mod guides;
 mod onnxruntime;
 mod process;
 mod python;
@@ -75,7 +76,9 @@ enum Task {
         #[arg(long)]
         update: bool,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test
+    /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
+    Guide,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -121,6 +124,7 @@ impl Task {
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
+            Self::Guide => guides::follow_laptop(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),
