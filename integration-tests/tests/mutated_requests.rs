@@ -1,7 +1,5 @@
 //! Requests in which one thing is wrong: each is drawn, or refused with the fields that are wrong. The mesh serves on.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::time::Duration;
 
 use prost::Message as _;

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_contract_names_the_samplers_there_are() {
-        let asked: Vec<_> = wire::Sampler::all().into_iter().map(|sampler| sampler.name()).collect();
+        let asked: Vec<_> = wire::Sampler::all().into_iter().map(reverie_proto::names::Named::name).collect();
         for name in &asked {
             assert!(SamplerKind::named(name).is_some(), "{name} is no sampler");
         }

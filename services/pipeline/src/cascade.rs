@@ -217,7 +217,7 @@ fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
 
 /// What an image is drawn from besides its prompt.
 #[derive(Default)]
-struct Found {
+struct References {
     /// Whether a knowledge base was searched.
     searched: bool,
     /// What the caller is told.
@@ -231,9 +231,9 @@ async fn neighbours_of(
     reader: Option<Reader>,
     stages: &Stages,
     context: Context,
-) -> Result<Found, Status> {
+) -> Result<References, Status> {
     match memory {
-        Memory::None => Ok(Found::default()),
+        Memory::None => Ok(References::default()),
         Memory::Retrieval(request) => {
             let answer = stages.retrieve(context, request, Fields::retrieval).await?;
             let mut found = NeighboursFound {
@@ -242,7 +242,7 @@ async fn neighbours_of(
                 epoch: answer.epoch,
             };
             let pictures = images::of_neighbours(&mut found, reader).await?;
-            Ok(Found { searched: true, found, pictures })
+            Ok(References { searched: true, found, pictures })
         }
         Memory::References { captions, pictures } => {
             let neighbour = |(caption, number)| Neighbour {
@@ -252,7 +252,7 @@ async fn neighbours_of(
             };
             let neighbours = captions.into_iter().zip(1_u32..).map(neighbour).collect();
             let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
-            Ok(Found { searched: false, found, pictures })
+            Ok(References { searched: false, found, pictures })
         }
     }
 }
