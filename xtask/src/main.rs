@@ -12,6 +12,7 @@ mod cargo_tool;
 mod chart;
 mod checksum;
 mod ci;
+mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
@@ -76,6 +77,8 @@ enum Task {
     },
     /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test
     Ci,
+    /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
+    Cluster(cluster::Arguments),
     /// Check the formatting of all Rust code
     Fmt,
     /// Lint all Rust code, warnings denied
@@ -119,6 +122,7 @@ impl Task {
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Ci => ci::run(&workspace),
+            Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),
             Self::Clippy => cargo_checks::clippy(&workspace),
             Self::Doc => cargo_checks::doc(&workspace),
