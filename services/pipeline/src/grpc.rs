@@ -54,13 +54,8 @@ impl GenerationService for Generation {
         let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
         let models = context.within("asking for the models", self.stages.models(context)).await?;
         let defaults = self.defaults.clone();
-        let held = permit.clone();
-        let convert = tokio::task::spawn_blocking(move || {
-            // The place is held as long as the work runs, whoever waits for it.
-            let _held = held;
-            convert::run(request.into_inner(), models, &defaults)
-        });
-        let (mut run, images) = convert.await.map_err(Refusal::internal)??;
+        let convert = move || convert::run(request.into_inner(), models, &defaults);
+        let (mut run, images) = permit.clone().run_blocking(convert).await?;
         context.within("decoding the request's images", images.decode(&mut run)).await?;
 
         let (news, events) = mpsc::channel(EVENTS);

@@ -1,4 +1,4 @@
-//! The retrieval service: from a prompt to pictures worth remembering (Re-Imagen, section 3).
+//! The retrieval service: finds reference images for a prompt (Re-Imagen, section 3).
 //!
 //! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `bm25.rs`, `embedding.rs`, or both, and `fusion.rs`.
 
