@@ -76,6 +76,12 @@ impl Gate {
         }))
     }
 
+    /// Tells of the calls in flight as long as there is a gate: for metrics, which outlive it.
+    pub(crate) fn calls(&self) -> impl Fn() -> Option<usize> + Send + Sync + 'static {
+        let in_flight = Arc::downgrade(&self.in_flight);
+        move || in_flight.upgrade().map(|in_flight| in_flight.borrow().calls)
+    }
+
     pub(crate) fn in_flight(&self) -> InFlight {
         *self.in_flight.borrow()
     }

@@ -13,6 +13,7 @@ use tonic::service::RoutesBuilder;
 use crate::gate::{Gate, InFlight};
 use crate::health::Unfit;
 use crate::settings::SettingsError;
+use crate::telemetry::calls;
 use crate::{Health, ListenAddress, Listener, Shutdown, process, transport};
 
 /// The gRPC services of every process.
@@ -178,6 +179,7 @@ impl Server {
         }
         let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
         let gate = Gate::new(limit, max_bytes, Duration::from_secs(settings.receive_seconds));
+        calls::observe(service, limit, gate.calls());
         Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
     }
 

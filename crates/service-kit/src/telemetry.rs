@@ -1,5 +1,6 @@
 //! Structured logs on standard error; traces and metrics to an OpenTelemetry collector, metrics also to Prometheus.
 
+pub(crate) mod calls;
 pub mod metrics;
 
 use std::time::Duration;

@@ -25,6 +25,7 @@ use tonic::Status;
 
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
+use crate::measure;
 use crate::pace::{Pace, Route};
 use crate::position::{Place, Position};
 use crate::stages::Stages;
@@ -288,7 +289,9 @@ impl Ledger<'_> {
         timings: Option<StageTimings>,
         model: Option<ModelIdentity>,
     ) {
-        let Place { stage, level } = place.into();
+        let place = place.into();
+        measure::stage(place, seconds);
+        let Place { stage, level } = place;
         self.reports.push(StageReport { stage: stage.into(), level, seconds, timings, model });
         self.tell(Event::Progress(Progress { stage: stage.into(), level, step: steps, steps })).await;
     }

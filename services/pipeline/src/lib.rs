@@ -8,6 +8,7 @@ mod grpc;
 mod images;
 mod kept;
 mod latents;
+mod measure;
 mod pace;
 mod position;
 mod settings;

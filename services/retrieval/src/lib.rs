@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
 use reverie_service_kit::settings::ServiceSettings as _;
+use reverie_service_kit::telemetry::metrics;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
 
 pub use settings::{Fusion, Limits, Settings, Stages};
@@ -41,6 +42,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             size = knowledge_base.entries.len(),
             "knowledge base loaded"
         );
+        metrics::knowledge_base(name, knowledge_base.epoch, knowledge_base.entries.len() as u64);
         knowledge_bases.insert(name.to_owned(), Arc::new(knowledge_base));
     }
     let embedding = EmbeddingSearch::new(&settings.stages);

@@ -14,6 +14,7 @@ use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::Context;
+use crate::telemetry::calls::ServerCall;
 
 /// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,7 @@ where
         if path.starts_with("grpc.") {
             return Box::pin(self.inner.call(request));
         }
+        let call = ServerCall::begin(&path);
         let span = tracing::info_span!(
             "grpc.server",
             otel.name = path,
@@ -74,19 +76,21 @@ where
             service = self.service,
             rpc.system = "grpc",
             rpc.grpc.status_code = field::Empty,
+            otel.status_code = field::Empty,
         );
         let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
         // Fails only where no OpenTelemetry layer is installed; then there is no trace to join.
         let _ = span.set_parent(parent);
-        let outcome = Outcome { span: span.clone(), is_known: false };
+        let outcome = Outcome { span: span.clone(), call, is_known: false };
         let response = self.inner.call(request);
         Box::pin(async move { Ok(outcome.of(response.await?)) }.instrument(span))
     }
 }
 
-/// The status that a call ends with, for its span: in the headers of an answer that is nothing else, in the trailers of any other.
+/// The status that a call ends with, for its span and its measurement: in the headers of an answer that is nothing else, in the trailers of any other.
 struct Outcome {
     span: Span,
+    call: ServerCall,
     is_known: bool,
 }
 
@@ -113,7 +117,24 @@ impl Outcome {
     fn record(&mut self, code: Code) {
         self.is_known = true;
         self.span.record("rpc.grpc.status_code", i32::from(code));
+        if is_servers_fault(code) {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        self.call.end(code);
     }
+}
+
+/// Whether a call that ends with `code` is an error of the server's span (semantic conventions, "gRPC Status").
+fn is_servers_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 impl Drop for Outcome {
@@ -139,6 +160,7 @@ impl Extractor for HeaderExtractor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
     use http_body_util::Full;
@@ -148,7 +170,7 @@ mod tests {
 
     /// The codes that spans are given.
     #[derive(Clone, Default)]
-    struct Codes(Arc<Mutex<Vec<i64>>>);
+    struct Codes(Arc<Mutex<Vec<i64>>>, Arc<AtomicUsize>);
 
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Codes {
         fn on_record(
@@ -168,7 +190,8 @@ mod tests {
         }
 
         fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-            panic!("{field} is {value:?}");
+            assert_eq!((field.name(), format!("{value:?}").as_str()), ("otel.status_code", "\"ERROR\""));
+            self.1.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -205,5 +228,6 @@ mod tests {
 
         drop(call(http::Response::new(body())).await);
         assert_eq!(taken(), [1], "given up");
+        assert_eq!(codes.1.load(Ordering::Relaxed), 1, "only INTERNAL is the server's fault");
     }
 }

@@ -59,6 +59,19 @@ pub fn text() -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&families)
 }
 
+/// Tells which epoch of the knowledge base `name` the service has, and of how many entries.
+pub fn knowledge_base(name: &str, epoch: u64, entries: u64) {
+    let meter = global::meter("reverie-service-kit");
+    let named = [KeyValue::new("knowledge_base", name.to_owned())];
+    let gauges = [
+        ("reverie.knowledge_base.epoch", "Number of the epoch that is served", epoch),
+        ("reverie.knowledge_base.entries", "Entries of that epoch", entries),
+    ];
+    for (gauge, description, value) in gauges {
+        meter.u64_gauge(gauge).with_description(description).build().record(value, &named);
+    }
+}
+
 /// Build, health and resources of the process (semantic conventions, "Process metrics").
 fn observe_process() {
     let meter = global::meter("reverie-service-kit");
