@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub mod metrics;
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use opentelemetry::global;
@@ -73,6 +74,8 @@ impl Telemetry {
         };
         let filter = EnvFilter::try_new(&settings.log_filter).map_err(|error| wrong("log_filter", &error))?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        // Colours are for people who look at a terminal.
+        let lines = lines.with_ansi(std::io::stderr().is_terminal());
         // A line that cannot be written is lost: to complain of it, where standard error is full or closed, would be a panic.
         let lines = lines.log_internal_errors(false);
         let lines = match settings.log_format {
