@@ -154,13 +154,6 @@ spec:
             - name: admin
               containerPort: 9090
             {{- end }}
-          {{- with $values.lameDuckSeconds }}
-          # Calls are taken until the pod's address is gone from its callers; only then does the service get SIGTERM.
-          lifecycle:
-            preStop:
-              sleep:
-                seconds: {{ . }}
-          {{- end }}
           # A stage has ten minutes to load its models. A service that calls others starts without them, and waits.
           startupProbe:
             {{- include (ternary "reverie.aliveProbe" "reverie.readyProbe" (gt (len .calls) 0)) . | nindent 12 }}

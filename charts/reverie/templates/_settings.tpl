@@ -32,6 +32,7 @@ The settings of a component: what the chart decides, then what its templates der
 {{- $root := .root -}}
 {{- $server := dict
       "listen" (printf "%s:%s" $root.Values.listenAddress (include "reverie.port" .service))
+      "lame_duck_seconds" .values.lameDuckSeconds
       "drain_seconds" .values.drainSeconds -}}
 {{- $telemetry := dict
       "log_format" $root.Values.telemetry.logFormat

@@ -1,5 +1,5 @@
-//! The alert rules and the dashboard: Prometheus' own checks here, and in the tests below whether every alert has a test and an entry
-//! in the runbook.
+//! The alert rules and the dashboard: Prometheus' own checks here, and in the tests below whether every metric they name is one that
+//! services export, and whether every alert has a test and an entry in the runbook.
 
 use std::error::Error;
 use std::fs;
@@ -55,6 +55,9 @@ mod tests {
 
     use super::*;
 
+    /// Prometheus' own, of every target.
+    const OF_PROMETHEUS: [&str; 1] = ["up"];
+
     fn read(path: &str) -> String {
         fs::read_to_string(Workspace::locate().root().join(path)).unwrap()
     }
@@ -97,6 +100,26 @@ mod tests {
             }
         }
         found
+    }
+
+    /// All names in the page, as Prometheus has them: those of histograms end in _bucket, _sum and _count.
+    fn exported() -> BTreeSet<String> {
+        let page = read("docs/metrics.md");
+        let quoted = page.split('`').skip(1).step_by(2).map(str::to_owned);
+        quoted.flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|end| format!("{name}{end}"))).collect()
+    }
+
+    #[test]
+    fn queries_name_metrics_that_services_export() {
+        let exported = exported();
+        let queries = dashboard_queries(&Workspace::locate()).unwrap().into_iter();
+        let alerts = alerts().into_iter().map(|alert| alert["expr"].as_str().unwrap().to_owned());
+        let unknown: Vec<_> = queries
+            .chain(alerts)
+            .flat_map(|query| metrics_of(&query))
+            .filter(|name| !exported.contains(name) && !OF_PROMETHEUS.contains(&name.as_str()))
+            .collect();
+        assert!(unknown.is_empty(), "not in docs/metrics.md: {unknown:?}");
     }
 
     #[test]
