@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::workspace::Workspace;
-use crate::{Outcome, cargo_checks, cargo_deny, cargo_machete, contracts, test_suite, training_tests};
+use crate::{
+    Outcome, cargo_checks, cargo_deny, cargo_machete, contracts, images, test_suite, training_tests,
+};
 
 /// The step that ended the run, and why.
 #[derive(Debug, Error)]
@@ -18,7 +20,7 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
@@ -27,6 +29,8 @@ const STEPS: [Step; 8] = [
     ("buf", contracts::check),
     ("training", training_tests::run),
     ("test", |workspace| test_suite::run(workspace, &[])),
+    // After the tests, whose programs it packs.
+    ("images", images::check),
 ];
 
 /// Runs every step; the first failure ends it.

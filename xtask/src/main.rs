@@ -14,6 +14,7 @@ mod ci;
 mod contracts;
 mod demo;
 mod fixtures;
+mod images;
 mod onnxruntime;
 mod process;
 mod python;
@@ -67,7 +68,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, training, test
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, training, test, images
     Ci,
     /// Check the formatting of all Rust code
     Fmt,
@@ -95,6 +96,8 @@ enum Task {
     },
     /// Lint and build the contracts in protos/ with buf (through npx), and compare them with the last release
     Buf,
+    /// Build the container images, check them from outside, draw with them, save them in the cache folder
+    Images(images::Arguments),
     /// Run the Python tests of models/training (makes their environment if it is absent)
     Training,
 }
@@ -120,6 +123,7 @@ impl Task {
             Self::Fixtures { python } => fixtures::check(&workspace, python),
             Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
+            Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Training => training_tests::run(&workspace),
         }
     }

@@ -16,6 +16,7 @@ pub mod process;
 mod protocol;
 pub mod ranges;
 pub mod refusal;
+mod self_check;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;
