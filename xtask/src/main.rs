@@ -17,6 +17,7 @@ mod contracts;
 mod demo;
 mod fixtures;
 mod guides;
+mod images;
 mod onnxruntime;
 mod process;
 mod python;
@@ -78,7 +79,7 @@ enum Task {
     },
     /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
     Guide,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide, images
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -108,6 +109,8 @@ enum Task {
     },
     /// Lint and build the contracts in protos/ with buf (through npx), and compare them with the last release
     Buf,
+    /// Build the container images, check them from outside, draw with them, save them in the cache folder
+    Images(images::Arguments),
     /// Run the Python tests of models/training (makes their environment if it is absent)
     Training,
 }
@@ -136,6 +139,7 @@ impl Task {
             Self::Fixtures { python } => fixtures::check(&workspace, python),
             Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
+            Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Training => training_tests::run(&workspace),
         }
     }

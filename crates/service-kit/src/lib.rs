@@ -18,6 +18,7 @@ mod protocol;
 pub mod ranges;
 mod readiness;
 pub mod refusal;
+mod self_check;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;

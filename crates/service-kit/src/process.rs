@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown, admin, output, say};
+use crate::{Listener, RunError, Shutdown, admin, output, say, self_check};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -19,6 +19,9 @@ struct Flags {
     /// Prints the commented default settings and exits.
     #[arg(long)]
     print_default_settings: bool,
+    /// Asks the service that runs with the same settings for its health, and exits: 0 if it is serving, 1 if not.
+    #[arg(long)]
+    check_health: bool,
 }
 
 /// The variable that keeps ONNX Runtime from looking up a host of its maker and from writing to the home folder. The library
@@ -76,7 +79,9 @@ where
             Err(error) => ExitCode::from(output::failed(&name, &error)),
         };
     }
-    match start(&flags.sources, run) {
+    let outcome =
+        if flags.check_health { check_health::<S>(&flags.sources) } else { start(&flags.sources, run) };
+    match outcome {
         Ok(()) => end(0),
         Err(error) => end(output::failed(&name, error.as_ref())),
     }
@@ -109,6 +114,12 @@ where
     // Without waiting for work that nobody wants any more.
     runtime.shutdown_background();
     result
+}
+
+fn check_health<S: ServiceSettings>(sources: &Sources) -> Result<(), Box<dyn std::error::Error>> {
+    let settings: S = settings::load(sources)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(self_check::run(&settings))?)
 }
 
 /// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second, or on the first if no server has begun
