@@ -144,7 +144,10 @@ fn a_wrong_value_is_told_what_to_write() -> Result<(), Box<dyn Error>> {
             &["generate", "a zunin", "--bundle", "/nowhere"],
             "root of the repository, or name another one (--bundle)",
         ),
-        (&["serve", "--listen", "7100"], "must be HOST:PORT, such as 0.0.0.0:7100, [::]:7100 or localhost:7100"),
+        (
+            &["serve", "--listen", "7100"],
+            "must be HOST:PORT, such as 0.0.0.0:7100, [::]:7100 or localhost:7100",
+        ),
         (
             &["models", "import", "--from", "diffusers", "/nowhere", "--out", "x"],
             "/nowhere: there is no such folder",

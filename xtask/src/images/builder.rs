@@ -39,9 +39,9 @@ impl Builder {
         let storage = folder.join("storage");
         let configuration = folder.join("storage.conf");
         let text = format!(
-            "[storage]\ndriver = \"overlay\"\nrunroot = {:?}\ngraphroot = {:?}\n",
-            storage.join("run"),
-            storage.join("graph")
+            "[storage]\ndriver = \"overlay\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
+            storage.join("run").display(),
+            storage.join("graph").display()
         );
         fs::write(&configuration, text)?;
         let builder = Self { storage, configuration };
