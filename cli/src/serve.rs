@@ -9,7 +9,7 @@ use crate::mesh::{Mesh, MeshArguments, MeshSettings};
 /// Keeps the mesh listening.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Where to listen: an IP address or a host name, and a port (0.0.0.0:7100, [::]:7100, localhost:7100).
+    /// Where to listen: an IP address or a host name, and a port (0.0.0.0:7100, `[::]:7100`, localhost:7100).
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7100")]
     pub listen: ListenAddress,
     #[command(flatten)]
