@@ -1,4 +1,4 @@
-//! Bills of materials in CycloneDX: the crates of each program as cargo resolves them, ONNX Runtime, and the Debian packages of the
+//! Bills of materials in `CycloneDX`: the crates of each program as cargo resolves them, ONNX Runtime, and the Debian packages of the
 //! base.
 
 use std::error::Error;

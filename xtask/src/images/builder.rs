@@ -39,9 +39,8 @@ impl Builder {
         let storage = folder.join("storage");
         let configuration = folder.join("storage.conf");
         let text = format!(
-            "[storage]\ndriver = \"overlay\"\nrunroot = {:?}\ngraphroot = {:?}\n",
-            storage.join("run"),
-            storage.join("graph")
+            "[storage]\ndriver = \"overlay\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n",
+            storage.display()
         );
         fs::write(&configuration, text)?;
         let builder = Self { storage, configuration };

@@ -1,8 +1,9 @@
 //! Follows docs/guides/compose.md: its shell blocks run in order, in one shell that stops at the first failure.
 //!
-//! A block that is marked "```sh not-run" is not run; the text before it must say why.
+//! A block whose fence says `not-run` after `sh` is left out; the text before it must say why.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 
 use crate::images::docker::Docker;
@@ -43,6 +44,7 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
             .current_dir(&scratch)
             // A project and a port of its own, beside a mesh that may run here.
             .env("COMPOSE_PROJECT_NAME", "reverie-guide")
+            .env("REVERIE_PORT", free_port()?.to_string())
             .envs(docker.environment()),
     );
     let compose = |arguments: &[&str]| {
@@ -59,6 +61,11 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     down?;
     fs::remove_dir_all(&scratch)?;
     Ok(())
+}
+
+/// A port of the loopback that nothing listens on now.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The blocks of a guide that are run, one after another.
