@@ -26,7 +26,7 @@ pub struct MeshArguments {
     /// Folder of the model bundle.
     #[arg(long, value_name = "FOLDER", default_value = "models/bestiary", env = "REVERIE_BUNDLE")]
     pub bundle: String,
-    /// One more knowledge base that requests may name; may be repeated.
+    /// Another knowledge base that requests may name; may be repeated.
     #[arg(long = "with-knowledge-base", value_name = "NAME=FOLDER", value_parser = name_and_folder)]
     pub knowledge_bases: Vec<(String, PathBuf)>,
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
@@ -43,7 +43,7 @@ impl Default for MeshArguments {
 /// Which mesh a command asks, and how long it waits.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AskArguments {
-    /// Seconds to wait for a picture.
+    /// Seconds to wait for an image.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub timeout: u64,
     /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
@@ -66,7 +66,7 @@ impl AskArguments {
         Mesh::during(&self.mesh, async |mesh| ask(mesh.pipeline()).await).await
     }
 
-    /// How long to wait for a picture.
+    /// How long to wait for an image.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }

@@ -9,7 +9,7 @@ use crate::{Outcome, process, release_build};
 /// Builds in release and runs `reverie-bench` with the caller's arguments, in the caller's folder.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
     let library = onnxruntime::ensure()?;
-    let bench = release_build::of(release_build::BENCH, workspace)?;
+    let bench = release_build::of(release_build::BENCH, release_build::Profile::Release, workspace)?;
     process::run(Command::new(bench).args(args).env(ORT_DYLIB_PATH, library))?;
     Ok(())
 }

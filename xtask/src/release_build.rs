@@ -1,4 +1,4 @@
-//! Building a program in release, and learning from cargo where it put the executable.
+//! Building a program, and learning from cargo where it put the executable.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -24,11 +24,27 @@ pub(crate) enum BuildError {
     NoExecutable(&'static str),
 }
 
-/// Builds a package in release, progress on the terminal, and returns its executable, which has the same name.
-pub(crate) fn of(package: &'static str, workspace: &Workspace) -> Result<PathBuf, BuildError> {
+/// How to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What is measured and demonstrated.
+    Release,
+    /// What the tests have built already.
+    Dev,
+}
+
+/// Builds a package, progress on the terminal, and returns its executable, which has the same name.
+pub(crate) fn of(
+    package: &'static str,
+    profile: Profile,
+    workspace: &Workspace,
+) -> Result<PathBuf, BuildError> {
     let mut build = workspace.cargo("build");
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
     build
-        .args(["--release", "--locked", "--package", package, "--message-format=json-render-diagnostics"])
+        .args(["--locked", "--package", package, "--message-format=json-render-diagnostics"])
         .stderr(Stdio::inherit());
     let output = process::capture(&mut build)?;
     let messages = String::from_utf8_lossy(&output.stdout);

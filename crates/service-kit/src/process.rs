@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown, output, say, self_check};
+use crate::{Listener, RunError, Shutdown, admin, output, say, self_check};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -74,7 +74,7 @@ where
         Err(error) => error.exit(),
     };
     if flags.print_default_settings {
-        return match output::print(format_args!("{}", S::DEFAULTS)) {
+        return match output::print(format_args!("{}", settings::defaults::<S>())) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => ExitCode::from(output::failed(&name, &error)),
         };
@@ -93,13 +93,14 @@ where
     R: FnOnce(S, Listener, Shutdown) -> F,
     F: Future<Output = Result<(), RunError>>,
 {
-    let settings: S = settings::load(sources)?;
+    let (settings, effective): (S, _) = settings::load_effective(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let telemetry = Telemetry::install(S::SERVICE, settings.telemetry())?;
-        let address = settings.server().listen;
+        let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
+        let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
+        let address = settings.common().server.listen.clone();
         let listener =
-            Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.
         if let Err(error) = say!("listening on {}", listener.describe()) {
             tracing::warn!(%error, "where the service listens is only in the log");

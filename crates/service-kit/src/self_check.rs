@@ -26,7 +26,7 @@ pub(crate) enum Unhealthy {
 
 /// Asks the service that runs with these settings on this host.
 pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealthy> {
-    let address = within_this_host(&settings.server().listen.to_string());
+    let address = within_this_host(&settings.common().server.listen.to_string());
     let status = tokio::time::timeout(PATIENCE, status(&address))
         .await
         .unwrap_or_else(|elapsed| Err(elapsed.into()))

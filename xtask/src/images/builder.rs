@@ -39,8 +39,9 @@ impl Builder {
         let storage = folder.join("storage");
         let configuration = folder.join("storage.conf");
         let text = format!(
-            "[storage]\ndriver = \"overlay\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n",
-            storage.display()
+            "[storage]\ndriver = \"overlay\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n",
+            storage.join("run").display(),
+            storage.join("graph").display()
         );
         fs::write(&configuration, text)?;
         let builder = Self { storage, configuration };

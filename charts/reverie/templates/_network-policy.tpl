@@ -1,0 +1,52 @@
+{{/* The edges of one component: who calls it, whom it calls, DNS, the scraper, the collector. Everything else is denied. */}}
+{{- define "reverie.componentPolicy" -}}
+{{- $root := .root -}}
+{{- $policy := $root.Values.networkPolicy -}}
+{{- if $policy.enabled }}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "reverie.name" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "reverie.componentLabels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels: {{- include "reverie.componentSelector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    {{- range .callers }}
+    - from:
+        - podSelector:
+            matchLabels: {{- include "reverie.componentSelector" (dict "root" $root "name" .) | nindent 14 }}
+      ports: [{port: grpc}]
+    {{- end }}
+    {{- if eq .service "pipeline" }}
+    {{- with $policy.clients }}
+    - from: {{- toYaml . | nindent 8 }}
+      ports: [{port: grpc}]
+    {{- end }}
+    {{- end }}
+    {{- if and $root.Values.adminPort $policy.scrapers }}
+    - from: {{- toYaml $policy.scrapers | nindent 8 }}
+      ports: [{port: admin}]
+    {{- end }}
+  {{- if not (or .calls $root.Values.telemetry.otlpEndpoint) }}
+  egress: []
+  {{- else }}
+  egress:
+    - ports:
+        - {port: 53, protocol: UDP}
+        - {port: 53, protocol: TCP}
+    {{- range .calls }}
+    - to:
+        - podSelector:
+            matchLabels: {{- include "reverie.componentSelector" (dict "root" $root "name" .) | nindent 14 }}
+      ports: [{port: grpc}]
+    {{- end }}
+    {{- if $root.Values.telemetry.otlpEndpoint }}
+    - to: {{- toYaml $policy.collectors | nindent 8 }}
+      ports: [{port: {{ regexFind ":[0-9]+" ($root.Values.telemetry.otlpEndpoint | trimPrefix "http://") | trimPrefix ":" | default "4317" }}}]
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,63 @@
+{{/*
+A name as a key of TOML: bare where it can be.
+*/}}
+{{- define "reverie.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{- . -}}{{- else -}}{{- toJson . -}}{{- end -}}
+{{- end -}}
+
+{{/*
+A map as TOML: (dict "map" $settings "path" ""). Values are written as JSON, whose strings, numbers, booleans and arrays of them
+are TOML as well; Helm's own toToml makes floats of integers, which the services refuse.
+*/}}
+{{- define "reverie.toml" -}}
+{{- $path := .path -}}
+{{- range $key, $value := .map }}
+{{- if not (kindIs "map" $value) }}
+{{ include "reverie.tomlKey" $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := .map }}
+{{- if kindIs "map" $value }}
+{{- $table := printf "%s%s" $path (include "reverie.tomlKey" $key) }}
+[{{ $table }}]
+{{- include "reverie.toml" (dict "map" $value "path" (printf "%s." $table)) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The settings of a component: what the chart decides, then what its templates derive (.settings), then the user's.
+*/}}
+{{- define "reverie.settings" -}}
+{{- $root := .root -}}
+{{- $server := dict
+      "listen" (printf "%s:%s" $root.Values.listenAddress (include "reverie.port" .service))
+      "lame_duck_seconds" .values.lameDuckSeconds
+      "drain_seconds" .values.drainSeconds -}}
+{{- $telemetry := dict
+      "log_format" $root.Values.telemetry.logFormat
+      "otlp_endpoint" $root.Values.telemetry.otlpEndpoint -}}
+{{- with $root.Values.telemetry.logFilter -}}
+{{- $_ := set $telemetry "log_filter" . -}}
+{{- end -}}
+{{- $settings := dict
+      "server" $server
+      "telemetry" $telemetry -}}
+{{- if $root.Values.adminPort -}}
+{{- $_ := set $settings "admin" (dict "listen" (printf "%s:9090" $root.Values.listenAddress)) -}}
+{{- end -}}
+{{- if has "models" .data -}}
+{{- $inference := dict "bundle" (printf "/models/%s" $root.Values.models.bundle) -}}
+{{- if .values.gpu.count -}}
+{{- $_ := set $inference "provider" "cuda" -}}
+{{- end -}}
+{{- $_ := set $settings "inference" $inference -}}
+{{- end -}}
+{{- if has "knowledge" .data -}}
+{{- /* The services' defaults have this one: an empty location takes it out. */ -}}
+{{- $bases := dict "creatures" "" -}}
+{{- $_ := set $settings "knowledge_bases" (mergeOverwrite $bases (deepCopy $root.Values.knowledge.bases)) -}}
+{{- end -}}
+{{- $settings = mergeOverwrite $settings (deepCopy .settings) (deepCopy .values.settings) -}}
+{{- include "reverie.toml" (dict "map" $settings "path" "") | trim -}}
+{{- end -}}
