@@ -1,6 +1,7 @@
 //! Follows docs/guides/compose.md: its shell blocks run in order, in one shell that stops at the first failure.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 
 use crate::images::docker::Docker;
@@ -39,6 +40,7 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
             .current_dir(&scratch)
             // A project and a port of its own, beside a mesh that may run here.
             .env("COMPOSE_PROJECT_NAME", "reverie-guide")
+            .env("REVERIE_PORT", free_port()?.to_string())
             .envs(docker.environment()),
     );
     let compose = |arguments: &[&str]| {
