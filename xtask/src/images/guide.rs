@@ -58,3 +58,8 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     fs::remove_dir_all(&scratch)?;
     Ok(())
 }
+
+/// A port of the loopback that nothing listens on now.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
