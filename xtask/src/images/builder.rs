@@ -110,8 +110,15 @@ impl Builder {
         build.args(["--build-arg", &format!("RUNTIME_BASE={}", recipe.runtime_base)]);
         build.args(["--build-arg", &format!("REVISION={}", recipe.revision)]);
         match &recipe.build_base {
-            // Compiled once for all images: layers are kept.
-            Some(base) => build.args(["--layers", "--build-arg", &format!("BUILD_BASE={base}")]),
+            // Compiled once for all images: layers are kept. PROGRAMS is passed although it is the default: buildah 1.28 takes stages
+            // that only a default names for unused, and leaves them out.
+            Some(base) => build.args([
+                "--layers",
+                "--build-arg",
+                "PROGRAMS=compiled",
+                "--build-arg",
+                &format!("BUILD_BASE={base}"),
+            ]),
             None => build.args([
                 "--no-cache",
                 "--build-arg",
