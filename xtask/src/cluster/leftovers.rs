@@ -119,15 +119,28 @@ mod tests {
         let other = folder.path().join("runner");
         let start = |path: &Path| {
             // The name goes where a shim has its socket: among the arguments.
-            Command::new("tail")
-                .args(["-f", "/dev/null"])
-                .arg(path.join("socket"))
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
+            let socket = path.join("socket");
+            let mut tail = Command::new("tail");
+            let child = tail.args(["-f", "/dev/null"]).arg(&socket).stderr(Stdio::null()).spawn().unwrap();
+            // What is looked for has to be seen before it is looked for.
+            let line = format!("/proc/{}/cmdline", child.id());
+            while !fs::read_to_string(&line).unwrap().contains(socket.to_str().unwrap()) {
+                std::thread::yield_now();
+            }
+            child
         };
         let (mut of_the_run, mut of_another) = (start(&run), start(&other));
         clear(&run);
+        // One that was missed is a failure, and not a wait without end.
+        let missed = (0..500).all(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            of_the_run.try_wait().unwrap().is_none()
+        });
+        if missed {
+            of_the_run.kill().unwrap();
+            of_another.kill().unwrap();
+            panic!("a process of the folder was not ended");
+        }
         assert!(!of_the_run.wait().unwrap().success());
         assert!(of_another.try_wait().unwrap().is_none(), "a process of another folder was ended");
         of_another.kill().unwrap();
