@@ -27,7 +27,7 @@ use std::time::Instant;
 use self::access::Access;
 use self::own_cluster::OwnCluster;
 use self::release::Release;
-use crate::release_build::{self, Profile};
+use crate::cargo_build::{self, Profile};
 use crate::workspace::Workspace;
 use crate::{Outcome, cache_folder, onnxruntime};
 
@@ -51,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
     wait::catch_signals()?;
     let began = Instant::now();
     let client = draw::Client {
-        reverie: release_build::of(release_build::REVERIE, Profile::Dev, workspace)?,
+        reverie: cargo_build::of(cargo_build::REVERIE, Profile::Dev, workspace)?,
         onnxruntime: onnxruntime::ensure()?,
         workspace,
     };

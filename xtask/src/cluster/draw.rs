@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::access::Access;
 use super::release::PIPELINE;
 use super::wait;
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{png, process};
 
 const SIDE: u32 = 256;
 
@@ -36,7 +36,7 @@ impl Drop for Forward {
 }
 
 impl Client<'_> {
-    /// Draws it both ways: the PNG must have the size asked for, decode, and be the same to the byte.
+    /// Draws it both ways: the PNG must have the size asked for and be the same to the byte.
     pub(super) fn draws_the_same(&self, access: &Access) -> Result<(), Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let alone = folder.path().join("one-process.png");
@@ -50,7 +50,7 @@ impl Client<'_> {
         let mut client = self.generate(client, &served);
         process::capture(client.args(["--server", &format!("http://127.0.0.1:{}", forward.port)]))?;
         let (alone, served) = (fs::read(alone)?, fs::read(served)?);
-        let sides = sides_of_png(&served)?;
+        let sides = png::dimensions(&served)?;
         if sides != (SIDE, SIDE) {
             return Err(format!("the image is {} x {} (asked for {SIDE} x {SIDE})", sides.0, sides.1).into());
         }
@@ -92,29 +92,4 @@ fn forward(access: &Access) -> Result<Forward, Box<dyn Error>> {
         return Err(format!("kubectl port-forward ended: {}", said().trim()).into());
     }
     Ok(forward)
-}
-
-/// Width and height, from the header that a PNG begins with (PNG specification, 11.2.1).
-fn sides_of_png(bytes: &[u8]) -> Result<(u32, u32), Box<dyn Error>> {
-    let is_png = bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.get(12..16) == Some(b"IHDR".as_slice());
-    let number =
-        |at: usize| bytes.get(at..at + 4).and_then(|four| Some(u32::from_be_bytes(four.try_into().ok()?)));
-    match (is_png, number(16), number(20)) {
-        (true, Some(width), Some(height)) => Ok((width, height)),
-        _ => Err("what the pipeline answered is no PNG".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sides_are_read_from_the_header_of_a_png_only() {
-        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\0\0\0\0\x40".to_vec();
-        assert_eq!(sides_of_png(&png).unwrap(), (256, 64));
-        assert!(sides_of_png(&png[..20]).is_err());
-        png[1] = b'J';
-        assert!(sides_of_png(&png).is_err());
-    }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::images::{fresh, tools};
+use crate::images::fresh;
 use crate::process;
 
 /// For a daemon to answer.
@@ -39,7 +39,7 @@ impl Docker {
         {
             return Ok(Ok(here));
         }
-        if !tools::is_installed("dockerd") {
+        if process::find("dockerd").is_none() {
             return Ok(Err(
                 "no Docker daemon answers, and there is no dockerd to start: apt install docker.io"
                     .to_owned(),

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
 use crate::images::builder::Builder;
 use crate::images::{confinement, name_of};
+use crate::{Outcome, png};
 
 /// The services that the bundled models need, each after those it calls.
 const SERVICES: [&str; 6] = ["vector", "encoder", "denoiser", "super-resolution", "retrieval", "pipeline"];
@@ -118,22 +118,12 @@ fn draw(builder: &Builder) -> Outcome {
     arguments.extend(["--server", "http://127.0.0.1:7100", "--seed", "7", "--out", "/out/zunin.png"]);
     let began = Instant::now();
     builder.podman(&arguments)?;
-    let (width, height) = dimensions(&std::fs::read(folder.path().join("zunin.png"))?)?;
+    let (width, height) = png::dimensions(&std::fs::read(folder.path().join("zunin.png"))?)?;
     if (width, height) != (1024, 1024) {
         return Err(format!("asked for 1024 x 1024 pixels, drawn: {width} x {height}").into());
     }
     eprintln!("drawn in {:.1} s: {width} x {height} pixels", began.elapsed().as_secs_f64());
     Ok(())
-}
-
-/// The size that a PNG's header tells.
-fn dimensions(png: &[u8]) -> Result<(u32, u32), String> {
-    let number =
-        |range| png.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u32::from_be_bytes);
-    match (png.starts_with(b"\x89PNG\r\n\x1a\n"), number(16..20), number(20..24)) {
-        (true, Some(width), Some(height)) => Ok((width, height)),
-        _ => Err(format!("{} bytes that are no PNG", png.len())),
-    }
 }
 
 /// SIGTERM ends it in time, and with success.
@@ -152,17 +142,4 @@ fn with_log(builder: &Builder, service: &str, what: &str) -> Box<dyn Error> {
     let logs = builder.command("podman").args(["logs", service]).output();
     let log = logs.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
     format!("{service} {what}\n{log}").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::dimensions;
-
-    #[test]
-    fn the_size_of_an_image_is_read_from_its_header() {
-        let header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x02\0\x08\x02";
-        assert_eq!(dimensions(header), Ok((1024, 512)));
-        assert!(dimensions(b"\x89PNG\r\n\x1a\n").is_err());
-        assert!(dimensions(&[0; 64]).is_err());
-    }
 }

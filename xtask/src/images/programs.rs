@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cargo_build::{self, Profile};
 use crate::images::fresh;
 use crate::onnxruntime;
 use crate::process;
@@ -14,14 +15,18 @@ use crate::workspace::Workspace;
 pub(super) const COPIER: &str = "cp";
 
 /// Makes the context below `folder` and gives its path.
-pub(super) fn pack(workspace: &Workspace, folder: &Path, release: bool) -> Result<PathBuf, Box<dyn Error>> {
+pub(super) fn pack(
+    workspace: &Workspace,
+    folder: &Path,
+    profile: Profile,
+) -> Result<PathBuf, Box<dyn Error>> {
     let context = folder.join("context");
     let programs = context.join("programs");
     fresh(&context)?;
     fs::create_dir_all(&programs)?;
 
-    for program in compile(workspace, release)? {
-        let name = program.file_name().unwrap_or_default();
+    let compiled = cargo_build::all(profile, workspace)?;
+    for (name, program) in compiled.into_iter().filter(|(name, _)| is_packed(name)) {
         // What debuggers read is most of a program that tests run.
         process::run(
             Command::new("strip").arg("--strip-debug").arg("-o").arg(programs.join(name)).arg(&program),
@@ -47,24 +52,7 @@ fn copier(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
         .ok_or_else(|| "busybox copies models out of an image: apt install busybox-static".into())
 }
 
-/// The programs of services and the command, as cargo reports them.
-fn compile(workspace: &Workspace, release: bool) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let mut build = workspace.cargo("build");
-    // As for the tests, whose programs are then found compiled.
-    build.args(["--workspace", "--bins", "--locked", "--message-format=json-render-diagnostics"]);
-    if release {
-        build.arg("--release");
-    }
-    let output = process::capture(build.stderr(std::process::Stdio::inherit()))?;
-    let executables = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_packed))
-        .collect();
-    Ok(executables)
-}
-
+/// Services and the command.
 fn is_packed(program: &str) -> bool {
     program == "reverie" || (program.starts_with("reverie-") && program != "reverie-bench")
 }

@@ -1,6 +1,5 @@
 //! The programs that images need besides cargo, and which Debian package has each.
 
-use std::env;
 use std::process::Command;
 
 use crate::workspace::Workspace;
@@ -18,8 +17,11 @@ pub(super) fn missing() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("images are built on Linux".to_owned());
     }
-    let packages: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    let packages: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| process::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if !packages.is_empty() {
         return Some(format!(
             "programs are missing: apt install --no-install-recommends {}",
@@ -28,12 +30,6 @@ pub(super) fn missing() -> Option<String> {
     }
     let root = process::capture(Command::new("id").arg("-u")).is_ok_and(|output| output.stdout == b"0\n");
     (!root).then(|| "building images needs root".to_owned())
-}
-
-/// Whether a program lies in one of the folders of `PATH`, or where Debian keeps those of root.
-pub(super) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file())
 }
 
 /// hadolint over every Dockerfile, clean.

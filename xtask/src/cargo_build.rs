@@ -1,4 +1,4 @@
-//! Building a program, and learning from cargo where it put the executable.
+//! Building programs, and learning from cargo where it put the executables.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -39,26 +39,39 @@ pub(crate) fn of(
     profile: Profile,
     workspace: &Workspace,
 ) -> Result<PathBuf, BuildError> {
+    let messages = build(&["--package", package], profile, workspace)?;
+    executable_in(&messages, package).ok_or(BuildError::NoExecutable(package))
+}
+
+/// Builds every program of the workspace, as for the tests, and returns their names and executables.
+pub(crate) fn all(profile: Profile, workspace: &Workspace) -> Result<Vec<(String, PathBuf)>, BuildError> {
+    let messages = build(&["--workspace", "--bins"], profile, workspace)?;
+    Ok(executables_in(&messages).collect())
+}
+
+/// Builds what `selection` says; gives the messages of cargo.
+fn build(selection: &[&str], profile: Profile, workspace: &Workspace) -> Result<String, ProcessError> {
     let mut build = workspace.cargo("build");
     if profile == Profile::Release {
         build.arg("--release");
     }
-    build
-        .args(["--locked", "--package", package, "--message-format=json-render-diagnostics"])
-        .stderr(Stdio::inherit());
-    let output = process::capture(&mut build)?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    executable_in(&messages, package).ok_or(BuildError::NoExecutable(package))
+    build.args(["--locked", "--message-format=json-render-diagnostics"]).args(selection);
+    let output = process::capture(build.stderr(Stdio::inherit()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Cargo writes one JSON message a line; the one for the executable names its path, wherever the target folder is.
 fn executable_in(messages: &str, name: &str) -> Option<PathBuf> {
-    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+    executables_in(messages).find_map(|(found, path)| (found == name).then_some(path))
+}
+
+/// Cargo writes one JSON message a line; the one for an executable names its path, wherever the target folder is.
+fn executables_in(messages: &str) -> impl Iterator<Item = (String, PathBuf)> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter_map(|message| {
         let target = &message["target"];
-        let is_it = message["reason"] == "compiler-artifact"
-            && target["name"] == name
+        let is_one = message["reason"] == "compiler-artifact"
             && target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
-        is_it.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+        let named = target["name"].as_str().zip(message["executable"].as_str());
+        named.filter(|_| is_one).map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
     })
 }
 
