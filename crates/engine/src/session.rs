@@ -251,11 +251,10 @@ impl Session {
             .iter()
             .map(|(name, _)| outputs.get_key_value(*name).ok_or_else(|| format!("it has no output {name}")));
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
-        let count = if *batch > 1 { *batch } else { 1 };
         bound.run(shared.get(), shapes, &wanted, |place, facts, value| {
             for (row, data) in rows.iter_mut().enumerate() {
                 let (_, out) = data.outputs.get_mut(place).ok_or("is wanted by some rows only")?;
-                tensors::read(value, facts.dtype, (row, count), out)?;
+                tensors::read(value, facts.dtype, (row, *batch), out)?;
                 if let (true, Some(Extent::Fixed(width))) = (facts.unit_length, facts.shape.last()) {
                     out.chunks_exact_mut(*width).for_each(to_unit_length);
                 }

@@ -136,10 +136,7 @@ impl Bound {
         identity: &[Identity],
         device: Option<&Device>,
     ) -> ort::Result<()> {
-        if !self.resident.contains_key(*name) {
-            self.resident.insert((*name).to_owned(), VecDeque::with_capacity(RESIDENT));
-        }
-        let Some(resident) = self.resident.get_mut(*name) else { return Ok(()) };
+        let resident = self.resident.entry((*name).to_owned()).or_default();
         let known = resident.iter().position(|known| known.identity == identity && known.shape == *shape);
         let known = if let Some(known) = known.and_then(|place| resident.remove(place)) {
             known
