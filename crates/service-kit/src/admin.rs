@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::connections::{Trouble, accept_tcp};
+use crate::listener::{ListenAddress, ListenAddressError};
 use crate::readiness;
 use crate::settings::SettingsError;
 use crate::telemetry::metrics;
@@ -30,8 +32,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
 /// The least buffer that hyper allows: no request here is long.
 const MAX_HEADER_BYTES: usize = 8192;
-/// Pause after a connection could not be accepted, as where file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The `[admin]` table of every service's settings.
@@ -75,32 +75,32 @@ pub async fn start(
     if settings.listen.is_empty() {
         return Ok(None);
     }
+    let listen: ListenAddress = settings
+        .listen
+        .parse()
+        .map_err(|error: ListenAddressError| SettingsError::value("admin.listen", error.to_string()))?;
     let wrong = |error: io::Error| {
-        SettingsError::value("admin.listen", format!("cannot listen on {}: {error}", settings.listen))
+        SettingsError::value("admin.listen", format!("cannot listen on {listen}: {error}"))
     };
-    let listener = TcpListener::bind(&settings.listen).await.map_err(wrong)?;
-    let address = listener.local_addr().map_err(wrong)?;
+    let listeners = listen.bind().await.map_err(wrong)?;
+    // All have the same port.
+    let first = listeners.first().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable));
+    let address = first.and_then(TcpListener::local_addr).map_err(wrong)?;
     tracing::info!(%address, "admin server listening");
     let pages = Arc::new(Pages { service, settings: effective });
-    let server = AbortOnDropHandle::new(tokio::spawn(accept(listener, pages)));
+    let server = AbortOnDropHandle::new(tokio::spawn(accept(listeners, pages)));
     Ok(Some(Admin { address, _server: server }))
 }
 
-async fn accept(listener: TcpListener, pages: Arc<Pages>) {
+async fn accept(listeners: Vec<TcpListener>, pages: Arc<Pages>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut trouble = Trouble::default();
     // Connections end with the server.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         // Never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "the admin server cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let stream = accept_tcp(&listeners, &mut trouble).await;
         while connections.try_join_next().is_some() {}
         let pages = Arc::clone(&pages);
         connections.spawn(async move {

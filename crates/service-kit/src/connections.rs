@@ -131,7 +131,8 @@ impl Door {
     }
 }
 
-async fn accept_tcp(listeners: &[TcpListener], trouble: &mut Trouble) -> TcpStream {
+/// The next connection to any of `listeners`. Where none can be accepted, it waits, longer each time.
+pub(crate) async fn accept_tcp(listeners: &[TcpListener], trouble: &mut Trouble) -> TcpStream {
     let mut wait = FIRST_WAIT;
     loop {
         let accepted = poll_fn(|context| {
@@ -165,7 +166,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 
 /// Trouble that may last: told when it begins, and every now and then.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(crate) struct Trouble {
     told: Option<Instant>,
 }
 

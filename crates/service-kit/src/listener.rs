@@ -32,6 +32,35 @@ pub struct ListenAddressError {
     text: String,
 }
 
+impl ListenAddress {
+    /// A TCP socket for each address that this stands for, at least one; see [`Listener::bind`].
+    pub(crate) async fn bind(&self) -> io::Result<Vec<TcpListener>> {
+        let (mut addresses, mut port) = match self {
+            Self::Ip(address) => (vec![*address], address.port()),
+            Self::Name(host, port) => {
+                (tokio::net::lookup_host((host.as_str(), *port)).await?.collect(), *port)
+            }
+        };
+        // IPv4 first.
+        addresses.sort_unstable();
+        addresses.dedup();
+        let (mut bound, mut missing) = (Vec::new(), io::Error::from(io::ErrorKind::AddrNotAvailable));
+        for mut address in addresses {
+            // The port that the system chose for the first is the port of all.
+            address.set_port(port);
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    port = listener.local_addr()?.port();
+                    bound.push(listener);
+                }
+                Err(error) if is_missing(&error) => missing = error,
+                Err(error) => return Err(error),
+            }
+        }
+        if bound.is_empty() { Err(missing) } else { Ok(bound) }
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = ListenAddressError;
 
@@ -81,29 +110,7 @@ impl Listener {
     /// # Errors
     /// If the name has no address, a port is taken, or nothing could be bound.
     pub async fn bind(address: &ListenAddress) -> io::Result<Self> {
-        let (mut addresses, mut port) = match address {
-            ListenAddress::Ip(address) => (vec![*address], address.port()),
-            ListenAddress::Name(host, port) => {
-                (tokio::net::lookup_host((host.as_str(), *port)).await?.collect(), *port)
-            }
-        };
-        // IPv4 first.
-        addresses.sort_unstable();
-        addresses.dedup();
-        let (mut bound, mut missing) = (Vec::new(), io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for mut address in addresses {
-            // The port that the system chose for the first is the port of all.
-            address.set_port(port);
-            match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    port = listener.local_addr()?.port();
-                    bound.push(listener);
-                }
-                Err(error) if is_missing(&error) => missing = error,
-                Err(error) => return Err(error),
-            }
-        }
-        if bound.is_empty() { Err(missing) } else { Ok(Self::Tcp(bound)) }
+        address.bind().await.map(Self::Tcp)
     }
 
     /// A listener within this process, and the address by which it is reached.

@@ -73,4 +73,7 @@ async fn an_address_in_use_is_named_with_its_setting() {
     let listen = taken.address().to_string();
     let said = start("easel", &AdminSettings { listen: listen.clone() }, None).await.unwrap_err().to_string();
     assert!(said.contains("admin.listen") && said.contains(&listen), "{said}");
+    let bare = AdminSettings { listen: "9090".to_owned() };
+    let said = start("easel", &bare, None).await.unwrap_err().to_string();
+    assert!(said.contains("admin.listen") && said.contains("HOST:PORT"), "{said}");
 }
