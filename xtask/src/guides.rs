@@ -2,9 +2,10 @@
 //!
 //! A block that begins with `sh not-run` in place of `sh` is not run; the text before it says why.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::process::Command;
 
 use crate::Outcome;
 use crate::process;
@@ -17,27 +18,33 @@ const FENCE: &str = "```sh";
 pub(crate) fn follow_laptop(workspace: &Workspace) -> Outcome {
     crate::onnxruntime::ensure()?;
     process::run(workspace.cargo("build").args(["--package", "reverie", "--locked"]))?;
-    follow(workspace, "laptop", &workspace.root().join("target/debug"))
+    // Its programs are found before others.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let programs = workspace.root().join("target/debug");
+    let path = env::join_paths([programs].into_iter().chain(env::split_paths(&path)))?;
+    follow(workspace, "laptop", |shell| shell.env("PATH", path))
 }
 
-/// Runs the commands of a guide, which find the programs in `programs` before others. They run in a folder of their own, where what
-/// they read of the repository is linked, so that pictures do not end up in it.
-pub(crate) fn follow(workspace: &Workspace, guide: &str, programs: &Path) -> Outcome {
+/// Runs the commands of a guide in a shell that `set_up` sets up. They run in a folder of their own, where what they read of the
+/// repository is linked, so that pictures do not end up in it.
+pub(crate) fn follow(
+    workspace: &Workspace,
+    guide: &str,
+    set_up: impl FnOnce(&mut Command) -> &mut Command,
+) -> Outcome {
     let script = commands(&fs::read_to_string(workspace.root().join(format!("docs/guides/{guide}.md")))?);
     let folder = tempfile::tempdir()?;
-    for entry in ["charts", "docker", "docs", "models"] {
+    for entry in ["charts", "docker", "docs", "integration-tests", "models"] {
         symlink(workspace.root().join(entry), folder.path().join(entry))?;
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path)))?;
     let mut shell = workspace.command("bash");
-    shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path()).env("PATH", path);
-    process::run(&mut shell)?;
+    shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path());
+    process::run(set_up(&mut shell))?;
     Ok(())
 }
 
 /// The blocks of a guide that are run, one after another.
-pub(crate) fn commands(guide: &str) -> String {
+fn commands(guide: &str) -> String {
     let mut script = String::new();
     let mut runs = false;
     for line in guide.lines() {

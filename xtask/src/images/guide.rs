@@ -1,15 +1,12 @@
-//! Follows docs/guides/compose.md: its shell blocks run in order, in one shell that stops at the first failure.
+//! Follows docs/guides/compose.md on a Docker that has the images.
 
-use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
+use crate::images::IMAGES;
 use crate::images::docker::Docker;
-use crate::images::{IMAGES, fresh};
 use crate::workspace::Workspace;
 use crate::{Outcome, guides, process};
-
-const GUIDE: &str = "docs/guides/compose.md";
 
 /// Runs the guide's commands with the images of `archives`.
 pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
@@ -17,7 +14,7 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     let docker = match Docker::find(&folder)? {
         Ok(docker) => docker,
         Err(missing) => {
-            eprintln!("{GUIDE} is not followed here: {missing}");
+            eprintln!("docs/guides/compose.md is not followed here: {missing}");
             return Ok(());
         }
     };
@@ -26,23 +23,14 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
             docker.command().args(["load", "--quiet", "--input"]).arg(archives.join(format!("{target}.tar"))),
         )?;
     }
-    let script = guides::commands(&fs::read_to_string(workspace.root().join(GUIDE))?);
-    // Pictures and the like are written to a folder of its own; what the guide reads of the repository is linked there.
-    let scratch = folder.join("guide");
-    fresh(&scratch)?;
-    for entry in ["docker", "charts", "docs", "integration-tests"] {
-        std::os::unix::fs::symlink(workspace.root().join(entry), scratch.join(entry))?;
-    }
-    let followed = process::run(
-        workspace
-            .command("sh")
-            .args(["-eux", "-c", &script])
-            .current_dir(&scratch)
-            // A project and a port of its own, beside a mesh that may run here.
+    // A project and a port of its own, beside a mesh that may run here.
+    let port = free_port()?.to_string();
+    let followed = guides::follow(workspace, "compose", |shell| {
+        shell
             .env("COMPOSE_PROJECT_NAME", "reverie-guide")
-            .env("REVERIE_PORT", free_port()?.to_string())
-            .envs(docker.environment()),
-    );
+            .env("REVERIE_PORT", port)
+            .envs(docker.environment())
+    });
     let compose = |arguments: &[&str]| {
         let mut command = docker.command();
         command.args(["compose", "--file", "docker/compose.yaml", "--project-name", "reverie-guide"]);
@@ -55,7 +43,6 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     let down = process::capture(&mut compose(&["down", "--volumes", "--timeout", "30"]));
     followed?;
     down?;
-    fs::remove_dir_all(&scratch)?;
     Ok(())
 }
 
