@@ -45,6 +45,12 @@ pub async fn ask(
     let (mut outcome, mut is_completed) = (Outcome::default(), false);
     // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
     let blame = |status: Status| match status.details() {
+        [] if is_unreachable(&status) => {
+            let why = stage.blame(context, status);
+            let hint =
+                "start one there with `reverie serve`, or leave --server out to start one for this command";
+            Refusal::unavailable(format!("no mesh can be reached: {}; {hint}", why.message())).into()
+        }
         [] => stage.blame(context, status),
         _ => status,
     };
@@ -84,6 +90,18 @@ pub async fn ask(
         }
     }
     completed(outcome, is_completed)
+}
+
+/// Whether a call ended because nothing answers at its address.
+fn is_unreachable(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A stream that just ends has no picture, whichever pipeline it comes from.

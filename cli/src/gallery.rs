@@ -1,4 +1,4 @@
-//! `reverie gallery`: several prompts on one contact sheet, each drawn with what was remembered and without.
+//! `reverie gallery`: several prompts on one contact sheet, each drawn with neighbours and without.
 
 use std::path::PathBuf;
 
@@ -25,13 +25,13 @@ const PROMPTS: [&str; 8] = [
 
 /// Draws several prompts on one contact sheet.
 ///
-/// A row is a prompt: the neighbours it remembered, the picture at every level of the cascade, and the picture that the
-/// same seed gives without neighbours.
+/// Each row is one prompt: its neighbours, the image at every level of the cascade, and the image that the same seed gives without
+/// neighbours.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to draw, one row each. Default: eight creatures of the bundled knowledge base.
     pub prompts: Vec<String>,
-    /// Where the sheet goes; .png, .jpg or .webp.
+    /// Where to write the sheet; .png, .jpg or .webp.
     #[arg(long, short, value_name = "FILE", default_value = "gallery.png")]
     pub out: PathBuf,
     /// Seed of every row.

@@ -28,11 +28,11 @@ use crate::{report, sheet};
 pub struct Arguments {
     /// What to draw, such as "a small zunin on the left, snow".
     pub prompt: String,
-    /// What not to draw: guided steps move away from it. Not for models that are told the weight of guidance (FLUX.1 dev, latent
-    /// consistency models).
+    /// What not to draw: guided steps move away from it. Not for models that take the guidance weight as an input (FLUX.1 dev,
+    /// latent consistency models).
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub negative_prompt: Option<String>,
-    /// Where the picture goes; .png, .jpg or .webp.
+    /// Where to write the image; .png, .jpg or .webp.
     #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
     pub out: PathBuf,
     /// Also writes a contact sheet: the neighbours and every level of the cascade.
@@ -41,15 +41,15 @@ pub struct Arguments {
     /// Prints one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Seed of every random draw; without it one is chosen and told.
+    /// Seed of every random draw. Default: a random one, which is printed.
     #[arg(long, allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
-    /// Side of the picture in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
+    /// Side of the image in pixels: 64, 256 or 1024 with the bundled models. Default: the largest. Or width x height, such as
     /// 768x512, with models that draw other sizes.
     #[arg(long, value_name = "PIXELS", value_parser = size)]
     pub size: Option<Size>,
-    /// What becomes of your own pictures (--initial with --mask, --reference) of other proportions than those that are needed:
-    /// the middle is cut out, or all is kept between gray bars.
+    /// How your own images (--initial with --mask, --reference) are fitted if their proportions differ from those needed: crop cuts
+    /// out the middle, pad keeps everything between gray bars.
     #[arg(long, value_parser = parser::<Fit>(), default_value = "crop")]
     fit: Fit,
     #[command(flatten)]
@@ -74,7 +74,7 @@ struct GuidanceArguments {
     /// How the noise levels are spaced, for samplers that take any spacing.
     #[arg(long, value_parser = parser::<NoiseLevels>())]
     noise_levels: Option<NoiseLevels>,
-    /// How the picture that each step predicts is kept in range.
+    /// How the image that each step predicts is kept in range.
     #[arg(long, value_parser = parser::<Thresholding>())]
     thresholding: Option<Thresholding>,
     /// How text and neighbours guide. This and the other options of neighbours are only for models that take them.
@@ -86,27 +86,27 @@ struct GuidanceArguments {
     /// Weight of the neighbours, 1 (off) to 50.
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     neighbour_weight: Option<f32>,
-    /// Share of the steps that are guided by the text; lower is truer to the neighbours.
+    /// Share of the steps that are guided by the text; lower values follow the neighbours more closely.
     #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
     interleave_ratio: Option<f32>,
     /// Spreads the steps that are guided by the text evenly instead of drawing them at random.
     #[arg(long)]
     interleave_evenly: bool,
-    /// How far guided predictions are brought back to the spread of unguided ones, against too much contrast.
+    /// How far the spread of guided predictions is brought back to that of unguided ones, against too much contrast.
     #[arg(long, value_name = "0..1", allow_negative_numbers = true)]
     guidance_rescale: Option<f32>,
-    /// Noise levels (sigma) at which there is guidance, such as 0.2..5; either end may be left out.
+    /// Noise levels (sigma) that are guided, such as 0.2..5; either end may be left out.
     #[arg(long, value_name = "MIN..MAX", value_parser = interval, allow_hyphen_values = true)]
     guidance_interval: Option<GuidanceInterval>,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "What is remembered")]
+#[command(next_help_heading = "Reference images")]
 struct MemoryArguments {
-    /// K: how many neighbours to remember, 1 to 8.
+    /// K: how many neighbours to retrieve, 1 to 8.
     #[arg(long, short = 'k', value_name = "K", allow_negative_numbers = true)]
     neighbours: Option<u32>,
-    /// How neighbours are searched.
+    /// How to search for neighbours.
     #[arg(long, value_parser = parser::<RetrievalStrategy>())]
     retrieval: Option<RetrievalStrategy>,
     /// Knowledge base to search.
@@ -115,7 +115,7 @@ struct MemoryArguments {
     /// Draws from the text alone.
     #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "references"])]
     no_retrieval: bool,
-    /// Your own picture and what it shows, instead of a search; may be repeated.
+    /// Your own reference image and its caption, instead of a search; may be repeated.
     #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
           conflicts_with_all = ["neighbours", "retrieval", "knowledge_base"])]
     references: Vec<(PathBuf, String)>,
@@ -214,7 +214,7 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
     })
 }
 
-/// What was asked for; none leaves it to the mesh, which may have nothing to remember.
+/// What was asked for; none leaves it to the mesh, which may have nothing to retrieve.
 async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>, Failure> {
     let MemoryArguments { neighbours, retrieval, knowledge_base, no_retrieval, references } = arguments;
     if *no_retrieval {

@@ -11,14 +11,13 @@ use crate::picture_file::read;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Drawing from a picture")]
 pub(crate) struct InitialArguments {
-    /// Your own picture to start from; with --mask what it keeps is kept. --fit says what becomes of other proportions than those
-    /// of the picture to draw.
+    /// Your own image to start from. Its proportions may differ from those of the image to draw: see --fit.
     #[arg(long, value_name = "FILE")]
     initial: Option<PathBuf>,
     /// How much is drawn anew, above 0 and at most 1. Default: 0.8, or 1 with a mask.
     #[arg(long, value_name = "0..1", requires = "initial", allow_negative_numbers = true)]
     strength: Option<f64>,
-    /// A picture of the same size: white is drawn anew, black is kept. Best without transparency.
+    /// An image of the same size as --initial: white is drawn anew, black is kept. Best without transparency.
     #[arg(long, value_name = "FILE", requires = "initial")]
     mask: Option<PathBuf>,
 }

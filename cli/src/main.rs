@@ -27,7 +27,7 @@ enum Command {
     Serve(serve::Arguments),
     /// Builds knowledge bases.
     Knowledge(knowledge::Arguments),
-    /// Imports models of other makers, and checks models.
+    /// Imports third-party models, and checks models.
     Models(models::Arguments),
 }
 

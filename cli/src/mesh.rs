@@ -26,7 +26,7 @@ pub struct MeshArguments {
     /// Folder of the model bundle.
     #[arg(long, value_name = "FOLDER", default_value = "models/bestiary", env = "REVERIE_BUNDLE")]
     pub bundle: String,
-    /// One more knowledge base that requests may name; may be repeated.
+    /// Another knowledge base that requests may name; may be repeated.
     #[arg(long = "with-knowledge-base", value_name = "NAME=FOLDER", value_parser = name_and_folder)]
     pub knowledge_bases: Vec<(String, PathBuf)>,
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
@@ -43,7 +43,7 @@ impl Default for MeshArguments {
 /// Which mesh a command asks, and how long it waits.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AskArguments {
-    /// Seconds to wait for a picture.
+    /// Seconds to wait for an image.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub timeout: u64,
     /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
@@ -66,7 +66,7 @@ impl AskArguments {
         Mesh::during(&self.mesh, async |mesh| ask(mesh.pipeline()).await).await
     }
 
-    /// How long to wait for a picture.
+    /// How long to wait for an image.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
@@ -179,20 +179,20 @@ impl Mesh {
             }};
         }
         let encoder = start!("encoder", reverie_encoder::run, encoder);
-        pipeline.stages.encoder = encoder.clone();
+        pipeline.stages.encoder = (&encoder).into();
         pipeline.stages.retrieval = memory.map(|(mut retrieval, vector)| {
-            retrieval.stages.encoder = encoder.clone();
-            retrieval.stages.vector = start!("vector", reverie_vector::run, vector);
-            start!("retrieval", reverie_retrieval::run, retrieval)
+            retrieval.stages.encoder = (&encoder).into();
+            retrieval.stages.vector = start!("vector", reverie_vector::run, vector).into();
+            start!("retrieval", reverie_retrieval::run, retrieval).into()
         });
         let denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
-        pipeline.stages.denoiser = denoiser.clone();
+        pipeline.stages.denoiser = (&denoiser).into();
         let autoencoder =
             autoencoder.map(|settings| start!("autoencoder", reverie_autoencoder::run, settings));
-        pipeline.stages.autoencoder.clone_from(&autoencoder);
+        pipeline.stages.autoencoder = autoencoder.as_ref().map(Into::into);
         let super_resolution = super_resolution
             .map(|settings| start!("super-resolution", reverie_super_resolution::run, settings));
-        pipeline.stages.super_resolution = super_resolution.iter().cloned().collect();
+        pipeline.stages.super_resolution = super_resolution.iter().map(Into::into).collect();
         if let Some(listener) = public {
             let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
             services.spawn(async move { ("pipeline", running.await) });

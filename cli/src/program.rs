@@ -5,13 +5,16 @@ use reverie_service_kit::{output, process};
 
 use crate::Failure;
 
-/// Where logs and traces go.
+/// How often metrics are sent, where there is an OTLP endpoint.
+const METRICS_INTERVAL_SECONDS: u64 = 60;
+
+/// Where logs, traces and metrics go.
 #[derive(Debug, clap::Args)]
 pub struct TelemetryArguments {
     /// What is logged to standard error, in the syntax of `RUST_LOG`.
     #[arg(long, global = true, default_value = "warn", env = "RUST_LOG")]
     log: String,
-    /// Sends spans by OTLP over gRPC to this address, such as <http://127.0.0.1:4317>.
+    /// Sends spans and metrics by OTLP over gRPC to this address, such as <http://127.0.0.1:4317>.
     #[arg(long, global = true, default_value = "", value_name = "URL")]
     otlp_endpoint: String,
 }
@@ -38,6 +41,7 @@ fn run_on_runtime(
             log_format: LogFormat::Text,
             log_filter: arguments.log,
             otlp_endpoint: arguments.otlp_endpoint,
+            metrics_interval_seconds: METRICS_INTERVAL_SECONDS,
         };
         let telemetry = Telemetry::install("mesh", &settings)?;
         let outcome = command().await;

@@ -23,7 +23,7 @@ pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
         } else {
             format!("{} (epoch {})", found.knowledge_base, found.epoch)
         };
-        let _ = writeln!(text, "remembered from {from}");
+        let _ = writeln!(text, "neighbours from {from}");
         for neighbour in &found.neighbours {
             let _ = writeln!(text, "  {:<20} {:>7.4}  {}", neighbour.id, neighbour.score, neighbour.caption);
         }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -28,6 +29,25 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     assert!(last.starts_with(why) && last.ends_with(" of 1000 steps"), "{told}");
     assert!(!told.contains("ERROR"), "{told}");
     assert!(!out.exists());
+    Ok(())
+}
+
+/// Nobody has to guess what to do about a mesh that is not running.
+#[test]
+fn a_server_that_is_not_there_is_told_with_what_to_do() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    // Free a moment ago, and nothing listens there now.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    let server = format!("http://127.0.0.1:{port}");
+    command
+        .args(["generate", "a zunin", "--server", &server, "--out"])
+        .arg(folder.path().join("picture.png"));
+    let ended = command.output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("no mesh can be reached") && told.contains(&server), "{told}");
+    assert!(told.contains("`reverie serve`") && told.contains("--server"), "{told}");
     Ok(())
 }
 
@@ -124,7 +144,10 @@ fn a_wrong_value_is_told_what_to_write() -> Result<(), Box<dyn Error>> {
             &["generate", "a zunin", "--bundle", "/nowhere"],
             "root of the repository, or name another one (--bundle)",
         ),
-        (&["serve", "--listen", "7100"], "write ADDRESS:PORT, such as 127.0.0.1:7100"),
+        (
+            &["serve", "--listen", "7100"],
+            "must be HOST:PORT, such as 0.0.0.0:7100, [::]:7100 or localhost:7100",
+        ),
         (
             &["models", "import", "--from", "diffusers", "/nowhere", "--out", "x"],
             "/nowhere: there is no such folder",
@@ -191,7 +214,7 @@ fn weights_that_are_no_numbers_are_found() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// From a pipeline of diffusers to a picture that remembers pictures of one's own.
+/// From a pipeline of diffusers to an image with reference images of one's own.
 #[test]
 fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;

@@ -1,11 +1,12 @@
 //! What the tests of all services together share: the mesh in one process, the mesh as six processes, quick requests, the
-//! creatures they are about, and a collector of traces.
+//! creatures they are about, mutations of valid inputs, and a collector of traces.
 
 pub mod collector;
 pub mod creatures;
 pub mod folders;
 pub mod health;
 pub mod mesh;
+pub mod mutation;
 pub mod processes;
 pub mod requests;
 pub mod samplers;

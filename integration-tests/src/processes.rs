@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use reverie_service_kit::Address;
@@ -30,6 +30,14 @@ pub fn command(service: &str, settings: &[String]) -> Fallible<Command> {
     Ok(command)
 }
 
+/// The command that runs `reverie serve`, the mesh in one process, which listens on `listen`.
+pub fn serve_command(listen: &str) -> Fallible<Command> {
+    let mut command = Command::new(binary("reverie")?);
+    command.current_dir(WORKSPACE).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(["serve", "--listen", listen]);
+    Ok(command)
+}
+
 /// The binary lies in target/PROFILE, the test that asks in target/PROFILE/deps.
 fn binary(name: &str) -> Fallible<PathBuf> {
     let test = std::env::current_exe()?;
@@ -47,6 +55,7 @@ fn binary(name: &str) -> Fallible<PathBuf> {
 #[derive(Debug)]
 pub struct Process {
     service: &'static str,
+    command: Command,
     child: Child,
     /// HOST:PORT, as it said itself.
     listens: String,
@@ -61,10 +70,7 @@ impl Process {
 
     /// Starts `reverie serve`, the mesh in one process, and waits until it says where it listens.
     pub async fn serve() -> Fallible<Self> {
-        let mut command = Command::new(binary("reverie")?);
-        command.current_dir(WORKSPACE).stdin(Stdio::null()).kill_on_drop(true);
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
-        Self::spawn("mesh", command).await
+        Self::spawn("mesh", serve_command("127.0.0.1:0")?).await
     }
 
     /// Runs `command` and waits until it says where it listens.
@@ -75,9 +81,19 @@ impl Process {
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
         match line.as_deref().and_then(|line| line.strip_prefix("listening on ")) {
-            Some(listens) => Ok(Self { service, child, listens: listens.to_owned(), log }),
+            Some(listens) => Ok(Self { service, command, child, listens: listens.to_owned(), log }),
             None => Err(format!("{service} said {line:?}, not where it listens\n{}", read(&log)).into()),
         }
+    }
+
+    /// Starts it again as it was started, where it listened, and waits until it serves; gives the time that took. It must have ended.
+    pub async fn start_again(&mut self) -> Fallible<Duration> {
+        let begun = Instant::now();
+        let mut command = std::mem::replace(&mut self.command, Command::new("false"));
+        command.args(["--set", &format!("server.listen={}", self.listens)]);
+        *self = Self::spawn(self.service, command).await?;
+        self.serving().await?;
+        Ok(begun.elapsed())
     }
 
     /// The service's name.
@@ -147,10 +163,24 @@ impl Process {
 
     /// Sends SIGTERM.
     pub async fn signal(&self) -> Fallible<()> {
+        self.send("TERM").await
+    }
+
+    /// Stops it, so that it holds its connections and does nothing, until it is resumed.
+    pub async fn pause(&self) -> Fallible<()> {
+        self.send("STOP").await
+    }
+
+    /// Lets it go on.
+    pub async fn resume(&self) -> Fallible<()> {
+        self.send("CONT").await
+    }
+
+    async fn send(&self, signal: &str) -> Fallible<()> {
         let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
-        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
         if !sent.success() {
-            return Err(format!("{}: SIGTERM was not sent: {sent}", self.service).into());
+            return Err(format!("{}: SIG{signal} was not sent: {sent}", self.service).into());
         }
         Ok(())
     }
@@ -188,22 +218,33 @@ pub struct Processes {
 impl Processes {
     /// Starts all, each with `settings`, and waits until all of them serve.
     pub async fn start(settings: &[String]) -> Fallible<Self> {
+        Self::start_as(settings, Ok).await
+    }
+
+    /// The same with commands that `prepare` changes.
+    pub async fn start_as(
+        settings: &[String],
+        prepare: impl Fn(Command) -> Fallible<Command>,
+    ) -> Fallible<Self> {
+        let start = async |service, settings: &[String]| {
+            Process::spawn(service, prepare(command(service, settings)?)?).await
+        };
         let (encoder, vector, denoiser, super_resolution) = tokio::try_join!(
-            Process::start("encoder", settings),
-            Process::start("vector", settings),
-            Process::start("denoiser", settings),
-            Process::start("super-resolution", settings),
+            start("encoder", settings),
+            start("vector", settings),
+            start("denoiser", settings),
+            start("super-resolution", settings),
         )?;
         let with = |stages: &[String]| [settings, stages].concat();
         let stages = [format!("stages.encoder={}", encoder.url()), format!("stages.vector={}", vector.url())];
-        let retrieval = Process::start("retrieval", &with(&stages)).await?;
+        let retrieval = start("retrieval", &with(&stages)).await?;
         let stages = [
             format!("stages.encoder={}", encoder.url()),
             format!("stages.retrieval={}", retrieval.url()),
             format!("stages.denoiser={}", denoiser.url()),
             format!("stages.super_resolution=[\"{}\"]", super_resolution.url()),
         ];
-        let pipeline = Process::start("pipeline", &with(&stages)).await?;
+        let pipeline = start("pipeline", &with(&stages)).await?;
         let mut processes = Self { encoder, vector, denoiser, super_resolution, retrieval, pipeline };
         try_join_all(processes.all().map(Process::serving)).await?;
         Ok(processes)

@@ -4,6 +4,7 @@ use reverie_imaging::pictures::{self, Rgb};
 use std::io::Cursor;
 
 use image::RgbaImage;
+use reverie_integration_tests::mutation::checksum;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, quick, steps};
 use reverie_integration_tests::{Fallible, mesh};
 use reverie_proto::diffusion::v1::{Guidance, GuidanceInterval, InitialPicture, Sampler, Sampling};
@@ -291,14 +292,7 @@ fn cases_of_stages() -> Fallible<Vec<Case>> {
 fn huge(small: &[u8]) -> Vec<u8> {
     let mut picture = small.to_vec();
     picture[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
-    let checksum = crc32(&picture[12..29]);
+    let checksum = checksum(&picture[12..29]);
     picture[29..33].copy_from_slice(&checksum.to_be_bytes());
     picture
-}
-
-/// The checksum of PNG's chunks (ISO/IEC 15948, annex D).
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (!(crc & 1)).wrapping_add(1)))
-    })
 }

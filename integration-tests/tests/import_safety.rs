@@ -83,7 +83,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() -> Fallible<()> {
         (
             "other scheduler",
             |c| schedule_with(c, "DEISMultistepScheduler"),
-            "Choose one of them instead (--sampler)",
+            "choose one with --sampler (ddim, ",
         ),
         (
             "trained betas",

@@ -1,4 +1,4 @@
-//! The mesh in one process: pictures, seeds, and what is remembered.
+//! The mesh in one process: images, seeds and neighbours.
 
 use futures::future::{try_join, try_join_all};
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
@@ -107,7 +107,7 @@ fn a_seed_is_chosen_and_told_if_none_is_given() -> Fallible<()> {
 }
 
 #[test]
-fn a_name_is_remembered_by_its_own_pictures() -> Fallible<()> {
+fn a_name_retrieves_its_own_images() -> Fallible<()> {
     with_mesh(async |pipeline| {
         for name in creatures::names(3).await? {
             // For BM25 every word counts, and other creatures are small and on the left, too: it is asked for the name.
@@ -134,7 +134,7 @@ fn a_name_is_remembered_by_its_own_pictures() -> Fallible<()> {
 }
 
 #[test]
-fn what_is_remembered_changes_the_picture() -> Fallible<()> {
+fn neighbours_change_the_image() -> Fallible<()> {
     with_mesh(async |pipeline| {
         let prompt = "a small zunin on the left, snow";
         let two = draw(&pipeline, quick(prompt, 64, 5)).await?;
@@ -156,7 +156,7 @@ fn what_is_remembered_changes_the_picture() -> Fallible<()> {
 }
 
 #[test]
-fn the_caller_s_own_pictures_are_remembered_like_those_that_are_found() -> Fallible<()> {
+fn the_caller_s_own_images_are_used_like_retrieved_ones() -> Fallible<()> {
     with_mesh(async |pipeline| {
         let prompt = "a small zunin on the left, snow";
         let found = draw(&pipeline, quick(prompt, 64, 5)).await?;

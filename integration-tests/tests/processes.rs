@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;
-use reverie_integration_tests::processes::{Process, Processes};
+use reverie_integration_tests::processes::{Process, Processes, command};
 use reverie_integration_tests::requests::{dimensions, draw, quick};
 use reverie_integration_tests::{Fallible, health, mesh};
 use reverie_service_kit::Address;
@@ -138,4 +138,30 @@ async fn reflected(address: &Address) -> Fallible<BTreeSet<String>> {
         }
         other => Err(format!("{other:?}").into()),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_tells_the_health_of_its_running_service() -> Fallible<()> {
+    let mut vector = Process::start("vector", &[]).await?;
+    vector.serving().await?;
+    let check = async |service: &str, listens: &str| {
+        let mut command = command(service, &[format!("server.listen={listens}")])?;
+        Ok::<_, reverie::Failure>(command.arg("--check-health").output().await?)
+    };
+    let port = vector.listens().rsplit_once(':').ok_or("no port")?.1.to_owned();
+    // As containers listen, too.
+    for listens in [vector.listens().to_owned(), format!("0.0.0.0:{port}")] {
+        assert_eq!(check("vector", &listens).await?.status.code(), Some(0), "{listens}");
+    }
+
+    let mut retrieval =
+        Process::start("retrieval", &["stages.encoder=http://127.0.0.1:1".to_owned()]).await?;
+    let waits = check("retrieval", retrieval.listens()).await?;
+    assert_eq!(waits.status.code(), Some(1), "it lacks its encoder");
+    assert!(String::from_utf8_lossy(&waits.stderr).contains("is not serving"), "{waits:?}");
+    retrieval.kill().await?;
+    let gone = check("retrieval", retrieval.listens()).await?;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("no answer from 127.0.0.1"), "{gone:?}");
+    Ok(())
 }

@@ -4,12 +4,12 @@ use std::process::Command;
 
 use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
-use crate::{Outcome, process, release_build};
+use crate::{Outcome, cargo_build, process};
 
 /// Builds in release and runs `reverie-bench` with the caller's arguments, in the caller's folder.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
     let library = onnxruntime::ensure()?;
-    let bench = release_build::of(release_build::BENCH, workspace)?;
+    let bench = cargo_build::of(cargo_build::BENCH, cargo_build::Profile::Release, workspace)?;
     process::run(Command::new(bench).args(args).env(ORT_DYLIB_PATH, library))?;
     Ok(())
 }

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::workspace::Workspace;
-use crate::{Outcome, cargo_checks, cargo_deny, cargo_machete, contracts, test_suite, training_tests};
+use crate::{
+    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, contracts, guides, images, test_suite,
+    training_tests,
+};
 
 /// The step that ended the run, and why.
 #[derive(Debug, Error)]
@@ -18,15 +21,19 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 11] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
     ("deny", cargo_deny::check),
     ("machete", cargo_machete::check),
     ("buf", contracts::check),
+    ("chart", chart::check_if_possible),
     ("training", training_tests::run),
     ("test", |workspace| test_suite::run(workspace, &[])),
+    ("guide", guides::follow_laptop),
+    // After the tests, whose programs it packs.
+    ("images", images::check),
 ];
 
 /// Runs every step; the first failure ends it.

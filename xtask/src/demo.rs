@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
-use crate::{Outcome, process, release_build};
+use crate::{Outcome, cargo_build, process};
 
 /// Where the picture goes when no flag says so: the folder the command was called from.
 const DEFAULT_PICTURE: &str = "picture.png";
@@ -13,7 +13,7 @@ const DEFAULT_PICTURE: &str = "picture.png";
 /// Draws `prompt`; `flags` pass through to `reverie generate`.
 pub(crate) fn run(workspace: &Workspace, prompt: &str, flags: &[String]) -> Outcome {
     let library = onnxruntime::ensure()?;
-    let reverie = release_build::of(release_build::REVERIE, workspace)?;
+    let reverie = cargo_build::of(cargo_build::REVERIE, cargo_build::Profile::Release, workspace)?;
     // In the caller's own folder, so that the paths among the flags mean what they say.
     let mut generate = Command::new(reverie);
     generate.arg("generate").arg(prompt).env(ORT_DYLIB_PATH, library);

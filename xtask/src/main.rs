@@ -5,19 +5,25 @@
 
 mod bench;
 mod cache_folder;
+mod cargo_build;
 mod cargo_checks;
 mod cargo_deny;
 mod cargo_machete;
 mod cargo_tool;
+mod chart;
 mod checksum;
 mod ci;
+mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
+mod go_build;
+mod guides;
+mod images;
 mod onnxruntime;
+mod png;
 mod process;
 mod python;
-mod release_build;
 mod sampler_speed;
 mod test_suite;
 mod training_tests;
@@ -67,8 +73,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, training, test
+    /// Check the Helm chart: renders, schemas of Kubernetes, alert rules (builds helm and kubeconform with Go, once)
+    Chart {
+        /// Write the committed renders anew instead of comparing them
+        #[arg(long)]
+        update: bool,
+    },
+    /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
+    Guide,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide, images
     Ci,
+    /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
+    Cluster(cluster::Arguments),
     /// Check the formatting of all Rust code
     Fmt,
     /// Lint all Rust code, warnings denied
@@ -95,6 +111,8 @@ enum Task {
     },
     /// Lint and build the contracts in protos/ with buf (through npx), and compare them with the last release
     Buf,
+    /// Build the container images, check them from outside, draw with them, save them in the cache folder
+    Images(images::Arguments),
     /// Run the Python tests of models/training (makes their environment if it is absent)
     Training,
 }
@@ -110,7 +128,10 @@ impl Task {
             Self::Demo { prompt, flags } => demo::run(&workspace, prompt, flags),
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
+            Self::Chart { update } => chart::check(&workspace, *update),
+            Self::Guide => guides::follow_laptop(&workspace),
             Self::Ci => ci::run(&workspace),
+            Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),
             Self::Clippy => cargo_checks::clippy(&workspace),
             Self::Doc => cargo_checks::doc(&workspace),
@@ -120,6 +141,7 @@ impl Task {
             Self::Fixtures { python } => fixtures::check(&workspace, python),
             Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
+            Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Training => training_tests::run(&workspace),
         }
     }

@@ -1,7 +1,9 @@
 //! Running other programs, with errors that say which program, and what it answered.
 
+use std::env;
 use std::io;
 use std::iter;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
 
 use thiserror::Error;
@@ -44,6 +46,15 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output, ProcessError> {
 /// Whether a program runs and ends with success; what it prints is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     capture(command).is_ok()
+}
+
+/// A program by its path, or by its name on `PATH` and where system programs lie.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 fn start_error(command: &Command, source: io::Error) -> ProcessError {
@@ -95,5 +106,12 @@ mod tests {
         let ProcessError::Failed { status, stderr, .. } = &error else { panic!("{error}") };
         assert_eq!((status.code(), stderr.as_str()), (Some(3), "no luck"));
         assert!(error.to_string().ends_with(":\nno luck"), "{error}");
+    }
+
+    #[test]
+    fn a_program_is_found_by_name_and_by_path() {
+        assert!(find("sh").is_some());
+        assert!(find("/bin/sh").is_some());
+        assert_eq!(find("reverie-no-such-program"), None);
     }
 }

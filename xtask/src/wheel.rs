@@ -91,6 +91,23 @@ mod tests {
     }
 
     #[test]
+    fn images_take_the_same_wheels() {
+        let taken = include_str!("../../docker/onnxruntime.txt");
+        assert!(taken.contains(&format!("onnxruntime=={VERSION} ")), "{taken}");
+        assert_eq!(taken.matches("--hash").count(), 2);
+        for wheel in [LINUX_X86_64, LINUX_ARM64] {
+            assert!(
+                taken.contains(&format!("--hash=sha256:{}", wheel.sha256)),
+                "{wheel:?} is not in {taken}"
+            );
+        }
+        assert!(
+            include_str!("../../docker/onnxruntime-gpu.txt")
+                .contains(&format!("onnxruntime-gpu=={VERSION} "))
+        );
+    }
+
+    #[test]
     fn the_file_name_is_the_one_pip_saves() {
         assert_eq!(LINUX_X86_64.file_name(), "onnxruntime-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl");
     }

@@ -3,7 +3,7 @@
 use reverie::Failure;
 use reverie::mesh::{self, MeshArguments};
 use reverie_engine::policy::{Caller, Class};
-use reverie_engine::{Call, Input, Lane, RowError, RowModel, Session, Values};
+use reverie_engine::{Call, Input, Lane, RowData, RowError, RowModel, Session, Values};
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_knowledge::Folder;
 use reverie_packages::package::Factor;
@@ -87,12 +87,20 @@ impl RowModel for JudgeModel {
     /// Logits and features.
     type Output = [Vec<f32>; 2];
 
-    fn run(&mut self, planes: Vec<f32>) -> Result<[Vec<f32>; 2], RowError> {
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn run(&mut self, pictures: &mut [Vec<f32>]) -> Result<Vec<[Vec<f32>; 2]>, RowError> {
         let shape = [1, 3, self.side, self.side];
-        let image = Input { name: "image", shape: &shape, values: Values::F32(&planes) };
-        let (mut logits, mut features) = (vec![0.0; self.logits], vec![0.0; self.features]);
-        self.session.run(&[image], &mut [("logits", &mut logits), ("features", &mut features)])?;
-        Ok([logits, features])
+        let mut verdicts = vec![[vec![0.0; self.logits], vec![0.0; self.features]]; pictures.len()];
+        let data = pictures.iter().zip(&mut verdicts).map(|(planes, [logits, features])| RowData {
+            inputs: vec![Input { name: "image", shape: &shape, values: Values::F32(planes), identity: None }],
+            outputs: vec![("logits", logits.as_mut_slice()), ("features", features.as_mut_slice())],
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        self.session.run(&mut data)?;
+        Ok(verdicts)
     }
 }
 

@@ -58,10 +58,12 @@ spec:
       port: {{ include "reverie.port" .service }}
       targetPort: grpc
       appProtocol: kubernetes.io/h2c
+    {{- if .root.Values.adminPort }}
     - name: admin
       port: 9090
       targetPort: admin
       appProtocol: http
+    {{- end }}
 {{- end -}}
 
 {{/* With one replica a budget would only block the drain of its node. */}}

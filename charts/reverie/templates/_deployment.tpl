@@ -26,6 +26,30 @@ seccompProfile:
 {{- toYaml $resources -}}
 {{- end -}}
 
+{{/* Asks whether the service serves. */}}
+{{- define "reverie.readyProbe" -}}
+{{- if .root.Values.adminPort -}}
+httpGet:
+  path: /readyz
+  port: admin
+{{- else -}}
+grpc:
+  port: {{ include "reverie.port" .service }}
+{{- end -}}
+{{- end -}}
+
+{{/* Asks whether the process answers, whatever the services it calls do. */}}
+{{- define "reverie.aliveProbe" -}}
+{{- if .root.Values.adminPort -}}
+httpGet:
+  path: /livez
+  port: admin
+{{- else -}}
+tcpSocket:
+  port: grpc
+{{- end -}}
+{{- end -}}
+
 {{- define "reverie.deployment" -}}
 {{- $values := .values -}}
 {{- $root := .root -}}
@@ -126,29 +150,25 @@ spec:
           ports:
             - name: grpc
               containerPort: {{ include "reverie.port" .service }}
+            {{- if $root.Values.adminPort }}
             - name: admin
               containerPort: 9090
+            {{- end }}
           # A stage has ten minutes to load its models. A service that calls others starts without them, and waits.
           startupProbe:
-            httpGet:
-              path: {{ ternary "/livez" "/readyz" (gt (len .calls) 0) }}
-              port: admin
+            {{- include (ternary "reverie.aliveProbe" "reverie.readyProbe" (gt (len .calls) 0)) . | nindent 12 }}
             periodSeconds: 1
             timeoutSeconds: 1
             failureThreshold: {{ $values.startupSeconds }}
           # Takes the pod out of its Service; a service is not ready while what it calls is not.
           readinessProbe:
-            httpGet:
-              path: /readyz
-              port: admin
+            {{- include "reverie.readyProbe" . | nindent 12 }}
             periodSeconds: 1
             timeoutSeconds: 1
             failureThreshold: 2
           # Restarts the pod; depends on no other service.
           livenessProbe:
-            httpGet:
-              path: /livez
-              port: admin
+            {{- include "reverie.aliveProbe" . | nindent 12 }}
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3

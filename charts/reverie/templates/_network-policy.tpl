@@ -26,8 +26,8 @@ spec:
       ports: [{port: grpc}]
     {{- end }}
     {{- end }}
-    {{- with $policy.scrapers }}
-    - from: {{- toYaml . | nindent 8 }}
+    {{- if and $root.Values.adminPort $policy.scrapers }}
+    - from: {{- toYaml $policy.scrapers | nindent 8 }}
       ports: [{port: admin}]
     {{- end }}
   {{- if not (or .calls $root.Values.telemetry.otlpEndpoint) }}

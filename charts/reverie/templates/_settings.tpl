@@ -32,8 +32,8 @@ The settings of a component: what the chart decides, then what its templates der
 {{- $root := .root -}}
 {{- $server := dict
       "listen" (printf "%s:%s" $root.Values.listenAddress (include "reverie.port" .service))
-      "drain_seconds" .values.drainSeconds
-      "lame_duck_seconds" .values.lameDuckSeconds -}}
+      "lame_duck_seconds" .values.lameDuckSeconds
+      "drain_seconds" .values.drainSeconds -}}
 {{- $telemetry := dict
       "log_format" $root.Values.telemetry.logFormat
       "otlp_endpoint" $root.Values.telemetry.otlpEndpoint -}}
@@ -42,8 +42,10 @@ The settings of a component: what the chart decides, then what its templates der
 {{- end -}}
 {{- $settings := dict
       "server" $server
-      "admin" (dict "listen" (printf "%s:9090" $root.Values.listenAddress))
       "telemetry" $telemetry -}}
+{{- if $root.Values.adminPort -}}
+{{- $_ := set $settings "admin" (dict "listen" (printf "%s:9090" $root.Values.listenAddress)) -}}
+{{- end -}}
 {{- if has "models" .data -}}
 {{- $inference := dict "bundle" (printf "/models/%s" $root.Values.models.bundle) -}}
 {{- if .values.gpu.count -}}

@@ -23,8 +23,8 @@ const NAMED: usize = 5;
 /// What an open axis is given if nothing is known of it.
 const OPEN_AXIS: usize = 2;
 
-/// Verifies checksums and manifests, looks for weights that are no numbers, loads every graph, and runs it with zeros. Says what
-/// each takes and gives, what it runs on, and how long one row takes.
+/// Verifies checksums and manifests, looks for weights that are not numbers (NaN, infinity), loads every graph and runs it on zeros.
+/// Prints the inputs and outputs of each, what it runs on, and how long one row takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The bundle.

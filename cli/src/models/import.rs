@@ -1,10 +1,12 @@
 //! `reverie models import`: a bundle from a pipeline that was exported to ONNX.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use reverie_import::{Request, SamplerKind};
+use reverie_proto::limits::{GUIDANCE_WEIGHT, STEPS};
 use reverie_service_kit::say;
 
 use crate::Failure;
@@ -22,25 +24,25 @@ pub(super) struct Arguments {
     /// Where the bundle goes; must not exist yet.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// The folder of an exported super-resolution pipeline that enlarges what it draws; may be repeated, from small to large.
+    /// The folder of an exported super-resolution pipeline that upscales its images; may be repeated, from small to large.
     #[arg(long, value_name = "FOLDER")]
     super_resolution: Vec<PathBuf>,
-    /// The bundle's name; else the folder's.
+    /// The bundle's name. Default: the folder's.
     #[arg(long)]
     name: Option<String>,
-    /// Side of the picture in pixels; else what the model was trained on.
+    /// Side of the image in pixels. Default: what the model was trained on.
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
-    /// Sampler of the base model where a request does not say; else the pipeline's scheduler.
+    /// Default sampler of the base model. Default: the pipeline's scheduler.
     #[arg(long, value_parser = sampler_kinds())]
     sampler: Option<SamplerKind>,
-    /// Steps of a request that does not say; else what diffusers takes.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Default number of steps. Default: that of diffusers.
+    #[arg(long, value_parser = steps)]
     steps: Option<u32>,
-    /// Guidance weight of a request that does not say, 1 for none; else what diffusers takes.
+    /// Default guidance weight; 1 is no guidance. Default: that of diffusers.
     #[arg(long, value_name = "WEIGHT", value_parser = weight)]
     guidance_weight: Option<f32>,
-    /// SPDX expression of the licence that the models are under.
+    /// Licence of the models, as an SPDX expression.
     #[arg(long, value_name = "SPDX")]
     license: Option<String>,
 }
@@ -86,7 +88,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+fn steps(text: &str) -> Result<u32, String> {
+    within(&STEPS, text.parse().map_err(|_| "write a whole number".to_owned())?)
+}
+
 fn weight(text: &str) -> Result<f32, String> {
     let weight: f32 = text.parse().map_err(|_| "write a number".to_owned())?;
-    if (1.0..=50.0).contains(&weight) { Ok(weight) } else { Err("must be 1 to 50".to_owned()) }
+    within(&GUIDANCE_WEIGHT, weight)
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(range: &RangeInclusive<T>, value: T) -> Result<T, String> {
+    let outside = || format!("must be {} to {} (got {value})", range.start(), range.end());
+    if range.contains(&value) { Ok(value) } else { Err(outside()) }
 }

@@ -54,6 +54,18 @@ pub enum ModelError {
         /// What ONNX Runtime said.
         why: String,
     },
+    /// Its graph computes one row at a time, and the settings ask for more.
+    #[error(
+        "model package {package} cannot compute {batch} rows in one forward pass: {why}. Set inference.batch to 1"
+    )]
+    Batch {
+        /// The package's name.
+        package: String,
+        /// What the settings ask for.
+        batch: usize,
+        /// What is in the way.
+        why: String,
+    },
     /// Its lane did not start.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CUDA, ExecutionProviderDispatch};
+use ort::memory::AllocationDevice;
 use serde::Deserialize;
 
 /// Execution of models.
@@ -17,13 +18,22 @@ pub struct InferenceSettings {
     pub onnxruntime_library: String,
     /// What models run on. A provider that does not start is an error, never a silent fall back to the CPU.
     pub provider: Provider,
-    /// Rows computed side by side, each on `threads` threads; 0 for as many as the CPU cores allow, and 1 on a GPU.
+    /// Forward passes computed side by side, each on `threads` threads; 0 for as many as the CPU cores allow, and 1 on a GPU.
     pub sessions: usize,
-    /// Threads that compute one row; 0 for one per CPU core. With another number the sums come out in another order, which changes the
+    /// Threads that compute one pass; 0 for one per CPU core. With another number the sums come out in another order, which changes the
     /// last bits of an image.
     pub threads: usize,
+    /// Rows that one forward pass computes, on every provider: as many as are ready and of equal shape, padded to this number.
+    pub batch: NonZeroUsize,
     /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
+}
+
+/// A device with memory of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) device: AllocationDevice<'static>,
+    pub(crate) id: i32,
 }
 
 /// An ONNX Runtime execution provider.
@@ -81,7 +91,7 @@ impl InferenceSettings {
         if self.threads == 0 { cores() } else { self.threads }
     }
 
-    /// CPU cores that one row keeps busy.
+    /// CPU cores that one forward pass keeps busy.
     pub fn cores_of_a_row(&self) -> usize {
         match self.provider {
             Provider::Cpu => self.thread_count(),
@@ -93,6 +103,14 @@ impl InferenceSettings {
     /// its CUDA provider is not safe across threads.
     pub fn shares_weights(&self) -> bool {
         self.provider == Provider::Cpu
+    }
+
+    /// Where values are uploaded to that last over many rows; none where the model reads the memory that they are in.
+    pub(crate) fn device(&self) -> Option<Device> {
+        match self.provider {
+            Provider::Cpu => None,
+            Provider::Cuda => Some(Device { device: AllocationDevice::CUDA, id: self.cuda.device_id }),
+        }
     }
 
     /// The provider's name, for people.
@@ -136,6 +154,7 @@ mod tests {
             provider,
             sessions,
             threads: 1,
+            batch: NonZeroUsize::MIN,
             cuda: CudaSettings {
                 device_id: 0,
                 memory_limit_mib: 0,

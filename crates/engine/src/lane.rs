@@ -1,13 +1,15 @@
 //! A lane: the threads that run one model, and the bounded queue of the jobs that wait for it.
 //!
-//! Every model of the mesh runs on a lane, whatever it computes. Each thread of a lane has a session and computes one *row* at a time:
-//! one evaluation of the model for one request. Rows of different requests never meet, so a row that fails or panics fails its own
-//! job, and an image is the same alone or in company.
+//! Every model of the mesh runs on a lane, whatever it computes. Each thread of a lane has a session and computes one forward *pass* at a
+//! time. A pass has as many *rows* as are ready and fit, up to the batch of the model; a row is one evaluation of the model for one
+//! request. A pass is padded to the full batch and never waits to fill up, so an image is the same alone or in company. A row that
+//! fails or panics fails its own job only.
 //!
 //! Whose row runs next, and which jobs are admitted, is the [`policy`]'s choice. A job that is cancelled, or that can no
 //! longer meet its deadline, is dropped before its next row.
 
 mod cost;
+mod jobs;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -38,8 +40,23 @@ pub trait RowModel: Send + 'static {
     /// What comes of it.
     type Output: Send + 'static;
 
-    /// Computes one row. Blocks. After an error or a panic the model is used again.
-    fn run(&mut self, row: Self::Row) -> Result<Self::Output, RowError>;
+    /// Rows that one forward pass has room for, at least 1 and the same on all sessions of a lane. A pass with fewer rows is padded, so
+    /// that a row is computed by the same kernels whatever shares the pass.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Whether two rows may share a pass, because they are of equal shape. A row that lies about its shape fails the whole pass, which
+    /// costs time but no other row.
+    fn can_share(_one: &Self::Row, _other: &Self::Row) -> bool {
+        true
+    }
+
+    /// Computes rows that may share a pass, 1 to [`Self::batch`] of them, and gives their outputs in the same order. Blocks.
+    ///
+    /// After an error or a panic the model is used again, and so are the rows: the lane gives each of them a pass of its own to find the
+    /// one that is wrong.
+    fn run(&mut self, rows: &mut [Self::Row]) -> Result<Vec<Self::Output>, RowError>;
 }
 
 /// The limits of a lane.
@@ -183,7 +200,8 @@ impl<M: RowModel> Lane<M> {
         if models.is_empty() {
             return Err(StartError::NoSession);
         }
-        let queue = Arc::new(Queue::new(name, models.len(), settings));
+        let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
+        let queue = Arc::new(Queue::new(name, models.len(), batch, settings));
         metrics::observe_lane(&queue, models.len());
         let (ended, has_ended) = watch::channel(false);
         let ended = Arc::new(Ended(ended));

@@ -31,6 +31,6 @@ pub use cores::Cores;
 pub use error::{ModelError, RowError};
 pub use execution::InferenceSettings;
 pub use lane::{Call, Lane, LaneSettings, RowModel, RunError, StartError, Stats, SubmitError, Trouble};
-pub use session::{Input, Session, Values};
+pub use session::{Identity, Input, RowData, Session, Values};
 pub use single::Computed;
 pub use work::{Failure, Timings};

@@ -2,14 +2,14 @@
 //!
 //! | Instrument | Unit | Attributes | |
 //! | --- | --- | --- | --- |
-//! | `reverie.lane.jobs` | 1 | `model`, `outcome` | jobs that ended: `finished`, `failed`, `expired`, `cancelled`, `refused` |
-//! | `reverie.lane.row.duration` | s | `model` | time of one row |
-//! | `reverie.lane.queue.depth` | 1 | `model` | jobs of which no row was started |
-//! | `reverie.lane.active` | 1 | `model` | jobs of which a row was started |
+//! | `reverie.lane.jobs` | {job} | `model`, `outcome` | jobs that ended: `finished`, `failed`, `expired`, `cancelled`, `refused` |
+//! | `reverie.lane.row.duration` | s | `model` | time of the forward pass that computed a row |
+//! | `reverie.lane.queue.depth` | {job} | `model` | jobs of which no row was started |
+//! | `reverie.lane.active` | {job} | `model` | jobs of which a row was started |
 //! | `reverie.lane.queue.age` | s | `model` | age of the oldest job |
-//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: measured cost of a row times the rows left |
-//! | `reverie.lane.occupancy` | 1 | `model` | share of the sessions that are computing, 0 to 1 |
-//! | `reverie.cache.lookups` | 1 | `cache`, `hit` | |
+//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: measured cost of a pass times the rows left, over the rows computed at a time |
+//! | `reverie.lane.occupancy` | | `model` | share of the sessions that are computing, 0 to 1 |
+//! | `reverie.cache.lookups` | | `cache`, `hit` | |
 //! | `reverie.cache.size` | By | `cache` | |
 //!
 //! Without a meter provider all of it does nothing.
@@ -85,11 +85,11 @@ pub(crate) fn observe_lane<M: RowModel>(queue: &Arc<Queue<M>>, sessions: usize) 
             })
             .build();
     };
-    gauge("reverie.lane.queue.depth", "1", |stats, _| stats.waiting as f64);
-    gauge("reverie.lane.active", "1", |stats, _| stats.active as f64);
+    gauge("reverie.lane.queue.depth", "{job}", |stats, _| stats.waiting as f64);
+    gauge("reverie.lane.active", "{job}", |stats, _| stats.active as f64);
     gauge("reverie.lane.queue.age", "s", |stats, _| stats.oldest_seconds);
     gauge("reverie.lane.backlog", "s", |stats, _| stats.backlog_seconds);
-    gauge("reverie.lane.occupancy", "1", |stats, sessions| stats.running as f64 / sessions);
+    gauge("reverie.lane.occupancy", "", |stats, sessions| stats.running as f64 / sessions);
 }
 
 struct Instruments {

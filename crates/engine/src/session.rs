@@ -1,18 +1,20 @@
 //! ONNX Runtime sessions of a package: load its graph, check it against `model.toml`, run it.
 
+mod bound;
+mod tensors;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt as _;
 use ort::session::SessionInputValue;
-use ort::value::TensorElementType;
-use ort::value::{DynValue, Tensor, TensorRef, ValueType};
-use reverie_packages::package::{DType, Extent, TensorFacts};
+use ort::value::{TensorElementType, ValueType};
+use reverie_packages::package::{DType, Extent, Graph, TensorFacts};
 use reverie_packages::{Package, PackageError};
 
+pub use self::bound::Identity;
+use self::bound::{Bound, Stacked};
 use crate::ModelError;
-use crate::execution::InferenceSettings;
+use crate::execution::{Device, InferenceSettings};
 use crate::runtime;
 use crate::shared_session::SharedSession;
 
@@ -20,7 +22,7 @@ use crate::shared_session::SharedSession;
 const MAX_TRIED: usize = 1 << 28;
 
 /// Elements of an input, borrowed for a run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Values<'a> {
     /// 32-bit floating point.
     F32(&'a [f32]),
@@ -28,26 +30,50 @@ pub enum Values<'a> {
     I64(&'a [i64]),
 }
 
-/// One input of a run. Values of another type than the graph's are converted: 32-bit floating point to 16-bit, and numbers to
+impl Values<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I64(values) => values.len(),
+        }
+    }
+}
+
+/// One input of a row. Values of another type than the graph's are converted: 32-bit floating point to 16-bit, and numbers to
 /// whole numbers, cut off.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Our name of it.
     pub name: &'a str,
-    /// Its extents.
+    /// Its extents, with a batch of one.
     pub shape: &'a [usize],
     /// Its elements, row-major.
     pub values: Values<'a>,
+    /// Of values that last over many runs. They are uploaded to the device once and stay there for a while.
+    pub identity: Option<Identity>,
+}
+
+/// What one row of a forward pass reads and writes.
+#[derive(Debug)]
+pub struct RowData<'a> {
+    /// Its inputs, in the same order for all rows of a pass.
+    pub inputs: Vec<Input<'a>>,
+    /// The outputs that are wanted, by name, and where they go: exactly as many elements as the row's part of the output has. The same
+    /// outputs for all rows of a pass.
+    pub outputs: Vec<(&'a str, &'a mut [f32])>,
 }
 
 /// A loaded model that one thread runs. The threads of a [`Lane`](crate::Lane) have one each; on a CPU these share one copy of the
 /// weights.
 #[derive(Debug)]
 pub struct Session {
+    bound: Bound,
     shared: SharedSession,
     package: Arc<str>,
     inputs: Arc<BTreeMap<String, TensorFacts>>,
     outputs: Arc<BTreeMap<String, TensorFacts>>,
+    batch: usize,
+    device: Option<Device>,
 }
 
 impl Session {
@@ -57,7 +83,7 @@ impl Session {
         let count = settings.session_count();
         if settings.shares_weights() {
             let first = Self::open(package, settings)?;
-            let others: Vec<Self> = (1..count).map(|_| first.another()).collect();
+            let others = (1..count).map(|_| first.another()).collect::<Result<Vec<_>, _>>()?;
             Ok(std::iter::once(first).chain(others).collect())
         } else {
             (0..count).map(|_| Self::open(package, settings)).collect()
@@ -100,22 +126,48 @@ impl Session {
         let mismatch = |why: String| PackageError::Graph { package: name.clone(), why };
         check("input", &facts.inputs, session.inputs()).map_err(mismatch)?;
         check("output", &facts.outputs, session.outputs()).map_err(mismatch)?;
+        let batch = settings.batch.get();
+        if batch > 1 {
+            can_batch(facts).map_err(|why| ModelError::Batch { package: name.clone(), batch, why })?;
+        }
+        let mut shared = SharedSession::new(session);
         Ok(Self {
-            shared: SharedSession::new(session),
+            bound: Bound::new(shared.get()).map_err(|error| refused(error.to_string()))?,
+            shared,
             inputs: Arc::new(facts.inputs.clone()),
             outputs: Arc::new(facts.outputs.clone()),
             package: name.into(),
+            batch,
+            device: settings.device(),
         })
     }
 
     /// Another session on the same weights. Only for providers that [share](InferenceSettings::shares_weights) them.
-    fn another(&self) -> Self {
-        Self {
-            shared: self.shared.another(),
+    fn another(&self) -> Result<Self, ModelError> {
+        let mut shared = self.shared.another();
+        let refused = |error: ort::Error| ModelError::Load {
+            package: self.package.to_string(),
+            why: error.to_string(),
+        };
+        Ok(Self {
+            bound: Bound::new(shared.get()).map_err(refused)?,
+            shared,
             package: Arc::clone(&self.package),
             inputs: Arc::clone(&self.inputs),
             outputs: Arc::clone(&self.outputs),
-        }
+            batch: self.batch,
+            device: self.device.clone(),
+        })
+    }
+
+    /// Rows that one forward pass has room for.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Inputs whose lasting values were uploaded, counted once for each set of rows that shared a pass.
+    pub fn uploads(&self) -> u64 {
+        self.bound.uploads
     }
 
     /// Whether the graph has an input of this name.
@@ -139,7 +191,7 @@ impl Session {
     ) -> Result<Vec<(String, Vec<usize>)>, ModelError> {
         let package = Arc::clone(&self.package);
         let failed = |why: String| ModelError::Run { package: package.to_string(), why };
-        let mut zeros = Vec::with_capacity(self.inputs.len());
+        let mut values: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
         for (name, facts) in self.inputs.iter() {
             let shape: Vec<usize> = facts
                 .shape
@@ -153,13 +205,9 @@ impl Session {
             let elements = elements.filter(|elements| *elements <= MAX_TRIED).ok_or_else(|| {
                 failed(format!("its input {name} would have more elements than are tried out: {shape:?}"))
             })?;
-            zeros.push((name, facts, shape, vec![0.0_f32; elements]));
-        }
-        let mut values: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(zeros.len());
-        for (name, facts, shape, zeros) in &zeros {
-            let input = Input { name, shape, values: Values::F32(zeros) };
-            let value = tensor(&input, facts).map_err(|error| failed(format!("input {name}: {error}")))?;
-            values.push((facts.name.as_str(), value));
+            let value = tensors::of(facts.dtype, &shape, &[Values::F32(&vec![0.0; elements])])
+                .map_err(|error| failed(format!("input {name}: {error}")))?;
+            values.push((facts.name.as_str(), value.into()));
         }
         let results = self.shared.get().run(values).map_err(|error| failed(error.to_string()))?;
         let shape = |(name, facts): (&String, &TensorFacts)| {
@@ -170,64 +218,111 @@ impl Session {
         Ok(self.outputs.iter().map(shape).collect())
     }
 
-    /// Runs the graph and copies each output named in `outputs` to its place, which must have exactly its length.
-    pub fn run(
-        &mut self,
-        inputs: &[Input<'_>],
-        outputs: &mut [(&str, &mut [f32])],
-    ) -> Result<(), ModelError> {
-        let package = Arc::clone(&self.package);
-        let failed = |why: String| ModelError::Run { package: package.to_string(), why };
-        let mut values: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            let facts = self
-                .inputs
-                .get(input.name)
-                .ok_or_else(|| failed(format!("it has no input {}", input.name)))?;
-            let value =
-                tensor(input, facts).map_err(|error| failed(format!("input {}: {error}", input.name)))?;
-            values.push((facts.name.as_str(), value));
+    /// Runs the graph once over `rows`, 1 to [`Self::batch`] of them in any order, and writes their outputs. The rest of the batch
+    /// repeats one of them.
+    ///
+    /// # Errors
+    /// No output is of use if rows differ in shape, or if one of them is wrong.
+    pub fn run(&mut self, rows: &mut [RowData<'_>]) -> Result<(), ModelError> {
+        // The same rows come in another order at the next step, and are then the ones that are on the device already.
+        rows.sort_by_key(|row| row.inputs.iter().find_map(|input| input.identity));
+        let outcome = self.run_in_order(rows);
+        if outcome.is_err() {
+            self.bound.clear();
         }
-        let results = self.shared.get().run(values).map_err(|error| failed(error.to_string()))?;
-        for (name, place) in outputs {
-            let facts = self.outputs.get(*name).ok_or_else(|| failed(format!("it has no output {name}")))?;
-            let value =
-                results.get(&facts.name).ok_or_else(|| failed(format!("it gave no output {name}")))?;
-            copy(value, facts.dtype, place).map_err(|why| failed(format!("output {name}: {why}")))?;
-            if let (true, Some(Extent::Fixed(width))) = (facts.unit_length, facts.shape.last()) {
-                place.chunks_exact_mut(*width).for_each(to_unit_length);
+        outcome.map_err(|why| ModelError::Run { package: self.package.to_string(), why })
+    }
+
+    fn run_in_order(&mut self, rows: &mut [RowData<'_>]) -> Result<(), String> {
+        let Self { bound, shared, inputs, outputs, batch, device, .. } = self;
+        let (Some(first), true) = (rows.first(), rows.len() <= *batch) else {
+            return Err(format!("a pass takes 1 to {batch} rows (got {})", rows.len()));
+        };
+        let mut shapes = Vec::with_capacity(first.inputs.len());
+        for (place, Input { name, .. }) in first.inputs.iter().enumerate() {
+            let facts = inputs.get(*name).ok_or_else(|| format!("it has no input {name}"))?;
+            let failed = |why: String| format!("input {name}: {why}");
+            let stacked = stack(rows, place, facts, *batch).map_err(failed)?;
+            bound.feed(facts, &stacked, device.as_ref()).map_err(failed)?;
+            shapes.push(stacked.shape);
+        }
+        let wanted = first
+            .outputs
+            .iter()
+            .map(|(name, _)| outputs.get_key_value(*name).ok_or_else(|| format!("it has no output {name}")));
+        let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+        bound.run(shared.get(), shapes, &wanted, |place, facts, value| {
+            for (row, data) in rows.iter_mut().enumerate() {
+                let (_, out) = data.outputs.get_mut(place).ok_or("is wanted by some rows only")?;
+                tensors::read(value, facts.dtype, (row, *batch), out)?;
+                if let (true, Some(Extent::Fixed(width))) = (facts.unit_length, facts.shape.last()) {
+                    out.chunks_exact_mut(*width).for_each(to_unit_length);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
-/// The input as the graph takes it.
-fn tensor<'a>(input: &Input<'a>, facts: &TensorFacts) -> ort::Result<SessionInputValue<'a>> {
-    // A graph that takes a number has no use for a batch of one.
-    let shape = if facts.shape.is_empty() { Vec::new() } else { input.shape.to_vec() };
-    Ok(match (input.values, facts.dtype) {
-        (Values::F32(data), DType::F32) => TensorRef::from_array_view((shape, data))?.into(),
-        (Values::I64(data), DType::I64) => TensorRef::from_array_view((shape, data))?.into(),
-        (Values::F32(data), DType::F16) => {
-            let mut halves = vec![f16::ZERO; data.len()];
-            halves.convert_from_f32_slice(data);
-            Tensor::from_array((shape, halves))?.into()
+/// The values of one input over all rows of a pass, repeating the last row to the full batch.
+fn stack<'a>(
+    rows: &[RowData<'a>],
+    place: usize,
+    facts: &TensorFacts,
+    batch: usize,
+) -> Result<Stacked<'a>, String> {
+    let of_row = |row: &RowData<'a>| row.inputs.get(place).copied().ok_or("is missing in a row of the pass");
+    let all = rows.iter().map(of_row).collect::<Result<Vec<Input<'a>>, _>>()?;
+    let [first, others @ ..] = &all[..] else { return Err("has no rows".to_owned()) };
+    let elements: usize = first.shape.iter().product();
+    for input in &all {
+        if (input.name, input.shape) != (first.name, first.shape) {
+            return Err(format!("{:?} and {:?} do not fit into one pass", first.shape, input.shape));
         }
-        (Values::F32(data), DType::I64) => converted(shape, data, |value| value as i64)?,
-        (Values::F32(data), DType::I32) => converted(shape, data, |value| value as i32)?,
-        (Values::I64(data), DType::I32) => converted(shape, data, |value| value as i32)?,
-        (Values::I64(data), DType::F32) => converted(shape, data, |value| value as f32)?,
-        (Values::I64(data), DType::F16) => converted(shape, data, |value| f16::from_f32(value as f32))?,
-    })
+        if input.values.len() != elements {
+            return Err(format!("{} elements do not make {:?}", input.values.len(), input.shape));
+        }
+    }
+    let mut shape = first.shape.to_vec();
+    // A graph that takes a number has no use for a batch of one.
+    shape.truncate(if facts.shape.is_empty() { 0 } else { shape.len() });
+    let (mut values, mut identities): (Vec<_>, Vec<_>) =
+        all.iter().map(|input| (input.values, input.identity)).unzip();
+    if is_batched(facts) {
+        shape[0] = batch;
+        for _ in all.len()..batch {
+            values.extend(values.last().copied());
+            identities.extend(identities.last().copied());
+        }
+    } else if others.iter().all(|input| input.values == first.values) {
+        values.truncate(1);
+        identities.truncate(1);
+    } else {
+        return Err("has no batch axis, and the rows of the pass differ in it".to_owned());
+    }
+    Ok(Stacked { name: first.name, shape, values, identity: identities.into_iter().collect() })
 }
 
-fn converted<'a, T: Copy, U: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
-    shape: Vec<usize>,
-    data: &[T],
-    convert: impl Fn(T) -> U,
-) -> ort::Result<SessionInputValue<'a>> {
-    Ok(Tensor::from_array((shape, data.iter().copied().map(convert).collect::<Vec<U>>()))?.into())
+/// Whether the first axis of a tensor is that of the rows of a pass.
+fn is_batched(facts: &TensorFacts) -> bool {
+    matches!(facts.shape.first(), Some(Extent::Dynamic(name)) if name == "batch")
+}
+
+/// Why a graph cannot compute several rows in one pass, if it cannot.
+fn can_batch(graph: &Graph) -> Result<(), String> {
+    if let Some((name, _)) = graph.outputs.iter().find(|(_, facts)| !is_batched(facts)) {
+        return Err(format!("its output {name} has no batch axis"));
+    }
+    for (name, TensorFacts { shape, .. }) in &graph.inputs {
+        match shape.first() {
+            None => return Err(format!("its input {name} is a single number for all rows")),
+            Some(Extent::Fixed(1)) => {
+                return Err(format!("its input {name} has a batch axis of fixed length 1"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn to_unit_length(vector: &mut [f32]) {
@@ -237,30 +332,6 @@ fn to_unit_length(vector: &mut [f32]) {
             *value /= length;
         }
     }
-}
-
-/// Copies an output of floating point to its place.
-fn copy(value: &DynValue, dtype: DType, place: &mut [f32]) -> Result<(), String> {
-    let length = |found: usize| format!("has {found} elements, not {}", place.len());
-    let broken = |error: ort::Error| error.to_string();
-    match dtype {
-        DType::F32 => {
-            let (_, data) = value.try_extract_tensor::<f32>().map_err(broken)?;
-            if data.len() != place.len() {
-                return Err(length(data.len()));
-            }
-            place.copy_from_slice(data);
-        }
-        DType::F16 => {
-            let (_, data) = value.try_extract_tensor::<f16>().map_err(broken)?;
-            if data.len() != place.len() {
-                return Err(length(data.len()));
-            }
-            data.convert_to_f32_slice(place);
-        }
-        DType::I64 | DType::I32 => return Err("holds whole numbers, which no caller reads".to_owned()),
-    }
-    Ok(())
 }
 
 /// Compares what `model.toml` says with what the graph says.
@@ -310,4 +381,41 @@ fn check(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(input: &[Extent], output: &[Extent]) -> Graph {
+        let facts = |shape: &[Extent]| TensorFacts {
+            name: "t".into(),
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            unit_length: false,
+        };
+        Graph {
+            inputs: BTreeMap::from([("x".to_owned(), facts(input))]),
+            outputs: BTreeMap::from([("prediction".to_owned(), facts(output))]),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn a_graph_of_one_row_is_told_from_one_of_a_batch() {
+        let open = || Extent::Dynamic("batch".to_owned());
+        let (one, four) = (|| Extent::Fixed(1), || Extent::Fixed(4));
+        assert_eq!(can_batch(&graph(&[open(), four()], &[open(), four()])), Ok(()));
+        // Such as the places of tokens, which are the same for all rows.
+        assert_eq!(can_batch(&graph(&[four(), one()], &[open(), four()])), Ok(()));
+        let refused: [(&[Extent], &[Extent], &str); 3] = [
+            (&[one(), four()], &[open(), four()], "input x has a batch axis of fixed length 1"),
+            (&[], &[open(), four()], "input x is a single number"),
+            (&[open(), four()], &[one(), four()], "output prediction has no batch axis"),
+        ];
+        for (input, output, told) in refused {
+            let why = can_batch(&graph(input, output)).unwrap_err();
+            assert!(why.contains(told), "{why}");
+        }
+    }
 }

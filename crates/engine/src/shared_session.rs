@@ -35,8 +35,8 @@ impl SharedSession {
 
     fn of(original: Arc<Session>) -> Self {
         // SAFETY: a `Session` is a counted reference to the session and two lists of its inputs and outputs. The duplicate lives no
-        // longer than `original`, is never dropped, and never leaves this struct but by `get`, whose caller can run it and no more:
-        // running reads the reference and the lists and changes neither. So no memory is freed twice or changed behind a reference,
+        // longer than `original`, is never dropped, and never leaves this struct but by `get`, whose caller can run it, bind tensors to it and no more:
+        // that reads the reference and the lists, or counts another reference (atomically), and changes neither. So no memory is freed twice or changed behind a reference,
         // and each thread has an exclusive reference to a value of its own. That ONNX Runtime itself may be called from several
         // threads is its documented contract for the CPU provider.
         let duplicate = ManuallyDrop::new(unsafe { ptr::read(Arc::as_ptr(&original)) });

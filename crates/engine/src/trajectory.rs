@@ -15,6 +15,7 @@ use reverie_diffusion::{InitialSample, NoiseSource, Sampler, Stream};
 use tokio::sync::mpsc;
 
 use self::outlet::Outlet;
+use crate::Identity;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
@@ -37,9 +38,18 @@ pub struct Trajectory<C> {
     pub conditions: Arc<C>,
 }
 
-/// One conditional evaluation of the model.
+/// One conditional evaluation of the model, and where its prediction goes.
 #[derive(Debug)]
 pub struct Row<C> {
+    /// What the model sees.
+    pub evaluation: Evaluation<C>,
+    /// Where the prediction goes, which is the row's output: every element is to be written.
+    pub out: Vec<f32>,
+}
+
+/// What the model sees at one conditional evaluation.
+#[derive(Debug)]
+pub struct Evaluation<C> {
     /// The noisy sample `x_t`, one sample's elements, row-major.
     pub x: Arc<Vec<f32>>,
     /// The training timestep t of `x`.
@@ -48,8 +58,21 @@ pub struct Row<C> {
     pub condition: Condition,
     /// Everything the trajectory is conditioned on.
     pub conditions: Arc<C>,
-    /// Where the prediction goes, which is the row's output: every element is to be written.
-    pub out: Vec<f32>,
+    /// That of the trajectory: all of its rows have equal `conditions`.
+    pub identity: Identity,
+}
+
+impl<C> Evaluation<C> {
+    /// The identity of an input that depends on `conditions` alone.
+    pub fn of_trajectory(&self) -> Identity {
+        self.identity
+    }
+
+    /// The identity of an input that depends on `conditions` and on which of them this row sees.
+    pub fn of_condition(&self) -> Identity {
+        let Condition { text, neighbours } = self.condition;
+        self.identity.variant(1 + u8::from(text) + 2 * u8::from(neighbours))
+    }
 }
 
 /// What a trajectory reports: any number of `Progress`, then one of the other two, always.
@@ -110,6 +133,7 @@ impl<C: Send + Sync + 'static> Trajectory<C> {
 /// A trajectory in a lane.
 struct Flight<C> {
     trajectory: Trajectory<C>,
+    identity: Identity,
     outlet: Outlet,
     /// `x_t`, where t is the timestep of step `step`; empty before the first.
     x: Arc<Vec<f32>>,
@@ -131,6 +155,7 @@ impl<C> Flight<C> {
         let rows = (0..steps).map(|step| trajectory.plan.step(step).rows().len()).collect();
         Self {
             trajectory,
+            identity: Identity::unique(),
             outlet,
             x: Arc::default(),
             step: 0,
@@ -229,10 +254,13 @@ where
         let elements = self.output_elements();
         let timestep = self.trajectory.sampler.timestep(self.step);
         let row = |condition, out: Option<Vec<f32>>| Row {
-            x: Arc::clone(&self.x),
-            timestep,
-            condition,
-            conditions: Arc::clone(&self.trajectory.conditions),
+            evaluation: Evaluation {
+                x: Arc::clone(&self.x),
+                timestep,
+                condition,
+                conditions: Arc::clone(&self.trajectory.conditions),
+                identity: self.identity,
+            },
             out: out.unwrap_or_else(|| vec![0.0; elements]),
         };
         self.plan.rows().iter().map(|planned| row(planned.condition, self.spare.pop())).collect()

@@ -25,15 +25,16 @@ impl RowModel for Obedient {
     type Row = Order;
     type Output = ();
 
-    fn run(&mut self, row: Order) -> Result<(), RowError> {
-        match row {
+    fn run(&mut self, rows: &mut [Order]) -> Result<Vec<()>, RowError> {
+        let obey = |row: &mut Order| match row {
             Order::Answer => Ok(()),
             Order::Fail => Err(RowError::new("no memory")),
             Order::Wait(until) => {
                 let _ = until.recv();
                 Ok(())
             }
-        }
+        };
+        rows.iter_mut().map(obey).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The encoder of neighbours, for pipelines that remember pictures.
 
+use reverie_packages::package::manifest::MAX_SHORTER_SIDE;
 use reverie_packages::package::{NeighbourConditions, PictureFacts, Role};
 use serde_json::Value;
 
@@ -28,8 +29,6 @@ const INERT: [&str; 5] = [
 const CLIP_SIDE: usize = 224;
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
-/// The longest side that a picture is resized to.
-const MAX_SIDE: usize = 4096;
 
 /// A side, or sides by their names.
 struct Sides(Vec<(String, usize)>);
@@ -97,11 +96,11 @@ fn preprocessing(keys: &Keys, notes: &mut Vec<String>) -> Result<(usize, Picture
             _ => return Err(keys.wrong("size", "must be {\"shortest_edge\": N}")),
         },
     };
-    if !(1..=MAX_SIDE).contains(&side) {
-        return Err(keys.wrong("crop_size", format!("must be 1 to {MAX_SIDE} pixels")));
+    if !(1..=MAX_SHORTER_SIDE).contains(&side) {
+        return Err(keys.wrong("crop_size", format!("must be 1 to {MAX_SHORTER_SIDE} pixels")));
     }
-    if !(side..=MAX_SIDE).contains(&shorter) {
-        let why = format!("must have a shortest_edge of {side} (crop_size) to {MAX_SIDE}");
+    if !(side..=MAX_SHORTER_SIDE).contains(&shorter) {
+        let why = format!("must have a shortest_edge of {side} (crop_size) to {MAX_SHORTER_SIDE}");
         return Err(keys.wrong("size", why));
     }
     let normalizes = keys.get("do_normalize")?.unwrap_or(true);

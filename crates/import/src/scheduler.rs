@@ -19,7 +19,7 @@ use crate::source::Source;
 
 pub(crate) use classes::Mending;
 use classes::{
-    CLASSES, FLOW_MATCHING, FLOW_MATCHING_HEUN, INERT, REPLACEABLE, class_of, defaults_of, is_flow_matching,
+    FLOW_MATCHING, FLOW_MATCHING_HEUN, INERT, REPLACEABLE, classes, defaults_of, is_flow_matching, setting_of,
 };
 use config::{fill, learned_variance, typed};
 
@@ -87,9 +87,9 @@ pub(crate) fn import(
         );
         return Err(keys.wrong("_class_name", must));
     }
-    let all: Vec<String> = CLASSES
-        .iter()
-        .filter_map(|class| defaults_of(class))
+    let all: Vec<String> = classes()
+        .into_iter()
+        .filter_map(defaults_of)
         .flat_map(|settings| settings.into_iter().map(|(key, _)| key))
         .collect();
     let known: Vec<&str> = all.iter().map(String::as_str).chain(INERT).collect();
@@ -131,27 +131,24 @@ fn read_one(
     // Flow matching has its own classes, whatever the sampler.
     let is_flow = is_flow_matching(own);
     if let Some(sampler) = sampler.filter(|sampler| is_flow && !sampler.fits_flow()) {
-        return Err(format!(
-            "{} is no sampler for flow matching: Euler, Heun, DPM-Solver++, its SDE and UniPC are",
-            json!(sampler)
-        ));
+        let fit = SamplerKind::names(SamplerKind::fits_flow);
+        return Err(format!("{} does not fit a model trained by flow matching: {fit} do", sampler.name()));
     }
     let is_known = defaults_of(own).is_some();
     if !is_known && !REPLACEABLE.contains(&own) {
+        let known: Vec<_> = classes().into_iter().collect();
         return Err(format!(
-            "{own} is not known here, and no other sampler draws what its model was trained for: known are DDIM, DDPM, PNDM, LCM, \
-             Euler, Euler ancestral, Heun, DPM-Solver++, UniPC and flow-matching Euler"
+            "unknown scheduler {own}, and no other sampler draws what its model was trained for: must be one of {}",
+            known.join(", ")
         ));
     }
     let (class, told) = match sampler {
-        Some(sampler) if !is_flow => class_of(sampler),
+        Some(sampler) if !is_flow => (sampler.scheduler_class(), setting_of(sampler)),
         _ => (own, None),
     };
     let mut settings = defaults_of(class).ok_or_else(|| {
-        format!(
-            "{class} is not known here, and its model can be drawn with DDIM, DDPM, Euler, Euler ancestral, Heun, DPM-Solver++ \
-             or UniPC. Choose one of them instead (--sampler)"
-        )
+        let others = SamplerKind::names(|kind| kind != SamplerKind::Lcm).replace('_', "-");
+        format!("unknown scheduler {class}; its model can be drawn with another sampler: choose one with --sampler ({others})")
     })?;
     fill(&mut settings, config)?;
     for (key, mended) in mending.settings() {

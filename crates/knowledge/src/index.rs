@@ -115,7 +115,7 @@ impl SegmentIndex {
     }
 }
 
-/// Builds the index of a segment from its entries' vectors, one a row, in entry order. One thread writes: concurrent insertion
+/// Builds the index of a segment from its entries' vectors, one per row, in entry order. One thread writes: concurrent insertion
 /// can leave entries that no search reaches. Blocking.
 pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, IndexError> {
     let mut keys = Vec::with_capacity(rows.len());

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::panic::{self, AssertUnwindSafe};
 
 use tokenizers::{PostProcessor as _, TruncationDirection};
 
@@ -56,6 +57,13 @@ pub enum Overflow {
     Cut,
 }
 
+/// Runs what panics in the library where a `tokenizer.json` contradicts itself, such as one whose template names a token that it
+/// does not have.
+fn unwinding<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err("tokenizer.json contradicts itself".into()))
+}
+
 impl Tokenizer {
     /// The tokenizer of a verified package.
     pub fn load(package: &Package) -> Result<Self, PackageError> {
@@ -68,14 +76,17 @@ impl Tokenizer {
         // Length is ours to deal with: a text that is too long may have to be refused.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
-        Ok(Self {
+        let tokenizer = Self {
             inversions: inversions(&tokenizer),
             vocabulary: tokenizer,
             max_tokens: facts.max_tokens,
             pad_id: facts.pad_id,
             lowercase: facts.lowercase,
             unmasked: facts.unmasked,
-        })
+        };
+        // What it puts around every text is tried out now: a token that it does not have is found when it is used.
+        tokenizer.encode("", Overflow::Cut).map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
+        Ok(tokenizer)
     }
 
     /// Tokenizes a text.
@@ -89,7 +100,7 @@ impl Tokenizer {
             }
         }
         let text = if self.lowercase { text.to_lowercase().into() } else { text };
-        let mut found = self.vocabulary.encode(text, false).map_err(unreadable)?;
+        let mut found = unwinding(|| self.vocabulary.encode(text, false)).map_err(unreadable)?;
         let around = self.vocabulary.get_post_processor().map_or(0, |around| around.added_tokens(false));
         let tokens = found.len() + around;
         if tokens > self.max_tokens {
@@ -98,7 +109,7 @@ impl Tokenizer {
             }
             found.truncate(self.max_tokens.saturating_sub(around), 0, TruncationDirection::Right);
         }
-        let found = self.vocabulary.post_process(found, None, true).map_err(unreadable)?;
+        let found = unwinding(|| self.vocabulary.post_process(found, None, true)).map_err(unreadable)?;
         let length = found.len().min(self.max_tokens);
         let mut ids = vec![i64::from(self.pad_id); self.max_tokens];
         let mut attention_mask = vec![i64::from(self.unmasked); self.max_tokens];

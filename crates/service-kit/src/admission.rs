@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Request;
+use tonic::{Request, Status};
 
 use crate::Refusal;
 
@@ -60,6 +60,21 @@ impl Permit {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
+    /// Runs blocking work on a thread of its own. The place is held until the work ends, even if its caller has left by then.
+    ///
+    /// # Errors
+    /// Those of the work; `INTERNAL` if it panics.
+    pub async fn run_blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let run = tokio::task::spawn_blocking(move || {
+            let _permit = self;
+            work()
+        });
+        run.await.map_err(|_| Refusal::internal("the service panicked; its log says more"))?
+    }
+
     /// Counts `count` more bytes of the message.
     pub(crate) fn add_bytes(&self, count: usize) -> Result<(), Refusal> {
         let Some(held) = &self.0 else { return Ok(()) };
@@ -87,7 +102,9 @@ impl Permit {
 
 #[cfg(test)]
 mod tests {
-    use tonic::{Code, Status};
+    use std::sync::mpsc;
+
+    use tonic::Code;
 
     use super::*;
 
@@ -102,6 +119,33 @@ mod tests {
         assert!(admission.admit().is_err(), "a clone still counts");
         drop(kept);
         assert!(admission.admit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn blocking_work_holds_its_place_until_it_ends() {
+        let admission = Admission::new(1, 0);
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let work = admission.admit().unwrap().run_blocking(move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap_err();
+            Ok(())
+        });
+        let caller = tokio::spawn(work);
+        has_begun.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert!(admission.admit().is_err(), "its caller has left and it still runs");
+        drop(end);
+        while admission.admit().is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn blocking_work_that_panics_is_a_defect() {
+        let panics = Permit::default().run_blocking(|| -> Result<(), Status> { panic!("a bug") });
+        assert_eq!(panics.await.unwrap_err().code(), Code::Internal);
     }
 
     #[test]

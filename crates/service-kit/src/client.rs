@@ -77,7 +77,9 @@ impl Upstream {
             Context::with_timeout(timeout).outgoing(HealthCheckRequest { service: String::new() });
         request.metadata_mut().insert(CALLER, MetadataValue::from_static("1"));
         let mut client = HealthClient::new(self.channel());
-        match tokio::time::timeout(timeout, client.check(request)).await {
+        let answer = tokio::time::timeout(timeout, client.check(request)).await;
+        self.channel.note(&answer);
+        match answer {
             Ok(Ok(response)) if response.get_ref().status() == ServingStatus::Serving => Ok(()),
             Ok(Ok(_)) => Err(format!("{} at {} is not serving", self.name, self.addresses)),
             Ok(Err(status)) => Err(self.explain(&status)),

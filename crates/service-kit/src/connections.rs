@@ -1,5 +1,6 @@
 //! Accepting connections: at most so many, each with a time limit for saying that it speaks HTTP/2.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,13 +8,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures::future::FutureExt as _;
-use futures::stream::{BoxStream, StreamExt as _, unfold};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::gate::{Gate, Peer};
@@ -41,6 +40,19 @@ pub(crate) struct Connection {
     handshake: Option<Handshake>,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
+    _gone: DropGuard,
+}
+
+/// What the server holds of a connection besides the connection.
+pub(crate) struct Hold {
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// Closes the connection at once.
+    pub(crate) closing: Shutdown,
+    /// Cancelled when the connection is gone.
+    pub(crate) gone: Shutdown,
+    /// Whether it comes from another process, so that another replica could serve its caller as well.
+    pub(crate) is_remote: bool,
 }
 
 struct Handshake {
@@ -50,7 +62,7 @@ struct Handshake {
 }
 
 /// Where connections come from, and what they are held to.
-struct Door {
+pub(crate) struct Door {
     listener: Listener,
     gate: Gate,
     /// Closes every connection at once.
@@ -61,47 +73,49 @@ struct Door {
     trouble: Trouble,
 }
 
-/// The connections that `listener` accepts, until it is dropped.
-pub(crate) fn accept(
-    listener: Listener,
-    settings: &ServerSettings,
-    gate: Gate,
-    closing: Shutdown,
-) -> BoxStream<'static, io::Result<Connection>> {
-    let max_connections = settings.max_connections.min(Semaphore::MAX_PERMITS);
-    let door = Door {
-        listener,
-        gate,
-        closing,
-        places: Arc::new(Semaphore::new(max_connections)),
-        max_connections,
-        handshake: Duration::from_secs(settings.handshake_seconds),
-        trouble: Trouble::default(),
-    };
-    unfold(door, async |mut door| door.next().await.map(|connection| (Ok(connection), door))).boxed()
-}
-
 impl Door {
+    /// The door to `listener`; `closing` closes every connection that came through it.
+    pub(crate) fn new(listener: Listener, settings: &ServerSettings, gate: Gate, closing: Shutdown) -> Self {
+        let max_connections = settings.max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            listener,
+            gate,
+            closing,
+            places: Arc::new(Semaphore::new(max_connections)),
+            max_connections,
+            handshake: Duration::from_secs(settings.handshake_seconds),
+            trouble: Trouble::default(),
+        }
+    }
+
     /// The next connection; none where nobody can connect any more.
-    async fn next(&mut self) -> Option<Connection> {
+    pub(crate) async fn next(&mut self) -> Option<(Connection, Hold)> {
         loop {
-            let stream: Box<dyn Stream> = match &mut self.listener {
-                Listener::Tcp(listener) => Box::new(accept_tcp(listener, &mut self.trouble).await),
-                Listener::Memory(receiver) => Box::new(next_in_memory(receiver).await?),
+            let (stream, is_remote): (Box<dyn Stream>, _) = match &mut self.listener {
+                Listener::Tcp(listeners) => (Box::new(accept_tcp(listeners, &mut self.trouble).await), true),
+                Listener::Memory(receiver) => (Box::new(receiver.recv().await?), false),
             };
             match Arc::clone(&self.places).try_acquire_owned() {
                 Ok(place) => {
-                    return Some(Connection {
-                        stream,
+                    let hold = Hold {
                         peer: self.gate.peer(),
+                        closing: self.closing.child_token(),
+                        gone: Shutdown::new(),
+                        is_remote,
+                    };
+                    let connection = Connection {
+                        stream,
+                        peer: hold.peer.clone(),
                         handshake: Some(Handshake {
                             missing: PREFACE_BYTES,
                             late: Box::pin(tokio::time::sleep(self.handshake)),
                             leaving: Box::pin(self.gate.leaving.clone().cancelled_owned()),
                         }),
-                        closed: Box::pin(self.closing.clone().cancelled_owned()),
+                        closed: Box::pin(hold.closing.clone().cancelled_owned()),
                         _place: place,
-                    });
+                        _gone: hold.gone.clone().drop_guard(),
+                    };
+                    return Some((connection, hold));
                 }
                 // Dropped, so that the caller hears of it at once.
                 Err(_) => {
@@ -117,14 +131,15 @@ impl Door {
     }
 }
 
-async fn next_in_memory(receiver: &mut Receiver<DuplexStream>) -> Option<DuplexStream> {
-    receiver.recv().await
-}
-
-async fn accept_tcp(listener: &TcpListener, trouble: &mut Trouble) -> TcpStream {
+/// The next connection to any of `listeners`. Where none can be accepted, it waits, longer each time.
+pub(crate) async fn accept_tcp(listeners: &[TcpListener], trouble: &mut Trouble) -> TcpStream {
     let mut wait = FIRST_WAIT;
     loop {
-        match listener.accept().await {
+        let accepted = poll_fn(|context| {
+            let mut ready = listeners.iter().map(|listener| listener.poll_accept(context));
+            ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        match accepted.await {
             Ok((stream, _)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY");
@@ -151,7 +166,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 
 /// Trouble that may last: told when it begins, and every now and then.
 #[derive(Debug, Default)]
-struct Trouble {
+pub(crate) struct Trouble {
     told: Option<Instant>,
 }
 

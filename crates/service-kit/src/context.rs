@@ -1,25 +1,23 @@
 //! What travels with a request from service to service, in its metadata: its deadline, its W3C trace context, who asks
 //! (`x-reverie-caller`) and how urgent it is (`x-reverie-priority`).
 
+mod layer;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
 use opentelemetry::global;
-use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::propagation::Injector;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
-use tonic::body::Body;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
-use tower::{Layer, Service};
-use tracing::{Instrument as _, Span, field};
+use tonic::{Request, Status};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+pub use self::layer::{ContextLayer, ContextService};
 use crate::{Refusal, refusal};
 
 /// Share of the remaining time that is passed on, so that a stage gives up before its caller does.
@@ -210,116 +208,6 @@ fn not_sampled() -> opentelemetry::Context {
     opentelemetry::Context::new().with_remote_span_context(dropped)
 }
 
-/// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.
-#[derive(Debug, Clone, Copy)]
-pub struct ContextLayer {
-    service: &'static str,
-}
-
-impl ContextLayer {
-    /// For the service of this name.
-    pub fn new(service: &'static str) -> Self {
-        Self { service }
-    }
-}
-
-impl<S> Layer<S> for ContextLayer {
-    type Service = ContextService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        ContextService { inner, service: self.service }
-    }
-}
-
-/// See [`ContextLayer`].
-#[derive(Debug, Clone)]
-pub struct ContextService<S> {
-    inner: S,
-    service: &'static str,
-}
-
-impl<S, B> Service<http::Request<B>> for ContextService<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(ready!(self.inner.poll_ready(context)))
-    }
-
-    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let context = match Context::of_headers(request.headers()) {
-            Ok(context) => context,
-            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
-        };
-        request.extensions_mut().insert(context);
-        let path = request.uri().path().trim_start_matches('/').to_owned();
-        // Probes and reflection come every second; they would drown the requests.
-        if path.starts_with("grpc.") {
-            return Box::pin(self.inner.call(request));
-        }
-        let span = tracing::info_span!(
-            "grpc.server",
-            otel.name = path,
-            otel.kind = "server",
-            service = self.service,
-            rpc.system = "grpc",
-            rpc.grpc.status_code = field::Empty,
-        );
-        let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
-        // Fails only where no OpenTelemetry layer is installed; then there is no trace to join.
-        let _ = span.set_parent(parent);
-        let outcome = Outcome { span: span.clone(), is_known: false };
-        let response = self.inner.call(request);
-        Box::pin(async move { Ok(outcome.of(response.await?)) }.instrument(span))
-    }
-}
-
-/// The status that a call ends with, for its span: in the headers of an answer that is nothing else, in the trailers of any other.
-struct Outcome {
-    span: Span,
-    is_known: bool,
-}
-
-impl Outcome {
-    fn of(mut self, response: http::Response<Body>) -> http::Response<Body> {
-        self.note(response.headers());
-        if self.is_known {
-            return response;
-        }
-        response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                frame.trailers_ref().into_iter().for_each(|trailers| self.note(trailers));
-                frame
-            }))
-        })
-    }
-
-    fn note(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get(Status::GRPC_STATUS) {
-            self.record(Code::from_bytes(code.as_bytes()));
-        }
-    }
-
-    fn record(&mut self, code: Code) {
-        self.is_known = true;
-        self.span.record("rpc.grpc.status_code", i32::from(code));
-    }
-}
-
-impl Drop for Outcome {
-    /// A call that is dropped before its end was given up by its caller.
-    fn drop(&mut self) {
-        if !self.is_known {
-            self.record(Code::Cancelled);
-        }
-    }
-}
-
 /// Reads the value of a `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
 pub(crate) fn parse_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
@@ -338,18 +226,6 @@ pub(crate) fn parse_timeout(value: &str) -> Option<Duration> {
     })
 }
 
-struct HeaderExtractor<'a>(&'a HeaderMap);
-
-impl Extractor for HeaderExtractor<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
-    }
-}
-
 struct MetadataInjector<'a>(&'a mut MetadataMap);
 
 impl Injector for MetadataInjector<'_> {
@@ -365,10 +241,7 @@ impl Injector for MetadataInjector<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use http_body_util::Full;
-    use tracing_subscriber::layer::SubscriberExt as _;
+    use tonic::Code;
 
     use super::*;
 
@@ -450,66 +323,5 @@ mod tests {
         // A caller that waits for less is the one whose time is up.
         let own = Context::with_timeout(Duration::from_secs(100)).capped(limit, "limits.max_request_seconds");
         assert!(refusal::is_callers_deadline(&own.out_of_time("in stage base")));
-    }
-
-    /// The codes that spans are given.
-    #[derive(Clone, Default)]
-    struct Codes(Arc<Mutex<Vec<i64>>>);
-
-    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Codes {
-        fn on_record(
-            &self,
-            _: &tracing::Id,
-            values: &tracing::span::Record<'_>,
-            _: tracing_subscriber::layer::Context<'_, S>,
-        ) {
-            values.record(&mut self.clone());
-        }
-    }
-
-    impl tracing::field::Visit for Codes {
-        fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
-            assert_eq!(field.name(), "rpc.grpc.status_code");
-            self.0.lock().unwrap().push(value);
-        }
-
-        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-            panic!("{field} is {value:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_span_sees_the_status_that_a_stream_ends_with() {
-        let codes = Codes::default();
-        let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(codes.clone()));
-        let call = async |response: http::Response<Body>| {
-            let mut response = Some(response);
-            let respond = move |_: http::Request<()>| {
-                std::future::ready(Ok::<_, std::convert::Infallible>(response.take().unwrap()))
-            };
-            let mut service = ContextLayer::new("test").layer(tower::service_fn(respond));
-            let request = http::Request::builder().uri("/reverie.Test/Call").body(()).unwrap();
-            service.call(request).await.unwrap()
-        };
-        let taken = || std::mem::take(&mut *codes.0.lock().unwrap());
-
-        let refused = call(Status::not_found("nothing").into_http()).await;
-        assert_eq!(taken(), [5]);
-        drop(refused);
-        assert!(taken().is_empty(), "once is enough");
-
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", http::HeaderValue::from_static("13"));
-        let data = Full::new(bytes::Bytes::from_static(b"a message"));
-        let body = || Body::new(data.clone().with_trailers(std::future::ready(Some(Ok(trailers.clone())))));
-        let streamed = call(http::Response::new(body())).await;
-        assert!(taken().is_empty(), "it has not ended");
-        let whole = streamed.into_body().collect().await.unwrap();
-        assert_eq!(whole.trailers(), Some(&trailers));
-        assert_eq!(whole.to_bytes(), "a message");
-        assert_eq!(taken(), [13]);
-
-        drop(call(http::Response::new(body())).await);
-        assert_eq!(taken(), [1], "given up");
     }
 }

@@ -47,9 +47,10 @@ pub(crate) struct Gate {
     aside: Admission,
     receive: Duration,
     in_flight: Arc<watch::Sender<InFlight>>,
-    /// Health and reflection end, and new calls are refused.
+    /// Connections are told to go away, and health and reflection end. A call that its caller began before it heard of that is
+    /// still taken.
     pub(crate) leaving: Shutdown,
-    /// Calls in flight end.
+    /// Calls in flight end, and new ones are refused.
     pub(crate) cut_off: Shutdown,
 }
 
@@ -68,7 +69,17 @@ impl Gate {
 
     /// What is known of a new connection.
     pub(crate) fn peer(&self) -> Peer {
-        Peer(Arc::new(Known { is_caller: AtomicBool::new(false), in_flight: Arc::clone(&self.in_flight) }))
+        Peer(Arc::new(Known {
+            is_caller: AtomicBool::new(false),
+            calls: watch::Sender::new(0),
+            in_flight: Arc::clone(&self.in_flight),
+        }))
+    }
+
+    /// Tells of the calls in flight as long as there is a gate: for metrics, which outlive it.
+    pub(crate) fn calls(&self) -> impl Fn() -> Option<usize> + Send + Sync + 'static {
+        let in_flight = Arc::downgrade(&self.in_flight);
+        move || in_flight.upgrade().map(|in_flight| in_flight.borrow().calls)
     }
 
     pub(crate) fn in_flight(&self) -> InFlight {
@@ -83,10 +94,11 @@ impl Gate {
 
     fn enter(&self, request: &Request<Body>) -> Result<Entered, Refusal> {
         let is_own = !request.uri().path().starts_with("/grpc.");
-        if self.leaving.is_cancelled() {
+        if self.cut_off.is_cancelled() {
             return Err(Refusal::unavailable("the service is shutting down"));
         }
-        if let Some(peer) = request.extensions().get::<Peer>()
+        let peer = request.extensions().get::<Peer>();
+        if let Some(peer) = peer
             && (is_own || request.headers().contains_key(CALLER))
         {
             peer.is_caller();
@@ -94,7 +106,7 @@ impl Gate {
         let works = is_own && !is_question(request.uri().path());
         let admission = if works { &self.admission } else { &self.aside };
         let permit = admission.admit()?;
-        let call = is_own.then(|| Call::begin(&self.in_flight));
+        let call = is_own.then(|| Call::begin(&self.in_flight, peer.cloned()));
         let ends = if is_own { &self.cut_off } else { &self.leaving };
         Ok(Entered { permit, call, ends: ends.clone() })
     }
@@ -112,19 +124,28 @@ struct Entered {
     ends: Shutdown,
 }
 
-/// Counts as a call in flight until it is dropped.
-struct Call(Arc<watch::Sender<InFlight>>);
+/// Counts as a call in flight, of the service and of its connection, until it is dropped.
+struct Call {
+    in_flight: Arc<watch::Sender<InFlight>>,
+    peer: Option<Peer>,
+}
 
 impl Call {
-    fn begin(in_flight: &Arc<watch::Sender<InFlight>>) -> Self {
+    fn begin(in_flight: &Arc<watch::Sender<InFlight>>, peer: Option<Peer>) -> Self {
         in_flight.send_modify(|in_flight| in_flight.calls += 1);
-        Self(Arc::clone(in_flight))
+        if let Some(Peer(known)) = &peer {
+            known.calls.send_modify(|calls| *calls += 1);
+        }
+        Self { in_flight: Arc::clone(in_flight), peer }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.send_modify(|in_flight| in_flight.calls -= 1);
+        self.in_flight.send_modify(|in_flight| in_flight.calls -= 1);
+        if let Some(Peer(known)) = &self.peer {
+            known.calls.send_modify(|calls| *calls -= 1);
+        }
     }
 }
 
@@ -135,6 +156,8 @@ pub(crate) struct Peer(Arc<Known>);
 #[derive(Debug)]
 struct Known {
     is_caller: AtomicBool,
+    /// Calls of the service's own methods in flight on this connection.
+    calls: watch::Sender<usize>,
     in_flight: Arc<watch::Sender<InFlight>>,
 }
 
@@ -143,6 +166,12 @@ impl Peer {
         if !self.0.is_caller.swap(true, Ordering::Relaxed) {
             self.0.in_flight.send_modify(|in_flight| in_flight.callers += 1);
         }
+    }
+
+    /// Waits until no call is in flight on the connection.
+    pub(crate) async fn is_idle(&self) {
+        // An error means that the sender is gone, which is in `self`.
+        let _ = self.0.calls.subscribe().wait_for(|calls| *calls == 0).await;
     }
 }
 

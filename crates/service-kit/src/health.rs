@@ -12,7 +12,7 @@ use tonic_health::pb::health_server::{Health as HealthContract, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::Shutdown;
+use crate::{Shutdown, readiness};
 
 /// Why a service cannot do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Unfit {
 /// Reports the health of one process; cheap to clone. Starts as `NOT_SERVING`.
 #[derive(Debug, Clone)]
 pub struct Health {
+    service: &'static str,
     reporter: HealthReporter,
 }
 
@@ -41,6 +42,7 @@ impl Health {
     /// Health under `names` (full gRPC service names) and under the empty name, and the gRPC service that answers for it.
     /// Watches end when `draining` is cancelled.
     pub(crate) async fn new(
+        service: &'static str,
         names: &'static [&'static str],
         draining: Shutdown,
     ) -> (Self, HealthServer<impl HealthContract>) {
@@ -50,10 +52,13 @@ impl Health {
         }
         reporter.set_service_status("", ServingStatus::NotServing).await;
         let statuses = HealthService::from_health_reporter(reporter.clone());
-        (Self { reporter }, HealthServer::new(UntilDraining { statuses, draining }))
+        (Self { service, reporter }, HealthServer::new(UntilDraining { statuses, draining }))
     }
 
-    pub(crate) async fn set(&self, names: &[&str], serving: bool) {
+    /// Reports that the service serves, or why it does not.
+    pub(crate) async fn set(&self, names: &[&str], state: Result<(), &str>) {
+        let serving = state.is_ok();
+        readiness::set(self.service, state.map_err(str::to_owned));
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in names.iter().chain(&[""]) {
             self.reporter.set_service_status(name, status).await;
@@ -85,9 +90,7 @@ impl Health {
             }
             // The first reason is often that a stage is starting; the one that stays may be another.
             if last.as_ref() != Some(&outcome) {
-                if last.as_ref().map(Result::is_ok) != Some(outcome.is_ok()) {
-                    self.set(names, outcome.is_ok()).await;
-                }
+                self.set(names, outcome.as_ref().map(|&()| ()).map_err(Unfit::reason)).await;
                 match &outcome {
                     Ok(()) => tracing::info!("serving"),
                     Err(unfit) if !has_served => {

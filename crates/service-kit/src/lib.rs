@@ -4,6 +4,7 @@
 // They panic where standard output is closed or full: `output` is the way.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
 pub mod admission;
 pub mod client;
 mod connections;
@@ -15,15 +16,18 @@ pub mod output;
 pub mod process;
 mod protocol;
 pub mod ranges;
+mod readiness;
 pub mod refusal;
+mod self_check;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;
+mod transport;
 
 pub use admission::Permit;
 pub use context::Context;
 pub use health::{Health, Unfit};
-pub use listener::{Address, Listener};
+pub use listener::{Address, ListenAddress, Listener};
 pub use refusal::{Refusal, Violations};
 pub use serve::{RunError, Server, Standing};
 /// Ends a service when cancelled: it drains, then `run` returns.

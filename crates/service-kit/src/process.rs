@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown, output, say};
+use crate::{Listener, RunError, Shutdown, admin, output, say, self_check};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -19,6 +19,9 @@ struct Flags {
     /// Prints the commented default settings and exits.
     #[arg(long)]
     print_default_settings: bool,
+    /// Asks the service that runs with the same settings for its health, and exits: 0 if it is serving, 1 if not.
+    #[arg(long)]
+    check_health: bool,
 }
 
 /// The variable that keeps ONNX Runtime from looking up a host of its maker and from writing to the home folder. The library
@@ -71,12 +74,14 @@ where
         Err(error) => error.exit(),
     };
     if flags.print_default_settings {
-        return match output::print(format_args!("{}", S::DEFAULTS)) {
+        return match output::print(format_args!("{}", settings::defaults::<S>())) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => ExitCode::from(output::failed(&name, &error)),
         };
     }
-    match start(&flags.sources, run) {
+    let outcome =
+        if flags.check_health { check_health::<S>(&flags.sources) } else { start(&flags.sources, run) };
+    match outcome {
         Ok(()) => end(0),
         Err(error) => end(output::failed(&name, error.as_ref())),
     }
@@ -88,13 +93,14 @@ where
     R: FnOnce(S, Listener, Shutdown) -> F,
     F: Future<Output = Result<(), RunError>>,
 {
-    let settings: S = settings::load(sources)?;
+    let (settings, effective): (S, _) = settings::load_effective(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let telemetry = Telemetry::install(S::SERVICE, settings.telemetry())?;
-        let address = settings.server().listen;
+        let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
+        let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
+        let address = settings.common().server.listen.clone();
         let listener =
-            Listener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
         // For scripts and tests that let the system choose the port.
         if let Err(error) = say!("listening on {}", listener.describe()) {
             tracing::warn!(%error, "where the service listens is only in the log");
@@ -108,6 +114,12 @@ where
     // Without waiting for work that nobody wants any more.
     runtime.shutdown_background();
     result
+}
+
+fn check_health<S: ServiceSettings>(sources: &Sources) -> Result<(), Box<dyn std::error::Error>> {
+    let settings: S = settings::load(sources)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(self_check::run(&settings))?)
 }
 
 /// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second, or on the first if no server has begun

@@ -2,28 +2,20 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic::service::RoutesBuilder;
 
-use crate::connections::accept;
-use crate::context::ContextLayer;
 use crate::gate::{Gate, InFlight};
 use crate::health::Unfit;
-use crate::protocol::ProtocolLayer;
 use crate::settings::SettingsError;
-use crate::{Health, Listener, Shutdown, process};
+use crate::telemetry::calls;
+use crate::{Health, ListenAddress, Listener, Shutdown, process, transport};
 
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The gRPC services of every process.
 const EVERYWHERE: [&str; 3] = [
     "grpc.health.v1.Health",
@@ -34,6 +26,8 @@ const EVERYWHERE: [&str; 3] = [
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time that a setting may give, seconds: a day.
 const MAX_SECONDS: u64 = 24 * 60 * 60;
+/// The part of the drain time in which a stage waits for its callers to leave. The calls of those who stay get the rest.
+const CALLERS_SHARE: f64 = 0.75;
 /// What connections get for their last bytes when nobody waits for them any more.
 const LAST_BYTES: Duration = Duration::from_millis(500);
 
@@ -41,8 +35,8 @@ const LAST_BYTES: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Address to listen on.
-    pub listen: SocketAddr,
+    /// Where to listen.
+    pub listen: ListenAddress,
     /// Connections open at a time; further ones are closed at once.
     pub max_connections: usize,
     /// Streams that one connection may have open.
@@ -53,7 +47,13 @@ pub struct ServerSettings {
     pub receive_seconds: u64,
     /// MiB that the messages of the requests in flight may take together.
     pub max_buffered_mib: usize,
-    /// Seconds that calls in flight, and those that callers still have to make, get after a shutdown was asked for.
+    /// Seconds after which a connection is told to go away, give or take a tenth; 0 for never.
+    pub max_connection_age_seconds: u64,
+    /// Seconds after that until such a connection is closed, or longer while calls are in flight on it.
+    pub max_connection_age_grace_seconds: u64,
+    /// Seconds that calls are still taken after a shutdown was asked for, while callers hear of it.
+    pub lame_duck_seconds: u64,
+    /// Seconds that calls in flight, and those that callers still have to make, get after that.
     pub drain_seconds: u64,
 }
 
@@ -73,6 +73,9 @@ impl ServerSettings {
         let times = [
             ("handshake_seconds", self.handshake_seconds),
             ("receive_seconds", self.receive_seconds),
+            ("max_connection_age_seconds", self.max_connection_age_seconds),
+            ("max_connection_age_grace_seconds", self.max_connection_age_grace_seconds),
+            ("lame_duck_seconds", self.lame_duck_seconds),
             ("drain_seconds", self.drain_seconds),
         ];
         match times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
@@ -88,10 +91,10 @@ impl ServerSettings {
 /// Where a service stands in the mesh, which is who has to be gone before it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// The public door: it takes nothing new once it is asked to end, and finishes the calls in flight.
+    /// The public door: after its lame-duck time it takes nothing new, and finishes the calls in flight.
     Door,
     /// A service that others call: it also takes new calls until those who called it are gone, since the work that they have
-    /// in flight needs it.
+    /// in flight may need it. A caller that knows another replica leaves at once.
     Stage,
 }
 
@@ -110,16 +113,13 @@ pub enum RunError {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why not.
         source: std::io::Error,
     },
     /// It cannot do its work any more, and has to be started anew.
     #[error("{0}; start the service anew")]
     Unfit(String),
-    /// The server failed.
-    #[error("serving failed: {0}")]
-    Serve(#[from] tonic::transport::Error),
 }
 
 impl RunError {
@@ -156,7 +156,7 @@ impl Server {
         limit: usize,
     ) -> Self {
         let draining = Shutdown::new();
-        let (health, health_server) = Health::new(names, draining.clone()).await;
+        let (health, health_server) = Health::new(service, names, draining.clone()).await;
         let mut routes = Routes::builder();
         routes.add_service(health_server);
         // The contracts of all services are compiled in; this process serves some of them.
@@ -179,6 +179,7 @@ impl Server {
         }
         let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
         let gate = Gate::new(limit, max_bytes, Duration::from_secs(settings.receive_seconds));
+        calls::observe(service, limit, gate.calls());
         Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
     }
 
@@ -187,9 +188,8 @@ impl Server {
         &mut self.routes
     }
 
-    /// Serves until `shutdown`, then drains: `NOT_SERVING` first, then calls in flight finish (and those of callers that are
-    /// still there, see [`Standing`]) or are cut off when the drain time is over. Once a second `check` tells whether the
-    /// service can do its work, or why not; one that cannot go on drains too, and gives an error.
+    /// Serves until `shutdown`, then drains ([decision 16](../../../docs/decisions/0016-drain-in-four-phases.md)). Once a second
+    /// `check` tells whether the service can do its work, or why not; one that cannot go on drains too, and gives an error.
     pub async fn serve<C, F>(self, listener: Listener, shutdown: Shutdown, check: C) -> Result<(), RunError>
     where
         C: FnMut() -> F + Send,
@@ -201,7 +201,9 @@ impl Server {
         let closing = Shutdown::new();
         // Connections run in tasks of their own: none is left behind, however this ends.
         let _closes = closing.clone().drop_guard();
-        let mut serving = transport(service, routes, &settings, listener, gate.clone(), closing.clone());
+        let serving = transport::serve(service, routes, &settings, listener, gate.clone(), closing.clone());
+        // It goes on while this waits for something else.
+        let mut serving = AbortOnDropHandle::new(tokio::spawn(serving));
         let watch = async {
             let watch = health.clone().watch(names, HEALTH_INTERVAL, draining.clone(), check);
             match watch.await {
@@ -210,88 +212,61 @@ impl Server {
             }
         };
         let unfit = tokio::select! {
-            result = &mut serving => return result.map_err(RunError::from),
+            _ = &mut serving => return Ok(()),
             () = shutdown.cancelled() => None,
             reason = watch => Some(reason),
         };
-        if let Some(reason) = &unfit {
-            tracing::error!(service, reason, "the service cannot go on; it drains and ends");
-        }
-        health.set(names, false).await;
+        // 1. Whoever watches hears of it, and finds another replica.
+        health.set(names, Err(unfit.as_deref().unwrap_or("draining"))).await;
         draining.cancel();
+        match &unfit {
+            // No time heals what is broken.
+            Some(reason) => tracing::error!(service, reason, "the service cannot go on; it drains and ends"),
+            // 2. Those who have not heard of it yet are served.
+            None => tokio::time::sleep(Duration::from_secs(settings.lame_duck_seconds)).await,
+        }
 
-        // 1. Calls in flight finish.
-        let deadline = Instant::now() + Duration::from_secs(settings.drain_seconds);
+        let drain = Duration::from_secs(settings.drain_seconds);
+        let begun = Instant::now();
         let InFlight { calls, callers } = gate.in_flight();
         tracing::info!(service, calls, callers, seconds = settings.drain_seconds, "draining");
-        let waits_for_callers = standing == Standing::Stage && unfit.is_none();
-        let done =
-            |in_flight: InFlight| in_flight.calls == 0 && (!waits_for_callers || in_flight.callers == 0);
-        if !waits_for_callers {
-            gate.leaving.cancel();
-        }
-        let quiet = async {
-            tokio::select! {
-                result = &mut serving => Some(result),
-                () = gate.wait_for(done) => None,
+        // 3. A stage serves those who may have images in flight until they are gone.
+        if standing == Standing::Stage && unfit.is_none() {
+            let gone = gate.wait_for(|in_flight| in_flight == InFlight::default());
+            if timeout_at(begun + drain.mul_f64(CALLERS_SHARE), gone).await.is_err() {
+                let InFlight { calls, callers } = gate.in_flight();
+                tracing::info!(
+                    service,
+                    calls,
+                    callers,
+                    "callers stay; their connections are told to go away"
+                );
             }
-        };
-        let ended = timeout_at(deadline, quiet).await.unwrap_or_else(|_| {
-            let InFlight { calls, callers } = gate.in_flight();
-            tracing::warn!(service, calls, callers, "the drain time is over; calls in flight are cut off");
-            gate.cut_off.cancel();
-            None
-        });
-
-        // 2. Connections send what they still hold, and end. One that never made a call is not waited for.
+        }
+        // 4. GOAWAY: calls in flight finish.
         gate.leaving.cancel();
+        let deadline = begun + drain;
+        if timeout_at(deadline, gate.wait_for(|in_flight| in_flight.calls == 0)).await.is_err() {
+            let calls = gate.in_flight().calls;
+            tracing::warn!(service, calls, "the drain time is over; calls in flight are cut off");
+            gate.cut_off.cancel();
+        }
+        // Connections send what they still hold, and end. One that never made a call is not waited for.
         let last_bytes = async {
             if timeout_at(deadline, gate.wait_for(|in_flight| in_flight.callers == 0)).await.is_err() {
                 tracing::debug!(service, "a caller's connection does not end");
             }
             tokio::time::sleep(LAST_BYTES).await;
         };
-        if let Some(result) = ended {
-            result?;
-        } else {
-            tokio::select! {
-                result = serving => result?,
-                () = last_bytes => {}
-            }
+        tokio::select! {
+            _ = serving => {}
+            () = last_bytes => {}
         }
         match unfit {
             Some(reason) => Err(RunError::Unfit(reason)),
             None => Ok(()),
         }
     }
-}
-
-/// The HTTP/2 server. When the gate's `leaving` is cancelled, it takes no new connections and ends with those that are open;
-/// `closing` ends them at once.
-///
-/// Boxed, so that it is compiled here and not once more in every service.
-fn transport(
-    service: &'static str,
-    routes: RoutesBuilder,
-    settings: &ServerSettings,
-    listener: Listener,
-    gate: Gate,
-    closing: Shutdown,
-) -> BoxFuture<'static, Result<(), tonic::transport::Error>> {
-    let server = tonic::transport::Server::builder()
-        .max_concurrent_streams(settings.max_concurrent_streams)
-        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .layer(ContextLayer::new(service))
-        .layer(ProtocolLayer)
-        .layer(gate.clone());
-    let leaving = gate.leaving.clone().cancelled_owned();
-    let routes = routes.routes().prepare();
-    let incoming = accept(listener, settings, gate, closing);
-    Box::pin(async move { server.serve_with_incoming_shutdown(routes, incoming, leaving).await })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Settings in layers: the service's commented default file < a file < the environment < flags. The later wins; a key that
 //! nobody knows is an error that names it.
 
+mod common;
 mod types;
 mod variables;
 
@@ -11,8 +12,7 @@ use config::{Config, File, FileFormat};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::serve::ServerSettings;
-use crate::telemetry::TelemetrySettings;
+pub use common::{CommonSettings, defaults};
 use variables::Environment;
 
 /// The services of the mesh, by the names that binaries, variables and flags have.
@@ -23,14 +23,14 @@ pub const SERVICES: [&str; 7] =
 pub trait ServiceSettings: DeserializeOwned {
     /// The service's name: its binary is `reverie-NAME`, its variables start with `REVERIE_NAME__`.
     const SERVICE: &'static str;
-    /// The commented default file.
+    /// The port it listens on by default.
+    const PORT: u16;
+    /// The commented defaults of its own settings; [`defaults`] adds the common ones.
     const DEFAULTS: &'static str;
 
-    /// The `[server]` table.
-    fn server(&self) -> &ServerSettings;
-    /// The `[telemetry]` table.
-    fn telemetry(&self) -> &TelemetrySettings;
-    /// Says which key is out of range and why, if one is.
+    /// The settings that every service has.
+    fn common(&self) -> &CommonSettings;
+    /// Says which key of its own is out of range and why, if one is.
     fn validate(&self) -> Result<(), SettingsError>;
 }
 
@@ -86,6 +86,11 @@ impl SettingsError {
 
 /// Reads the settings of a service from all layers and validates them.
 pub fn load<S: ServiceSettings>(sources: &Sources) -> Result<S, SettingsError> {
+    load_effective(sources).map(|(settings, _)| settings)
+}
+
+/// The same, with the settings that came out of all layers as TOML.
+pub fn load_effective<S: ServiceSettings>(sources: &Sources) -> Result<(S, Table), SettingsError> {
     // Names of ours are ASCII. A value that is no text will be refused or not found, and told as far as it can be.
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
@@ -93,10 +98,14 @@ pub fn load<S: ServiceSettings>(sources: &Sources) -> Result<S, SettingsError> {
     load_from(sources, &std::env::vars_os().filter_map(text).collect())
 }
 
-fn load_from<S: ServiceSettings>(sources: &Sources, environment: &Environment) -> Result<S, SettingsError> {
+fn load_from<S: ServiceSettings>(
+    sources: &Sources,
+    environment: &Environment,
+) -> Result<(S, Table), SettingsError> {
     let read = |source| SettingsError::Read { service: S::SERVICE, source };
-    let defaults: Table = toml::from_str(S::DEFAULTS).map_err(|error| read(foreign(error)))?;
-    let mut builder = Config::builder().add_source(File::from_str(S::DEFAULTS, FileFormat::Toml));
+    let text = defaults::<S>();
+    let defaults: Table = toml::from_str(&text).map_err(|error| read(foreign(error)))?;
+    let mut builder = Config::builder().add_source(File::from_str(&text, FileFormat::Toml));
     if let Some(path) = &sources.config {
         // What cannot be read, or is no TOML, is told by the builder.
         let table = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok());
@@ -126,9 +135,17 @@ fn load_from<S: ServiceSettings>(sources: &Sources, environment: &Environment) -
         let table = Table::from_iter([(first.to_owned(), value)]);
         builder = builder.add_source(File::from_str(&table.to_string(), FileFormat::Toml));
     }
-    let settings: S = builder.build().and_then(Config::try_deserialize).map_err(read)?;
+    let config = builder.build().map_err(read)?;
+    let effective: Table = config.clone().try_deserialize().map_err(read)?;
+    if let Some(unknown) = effective.keys().find(|key| !defaults.contains_key(*key)) {
+        let known: Vec<_> = defaults.keys().map(String::as_str).collect();
+        return Err(SettingsError::value(unknown, format!("is unknown; there are {}", known.join(", "))));
+    }
+    // First without its surroundings: an error in a flattened table would not name the key.
+    config.clone().try_deserialize::<CommonSettings>().map_err(read)?.validate()?;
+    let settings: S = config.try_deserialize().map_err(read)?;
     settings.validate()?;
-    Ok(settings)
+    Ok((settings, effective))
 }
 
 fn foreign(error: toml::de::Error) -> config::ConfigError {
@@ -165,39 +182,23 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
     struct Settings {
-        server: ServerSettings,
-        telemetry: TelemetrySettings,
+        #[serde(flatten)]
+        common: CommonSettings,
         colour: String,
         providers: Vec<String>,
     }
 
     impl ServiceSettings for Settings {
         const SERVICE: &'static str = "paint-box";
+        const PORT: u16 = 7000;
         const DEFAULTS: &'static str = r#"
             colour = "red"
             providers = ["cpu"]
-            [server]
-            listen = "127.0.0.1:7000"
-            max_connections = 16
-            max_concurrent_streams = 128
-            handshake_seconds = 5
-            receive_seconds = 5
-            max_buffered_mib = 16
-            drain_seconds = 5
-            [telemetry]
-            log_format = "text"
-            log_filter = "info"
-            otlp_endpoint = ""
         "#;
 
-        fn server(&self) -> &ServerSettings {
-            &self.server
-        }
-
-        fn telemetry(&self) -> &TelemetrySettings {
-            &self.telemetry
+        fn common(&self) -> &CommonSettings {
+            &self.common
         }
 
         fn validate(&self) -> Result<(), SettingsError> {
@@ -207,6 +208,10 @@ mod tests {
                 Ok(())
             }
         }
+    }
+
+    fn read(sources: &Sources, environment: &Environment) -> Result<Settings, SettingsError> {
+        load_from(sources, environment).map(|(settings, _)| settings)
     }
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
@@ -219,25 +224,24 @@ mod tests {
         writeln!(file, "colour = \"green\"\n[server]\ndrain_seconds = 9").unwrap();
         let mut sources = Sources { config: Some(file.path().to_owned()), overrides: Vec::new() };
 
-        let settings: Settings = load_from(&sources, &Environment::new()).unwrap();
-        assert_eq!((settings.colour.as_str(), settings.server.drain_seconds), ("green", 9));
+        let settings: Settings = read(&sources, &Environment::new()).unwrap();
+        assert_eq!((settings.colour.as_str(), settings.common.server.drain_seconds), ("green", 9));
 
         let variables = environment(&[("REVERIE_PAINT_BOX__COLOUR", "blue"), ("REVERIE_VECTOR__X", "1")]);
-        let settings: Settings = load_from(&sources, &variables).unwrap();
+        let settings: Settings = read(&sources, &variables).unwrap();
         assert_eq!(settings.colour, "blue");
 
         sources.overrides = ["colour=black", "server.drain_seconds=3", "providers=[\"cuda\", \"cpu\"]"]
             .map(|text| parse_override(text).unwrap())
             .to_vec();
-        let settings: Settings = load_from(&sources, &variables).unwrap();
-        assert_eq!((settings.colour.as_str(), settings.server.drain_seconds), ("black", 3));
+        let settings: Settings = read(&sources, &variables).unwrap();
+        assert_eq!((settings.colour.as_str(), settings.common.server.drain_seconds), ("black", 3));
         assert_eq!(settings.providers, ["cuda", "cpu"]);
     }
 
     #[test]
     fn an_unknown_key_is_named() {
-        let error =
-            load_from::<Settings>(&Sources::default(), &environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
+        let error = read(&Sources::default(), &environment(&[("REVERIE_PAINT_BOX__COLOR", "x")]));
         assert!(error.unwrap_err().to_string().contains("color"));
     }
 
@@ -245,18 +249,18 @@ mod tests {
     fn a_text_stays_a_text_and_a_number_a_number() {
         for text in ["007", "1e3", "TRUE", "[a]"] {
             let variables = environment(&[("REVERIE_PAINT_BOX__COLOUR", text)]);
-            let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+            let settings: Settings = read(&Sources::default(), &variables).unwrap();
             assert_eq!(settings.colour, text);
             let overrides = vec![("colour".to_owned(), text.to_owned())];
             let sources = Sources { config: None, overrides };
-            let settings: Settings = load_from(&sources, &Environment::new()).unwrap();
+            let settings: Settings = read(&sources, &Environment::new()).unwrap();
             assert_eq!(settings.colour, text);
         }
         let variables = environment(&[("REVERIE_PAINT_BOX__SERVER__DRAIN_SECONDS", "7")]);
-        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
-        assert_eq!(settings.server.drain_seconds, 7);
+        let settings: Settings = read(&Sources::default(), &variables).unwrap();
+        assert_eq!(settings.common.server.drain_seconds, 7);
         let soon = environment(&[("REVERIE_PAINT_BOX__SERVER__DRAIN_SECONDS", "soon")]);
-        let said = load_from::<Settings>(&Sources::default(), &soon).unwrap_err().to_string();
+        let said = read(&Sources::default(), &soon).unwrap_err().to_string();
         assert!(said.contains("server.drain_seconds") && said.contains("DRAIN_SECONDS"), "{said}");
     }
 
@@ -266,11 +270,11 @@ mod tests {
             ("REVERIE_PAINT_BOX__PROVIDERS", "cuda,cpu"),
             ("REVERIE_PAINT_BOX__TELEMETRY__LOG_FILTER", ""),
         ]);
-        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+        let settings: Settings = read(&Sources::default(), &variables).unwrap();
         assert_eq!(settings.providers, ["cuda", "cpu"]);
-        assert_eq!(settings.telemetry.log_filter, "");
+        assert_eq!(settings.common.telemetry.log_filter, "");
         let variables = environment(&[("REVERIE_PAINT_BOX__PROVIDERS", "")]);
-        let settings: Settings = load_from(&Sources::default(), &variables).unwrap();
+        let settings: Settings = read(&Sources::default(), &variables).unwrap();
         assert!(settings.providers.is_empty());
     }
 
@@ -282,15 +286,14 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             writeln!(file, "{line}").unwrap();
             let sources = Sources { config: Some(file.path().to_owned()), overrides: Vec::new() };
-            let said = load_from::<Settings>(&sources, &Environment::new()).unwrap_err().to_string();
+            let said = read(&sources, &Environment::new()).unwrap_err().to_string();
             assert!(said.contains(key) && said.contains("must be"), "{said}");
         }
     }
 
     #[test]
     fn a_misspelt_service_is_named() {
-        let error =
-            load_from::<Settings>(&Sources::default(), &environment(&[("REVERIE_PIANT_BOX__COLOUR", "x")]));
+        let error = read(&Sources::default(), &environment(&[("REVERIE_PIANT_BOX__COLOUR", "x")]));
         let said = error.unwrap_err().to_string();
         assert!(
             said.contains("REVERIE_PIANT_BOX__COLOUR") && said.contains("REVERIE_PAINT_BOX__COLOUR"),
@@ -301,14 +304,36 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_with_its_key() {
         let sources = Sources { config: None, overrides: vec![("colour".to_owned(), "\"\"".to_owned())] };
-        assert!(
-            load_from::<Settings>(&sources, &Environment::new()).unwrap_err().to_string().contains("colour")
-        );
+        assert!(read(&sources, &Environment::new()).unwrap_err().to_string().contains("colour"));
     }
 
     #[test]
     fn a_missing_file_is_an_error() {
         let sources = Sources { config: Some("/nowhere/settings.toml".into()), overrides: Vec::new() };
-        assert!(load_from::<Settings>(&sources, &Environment::new()).is_err());
+        assert!(read(&sources, &Environment::new()).is_err());
+    }
+
+    #[test]
+    fn an_error_in_a_common_table_names_its_key() {
+        for (key, value) in
+            [("server.listen", "nowhere"), ("telemetry.log_format", "xml"), ("serve.listen", "x")]
+        {
+            let sources = Sources { config: None, overrides: vec![(key.to_owned(), value.to_owned())] };
+            let said = read(&sources, &Environment::new()).unwrap_err().to_string();
+            assert!(said.contains(key.strip_suffix(".listen").unwrap_or(key)), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_default_file_is_whole_and_the_effective_settings_are_its_keys() {
+        let text = defaults::<Settings>();
+        let overrides = vec![("server.listen".to_owned(), "127.0.0.1:9".to_owned())];
+        let (settings, effective) =
+            load_from::<Settings>(&Sources { config: None, overrides }, &Environment::new()).unwrap();
+        let mut expected: Table = toml::from_str(&text).unwrap();
+        assert_eq!(expected["server"]["listen"].as_str(), Some("127.0.0.1:7000"));
+        expected["server"]["listen"] = "127.0.0.1:9".into();
+        assert_eq!(effective, expected);
+        assert_eq!(settings.common.admin.listen, "");
     }
 }

@@ -1,11 +1,16 @@
-//! Structured logs on standard error, and traces to an OpenTelemetry collector.
+//! Structured logs on standard error; traces and metrics to an OpenTelemetry collector, metrics also to Prometheus.
 
+pub(crate) mod calls;
+pub mod metrics;
+
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use opentelemetry::global;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::Deserialize;
@@ -16,6 +21,8 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::settings::SettingsError;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time between two transfers of metrics, seconds.
+const MAX_INTERVAL_SECONDS: u64 = 3600;
 
 /// The `[telemetry]` table of every service's settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,8 +32,21 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log_filter: String,
-    /// Where spans are sent by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty for nowhere.
+    /// Where spans and metrics are sent by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty for nowhere.
     pub otlp_endpoint: String,
+    /// Seconds between two transfers of the metrics.
+    pub metrics_interval_seconds: u64,
+}
+
+impl TelemetrySettings {
+    /// Refuses an interval of 0, and what would not be an interval.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        if (1..=MAX_INTERVAL_SECONDS).contains(&self.metrics_interval_seconds) {
+            return Ok(());
+        }
+        let why = format!("must be 1 to {MAX_INTERVAL_SECONDS} (got {})", self.metrics_interval_seconds);
+        Err(SettingsError::value("telemetry.metrics_interval_seconds", why))
+    }
 }
 
 /// How log lines are written.
@@ -43,6 +63,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
 }
 
 impl Telemetry {
@@ -53,12 +74,18 @@ impl Telemetry {
         };
         let filter = EnvFilter::try_new(&settings.log_filter).map_err(|error| wrong("log_filter", &error))?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        // Colours are for people who look at a terminal.
+        let lines = lines.with_ansi(std::io::stderr().is_terminal());
         // A line that cannot be written is lost: to complain of it, where standard error is full or closed, would be a panic.
         let lines = lines.log_internal_errors(false);
         let lines = match settings.log_format {
             LogFormat::Text => lines.with_target(false).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
         };
+        let resource = Resource::builder()
+            .with_service_name(format!("reverie-{service}"))
+            .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
         global::set_text_map_propagator(TraceContextPropagator::new());
         let traces = if settings.otlp_endpoint.is_empty() {
             None
@@ -71,12 +98,10 @@ impl Telemetry {
                 .with_endpoint(&settings.otlp_endpoint)
                 .build()
                 .map_err(|error| wrong("otlp_endpoint", &error))?;
-            let resource = Resource::builder()
-                .with_service_name(format!("reverie-{service}"))
-                .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-                .build();
-            Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+            let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
+            Some(builder.with_resource(resource.clone()).build())
         };
+        let metrics = metrics::install(settings, resource)?;
         let exported = traces.as_ref().map(|provider| {
             // The exporter speaks gRPC itself: without this filter it would feed itself.
             let ours =
@@ -85,11 +110,14 @@ impl Telemetry {
         });
         // A second call in one process (tests, the one-process mesh) keeps what is installed.
         let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(exported).try_init();
-        Ok(Self { traces })
+        Ok(Self { traces, metrics })
     }
 
-    /// Sends the spans that are still waiting, for two seconds at most.
+    /// Sends the spans and metrics that are still waiting, for two seconds at most each.
     pub fn shutdown(self) {
+        if let Some(Err(error)) = self.metrics.map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT)) {
+            tracing::warn!(%error, "the last metrics could not be sent");
+        }
         if let Some(Err(error)) = self.traces.map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT)) {
             tracing::warn!(%error, "some spans could not be sent");
         }

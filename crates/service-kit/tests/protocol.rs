@@ -33,6 +33,9 @@ async fn start() -> Fallible<Address> {
         handshake_seconds: 5,
         receive_seconds: 5,
         max_buffered_mib: 1,
+        max_connection_age_seconds: 0,
+        max_connection_age_grace_seconds: 0,
+        lame_duck_seconds: 0,
         drain_seconds: 1,
     };
     let server = Server::new("test", NAMES, Standing::Stage, &settings, 8).await;

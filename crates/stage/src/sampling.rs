@@ -107,8 +107,7 @@ pub fn settings(
 
 /// The samplers that `are` so, as requests name them.
 fn those(are: fn(SamplerKind) -> bool) -> String {
-    let names = SamplerKind::ALL.into_iter().filter(|kind| are(*kind)).map(|kind| kind.name().to_uppercase());
-    names.collect::<Vec<_>>().join(", ")
+    SamplerKind::names(are).to_uppercase()
 }
 
 /// The noise levels to step through: the model's own where it is bound to some, then those that were asked for.
@@ -151,5 +150,21 @@ pub fn field_of(error: &SamplerError) -> &'static str {
         | SamplerError::Levels(_)
         | SamplerError::Prediction { .. }
         | SamplerError::NoSignal(_) => "sampling.sampler",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_names_the_samplers_there_are() {
+        let asked: Vec<_> = wire::Sampler::all().into_iter().map(reverie_proto::names::Named::name).collect();
+        for name in &asked {
+            assert!(SamplerKind::named(name).is_some(), "{name} is no sampler");
+        }
+        for kind in SamplerKind::ALL {
+            assert!(asked.iter().any(|name| name == kind.name()), "{} cannot be asked for", kind.name());
+        }
     }
 }

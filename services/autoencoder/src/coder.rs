@@ -1,6 +1,6 @@
 //! One direction of the autoencoder: a graph of one input and one output, on its lane.
 
-use reverie_engine::{Computed, Input, Lane, ModelError, RowError, RowModel, Session, Values};
+use reverie_engine::{Computed, Input, Lane, ModelError, RowData, RowError, RowModel, Session, Values};
 use reverie_packages::Package;
 use reverie_packages::package::LatentScale;
 use reverie_proto::diffusion::v1::ModelIdentity;
@@ -66,13 +66,25 @@ impl RowModel for CoderModel {
     type Row = CoderRow;
     type Output = Vec<f32>;
 
-    fn run(&mut self, row: CoderRow) -> Result<Vec<f32>, RowError> {
-        let CoderRow { shape, values, output_elements } = row;
-        let mut result = vec![0.0; output_elements];
-        let input = Input { name: self.input, shape: &shape, values: Values::F32(&values) };
-        self.session.run(&[input], &mut [(self.output, &mut result)])?;
-        if result.iter().all(|value| value.is_finite()) {
-            Ok(result)
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn can_share(one: &CoderRow, other: &CoderRow) -> bool {
+        (one.shape, one.output_elements) == (other.shape, other.output_elements)
+    }
+
+    fn run(&mut self, rows: &mut [CoderRow]) -> Result<Vec<Vec<f32>>, RowError> {
+        let Self { session, input, output } = self;
+        let mut results: Vec<Vec<f32>> = rows.iter().map(|row| vec![0.0; row.output_elements]).collect();
+        let data = rows.iter().zip(&mut results).map(|(CoderRow { shape, values, .. }, result)| RowData {
+            inputs: vec![Input { name: input, shape, values: Values::F32(values), identity: None }],
+            outputs: vec![(*output, result.as_mut_slice())],
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        session.run(&mut data)?;
+        if results.iter().flatten().all(|value| value.is_finite()) {
+            Ok(results)
         } else {
             Err(RowError::new("the autoencoder gave values that are not finite"))
         }

@@ -43,18 +43,13 @@ impl Autoencoder {
     }
 }
 
-/// Runs what converts, on a thread that may block; it keeps the caller's place until it ends.
+/// Runs a conversion, which blocks.
 async fn converted<T: Send + 'static>(
     context: Context,
     permit: Permit,
     convert: impl FnOnce() -> Result<T, Status> + Send + 'static,
 ) -> Result<T, Status> {
-    let task = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        convert()
-    });
-    let converted = async { task.await.map_err(|_| Refusal::internal("the autoencoder panicked"))? };
-    context.within("converting", converted).await
+    context.within("converting", permit.run_blocking(convert)).await
 }
 
 #[tonic::async_trait]

@@ -63,7 +63,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         "autoencoder",
         &[SERVICE_NAME],
         Standing::Stage,
-        &settings.server,
+        &settings.common.server,
         settings.limits.max_in_flight,
     )
     .await;

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use reverie_engine::trajectory::Row;
-use reverie_engine::{InferenceSettings, Input, ModelError, RowError, RowModel, Session, Values};
+use reverie_engine::trajectory::{Evaluation, Row};
+use reverie_engine::{
+    Identity, InferenceSettings, Input, ModelError, RowData, RowError, RowModel, Session, Values,
+};
 use reverie_packages::{Package, PackageError};
 use reverie_stage::text::Texts;
 
@@ -46,6 +48,14 @@ enum Feed {
     NeighbourMask,
     /// One of the neighbours' features.
     Feature(usize),
+}
+
+/// What one input is fed with in one row.
+struct Fed<'a> {
+    shape: Vec<usize>,
+    values: Cow<'a, [f32]>,
+    /// Of what lasts as long as the trajectory.
+    identity: Option<Identity>,
 }
 
 /// The base model on one session.
@@ -97,20 +107,43 @@ impl Facts {
         self.diffusion.latent.as_ref()?.patch
     }
 
-    /// Extents and elements of what an input is fed with.
-    fn fed<'a>(&self, feed: Feed, row: &'a Row<Conditions>) -> (Vec<usize>, Cow<'a, [f32]>) {
+    /// How x becomes tokens, for models that take them.
+    fn patches(&self, row: &Evaluation<Conditions>) -> Option<Patches> {
+        Some(Patches::new(row.conditions.frame.sample, self.patch()?))
+    }
+
+    fn fed<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> Fed<'a> {
+        let (shape, values) = self.shaped(feed, row);
+        let identity = match feed {
+            Feed::Sample | Feed::Timestep => None,
+            Feed::TextTokens | Feed::TextMask | Feed::PooledText | Feed::NeighbourMask => {
+                Some(row.of_condition())
+            }
+            Feed::TimeIds | Feed::Guidance | Feed::TextIds | Feed::ImageIds | Feed::Feature(_) => {
+                Some(row.of_trajectory())
+            }
+        };
+        Fed { shape, values, identity }
+    }
+
+    fn shaped<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> (Vec<usize>, Cow<'a, [f32]>) {
         let conditions: &Conditions = &row.conditions;
         let text = conditions.texts.of(row.condition);
         let sees_neighbours = row.condition.neighbours && conditions.has_neighbours;
         let Frame { size, sample: [channels, height, width] } = conditions.frame;
         let borrowed = |shape: &[usize], values: &'a [f32]| (shape.to_vec(), Cow::Borrowed(values));
         match feed {
-            Feed::Sample if conditions.painted_into.is_empty() => {
-                borrowed(&[1, channels, height, width], &row.x)
-            }
             Feed::Sample => {
-                let all = [&row.x[..], &conditions.painted_into].concat();
-                (vec![1, all.len() / (height * width), height, width], all.into())
+                let values = match &conditions.painted_into[..] {
+                    [] => Cow::Borrowed(&row.x[..]),
+                    painted_into => [&row.x[..], painted_into].concat().into(),
+                };
+                if let Some(patches) = self.patches(row) {
+                    return (patches.shape().to_vec(), patches.to_tokens(&values).into());
+                }
+                let channels =
+                    if values.len() == row.x.len() { channels } else { values.len() / (height * width) };
+                (vec![1, channels, height, width], values)
             }
             Feed::Timestep => (vec![1], vec![row.timestep * self.diffusion.timestep_scale].into()),
             Feed::TextTokens if self.has_neighbours_after_text() => {
@@ -153,77 +186,97 @@ impl RowModel for BaseModel {
     type Row = Row<Conditions>;
     type Output = Vec<f32>;
 
-    fn run(&mut self, mut row: Row<Conditions>) -> Result<Vec<f32>, RowError> {
-        let Self { session, facts, feeds } = self;
-        let mut out = std::mem::take(&mut row.out);
-        let mut fed: Vec<_> = feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, &row))).collect();
-        let Some(patch) = facts.patch() else {
-            let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
-            session.run(&inputs, &mut [("prediction", &mut out)])?;
-            return Ok(out);
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
+        let (one, other) = (&one.evaluation, &other.evaluation);
+        let shape = |evaluation: &Evaluation<Conditions>| {
+            let Conditions { frame, neighbours, guidance, painted_into, .. } = &*evaluation.conditions;
+            (*frame, *neighbours, guidance.len(), painted_into.len(), evaluation.x.len())
         };
-        let patches = Patches::new(row.conditions.frame.sample, patch);
-        for ((_, feed), (_, (shape, values))) in feeds.iter().zip(&mut fed) {
-            if let Feed::Sample = feed {
-                (*shape, *values) = (patches.shape().to_vec(), patches.to_tokens(values).into());
+        shape(one) == shape(other)
+    }
+
+    fn run(&mut self, rows: &mut [Row<Conditions>]) -> Result<Vec<Vec<f32>>, RowError> {
+        let Self { session, facts, feeds } = self;
+        let (evaluations, mut outs): (Vec<_>, Vec<_>) =
+            rows.iter_mut().map(|Row { evaluation, out }| (&*evaluation, out)).unzip();
+        let fed: Vec<Vec<(&String, Fed<'_>)>> = evaluations
+            .iter()
+            .map(|row| feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, row))).collect())
+            .collect();
+        let data = fed.iter().zip(&mut outs).map(|(fed, out)| RowData {
+            inputs: fed.iter().map(|(name, fed)| fed.input(name)).collect(),
+            outputs: vec![("prediction", out.as_mut_slice())],
+        });
+        session.run(&mut data.collect::<Vec<_>>())?;
+        for (row, out) in evaluations.iter().zip(&mut outs) {
+            if let Some(patches) = facts.patches(row) {
+                let tokens = out.clone();
+                patches.to_sample(&tokens, out);
             }
         }
-        let inputs: Vec<_> = fed.iter().map(|(name, fed)| input(name, fed)).collect();
-        let mut tokens = vec![0.0; out.len()];
-        session.run(&inputs, &mut [("prediction", &mut tokens)])?;
-        patches.to_sample(&tokens, &mut out);
-        Ok(out)
+        Ok(outs.into_iter().map(std::mem::take).collect())
     }
 }
 
-fn input<'a>(name: &'a str, (shape, values): &'a (Vec<usize>, Cow<'_, [f32]>)) -> Input<'a> {
-    Input { name, shape, values: Values::F32(values) }
+impl Fed<'_> {
+    fn input<'a>(&'a self, name: &'a str) -> Input<'a> {
+        let Self { shape, values, identity } = self;
+        Input { name, shape, values: Values::F32(values), identity: *identity }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use reverie_diffusion::guidance::Condition;
     use reverie_engine::contract;
-    use reverie_packages::{Bundle, Role};
-    use reverie_service_kit::settings::{self, Sources};
+    use reverie_packages::Role;
     use reverie_stage::text::Text;
 
     use super::*;
-    use crate::Settings;
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
-        let bundle =
-            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
-        let package = bundle.package(&bundle.manifest.packages.denoiser, Role::Denoiser).await.unwrap();
+        let package = contract::package(Role::Denoiser).await;
         let facts = Facts::of(&package).unwrap();
-        let settings: Settings = settings::load(&Sources::default()).unwrap();
-        let inference = InferenceSettings { sessions: 3, ..settings.inference };
-        let models = BaseModel::open_all(&package, &facts, &inference).unwrap();
         let frame = facts.own_frame();
         let text = |value: f32| Text {
             tokens: vec![value; facts.text.max_tokens * facts.text.dim],
             mask: vec![1.0; facts.text.max_tokens],
             pooled: Vec::new(),
         };
-        let features = facts.features.iter().map(|feature| vec![0.1; feature.shape.iter().product()]);
+        // Rows of one trajectory, rows of others: what lasts is that of its owner.
+        let trajectories = [Identity::unique(), Identity::unique()];
+        let features = |number: u32| -> Vec<Vec<f32>> {
+            let feature = |shape: &[usize]| vec![0.1 + 0.1 * (number / 2) as f32; shape.iter().product()];
+            facts.features.iter().map(|taken| feature(&taken.shape)).collect()
+        };
         let row = |number: u32, elements: usize| Row {
-            x: Arc::new(
-                (0..elements).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect(),
-            ),
-            timestep: 100.0 * (1 + number) as f32,
-            condition: if number.is_multiple_of(2) { Condition::BOTH } else { Condition::NONE },
-            conditions: Arc::new(Conditions {
-                frame,
-                texts: Texts { with: text(0.3), without: text(-0.2) },
-                neighbours: 1,
-                has_neighbours: true,
-                features: features.clone().collect(),
-                guidance: Vec::new(),
-                painted_into: Vec::new(),
-            }),
+            evaluation: Evaluation {
+                x: Arc::new(
+                    (0..elements)
+                        .map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0)
+                        .collect(),
+                ),
+                timestep: 100.0 * (1 + number) as f32,
+                condition: if number.is_multiple_of(2) { Condition::BOTH } else { Condition::NONE },
+                conditions: Arc::new(Conditions {
+                    frame,
+                    texts: Texts { with: text(0.3), without: text(-0.2) },
+                    neighbours: 1,
+                    has_neighbours: true,
+                    features: features(number),
+                    guidance: Vec::new(),
+                    painted_into: Vec::new(),
+                }),
+                identity: trajectories[number as usize / 2],
+            },
             out: vec![0.0; frame.elements()],
         };
-        contract::check(models, |number| row(number, frame.elements()), || row(0, 7));
+        let open = |inference: &InferenceSettings| BaseModel::open_all(&package, &facts, inference).unwrap();
+        contract::check(open, |number| row(number, frame.elements()), || row(0, 7));
     }
 }

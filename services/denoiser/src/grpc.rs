@@ -14,7 +14,7 @@ use reverie_proto::denoiser::v1::{
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
-use reverie_service_kit::{Context, Permit, Refusal, Unfit, Violations};
+use reverie_service_kit::{Context, Permit, Unfit, Violations};
 use reverie_stage::answers::{answers, picture, step_kind};
 use reverie_stage::lanes;
 use reverie_stage::text::Text;
@@ -109,13 +109,7 @@ impl DenoiserService for Denoiser {
         let facts = Arc::clone(&self.facts);
         let permit = Permit::of(&request);
         let prepared = async {
-            let check = tokio::task::spawn_blocking(move || {
-                // The place is held as long as the work runs, whoever waits for it.
-                let _permit = permit;
-                convert::job(request.get_ref(), &facts)
-            });
-            let checked = check.await.map_err(|_| Status::from(Refusal::internal("the denoiser panicked")));
-            let mut job = checked??;
+            let mut job = permit.run_blocking(move || convert::job(request.get_ref(), &facts)).await?;
             let features = self.prepare(&mut job, context).await?;
             Ok((job, features))
         };

@@ -61,9 +61,14 @@ async fn load(settings: &Settings) -> Result<grpc::Denoiser, ModelError> {
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let service = load(&settings).await.map_err(RunError::prepare("the denoiser's models"))?;
     let models = service.models();
-    let mut server =
-        Server::new("denoiser", &[SERVICE_NAME], Standing::Stage, &settings.server, settings.lane.max_jobs)
-            .await;
+    let mut server = Server::new(
+        "denoiser",
+        &[SERVICE_NAME],
+        Standing::Stage,
+        &settings.common.server,
+        settings.lane.max_jobs,
+    )
+    .await;
     server.routes().add_service(
         DenoiserServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)

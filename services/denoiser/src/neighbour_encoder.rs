@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use reverie_engine::{
-    Cache, InferenceSettings, Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values,
+    Cache, InferenceSettings, Input, Lane, ModelError, RowData, RowError, RowModel, RunError, Session, Values,
 };
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
@@ -181,50 +181,57 @@ impl RowModel for NeighbourModel {
     /// The features, in the order of [`Facts`].
     type Output = Vec<Vec<f32>>;
 
-    fn run(&mut self, row: NeighbourRow) -> Result<Vec<Vec<f32>>, RowError> {
-        let (side, [tokens, dim]) = (self.side, self.text);
-        let (image_shape, text_shape) = ([1, 3, side, side], [1, tokens, dim]);
-        let inputs = [
-            Input { name: "image", shape: &image_shape, values: Values::F32(&row.planes) },
-            Input { name: "text_tokens", shape: &text_shape, values: Values::F32(&row.tokens) },
-            Input { name: "text_mask", shape: &[1, tokens], values: Values::F32(&row.mask) },
-        ];
-        // Not every encoder reads the caption.
-        let inputs: Vec<_> = inputs.into_iter().filter(|input| self.session.takes(input.name)).collect();
-        let mut features: Vec<Vec<f32>> =
-            self.features.iter().map(|feature| vec![0.0; feature.shape.iter().product()]).collect();
-        let mut outputs: Vec<(&str, &mut [f32])> = self
-            .features
-            .iter()
-            .zip(&mut features)
-            .map(|(feature, values)| (feature.name.as_str(), values.as_mut_slice()))
-            .collect();
-        self.session.run(&inputs, &mut outputs)?;
-        Ok(features)
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn can_share(one: &NeighbourRow, other: &NeighbourRow) -> bool {
+        let shape = |row: &NeighbourRow| (row.planes.len(), row.tokens.len(), row.mask.len());
+        shape(one) == shape(other)
+    }
+
+    fn run(&mut self, rows: &mut [NeighbourRow]) -> Result<Vec<Vec<Vec<f32>>>, RowError> {
+        let Self { session, side, text: [tokens, dim], features } = self;
+        let (image_shape, text_shape, mask_shape) = ([1, 3, *side, *side], [1, *tokens, *dim], [1, *tokens]);
+        let empty = || features.iter().map(|feature| vec![0.0; feature.shape.iter().product()]).collect();
+        let mut all: Vec<Vec<Vec<f32>>> = rows.iter().map(|_| empty()).collect();
+        let data = rows.iter().zip(&mut all).map(|(row, values)| {
+            let input =
+                |name, shape, values| Input { name, shape, values: Values::F32(values), identity: None };
+            let inputs = [
+                input("image", &image_shape[..], &row.planes),
+                input("text_tokens", &text_shape, &row.tokens),
+                input("text_mask", &mask_shape, &row.mask),
+            ];
+            RowData {
+                // Not every encoder reads the caption.
+                inputs: inputs.into_iter().filter(|input| session.takes(input.name)).collect(),
+                outputs: features
+                    .iter()
+                    .zip(values)
+                    .map(|(feature, values)| (feature.name.as_str(), values.as_mut_slice()))
+                    .collect(),
+            }
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        session.run(&mut data)?;
+        Ok(all)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use reverie_engine::contract;
-    use reverie_packages::{Bundle, Role};
-    use reverie_service_kit::settings::{self, Sources};
+    use reverie_packages::Role;
 
     use super::*;
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
-        let bundle =
-            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
-        let packages = &bundle.manifest.packages;
-        let base = bundle.package(&packages.denoiser, Role::Denoiser).await.unwrap();
+        let base = contract::package(Role::Denoiser).await;
         let facts = Facts::of(&base).unwrap();
-        let named = packages.neighbour_encoder.as_ref().unwrap();
-        let package = bundle.package(named, Role::NeighbourEncoder).await.unwrap();
-        let settings: Settings = settings::load(&Sources::default()).unwrap();
-        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let package = contract::package(Role::NeighbourEncoder).await;
         let condition = facts.neighbours.as_ref().unwrap();
-        let models = NeighbourModel::open_all(&package, condition, &facts, &inference).unwrap();
         let (side, tokens, dim) = (condition.image_size, facts.text.max_tokens, facts.text.dim);
         let row = |number: u32, elements: usize| NeighbourRow {
             planes: (0..elements)
@@ -233,6 +240,9 @@ mod tests {
             tokens: vec![0.2; tokens * dim],
             mask: vec![1.0; tokens],
         };
-        contract::check(models, |number| row(number, 3 * side * side), || row(0, 5));
+        let open = |inference: &InferenceSettings| {
+            NeighbourModel::open_all(&package, condition, &facts, inference).unwrap()
+        };
+        contract::check(open, |number| row(number, 3 * side * side), || row(0, 5));
     }
 }

@@ -29,7 +29,7 @@ impl Encoder {
         Self { encoders }
     }
 
-    /// Checks and tokenizes on a thread that may block, which keeps the place of the request until it ends.
+    /// Checks and tokenizes.
     async fn tokenized<T, R>(
         &self,
         request: Request<T>,
@@ -41,12 +41,7 @@ impl Encoder {
     {
         let (context, permit) = (Context::of(&request), Permit::of(&request));
         let (encoders, message) = (Arc::clone(&self.encoders), request.into_inner());
-        let task = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            tokenize(&encoders, message)
-        });
-        let tokenized = async { task.await.map_err(|_| Refusal::internal("the encoder panicked"))? };
-        context.within("tokenizing", tokenized).await
+        context.within("tokenizing", permit.run_blocking(move || tokenize(&encoders, message))).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The joint image encoder.
 
-use reverie_engine::{Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values};
+use reverie_engine::{Input, Lane, ModelError, RowData, RowError, RowModel, RunError, Session, Values};
 use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures::{Rgb, to_normalized_planes, to_planes};
 use reverie_packages::package::{Extent, PictureFacts};
@@ -70,38 +70,48 @@ impl RowModel for ImageGraph {
     /// f32 `[dim]`.
     type Output = Vec<f32>;
 
-    fn run(&mut self, planes: Vec<f32>) -> Result<Vec<f32>, RowError> {
-        let input =
-            Input { name: "image", shape: &[1, 3, self.side, self.side], values: Values::F32(&planes) };
-        let mut embedding = vec![0.0; self.dim];
-        self.session.run(&[input], &mut [("embedding", &mut embedding)])?;
-        Ok(embedding)
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn can_share(one: &Vec<f32>, other: &Vec<f32>) -> bool {
+        one.len() == other.len()
+    }
+
+    fn run(&mut self, squares: &mut [Vec<f32>]) -> Result<Vec<Vec<f32>>, RowError> {
+        let shape = [1, 3, self.side, self.side];
+        let mut embeddings = vec![vec![0.0; self.dim]; squares.len()];
+        let data = squares.iter().zip(&mut embeddings).map(|(planes, embedding)| RowData {
+            inputs: vec![Input { name: "image", shape: &shape, values: Values::F32(planes), identity: None }],
+            outputs: vec![("embedding", embedding.as_mut_slice())],
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        self.session.run(&mut data)?;
+        Ok(embeddings)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use reverie_engine::{InferenceSettings, contract};
-    use reverie_packages::{Bundle, Role};
+    use reverie_packages::Role;
     use reverie_service_kit::settings::{self, Sources};
 
     use super::*;
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
-        let bundle =
-            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
-        let name = bundle.manifest.packages.joint_image.clone().unwrap();
-        let package = bundle.package(&name, Role::JointImage).await.unwrap();
+        let package = contract::package(Role::JointImage).await;
         let settings: Settings = settings::load(&Sources::default()).unwrap();
         let ImageEmbedder { reader, dim, .. } = ImageEmbedder::load(&package, &settings).unwrap();
-        let inference = InferenceSettings { sessions: 3, ..settings.inference };
         let side = reader.side as usize;
-        let graph = |session| ImageGraph { session, side, dim };
-        let graphs = Session::open_all(&package, &inference).unwrap().into_iter().map(graph).collect();
         let row = |number: u32| -> Vec<f32> {
             (0..3 * side * side).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect()
         };
-        contract::check(graphs, row, || vec![0.0; 5]);
+        let open = |inference: &InferenceSettings| {
+            let sessions = Session::open_all(&package, inference).unwrap();
+            sessions.into_iter().map(|session| ImageGraph { session, side, dim }).collect()
+        };
+        contract::check(open, row, || vec![0.0; 5]);
     }
 }

@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         "encoder",
         &[SERVICE_NAME],
         Standing::Stage,
-        &settings.server,
+        &settings.common.server,
         settings.limits.max_in_flight,
     )
     .await;

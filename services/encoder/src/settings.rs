@@ -1,20 +1,16 @@
 //! Settings of the encoder service; `settings.toml` says what each key means.
 
 use reverie_engine::{InferenceSettings, LaneSettings};
-use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::settings::{ServiceSettings, SettingsError};
-use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use reverie_stage::lanes;
 use serde::Deserialize;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Listening and draining.
-    pub server: ServerSettings,
-    /// Logs and traces.
-    pub telemetry: TelemetrySettings,
+    /// What every service has: listening, admin server, telemetry.
+    #[serde(flatten)]
+    pub common: CommonSettings,
     /// Models and what they run on.
     pub inference: InferenceSettings,
     /// The queue of each model.
@@ -35,18 +31,14 @@ pub struct Limits {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "encoder";
+    const PORT: u16 = 7101;
     const DEFAULTS: &'static str = include_str!("../settings.toml");
 
-    fn server(&self) -> &ServerSettings {
-        &self.server
-    }
-
-    fn telemetry(&self) -> &TelemetrySettings {
-        &self.telemetry
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.server.validate()?;
         lanes::validate(&self.lane)?;
         if self.limits.max_in_flight == 0 {
             return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));

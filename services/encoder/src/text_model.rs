@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use reverie_engine::{Cache, Input, Lane, ModelError, RowError, RowModel, RunError, Session, Values};
+use reverie_engine::{
+    Cache, Input, Lane, ModelError, RowData, RowError, RowModel, RunError, Session, Values,
+};
 use reverie_packages::tokenizer::{Overflow, TokenizeError};
 use reverie_packages::{Package, TokenizedText, Tokenizer};
 use reverie_service_kit::Context;
@@ -91,47 +93,54 @@ impl RowModel for TextGraph {
     type Row = TokenizedText;
     type Output = Vec<Vec<f32>>;
 
-    fn run(&mut self, text: TokenizedText) -> Result<Vec<Vec<f32>>, RowError> {
-        let shape = [1, text.ids.len()];
-        let mut inputs = vec![Input { name: "token_ids", shape: &shape, values: Values::I64(&text.ids) }];
-        if self.session.takes("attention_mask") {
-            let values = Values::I64(&text.attention_mask);
-            inputs.push(Input { name: "attention_mask", shape: &shape, values });
-        }
-        let mut values: Vec<Vec<f32>> =
-            self.outputs.iter().map(|(_, elements)| vec![0.0; *elements]).collect();
-        let names = self.outputs.iter().map(|(name, _)| *name);
-        let mut outputs: Vec<(&str, &mut [f32])> =
-            names.zip(values.iter_mut().map(Vec::as_mut_slice)).collect();
-        self.session.run(&inputs, &mut outputs)?;
-        Ok(values)
+    fn batch(&self) -> usize {
+        self.session.batch()
+    }
+
+    fn can_share(one: &TokenizedText, other: &TokenizedText) -> bool {
+        one.ids.len() == other.ids.len()
+    }
+
+    fn run(&mut self, texts: &mut [TokenizedText]) -> Result<Vec<Vec<Vec<f32>>>, RowError> {
+        let Self { session, outputs } = self;
+        let empty = || outputs.iter().map(|(_, elements)| vec![0.0; *elements]).collect();
+        let mut all: Vec<Vec<Vec<f32>>> = texts.iter().map(|_| empty()).collect();
+        let shapes: Vec<[usize; 2]> = texts.iter().map(|text| [1, text.ids.len()]).collect();
+        let data = texts.iter().zip(&shapes).zip(&mut all).map(|((text, shape), values)| {
+            let input = |name, values| Input { name, shape, values: Values::I64(values), identity: None };
+            let mut inputs = vec![input("token_ids", &text.ids)];
+            if session.takes("attention_mask") {
+                inputs.push(input("attention_mask", &text.attention_mask));
+            }
+            let names = outputs.iter().map(|(name, _)| *name);
+            RowData { inputs, outputs: names.zip(values.iter_mut().map(Vec::as_mut_slice)).collect() }
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        session.run(&mut data)?;
+        Ok(all)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use reverie_engine::{InferenceSettings, contract};
-    use reverie_packages::{Bundle, Role};
-    use reverie_service_kit::settings::{self, Sources};
+    use reverie_packages::Role;
 
     use super::*;
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
-        let bundle =
-            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
-        let name = &bundle.manifest.packages.text_encoder.all()[0];
-        let package = bundle.package(name, Role::TextEncoder).await.unwrap();
-        let settings: Settings = settings::load(&Sources::default()).unwrap();
-        let inference = InferenceSettings { sessions: 3, ..settings.inference };
+        let package = contract::package(Role::TextEncoder).await;
         let elements = package.sample_shape("text_tokens").unwrap().iter().product();
         let outputs = Arc::<[Output]>::from([("text_tokens", elements)]);
-        let sessions = Session::open_all(&package, &inference).unwrap();
-        let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs) };
         let tokenizer = Tokenizer::load(&package).unwrap();
         let texts = ["a zunin", "snow", "a small dribago on the left", "cave"];
         let row = |number: u32| tokenizer.encode(texts[number as usize], Overflow::Refuse).unwrap();
         let wrong = || TokenizedText { ids: vec![-1; 3], attention_mask: vec![1; 3], length: 3 };
-        contract::check(sessions.into_iter().map(graph).collect(), row, wrong);
+        let open = |inference: &InferenceSettings| {
+            let sessions = Session::open_all(&package, inference).unwrap();
+            sessions.into_iter().map(|session| TextGraph { session, outputs: Arc::clone(&outputs) }).collect()
+        };
+        contract::check(open, row, wrong);
     }
 }

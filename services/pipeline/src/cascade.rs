@@ -6,6 +6,7 @@
 use std::mem;
 use std::time::Instant;
 
+use futures::future::try_join_all;
 use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent, NeighbourCondition};
@@ -24,6 +25,7 @@ use tonic::Status;
 
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
+use crate::measure;
 use crate::pace::{Pace, Route};
 use crate::position::{Place, Position};
 use crate::stages::Stages;
@@ -55,14 +57,16 @@ pub(crate) async fn draw(
     let started = stages_of(&run).into_iter().map(Into::into).collect();
     ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
 
-    // 1. The prompt's tokens, and the pictures worth remembering.
+    // 1. The prompt's tokens and the reference images; beside it, whether every level can do what is asked of it.
     let has_negative_prompt = run.negative_prompt.is_some();
     let texts = texts_of(&mut run);
     position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
-    let remembering =
-        timed(remember(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
-    let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, remembering)?;
+    let retrieving =
+        timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
+    let checking = check_levels(&run, stages, context);
+    let ((text, encode_seconds), (memory, retrieve_seconds), ()) =
+        tokio::try_join!(encoding, retrieving, checking)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
     }
@@ -102,8 +106,7 @@ pub(crate) async fn draw(
     let drawing = timed(stages.denoise(in_time, request, own, |step| ledger.step(Stage::Base.into(), step)));
     let (base, seconds) = drawing.await?;
     let drawn = Instant::now();
-    let steps = base.step_kinds.len() as u32;
-    ledger.done(Stage::Base, steps, seconds, base.timings, base.model).await;
+    ledger.done(Stage::Base, base.step_kinds.len() as u32, seconds, base.timings, base.model).await;
     let kept = run.initial;
     let (mut image, mut place) = match base.latent {
         None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
@@ -160,6 +163,14 @@ pub(crate) async fn draw(
     Ok(())
 }
 
+/// Asks every level about its options. One that cannot use them would otherwise say so when the image before it is drawn.
+async fn check_levels(run: &Run, stages: &Stages, context: Context) -> Result<(), Status> {
+    let checks = run.levels.iter().enumerate().map(|(index, (level, options))| {
+        stages.check_options(context, level, options, move |field| Fields::level(index, field))
+    });
+    try_join_all(checks).await.map(drop)
+}
+
 /// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.
 fn texts_of(run: &mut Run) -> Vec<String> {
     let takes_empty_text =
@@ -205,9 +216,9 @@ fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
     NeighbourCondition { image: Some(image), caption: Some(caption), is_prepared: true }
 }
 
-/// What a picture is drawn from besides its prompt.
+/// What an image is drawn from besides its prompt.
 #[derive(Default)]
-struct Remembered {
+struct References {
     /// Whether a knowledge base was searched.
     searched: bool,
     /// What the caller is told.
@@ -216,14 +227,14 @@ struct Remembered {
     pictures: Vec<Image>,
 }
 
-async fn remember(
+async fn neighbours_of(
     memory: Memory,
     reader: Option<Reader>,
     stages: &Stages,
     context: Context,
-) -> Result<Remembered, Status> {
+) -> Result<References, Status> {
     match memory {
-        Memory::None => Ok(Remembered::default()),
+        Memory::None => Ok(References::default()),
         Memory::Retrieval(request) => {
             let answer = stages.retrieve(context, request, Fields::retrieval).await?;
             let mut found = NeighboursFound {
@@ -232,7 +243,7 @@ async fn remember(
                 epoch: answer.epoch,
             };
             let pictures = images::of_neighbours(&mut found, reader).await?;
-            Ok(Remembered { searched: true, found, pictures })
+            Ok(References { searched: true, found, pictures })
         }
         Memory::References { captions, pictures } => {
             let neighbour = |(caption, number)| Neighbour {
@@ -242,7 +253,7 @@ async fn remember(
             };
             let neighbours = captions.into_iter().zip(1_u32..).map(neighbour).collect();
             let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
-            Ok(Remembered { searched: false, found, pictures })
+            Ok(References { searched: false, found, pictures })
         }
     }
 }
@@ -278,7 +289,9 @@ impl Ledger<'_> {
         timings: Option<StageTimings>,
         model: Option<ModelIdentity>,
     ) {
-        let Place { stage, level } = place.into();
+        let place = place.into();
+        measure::stage(place, seconds);
+        let Place { stage, level } = place;
         self.reports.push(StageReport { stage: stage.into(), level, seconds, timings, model });
         self.tell(Event::Progress(Progress { stage: stage.into(), level, step: steps, steps })).await;
     }

@@ -49,7 +49,7 @@ pub(crate) struct Run {
     pub(crate) previews: bool,
 }
 
-/// Where the remembered pictures come from.
+/// Where the reference images come from.
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// A search.

@@ -17,7 +17,7 @@ pub(crate) fn check_cascade(models: &Models, has_autoencoder: bool) -> Result<()
     let Models { base, levels, .. } = models;
     if base.latent.is_some() && !has_autoencoder {
         return Err(Refusal::mismatch(format!(
-            "the model {} works on latents and no stage decodes them: set stages.autoencoder",
+            "the model {} outputs latents but no autoencoder is configured: set stages.autoencoder",
             base.model.as_ref().map_or("", |model| model.name.as_str())
         )));
     }

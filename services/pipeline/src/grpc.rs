@@ -15,6 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::convert::Run;
+use crate::measure::Measured;
 use crate::pace::Pace;
 use crate::position::Position;
 use crate::settings::{Defaults, Settings};
@@ -42,6 +44,23 @@ impl Generation {
     }
 }
 
+impl Generation {
+    /// Checks a request against the models that are there now, and decodes its images.
+    async fn prepare(
+        &self,
+        request: Request<GenerateRequest>,
+        context: Context,
+        permit: &Permit,
+    ) -> Result<Run, Status> {
+        let models = context.within("asking for the models", self.stages.models(context)).await?;
+        let defaults = self.defaults.clone();
+        let convert = move || convert::run(request.into_inner(), models, &defaults);
+        let (mut run, images) = permit.clone().run_blocking(convert).await?;
+        context.within("decoding the request's images", images.decode(&mut run)).await?;
+        Ok(run)
+    }
+}
+
 #[tonic::async_trait]
 impl GenerationService for Generation {
     type GenerateStream = BoxStream<'static, Result<GenerateResponse, Status>>;
@@ -50,19 +69,16 @@ impl GenerationService for Generation {
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
+        let measured = Measured::begin();
         let permit = Permit::of(&request);
         let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
-        let models = context.within("asking for the models", self.stages.models(context)).await?;
-        let defaults = self.defaults.clone();
-        let held = permit.clone();
-        let convert = tokio::task::spawn_blocking(move || {
-            // The place is held as long as the work runs, whoever waits for it.
-            let _held = held;
-            convert::run(request.into_inner(), models, &defaults)
-        });
-        let (mut run, images) = convert.await.map_err(Refusal::internal)??;
-        context.within("decoding the request's images", images.decode(&mut run)).await?;
-
+        let run = match self.prepare(request, context, &permit).await {
+            Ok(run) => run,
+            Err(status) => {
+                measured.end(Err(&status));
+                return Err(status);
+            }
+        };
         let (news, events) = mpsc::channel(EVENTS);
         let (stages, pace) = (self.stages.clone(), Arc::clone(&self.pace));
         let work = async move {
@@ -71,11 +87,13 @@ impl GenerationService for Generation {
             let draw = cascade::draw(run, &stages, context, &news, &position, &pace);
             // On the heap: it holds what the stages answer.
             let outcome = Box::pin(context.within("drawing", draw)).await;
-            outcome.map_err(|status| match status.code() {
+            let outcome = outcome.map_err(|status| match status.code() {
                 // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
                 Code::DeadlineExceeded => context.out_of_time(&position),
                 _ => status,
-            })
+            });
+            measured.end(outcome.as_ref().copied());
+            outcome
         };
         Ok(Response::new(Box::pin(answer(events, work))))
     }

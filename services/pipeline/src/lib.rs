@@ -8,6 +8,7 @@ mod grpc;
 mod images;
 mod kept;
 mod latents;
+mod measure;
 mod pace;
 mod position;
 mod settings;
@@ -41,9 +42,14 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let limits = &settings.limits;
     let stages = Stages::new(&settings.stages);
     let service = grpc::Generation::new(stages.clone(), &settings);
-    let mut server =
-        Server::new("pipeline", &[SERVICE_NAME], Standing::Door, &settings.server, limits.max_in_flight)
-            .await;
+    let mut server = Server::new(
+        "pipeline",
+        &[SERVICE_NAME],
+        Standing::Door,
+        &settings.common.server,
+        limits.max_in_flight,
+    )
+    .await;
     server.routes().add_service(
         GenerationServiceServer::new(service)
             .max_decoding_message_size(limits.max_request_mib << 20)

@@ -54,18 +54,19 @@ impl Position {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.stage.name().replace('_', "-"))?;
+        if self.level > 0 { write!(f, "-{}", self.level) } else { Ok(()) }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(At { place: Place { stage, level }, steps }) =
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        else {
+        let Some(At { place, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
             return f.write_str("before the first stage");
         };
-        let name = stage.name().replace('_', "-");
-        write!(f, "in stage {name}")?;
-        if level > 0 {
-            write!(f, "-{level}")?;
-        }
+        write!(f, "in stage {place}")?;
         match steps {
             Some((step, steps)) => write!(f, ", after {step} of {steps} steps"),
             None => Ok(()),

@@ -2,10 +2,8 @@
 
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::limits::MAX_NEIGHBOURS;
-use reverie_service_kit::Address;
-use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::settings::{ServiceSettings, SettingsError};
-use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_service_kit::client::Addresses;
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
 /// The largest request that is taken, MiB: references, an initial image and its mask of the largest size, and 1 MiB of text.
@@ -13,12 +11,10 @@ const MAX_REQUEST_MIB: usize = 1 + (((MAX_NEIGHBOURS as usize + 2) * MAX_ENCODED
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Listening and draining.
-    pub server: ServerSettings,
-    /// Logs and traces.
-    pub telemetry: TelemetrySettings,
+    /// What every service has: listening, admin server, telemetry.
+    #[serde(flatten)]
+    pub common: CommonSettings,
     /// Where the other services are.
     pub stages: StageAddresses,
     /// Bounds.
@@ -32,17 +28,17 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct StageAddresses {
     /// The encoder service.
-    pub encoder: Address,
+    pub encoder: Addresses,
     /// The retrieval service; none where nothing is remembered.
-    #[serde(deserialize_with = "Address::optional")]
-    pub retrieval: Option<Address>,
+    #[serde(deserialize_with = "Addresses::optional")]
+    pub retrieval: Option<Addresses>,
     /// The denoiser service.
-    pub denoiser: Address,
+    pub denoiser: Addresses,
     /// The autoencoder service; only models that work on latents need it.
-    #[serde(deserialize_with = "Address::optional")]
-    pub autoencoder: Option<Address>,
+    #[serde(deserialize_with = "Addresses::optional")]
+    pub autoencoder: Option<Addresses>,
     /// The super-resolution deployments.
-    pub super_resolution: Vec<Address>,
+    pub super_resolution: Vec<Addresses>,
 }
 
 /// Bounds.
@@ -68,18 +64,14 @@ pub struct Defaults {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "pipeline";
+    const PORT: u16 = 7100;
     const DEFAULTS: &'static str = include_str!("../settings.toml");
 
-    fn server(&self) -> &ServerSettings {
-        &self.server
-    }
-
-    fn telemetry(&self) -> &TelemetrySettings {
-        &self.telemetry
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.server.validate()?;
         if self.limits.max_in_flight == 0 {
             return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
         }

@@ -13,15 +13,18 @@ use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, GetModelRequ
 use reverie_proto::diffusion::v1::StepProgress;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
+use reverie_proto::generation::v1::SuperResolutionOptions;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as UpscaleEvent;
-use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
+use reverie_proto::superresolution::v1::{
+    CheckOptionsRequest, ListLevelsRequest, UpscaleCompleted, UpscaleRequest,
+};
 use reverie_proto::tensor::v1::{Latent, TextTokens};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, Refusal};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::fit::{self, Identities};
 use crate::settings::StageAddresses;
@@ -173,7 +176,7 @@ impl Stages {
         if texts.len() == expected {
             Ok(texts)
         } else {
-            Err(Refusal::internal("the encoder lost a text").into())
+            Err(Refusal::internal(format!("encoder returned {} of {expected} texts", texts.len())).into())
         }
     }
 
@@ -239,8 +242,37 @@ impl Stages {
     }
 
     fn autoencoder(&self) -> Result<&Upstream, Status> {
-        let missing = || Refusal::internal("latents are drawn and no stage decodes them").into();
+        let missing =
+            || Refusal::internal("the model outputs latents but no autoencoder is configured").into();
         self.autoencoder.as_ref().ok_or_else(missing)
+    }
+
+    /// Asks `level` whether its model can draw with `options`, before another stage draws for it. Options that are not set fit.
+    pub(crate) async fn check_options(
+        &self,
+        context: Context,
+        level: &ServedLevel,
+        options: &SuperResolutionOptions,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), Status> {
+        let SuperResolutionOptions { guidance_weight, noise_level, sampling } = *options;
+        if *options == SuperResolutionOptions::default() {
+            return Ok(());
+        }
+        let request = CheckOptionsRequest {
+            low_resolution_size: level.low_side,
+            guidance_weight,
+            noise_level,
+            sampling,
+            model_digest: level.model_digest.clone(),
+        };
+        let mut client = client!(SuperResolutionServiceClient, level.server);
+        match client.check_options(context.outgoing(request)).await {
+            Ok(_) => Ok(()),
+            // A service of an earlier version, as during an update, checks them when it upscales.
+            Err(status) if status.code() == Code::Unimplemented => Ok(()),
+            Err(status) => Err(level.server.blame_fields(context, status, own)),
+        }
     }
 
     pub(crate) async fn upscale(
@@ -269,5 +301,5 @@ impl Stages {
 }
 
 fn ended_early(stage: &Upstream) -> Status {
-    Refusal::unavailable(format!("stage {} ended without a picture", stage.name())).into()
+    Refusal::unavailable(format!("stage {} ended without an image", stage.name())).into()
 }

@@ -17,7 +17,7 @@ use reverie_proto::encoder::v1::encoder_service_server::{self, EncoderService, E
 use reverie_proto::encoder::v1::{self as encoder};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
-use reverie_proto::generation::v1::{GenerateRequest, Stage};
+use reverie_proto::generation::v1::{GenerateRequest, Stage, SuperResolutionOptions};
 use reverie_proto::superresolution::v1::super_resolution_service_server::{
     self, SuperResolutionService, SuperResolutionServiceServer,
 };
@@ -54,6 +54,8 @@ struct Stages {
     base: Conduct,
     /// Of the second level.
     level: Conduct,
+    /// Of the second level, asked about options.
+    check: Conduct,
     seen: Arc<Seen>,
 }
 
@@ -214,6 +216,22 @@ impl SuperResolutionService for Stages {
         )
     }
 
+    async fn check_options(
+        &self,
+        request: Request<superresolution::CheckOptionsRequest>,
+    ) -> Result<Response<superresolution::CheckOptionsResponse>, Status> {
+        let is_second = request.get_ref().low_resolution_size == SIDES[1];
+        match self.check {
+            Conduct::Fails(Code::InvalidArgument) if is_second => {
+                let mut violations = reverie_service_kit::Violations::new();
+                violations.add("sampling.sampler", "does not fit this model");
+                Err(violations.into_result().unwrap_err())
+            }
+            Conduct::Fails(code) if is_second => Err(Status::new(code, "as ordered")),
+            _ => Ok(Response::new(superresolution::CheckOptionsResponse {})),
+        }
+    }
+
     async fn list_levels(
         &self,
         _: Request<superresolution::ListLevelsRequest>,
@@ -255,6 +273,7 @@ impl Mesh {
             encoder: Conduct::Right,
             base: Conduct::Right,
             level: Conduct::Right,
+            check: Conduct::Right,
             seen: Arc::default(),
         };
         change(&mut stages);
@@ -263,7 +282,7 @@ impl Mesh {
             ($name:literal, $contract:expr, $service:expr) => {{
                 let (listener, address) = Listener::memory();
                 let mut server =
-                    Server::new($name, &[$contract], Standing::Stage, settings.server(), 64).await;
+                    Server::new($name, &[$contract], Standing::Stage, &settings.common().server, 64).await;
                 server.routes().add_service($service);
                 let shutdown = shutdown.clone();
                 tokio::spawn(server.serve(listener, shutdown, async || Ok(())));
@@ -293,7 +312,14 @@ impl Mesh {
     async fn ask(&self, timeout: Duration) -> Result<Streaming<Answer>, Status> {
         let stage = client::Upstream::new("pipeline", &self.pipeline);
         let mut client = GenerationServiceClient::new(stage.channel());
-        let request = GenerateRequest { prompt: "a".to_owned(), previews: true, ..Default::default() };
+        // The last level is left to its defaults.
+        let options = SuperResolutionOptions { noise_level: Some(0.5), ..Default::default() };
+        let request = GenerateRequest {
+            prompt: "a".to_owned(),
+            previews: true,
+            super_resolution: vec![options; 2],
+            ..Default::default()
+        };
         Ok(client.generate(Context::with_timeout(timeout).outgoing(request)).await?.into_inner())
     }
 
@@ -369,6 +395,22 @@ async fn what_a_stage_does_wrong_ends_the_image_with_a_reason() {
             assert!(!is_whole, "{stage} {conduct:?}: {told:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn options_that_a_level_refuses_are_refused_before_anything_is_drawn() {
+    let mesh = Mesh::start(|stages| stages.check = Conduct::Fails(Code::InvalidArgument)).await;
+    let (_, outcome) = mesh.draw(PATIENCE).await;
+    let status = outcome.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("super_resolution[1].sampling.sampler"), "{status}");
+    assert_eq!(mesh.seen.calls.load(Ordering::SeqCst), 0, "nothing was drawn");
+}
+
+#[tokio::test]
+async fn a_level_of_an_earlier_version_checks_its_options_when_it_upscales() {
+    let mesh = Mesh::start(|stages| stages.check = Conduct::Fails(Code::Unimplemented)).await;
+    mesh.draw(PATIENCE).await.1.unwrap();
 }
 
 #[tokio::test]

@@ -24,7 +24,10 @@ pub(crate) struct EmbeddingSearch {
 
 impl EmbeddingSearch {
     pub(crate) fn new(stages: &Stages) -> Self {
-        Self { encoder: Upstream::new("encoder", &stages.encoder), vector: Upstream::new("vector", &stages.vector) }
+        Self {
+            encoder: Upstream::new("encoder", &stages.encoder),
+            vector: Upstream::new("vector", &stages.vector),
+        }
     }
 
     /// The `limit` entries whose pictures are nearest to `text`, best first, with their cosine similarities.

@@ -1,4 +1,4 @@
-//! The retrieval service: from a prompt to pictures worth remembering (Re-Imagen, section 3).
+//! The retrieval service: finds reference images for a prompt (Re-Imagen, section 3).
 //!
 //! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `bm25.rs`, `embedding.rs`, or both, and `fusion.rs`.
 
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
 use reverie_service_kit::settings::ServiceSettings as _;
+use reverie_service_kit::telemetry::metrics;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
 
 pub use settings::{Fusion, Limits, Settings, Stages};
@@ -41,6 +42,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             size = knowledge_base.entries.len(),
             "knowledge base loaded"
         );
+        metrics::knowledge_base(name, knowledge_base.epoch, knowledge_base.entries.len() as u64);
         knowledge_bases.insert(name.to_owned(), Arc::new(knowledge_base));
     }
     let embedding = EmbeddingSearch::new(&settings.stages);
@@ -51,7 +53,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         "retrieval",
         &[SERVICE_NAME],
         Standing::Stage,
-        settings.server(),
+        &settings.common().server,
         settings.limits.max_in_flight,
     )
     .await;

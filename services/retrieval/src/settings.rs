@@ -2,24 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use reverie_service_kit::Address;
-use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::settings::{ServiceSettings, SettingsError};
-use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_service_kit::client::Addresses;
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
 const MAX_IN_FLIGHT: usize = 1024;
 
 /// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The knowledge base of requests that name none.
     pub default_knowledge_base: String,
-    /// Where it listens.
-    pub server: ServerSettings,
-    /// Logs and traces.
-    pub telemetry: TelemetrySettings,
+    /// What every service has: listening, admin server, telemetry.
+    #[serde(flatten)]
+    pub common: CommonSettings,
     /// What it takes on at a time.
     pub limits: Limits,
     /// The services that it calls.
@@ -43,9 +39,9 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Stages {
     /// Turns the prompt into a vector.
-    pub encoder: Address,
+    pub encoder: Addresses,
     /// Finds the vectors nearest to it.
-    pub vector: Address,
+    pub vector: Addresses,
 }
 
 /// The `[fusion]` table: how BM25 and embeddings are fused.
@@ -72,18 +68,14 @@ impl Settings {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "retrieval";
+    const PORT: u16 = 7102;
     const DEFAULTS: &'static str = include_str!("../settings.toml");
 
-    fn server(&self) -> &ServerSettings {
-        &self.server
-    }
-
-    fn telemetry(&self) -> &TelemetrySettings {
-        &self.telemetry
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.server.validate()?;
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
         within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;
@@ -128,7 +120,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         let settings = with("limits.max_in_flight", "8").unwrap();
-        assert_eq!(settings.server.listen.port(), 7102);
+        assert_eq!(settings.common.server.listen.to_string(), "127.0.0.1:7102");
         assert_eq!(settings.stages.encoder.to_string(), "http://127.0.0.1:7101/");
     }
 

@@ -3,15 +3,16 @@
 use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
 use reverie_imaging::{Encoded, pictures};
+use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE};
 use reverie_proto::sizes::Size;
-use reverie_proto::superresolution::v1::UpscaleRequest;
+use reverie_proto::superresolution::v1::{CheckOptionsRequest, UpscaleRequest};
 use reverie_service_kit::{Refusal, Violations};
 use reverie_stage::text::Texts;
 use reverie_stage::{model, sampling};
 use tonic::Status;
 
-use crate::level::{Conditions, Level};
+use crate::level::{Conditions, Facts, Level};
 use crate::upsample::bilinear;
 
 /// A request that can be drawn.
@@ -23,25 +24,17 @@ pub(crate) struct Job {
     pub(crate) conditions: Conditions,
 }
 
-/// Checks a request and prepares its smaller picture. Blocks.
+/// Checks a request and prepares its smaller image. Blocks.
 pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Status> {
     let mut violations = Violations::new();
     let image = violations.take("image", Encoded::required(request.image.as_ref()));
-    let level = image.as_ref().and_then(|image| {
-        let fits = |level: &&Level| image.size() == Size::square(level.facts.low_side as u32);
-        let level = levels.iter().find(fits);
-        if level.is_none() {
-            let sides: Vec<_> =
-                levels.iter().map(|level| format!("{0} x {0}", level.facts.low_side)).collect();
-            violations.add("image", format!("is {} pixels, must be {}", image.size(), sides.join(" or ")));
-        }
-        level
-    });
+    let level =
+        image.as_ref().and_then(|image| starting_from(&mut violations, "image", image.size(), levels));
     // As small as the level takes it.
     let image = image.filter(|_| level.is_some()).and_then(|image| violations.take("image", image.decode()));
     let (Some(image), Some(level)) = (&image, level) else {
         violations.into_result()?;
-        return Err(Refusal::internal("no level was found").into());
+        return Err(incomplete());
     };
     let facts = &level.facts;
     model::check_model(&request.model_digest, &facts.identity)?;
@@ -50,35 +43,23 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     }
     let (text, negative) = (request.text.as_ref(), request.negative_text.as_ref());
     let texts = facts.text.as_ref().and_then(|wanted| Texts::read(&mut violations, text, negative, wanted));
-    violations.require(
-        facts.text.is_some() || request.guidance_weight.is_none(),
-        "guidance_weight",
-        "must not be set: this level takes no text to be guided by",
-    );
-    let defaults = &facts.defaults;
-    let weight = violations.in_range("guidance_weight", request.guidance_weight, GUIDANCE_WEIGHT);
-    let weight = weight.or(defaults.guidance_weight).unwrap_or(1.0);
-    let noise_level = violations.in_range("noise_level", request.noise_level, SHARE);
-    let noise_level = noise_level.or(defaults.noise_level).unwrap_or(0.0);
-    let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
-    let settings =
-        sampling::settings(&mut violations, request.sampling.as_ref(), diffusion, defaults, sample);
-    let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
-    let sampler = violations.take(wrong, sampler);
+    let UpscaleRequest { guidance_weight, noise_level, sampling, .. } = request;
+    let options = options(&mut violations, facts, *guidance_weight, *noise_level, sampling.as_ref());
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
-    let guidance = Guidance { strategy: Strategy::Text, text_weight: weight, neighbour_weight: 1.0 };
+    let guidance =
+        Guidance { strategy: Strategy::Text, text_weight: options.guidance_weight, neighbour_weight: 1.0 };
     let guidance = if texts.is_some() { guidance } else { Guidance::OFF };
     let available = Condition { text: texts.is_some(), neighbours: false };
     let plan = violations.take("guidance_weight", Plan::new(guidance, available, noise));
     violations.into_result()?;
-    let (Some(sampler), Some(plan)) = (sampler, plan) else {
-        return Err(Refusal::internal("a request without violations is incomplete").into());
+    let (Some(sampler), Some(plan)) = (options.sampler, plan) else {
+        return Err(incomplete());
     };
 
     let planes = pictures::to_planes(image);
     let align_corners = facts.low_resolution.align_corners;
     let mut low_resolution = bilinear(&planes, facts.low_side, facts.side, align_corners);
+    let noise_level = options.noise_level;
     match facts.noise_timestep(noise_level) {
         Some(timestep) => augment_at(&mut low_resolution, timestep, &facts.schedule, &noise),
         None => {
@@ -87,4 +68,71 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     }
     let conditions = Conditions { low_resolution, noise_level, texts };
     Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
+}
+
+/// Checks the options of a request whose image is not there yet. Blocks.
+pub(crate) fn check(request: &CheckOptionsRequest, levels: &[Level]) -> Result<(), Status> {
+    let mut violations = Violations::new();
+    let size = Size::square(request.low_resolution_size);
+    let Some(level) = starting_from(&mut violations, "low_resolution_size", size, levels) else {
+        violations.into_result()?;
+        return Err(incomplete());
+    };
+    model::check_model(&request.model_digest, &level.facts.identity)?;
+    let CheckOptionsRequest { guidance_weight, noise_level, sampling, .. } = request;
+    options(&mut violations, &level.facts, *guidance_weight, *noise_level, sampling.as_ref());
+    violations.into_result()
+}
+
+/// The level that starts from images of `size`, which `field` of the request gives.
+fn starting_from<'a>(
+    violations: &mut Violations,
+    field: &str,
+    size: Size,
+    levels: &'a [Level],
+) -> Option<&'a Level> {
+    let level = levels.iter().find(|level| size == Size::square(level.facts.low_side as u32));
+    if level.is_none() {
+        let sides: Vec<_> = levels.iter().map(|level| format!("{0} x {0}", level.facts.low_side)).collect();
+        violations.add(field, format!("is {size} pixels, must be {}", sides.join(" or ")));
+    }
+    level
+}
+
+/// What a request can choose of a level, with the model's defaults for the rest.
+struct Options {
+    guidance_weight: f32,
+    noise_level: f32,
+    /// None if it cannot be made.
+    sampler: Option<Sampler>,
+}
+
+fn options(
+    violations: &mut Violations,
+    facts: &Facts,
+    guidance_weight: Option<f32>,
+    noise_level: Option<f32>,
+    sampling: Option<&Sampling>,
+) -> Options {
+    violations.require(
+        facts.text.is_some() || guidance_weight.is_none(),
+        "guidance_weight",
+        "must not be set: this level takes no text to be guided by",
+    );
+    let defaults = &facts.defaults;
+    let weight = violations.in_range("guidance_weight", guidance_weight, GUIDANCE_WEIGHT);
+    let noise_level = violations.in_range("noise_level", noise_level, SHARE);
+    let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
+    let settings = sampling::settings(violations, sampling, diffusion, defaults, sample);
+    let sampler = Sampler::new(&facts.schedule, &settings);
+    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
+    Options {
+        guidance_weight: weight.or(defaults.guidance_weight).unwrap_or(1.0),
+        noise_level: noise_level.or(defaults.noise_level).unwrap_or(0.0),
+        sampler: violations.take(wrong, sampler),
+    }
+}
+
+fn incomplete() -> Status {
+    Refusal::internal("a request without violations is incomplete").into()
 }

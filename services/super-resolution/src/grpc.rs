@@ -8,10 +8,10 @@ use reverie_packages::package::WithoutText;
 use reverie_proto::superresolution::v1::super_resolution_service_server::SuperResolutionService;
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{
-    Level as LevelMessage, ListLevelsRequest, ListLevelsResponse, UpscaleCompleted, UpscaleRequest,
-    UpscaleResponse,
+    CheckOptionsRequest, CheckOptionsResponse, Level as LevelMessage, ListLevelsRequest, ListLevelsResponse,
+    UpscaleCompleted, UpscaleRequest, UpscaleResponse,
 };
-use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_service_kit::{Context, Permit};
 use reverie_stage::answers::{answers, picture};
 use reverie_stage::lanes;
 use tonic::{Request, Response, Status};
@@ -40,15 +40,9 @@ impl SuperResolutionService for SuperResolution {
     ) -> Result<Response<Self::UpscaleStream>, Status> {
         let context = Context::of(&request);
         let levels = Arc::clone(&self.levels);
-        let permit = Permit::of(&request);
-        let prepare = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            convert::job(request.get_ref(), &levels)
-        });
-        let prepared =
-            async { prepare.await.map_err(|_| Status::from(Refusal::internal("the service panicked")))? };
+        let prepared = Permit::of(&request).run_blocking(move || convert::job(request.get_ref(), &levels));
         let Job { level, sampler, plan, noise, conditions } =
-            context.within("preparing the smaller picture", prepared).await?;
+            context.within("preparing the smaller image", prepared).await?;
 
         let side = level.facts.side;
         let trajectory = Trajectory {
@@ -78,6 +72,17 @@ impl SuperResolutionService for SuperResolution {
             },
         );
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn check_options(
+        &self,
+        request: Request<CheckOptionsRequest>,
+    ) -> Result<Response<CheckOptionsResponse>, Status> {
+        let context = Context::of(&request);
+        let levels = Arc::clone(&self.levels);
+        let checked = Permit::of(&request).run_blocking(move || convert::check(request.get_ref(), &levels));
+        context.within("checking the options", checked).await?;
+        Ok(Response::new(CheckOptionsResponse {}))
     }
 
     async fn list_levels(

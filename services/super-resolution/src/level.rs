@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use reverie_diffusion::{NoiseSchedule, augmentation_timestep};
-use reverie_engine::trajectory::Row;
-use reverie_engine::{Input, Lane, ModelError, RowError, RowModel, Session, Values};
+use reverie_engine::trajectory::{Evaluation, Row};
+use reverie_engine::{Input, Lane, ModelError, RowData, RowError, RowModel, Session, Values};
 use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition, TextCondition};
 use reverie_packages::{Package, PackageError};
 use reverie_proto::diffusion::v1::ModelIdentity;
@@ -101,45 +101,102 @@ impl RowModel for LevelModel {
     type Row = Row<Conditions>;
     type Output = Vec<f32>;
 
-    fn run(&mut self, mut row: Row<Conditions>) -> Result<Vec<f32>, RowError> {
-        let Self { session, facts } = self;
-        let mut out = std::mem::take(&mut row.out);
-        let (x, conditions) = (row.x.as_slice(), row.conditions.as_ref());
-        let noise_level = conditions.noise_level;
-        let noise_level = facts.noise_timestep(noise_level).map_or(noise_level, |timestep| timestep as f32);
-        let (timestep, noise_level) = ([row.timestep * facts.diffusion.timestep_scale], [noise_level]);
-        let side = facts.side;
-        let (shape, joined_shape) = ([1, 3, side, side], [1, 6, side, side]);
-        let input = |name, shape, values| Input { name, shape, values: Values::F32(values) };
-        let joined = facts.low_resolution.concatenated.then(|| [x, &conditions.low_resolution].concat());
-        let mut inputs = match &joined {
-            Some(joined) => vec![input("x", &joined_shape[..], joined)],
-            None => {
-                vec![input("x", &shape[..], x), input("low_resolution", &shape, &conditions.low_resolution)]
-            }
-        };
-        inputs.push(input("timestep", &[1], &timestep));
-        if session.takes("noise_level") {
-            inputs.push(input("noise_level", &[1], &noise_level));
-        }
-        let text = conditions.texts.as_ref().map(|texts| texts.of(row.condition));
-        let shapes = facts.text.as_ref().map(|text| ([1, text.max_tokens, text.dim], [1, text.max_tokens]));
-        if let (Some(text), Some((token_shape, mask_shape))) = (text, &shapes) {
-            inputs.push(input("text_tokens", token_shape, &text.tokens));
-            if session.takes("text_mask") {
-                inputs.push(input("text_mask", mask_shape, &text.mask));
-            }
-        }
-        session.run(&inputs, &mut [("prediction", &mut out)])?;
-        Ok(out)
+    fn batch(&self) -> usize {
+        self.session.batch()
     }
+
+    fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
+        one.evaluation.x.len() == other.evaluation.x.len()
+    }
+
+    fn run(&mut self, rows: &mut [Row<Conditions>]) -> Result<Vec<Vec<f32>>, RowError> {
+        let Self { session, facts } = self;
+        let (evaluations, mut outs): (Vec<_>, Vec<_>) =
+            rows.iter_mut().map(|Row { evaluation, out }| (&*evaluation, out)).unzip();
+        let fed: Vec<Fed> = evaluations.iter().map(|row| Fed::of(row, facts)).collect();
+        let shapes = Shapes::of(facts);
+        let data = evaluations.iter().zip(&fed).zip(&mut outs).map(|((row, fed), out)| RowData {
+            inputs: inputs(row, fed, &shapes, session),
+            outputs: vec![("prediction", out.as_mut_slice())],
+        });
+        let mut data: Vec<RowData<'_>> = data.collect();
+        session.run(&mut data)?;
+        Ok(outs.into_iter().map(std::mem::take).collect())
+    }
+}
+
+/// What a row is fed with that is not in its conditions as it is.
+struct Fed {
+    timestep: [f32; 1],
+    noise_level: [f32; 1],
+    /// x and the smaller picture, for models that take both as one.
+    joined: Option<Vec<f32>>,
+}
+
+impl Fed {
+    fn of(row: &Evaluation<Conditions>, facts: &Facts) -> Self {
+        let Conditions { low_resolution, noise_level, .. } = &*row.conditions;
+        let noise_level = facts.noise_timestep(*noise_level).map_or(*noise_level, |timestep| timestep as f32);
+        Self {
+            timestep: [row.timestep * facts.diffusion.timestep_scale],
+            noise_level: [noise_level],
+            joined: facts.low_resolution.concatenated.then(|| [&row.x[..], low_resolution].concat()),
+        }
+    }
+}
+
+/// The extents of a row's inputs.
+struct Shapes {
+    picture: [usize; 4],
+    joined: [usize; 4],
+    /// Tokens of the text, and their mask.
+    text: Option<([usize; 3], [usize; 2])>,
+}
+
+impl Shapes {
+    fn of(Facts { side, text, .. }: &Facts) -> Self {
+        Self {
+            picture: [1, 3, *side, *side],
+            joined: [1, 6, *side, *side],
+            text: text.as_ref().map(|text| ([1, text.max_tokens, text.dim], [1, text.max_tokens])),
+        }
+    }
+}
+
+fn inputs<'a>(
+    row: &'a Evaluation<Conditions>,
+    fed: &'a Fed,
+    shapes: &'a Shapes,
+    session: &Session,
+) -> Vec<Input<'a>> {
+    let input = |name, shape, values, identity| Input { name, shape, values: Values::F32(values), identity };
+    let (conditions, lasting) = (&*row.conditions, Some(row.of_trajectory()));
+    let mut inputs = match &fed.joined {
+        Some(joined) => vec![input("x", &shapes.joined[..], joined, None)],
+        None => vec![
+            input("x", &shapes.picture[..], &row.x, None),
+            input("low_resolution", &shapes.picture, &conditions.low_resolution, lasting),
+        ],
+    };
+    inputs.push(input("timestep", &[1], &fed.timestep, None));
+    if session.takes("noise_level") {
+        inputs.push(input("noise_level", &[1], &fed.noise_level, lasting));
+    }
+    let text = conditions.texts.as_ref().map(|texts| texts.of(row.condition));
+    if let (Some(text), Some((token_shape, mask_shape))) = (text, &shapes.text) {
+        inputs.push(input("text_tokens", token_shape, &text.tokens, Some(row.of_condition())));
+        if session.takes("text_mask") {
+            inputs.push(input("text_mask", mask_shape, &text.mask, Some(row.of_condition())));
+        }
+    }
+    inputs
 }
 
 #[cfg(test)]
 mod tests {
     use reverie_diffusion::guidance::Condition;
-    use reverie_engine::{InferenceSettings, contract};
-    use reverie_packages::{Bundle, Role};
+    use reverie_engine::{Identity, InferenceSettings, contract};
+    use reverie_packages::Role;
     use reverie_service_kit::settings::{self, Sources};
     use reverie_stage::text::Text;
 
@@ -147,16 +204,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
-        let bundle =
-            Bundle::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/bestiary")).await.unwrap();
-        let name = &bundle.manifest.packages.super_resolution[0];
-        let package = bundle.package(name, Role::SuperResolution).await.unwrap();
-        let mut settings: Settings = settings::load(&Sources::default()).unwrap();
+        let package = contract::package(Role::SuperResolution).await;
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
         let level = Level::open(&package, 1, &settings).unwrap();
-        settings.inference = InferenceSettings { sessions: 3, threads: 1, ..settings.inference };
-        let sessions = Session::open_all(&package, &settings.inference).unwrap();
         let facts = &level.facts;
-        let model = |session| LevelModel { session, facts: Arc::clone(facts) };
         let elements = 3 * facts.side * facts.side;
         let text = |wanted: &TextCondition| Text {
             tokens: vec![0.2; wanted.max_tokens * wanted.dim],
@@ -169,18 +220,24 @@ mod tests {
                 (0..elements).map(|place| ((place as u32 * 7 + seed * 13) % 29) as f32 / 29.0).collect()
             };
             Row {
-                x: Arc::new(values(number)),
-                timestep: 100.0 * (1 + number) as f32,
-                condition: Condition::NONE,
-                conditions: Arc::new(Conditions {
-                    low_resolution: values(9),
-                    noise_level: 0.1,
-                    texts: texts.clone(),
-                }),
+                evaluation: Evaluation {
+                    x: Arc::new(values(number)),
+                    timestep: 100.0 * (1 + number) as f32,
+                    condition: Condition::NONE,
+                    conditions: Arc::new(Conditions {
+                        low_resolution: values(9),
+                        noise_level: 0.1,
+                        texts: texts.clone(),
+                    }),
+                    identity: Identity::unique(),
+                },
                 out: vec![0.0; 3 * facts.side * facts.side],
             }
         };
-        let models = sessions.into_iter().map(model).collect();
-        contract::check(models, |number| row(number, elements), || row(0, 7));
+        let open = |inference: &InferenceSettings| {
+            let sessions = Session::open_all(&package, inference).unwrap();
+            sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(facts) }).collect()
+        };
+        contract::check(open, |number| row(number, elements), || row(0, 7));
     }
 }

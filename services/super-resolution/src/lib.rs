@@ -52,7 +52,8 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let levels = load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
     let limit = levels.len().max(1).saturating_mul(settings.lane.max_jobs);
     let mut server =
-        Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.server, limit).await;
+        Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.common.server, limit)
+            .await;
     let service = grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events);
     server.routes().add_service(
         SuperResolutionServiceServer::new(service)

@@ -35,14 +35,12 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let search = convert::search(request.get_ref(), &self.collections)?;
             let collection = Arc::clone(&search.collection);
-            let hits = tokio::task::spawn_blocking(move || {
-                // Kept until the search ends, even if its caller left: a place is a thread of the index.
-                let _permit = permit;
-                search.collection.search(&search.query, search.limit)
-            })
-            .await
-            .map_err(Refusal::internal)?
-            .map_err(Refusal::internal)?;
+            // A place is a thread of the index, so it is held until the search ends.
+            let hits = permit.run_blocking(move || {
+                let hits = search.collection.search(&search.query, search.limit);
+                hits.map_err(|error| Refusal::internal(error).into())
+            });
+            let hits = hits.await?;
             Ok(Response::new(convert::response(hits, &collection)))
         };
         context.within("vector", work).await

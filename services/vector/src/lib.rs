@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
+use reverie_service_kit::telemetry::metrics;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 
 pub use error::CollectionError;
@@ -31,6 +32,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         let manifest = collection.manifest();
         let digest = collection.content_digest();
         tracing::info!(name, epoch = manifest.epoch, size = manifest.entries(), digest, "collection loaded");
+        metrics::knowledge_base(name, manifest.epoch, manifest.entries() as u64);
         collections.insert(name.to_owned(), Arc::new(collection));
     }
     let service = grpc::Vector::new(collections);
@@ -38,7 +40,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         "vector",
         &[SERVICE_NAME],
         Standing::Stage,
-        settings.server(),
+        &settings.common().server,
         settings.limits.max_in_flight,
     )
     .await;

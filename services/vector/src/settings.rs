@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::settings::{ServiceSettings, SettingsError};
-use reverie_service_kit::telemetry::TelemetrySettings;
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
 const MAX_IN_FLIGHT: usize = 1024;
@@ -12,12 +10,10 @@ const MAX_EXACT_MIB: usize = 1 << 20;
 
 /// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where it listens.
-    pub server: ServerSettings,
-    /// Logs and traces.
-    pub telemetry: TelemetrySettings,
+    /// What every service has: listening, admin server, telemetry.
+    #[serde(flatten)]
+    pub common: CommonSettings,
     /// What it takes on at a time.
     pub limits: Limits,
     /// How it searches.
@@ -52,18 +48,14 @@ impl Settings {
 
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "vector";
+    const PORT: u16 = 7103;
     const DEFAULTS: &'static str = include_str!("../settings.toml");
 
-    fn server(&self) -> &ServerSettings {
-        &self.server
-    }
-
-    fn telemetry(&self) -> &TelemetrySettings {
-        &self.telemetry
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.server.validate()?;
         let limit = self.limits.max_in_flight;
         if !(1..=MAX_IN_FLIGHT).contains(&limit) {
             let why = format!("must be 1 to {MAX_IN_FLIGHT}, not {limit}");
@@ -96,7 +88,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         let settings = with(&[]).unwrap();
-        assert_eq!(settings.server.listen.port(), 7103);
+        assert_eq!(settings.common.server.listen.to_string(), "127.0.0.1:7103");
         assert_eq!(settings.knowledge_bases().next().unwrap().0, "creatures");
     }
 

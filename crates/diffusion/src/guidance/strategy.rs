@@ -15,21 +15,21 @@ pub enum Draw {
 /// How the two conditions guide.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
-    /// Text-enhanced at a share `ratio` of the steps, neighbour-enhanced at the others; 2 rows a step.
+    /// Text-enhanced at a share `ratio` of the steps, neighbour-enhanced at the others; 2 rows per step.
     Interleaved {
         /// Re-Imagen's interleave ratio, in [0, 1]; lower is truer to the neighbours, 0.5 the paper's choice.
         ratio: f32,
         /// Who decides.
         draw: Draw,
     },
-    /// Both at every step; 3 rows a step.
+    /// Both at every step; 3 rows per step.
     Weighted {
         /// The share of the text-enhanced output, in [0, 1].
         ratio: f32,
     },
-    /// Both conditions or neither, weighted by the text weight; 2 rows a step.
+    /// Both conditions or neither, weighted by the text weight; 2 rows per step.
     Joint,
-    /// Guided by the text alone (Imagen, super-resolution); neighbours, if any, are seen by both rows; 2 rows a step.
+    /// Guided by the text alone (Imagen, super-resolution); neighbours, if any, are seen by both rows; 2 rows per step.
     Text,
     /// No guidance; 1 row a step.
     Off,

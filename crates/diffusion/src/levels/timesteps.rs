@@ -22,7 +22,7 @@ pub enum TimestepSpacing {
 /// Why no timesteps can be laid out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimestepError {
-    /// A sampler takes at least one step and at most one a training timestep.
+    /// A sampler takes at least one step and at most one per training timestep.
     #[error("steps must be between 1 and {train_timesteps}, not {steps}")]
     Steps {
         /// N, as asked for.

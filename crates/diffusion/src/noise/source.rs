@@ -43,7 +43,7 @@ pub struct NoiseSource {
 }
 
 impl NoiseSource {
-    /// The numbers of sample `sample` (0-based within its request) at stage `stage` (0 = base, then one a
+    /// The numbers of sample `sample` (0-based within its request) at stage `stage` (0 = base, then one per
     /// super-resolution level).
     pub const fn new(seed: u64, sample: u32, stage: u16) -> Self {
         Self { seed, sample, stage }

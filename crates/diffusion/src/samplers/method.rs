@@ -6,7 +6,7 @@ use super::{DdimNoise, PreviousTimestep, Variance};
 
 /// One table makes the enum, its names and the list of all.
 macro_rules! samplers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:literal;)*) => {
         /// The samplers, named as in model packages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum SamplerKind {
@@ -24,9 +24,22 @@ macro_rules! samplers {
                 }
             }
 
+            /// The scheduler class of diffusers that samples like this. Variants of one class, which its settings tell apart,
+            /// share it.
+            pub fn scheduler_class(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $class,)*
+                }
+            }
+
             /// The sampler with this name.
             pub fn named(name: &str) -> Option<Self> {
                 Self::ALL.into_iter().find(|kind| kind.name() == name)
+            }
+
+            /// The names of the samplers that `are` so, for people: `euler, heun`.
+            pub fn names(are: impl Fn(Self) -> bool) -> String {
+                Self::ALL.into_iter().filter(|kind| are(*kind)).map(Self::name).collect::<Vec<_>>().join(", ")
             }
         }
     };
@@ -34,27 +47,27 @@ macro_rules! samplers {
 
 samplers! {
     /// Song et al. 2021; deterministic unless `ddim_eta` is above 0.
-    Ddim = "ddim",
+    Ddim = "ddim", "DDIMScheduler";
     /// Ho et al. 2020; stochastic, for many steps.
-    Ddpm = "ddpm",
+    Ddpm = "ddpm", "DDPMScheduler";
     /// Karras et al. 2022, without the correction; deterministic.
-    Euler = "euler",
+    Euler = "euler", "EulerDiscreteScheduler";
     /// Euler with fresh noise; stochastic.
-    EulerAncestral = "euler_ancestral",
+    EulerAncestral = "euler_ancestral", "EulerAncestralDiscreteScheduler";
     /// Karras et al. 2022; deterministic, second order, two evaluations a step.
-    Heun = "heun",
+    Heun = "heun", "HeunDiscreteScheduler";
     /// DPM-Solver++ 2M, Lu et al. 2022; deterministic, second order.
-    DpmSolver = "dpmpp_2m",
+    DpmSolver = "dpmpp_2m", "DPMSolverMultistepScheduler";
     /// DPM-Solver++ 2M SDE, Lu et al. 2022; stochastic, second order.
-    DpmSolverSde = "dpmpp_2m_sde",
+    DpmSolverSde = "dpmpp_2m_sde", "DPMSolverMultistepScheduler";
     /// Zhao et al. 2023; deterministic, second order with a corrector.
-    UniPc = "unipc",
+    UniPc = "unipc", "UniPCMultistepScheduler";
     /// Liu et al. 2022; deterministic, fourth order, nine more evaluations than steps.
-    Pndm = "pndm",
+    Pndm = "pndm", "PNDMScheduler";
     /// PNDM without Runge-Kutta; one more evaluation than steps.
-    Plms = "plms",
+    Plms = "plms", "PNDMScheduler";
     /// Luo et al. 2023; stochastic, for models distilled to a few steps.
-    Lcm = "lcm",
+    Lcm = "lcm", "LCMScheduler";
 }
 
 /// A sampler with its own settings.

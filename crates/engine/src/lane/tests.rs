@@ -15,29 +15,51 @@ enum Order {
     Wait(mpsc::Receiver<()>),
 }
 
-struct Obedient;
+struct Obedient {
+    batch: usize,
+}
 
 impl RowModel for Obedient {
     type Row = Order;
     type Output = u32;
 
-    fn run(&mut self, row: Order) -> Result<u32, RowError> {
-        match row {
-            Order::Answer(answer) => Ok(answer),
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn can_share(one: &Order, other: &Order) -> bool {
+        match (one, other) {
+            (Order::Answer(one), Order::Answer(other)) => one % 2 == other % 2,
+            (Order::Wait(_), _) | (_, Order::Wait(_)) => false,
+            _ => true,
+        }
+    }
+
+    fn run(&mut self, rows: &mut [Order]) -> Result<Vec<u32>, RowError> {
+        assert!(rows.len() <= self.batch);
+        assert!(rows[1..].iter().all(|row| Self::can_share(&rows[0], row)), "rows that do not fit");
+        let obey = |row: &mut Order| match row {
+            Order::Answer(answer) => Ok(*answer),
             Order::Fail => Err(RowError::new("no memory")),
             Order::Panic => panic!("a bug"),
             Order::Wait(until) => {
                 let _ = until.recv();
                 Ok(0)
             }
-        }
+        };
+        rows.iter_mut().map(obey).collect()
     }
 }
 
 const SETTINGS: LaneSettings = LaneSettings { max_jobs: 2000, stall_seconds: 60.0 };
 
 fn lane(name: &str, sessions: usize, settings: LaneSettings) -> Lane<Obedient> {
-    let models = (0..sessions).map(|_| Obedient).collect();
+    batching(name, sessions, 1, settings)
+}
+
+/// A lane whose passes have room for `batch` rows.
+fn batching(name: &str, sessions: usize, batch: usize, settings: LaneSettings) -> Lane<Obedient> {
+    let models = (0..sessions).map(|_| Obedient { batch }).collect();
     Lane::start(name, models, settings, &Arc::new(Cores::new(sessions)), 1).unwrap()
 }
 
@@ -79,6 +101,57 @@ async fn a_row_is_computed_or_its_caller_hears_why_not() {
         assert_eq!((stats.active, stats.waiting, stats.running), (0, 0, 0));
         assert_eq!(lane.check(), Ok(()));
     }
+}
+
+#[tokio::test]
+async fn a_pass_takes_what_is_ready_and_waits_for_nothing() {
+    let lane = batching("test", 1, 4, SETTINGS);
+    // An idle lane computes a single row at once.
+    assert_eq!(lane.run(call(), Order::Answer(7)).await.unwrap().output, 7);
+    let until = busy(&lane).await;
+    let rows: Vec<_> = (0..10).map(|number| lane.run(call(), Order::Answer(2 * number))).collect();
+    drop(until);
+    for (number, row) in (0..).zip(rows) {
+        assert_eq!(row.await.unwrap().output, 2 * number);
+    }
+    // One alone, the one that kept it busy, and 4, 4 and 2.
+    assert_eq!((lane.stats().rows, lane.stats().passes), (12, 5));
+}
+
+#[tokio::test]
+async fn a_pass_that_fails_fails_the_rows_that_are_wrong() {
+    for (wrong, told) in [
+        ((|| Order::Fail) as fn() -> Order, Failure::Model(RowError::new("no memory"))),
+        (|| Order::Panic, Failure::ModelPanicked("a bug".into())),
+    ] {
+        let lane = batching("test", 1, 4, SETTINGS);
+        let until = busy(&lane).await;
+        let order = |number: u32| if number == 2 { wrong() } else { Order::Answer(2 * number) };
+        let rows: Vec<_> = (0..4).map(|number| lane.run(call(), order(number))).collect();
+        drop(until);
+        for (number, row) in (0..).zip(rows) {
+            let outcome = row.await;
+            if number == 2 {
+                assert_eq!(outcome, Err(RunError::Failed(told.clone())));
+            } else {
+                assert_eq!(outcome.unwrap().output, 2 * number);
+            }
+        }
+        assert_eq!((lane.stats().failed, lane.stats().finished, lane.stats().passes), (1, 4, 2));
+    }
+}
+
+#[tokio::test]
+async fn only_rows_that_can_share_a_pass_do() {
+    let lane = batching("test", 1, 4, SETTINGS);
+    let until = busy(&lane).await;
+    // Even numbers go with even ones.
+    let rows: Vec<_> = (0..8).map(|number| lane.run(call(), Order::Answer(number))).collect();
+    drop(until);
+    for (number, row) in (0..).zip(rows) {
+        assert_eq!(row.await.unwrap().output, number);
+    }
+    assert_eq!((lane.stats().rows, lane.stats().passes), (9, 3));
 }
 
 #[tokio::test]

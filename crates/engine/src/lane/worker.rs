@@ -1,4 +1,4 @@
-//! A thread of a lane: wait, choose, compute; one row after another.
+//! A thread of a lane: wait, choose, compute; one forward pass after another.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,10 +7,12 @@ use std::time::Instant;
 use tracing::trace;
 
 use super::RowModel;
-use super::queue::{Queue, Step, Task, advance};
+use super::jobs::{Pass, PassTime, Preparation, Step, advance};
+use super::queue::Queue;
+use crate::RowError;
 use crate::cores::Cores;
 use crate::metrics;
-use crate::work::{Failure, Work};
+use crate::work::Failure;
 
 /// Serves until the queue is closed and everything admitted has ended.
 pub(super) fn serve<M: RowModel>(
@@ -25,37 +27,55 @@ pub(super) fn serve<M: RowModel>(
     while queue.wait() {
         let asked = Instant::now();
         let _taken = cores.take(cores_of_a_row);
-        // What comes before the first row of a job counts for that row.
-        while let Some(task) = queue.choose(seat) {
-            match task {
-                Task::Prepare { id, mut work, span } => {
-                    let _entered = span.entered();
-                    let begun = Instant::now();
-                    let rows = guard(|| Ok(Some(work.rows())), Failure::StepPanicked);
-                    queue.prepared(id, work, rows, begun.elapsed());
-                }
-                Task::Row { id, index, row, span } => {
-                    let _entered = span.entered();
-                    let begun = Instant::now();
-                    let outcome = guard(|| Ok(model.run(row)?), Failure::ModelPanicked);
-                    let (computing, with_wait) = (begun.elapsed(), asked.elapsed());
-                    trace!(row = index, ?computing, "row computed");
-                    metrics::record_row(&queue.name, computing);
-                    if let Some(step) = queue.done(seat, (id, index), outcome, computing, with_wait) {
-                        end_step(queue, id, step);
-                    }
-                    break;
-                }
-            }
+        let mut pass = Pass::new();
+        // What comes before a pass counts for it.
+        while let Some(Preparation { id, mut work, span }) = queue.fill(seat, &mut pass) {
+            let _entered = span.entered();
+            let begun = Instant::now();
+            let rows = guard(|| Ok(Some(work.rows())), Failure::StepPanicked);
+            queue.prepared(id, work, rows, begun.elapsed());
+        }
+        if pass.rows.is_empty() {
+            continue;
+        }
+        let begun = Instant::now();
+        let outcomes = compute(&mut model, &mut pass.rows);
+        let time = PassTime { computing: begun.elapsed(), with_wait: asked.elapsed() };
+        for claim in &pass.claims {
+            let rows = pass.rows.len();
+            trace!(parent: &claim.span, row = claim.index, rows, computing = ?time.computing, "row computed");
+            metrics::record_row(&queue.name, time.computing);
+        }
+        for step in queue.done(seat, &pass, outcomes, time) {
+            end_step(queue, step);
         }
     }
     std::mem::forget(abandon);
 }
 
-fn end_step<M: RowModel>(queue: &Queue<M>, id: u64, step: Step<M>) {
+/// Computes the rows of a pass. If the pass fails, each row has a pass of its own, so that only the wrong ones fail: as a pass is padded,
+/// the others are computed as they would have been.
+fn compute<M: RowModel>(model: &mut M, rows: &mut [M::Row]) -> Vec<Result<M::Output, Failure>> {
+    match run(model, rows) {
+        Ok(outputs) => outputs.into_iter().map(Ok).collect(),
+        Err(failure) if rows.len() == 1 => vec![Err(failure)],
+        Err(_) => rows.iter_mut().flat_map(|row| compute(model, std::slice::from_mut(row))).collect(),
+    }
+}
+
+fn run<M: RowModel>(model: &mut M, rows: &mut [M::Row]) -> Result<Vec<M::Output>, Failure> {
+    let outputs = guard(|| Ok(model.run(rows)?), Failure::ModelPanicked)?;
+    if outputs.len() == rows.len() {
+        return Ok(outputs);
+    }
+    Err(RowError::new(format!("it gave {} outputs for {} rows", outputs.len(), rows.len())).into())
+}
+
+fn end_step<M: RowModel>(queue: &Queue<M>, step: Step<M>) {
     let begun = Instant::now();
-    let Step { mut work, outputs } = step;
-    let rows = guard(|| advance(work.as_mut() as &mut dyn Work<M>, outputs), Failure::StepPanicked);
+    let Step { id, span, mut work, outputs } = step;
+    let _entered = span.entered();
+    let rows = guard(|| advance(work.as_mut(), outputs), Failure::StepPanicked);
     queue.prepared(id, work, rows, begun.elapsed());
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::float_cmp, reason = "numbers that are handed on, not computed")]
 
+use std::mem;
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ type Mean = f32;
 
 /// The exact eps of normal data, for any (x, t, conditions).
 struct Exact {
+    batch: usize,
     schedule: NoiseSchedule,
     /// Tells the test what each row is.
     seen: std_mpsc::Sender<Seen>,
@@ -50,13 +52,27 @@ impl RowModel for Exact {
     type Row = Row<Mean>;
     type Output = Vec<f32>;
 
-    fn run(&mut self, row: Row<Mean>) -> Result<Vec<f32>, RowError> {
-        let Row { x, timestep, condition, conditions, mut out } = row;
-        let _ = self.seen.send(Seen { mean: *conditions, timestep, condition });
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn run(&mut self, rows: &mut [Row<Mean>]) -> Result<Vec<Vec<f32>>, RowError> {
+        for row in rows.iter_mut() {
+            self.evaluate(row)?;
+        }
+        Ok(rows.iter_mut().map(|row| mem::take(&mut row.out)).collect())
+    }
+}
+
+impl Exact {
+    fn evaluate(&self, Row { evaluation, out }: &mut Row<Mean>) -> Result<(), RowError> {
+        let Evaluation { x, timestep, condition, conditions, .. } = evaluation;
+        let (timestep, condition, mean) = (*timestep, *condition, **conditions);
+        let _ = self.seen.send(Seen { mean, timestep, condition });
         let order = self.orders.lock().unwrap().recv().unwrap_or(Order::Evaluate);
         let abar = self.schedule.abar(timestep as u32) as f32;
         let (a, s) = (abar.sqrt(), (1.0 - abar).sqrt());
-        let text = if condition.text { *conditions } else { -0.5 * *conditions };
+        let text = if condition.text { mean } else { -0.5 * mean };
         let mean = text + if condition.neighbours { 0.1 } else { 0.0 };
         for (x, out) in x.iter().zip(out.iter_mut()) {
             *out = s * (x - a * mean) / (0.04 * abar + s * s);
@@ -67,7 +83,7 @@ impl RowModel for Exact {
             Order::Fail => return Err(RowError::new("out of memory")),
             Order::Panic => panic!("index out of bounds"),
         }
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -84,11 +100,20 @@ struct Bench {
 impl Bench {
     /// The model waits for orders.
     fn gated(sessions: usize, settings: LaneSettings) -> Self {
+        Self::batching(sessions, 1, settings)
+    }
+
+    /// The model waits for orders, one for each row, and its passes have room for `batch` of them.
+    fn batching(sessions: usize, batch: usize, settings: LaneSettings) -> Self {
         let (seen_sender, seen) = std_mpsc::channel();
         let (orders, receiver) = std_mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
-        let model =
-            |_| Exact { schedule: schedule(), seen: seen_sender.clone(), orders: Arc::clone(&receiver) };
+        let model = |_| Exact {
+            batch,
+            schedule: schedule(),
+            seen: seen_sender.clone(),
+            orders: Arc::clone(&receiver),
+        };
         let models = (0..sessions).map(model).collect();
         let lane = Lane::start("exact", models, settings, &Arc::new(Cores::new(sessions)), 1).unwrap();
         drop(seen_sender);
@@ -127,7 +152,7 @@ fn schedule() -> NoiseSchedule {
     NoiseSchedule::new(BetaSchedule::SquaredcosCapV2, 1000).unwrap()
 }
 
-/// A trajectory of two rows a step.
+/// A trajectory of two rows per step.
 fn trajectory(mean: Mean, steps: u32) -> Trajectory<Mean> {
     let sampler = SamplerSettings { steps, ..SamplerSettings::default() };
     build(mean, 7, &sampler, Strategy::Joint, 2.0, Condition::BOTH)
@@ -234,13 +259,15 @@ fn crowd() -> Vec<Trajectory<Mean>> {
 #[test]
 fn a_trajectory_ends_the_same_alone_or_in_company() {
     let alone: Vec<Vec<f32>> = crowd().into_iter().map(|one| draw(&Bench::free(1), one).x).collect();
-    for sessions in [1, 2, 5] {
-        let bench = Bench::gated(sessions, SETTINGS);
+    for (sessions, batch) in [(1, 1), (2, 1), (5, 1), (1, 4), (2, 3)] {
+        let bench = Bench::batching(sessions, batch, SETTINGS);
         let together: Vec<_> = crowd().into_iter().map(|one| bench.submit(one)).collect();
         drop(bench.orders);
         for (i, (alone, together)) in alone.iter().zip(together).enumerate() {
-            assert_eq!(*alone, finished(together).x, "trajectory {i}, {sessions} sessions");
+            assert_eq!(*alone, finished(together).x, "trajectory {i}, {sessions} sessions of {batch}");
         }
+        let stats = bench.lane.stats();
+        assert!(stats.passes * (batch as u64) < 2 * stats.rows, "passes are shared: {stats:?}");
     }
 }
 
@@ -430,6 +457,43 @@ fn a_row_that_fails_or_panics_fails_its_own_trajectory_only() {
         let stats = bench.lane.stats();
         assert_eq!((stats.failed, stats.finished, stats.active, stats.waiting), (1, 2, 0, 0));
         assert_eq!(bench.lane.check(), Ok(()));
+    }
+}
+
+#[test]
+fn a_row_of_a_shared_pass_fails_its_own_trajectory_only() {
+    for (order, expected) in [
+        (Order::Fail, Failure::Model(RowError::new("out of memory"))),
+        (Order::Panic, Failure::ModelPanicked("index out of bounds".into())),
+        (Order::Diverge, Failure::NotFinite { steps: 4 }),
+    ] {
+        let bench = Bench::batching(1, 6, SETTINGS);
+        let first = bench.submit(trajectory(0.1, 1));
+        assert_eq!(bench.row(), 0.1);
+        let means = [0.2, 0.3, 0.4];
+        let mut has_failed = false;
+        let together = means.map(|mean| bench.submit(trajectory(mean, 4)));
+        (0..2).for_each(|_| bench.order(Order::Evaluate));
+        assert_eq!(bench.row(), 0.1);
+        // The six rows of their first steps share a pass. If it fails, each row is run again, alone.
+        let mut orders = 6;
+        while orders > 0 {
+            let is_unlucky = bench.row() == 0.3;
+            bench.order(if is_unlucky { order } else { Order::Evaluate });
+            orders -= 1;
+            if is_unlucky && order != Order::Diverge && !has_failed {
+                (has_failed, orders) = (true, 6);
+            }
+        }
+        drop(bench.orders);
+        finished(first);
+        for (mean, events) in means.into_iter().zip(together) {
+            if mean == 0.3 {
+                assert_eq!(failure(events), expected);
+            } else {
+                assert_eq!(finished(events).x, draw(&Bench::free(1), trajectory(mean, 4)).x);
+            }
+        }
     }
 }
 

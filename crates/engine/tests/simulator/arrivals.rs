@@ -12,6 +12,8 @@ pub(crate) struct Arrival {
     pub(crate) class: Class,
     pub(crate) steps: u32,
     pub(crate) rows_per_step: u32,
+    /// Rows of equal shapes may share a pass.
+    pub(crate) shape: u8,
     /// Seconds after arrival.
     pub(crate) deadline: Option<Seconds>,
     /// Seconds after arrival.
@@ -38,6 +40,7 @@ impl Arrival {
             class: Class::Interactive,
             steps,
             rows_per_step: 2,
+            shape: 0,
             deadline: None,
             cancelled_after: None,
             fails_at_row: None,
@@ -135,6 +138,7 @@ pub(crate) fn anything(seed: u64, load: f64, sessions: usize, seconds: Seconds) 
         arrival.cancelled_after = random.random_bool(0.15).then(|| random.random_range(0.0..3.0));
         arrival.fails_at_row = random.random_bool(0.05).then(|| random.random_range(1..=steps));
         arrival.predicted_row = ROW * random.random_range(0.7..1.4);
+        arrival.shape = random.random_range(0..2);
         arrival.jitter = 0.3;
         arrival
     })

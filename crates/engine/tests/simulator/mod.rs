@@ -106,23 +106,24 @@ impl Active {
     }
 
     /// Brings what is predicted up to date.
-    fn predict(&mut self, sessions: usize) {
+    fn predict(&mut self, slots: usize) {
         let rows = self.arrival.rows_per_step;
         let row = self.arrival.predicted_row;
         let left = self.to_start + (self.steps_left - 1) * rows;
-        let side_by_side = f64::from(rows.div_ceil(sessions as u32));
+        let side_by_side = f64::from(rows.div_ceil(slots as u32));
         self.job.work_left = f64::from(left) * row;
         self.job.alone_left = row
-            * (f64::from(self.to_start.div_ceil(sessions as u32))
+            * (f64::from(self.to_start.div_ceil(slots as u32))
                 + f64::from(self.steps_left - 1) * side_by_side);
         self.job.is_ready = self.to_start > 0;
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Event {
     Arrives(usize),
-    RowDone(u64),
+    /// A pass over rows of these jobs.
+    PassDone(Vec<u64>),
     Cancelled(u64),
     Due(u64),
 }
@@ -144,8 +145,36 @@ impl PartialOrd for Timed {
     }
 }
 
-/// Runs `arrivals` on a lane of `sessions`; the records are in the order of arrival.
-pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[Arrival]) -> Vec<Record> {
+/// What a lane computes with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lane {
+    pub(crate) sessions: usize,
+    /// Rows that a forward pass has room for. A pass takes as long with one row as with all.
+    pub(crate) batch: usize,
+}
+
+impl Lane {
+    /// Rows that it computes at a time.
+    pub(crate) fn slots(self) -> usize {
+        self.sessions * self.batch
+    }
+}
+
+impl From<usize> for Lane {
+    /// Sessions that compute one row at a time.
+    fn from(sessions: usize) -> Self {
+        Self { sessions, batch: 1 }
+    }
+}
+
+/// Runs `arrivals` on a lane; the records are in the order of arrival.
+pub(crate) fn run(
+    scheduler: &mut impl Scheduler,
+    lane: impl Into<Lane>,
+    arrivals: &[Arrival],
+) -> Vec<Record> {
+    let lane = lane.into();
+    let slots = lane.slots();
     let mut events = BinaryHeap::new();
     let mut sequence = 0;
     let mut push = |events: &mut BinaryHeap<Reverse<Timed>>, at: Seconds, event: Event| {
@@ -159,14 +188,14 @@ pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[A
     let mut records: Vec<Option<Record>> = vec![None; arrivals.len()];
     // Kept beside `active`, as the policy sees it.
     let mut jobs: Vec<Job> = Vec::new();
-    let mut free = sessions;
+    let mut free = lane.sessions;
 
     while let Some(Reverse(Timed(now, _, event))) = events.pop() {
         match event {
             Event::Arrives(index) => {
                 let arrival = arrivals[index].clone();
                 let mut newcomer = Active::new(index as u64, arrival.clone());
-                newcomer.predict(sessions);
+                newcomer.predict(slots);
                 if scheduler.admit(&jobs, &newcomer.job, now) {
                     if let Some(after) = arrival.cancelled_after {
                         push(&mut events, now + after, Event::Cancelled(index as u64));
@@ -181,9 +210,10 @@ pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[A
                         Some(Record { arrival, end: End::Refused, at: now, started: None, rows: 0 });
                 }
             }
-            Event::RowDone(id) => {
+            Event::PassDone(rows) => {
                 free += 1;
-                if let Some(place) = place_of(&active, id) {
+                for id in rows {
+                    let Some(place) = place_of(&active, id) else { continue };
                     let this = &mut active[place];
                     this.running -= 1;
                     if this.arrival.fails_at_row.is_some_and(|row| this.rows >= row) {
@@ -194,7 +224,7 @@ pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[A
                         } else {
                             this.steps_left -= 1;
                             this.to_start = this.arrival.rows_per_step;
-                            this.predict(sessions);
+                            this.predict(slots);
                             jobs[place] = this.job;
                         }
                     }
@@ -218,27 +248,51 @@ pub(crate) fn run(scheduler: &mut impl Scheduler, sessions: usize, arrivals: &[A
             }
         }
         while free > 0 {
-            let Some(place) = scheduler.choose(&jobs, now) else {
-                assert!(!jobs.iter().any(|job| job.is_ready), "a session is idle and a row waits");
+            let (pass, seconds) = next_pass(scheduler, lane, now, &mut active, &mut jobs);
+            if pass.is_empty() {
                 break;
-            };
-            let this = &mut active[place];
-            assert!(this.to_start > 0, "a job without a row to start was chosen");
-            scheduler.charge(&this.job);
-            this.to_start -= 1;
-            this.running += 1;
-            this.rows += 1;
-            this.started.get_or_insert(now);
-            this.predict(sessions);
-            jobs[place] = this.job;
+            }
             free -= 1;
-            push(&mut events, now + this.arrival.row_time(this.rows), Event::RowDone(this.job.id));
+            push(&mut events, now + seconds, Event::PassDone(pass));
         }
     }
     assert!(active.is_empty(), "jobs are left without an end");
     let records: Vec<Record> = records.into_iter().flatten().collect();
     assert_eq!(records.len(), arrivals.len(), "a job has no end");
     records
+}
+
+/// Fills a pass: the jobs of its rows, and how long it takes. The latest of its rows decides.
+fn next_pass(
+    scheduler: &mut impl Scheduler,
+    lane: Lane,
+    now: Seconds,
+    active: &mut [Active],
+    jobs: &mut [Job],
+) -> (Vec<u64>, Seconds) {
+    let (mut pass, mut shape, mut seconds) = (Vec::new(), None, 0.0_f64);
+    while pass.len() < lane.batch {
+        let fits = |active: &Active| shape.is_none_or(|shape| active.arrival.shape == shape);
+        let fitting = |(active, job): (&Active, &Job)| Job { is_ready: job.is_ready && fits(active), ..*job };
+        let candidates: Vec<Job> = active.iter().zip(&*jobs).map(fitting).collect();
+        let Some(place) = scheduler.choose(&candidates, now) else {
+            assert!(!candidates.iter().any(|job| job.is_ready), "there is room in a pass and a row waits");
+            break;
+        };
+        let this = &mut active[place];
+        assert!(this.to_start > 0, "a job without a row to start was chosen");
+        scheduler.charge(&this.job);
+        this.to_start -= 1;
+        this.running += 1;
+        this.rows += 1;
+        this.started.get_or_insert(now);
+        this.predict(lane.slots());
+        jobs[place] = this.job;
+        shape = Some(this.arrival.shape);
+        seconds = seconds.max(this.arrival.row_time(this.rows));
+        pass.push(this.job.id);
+    }
+    (pass, seconds)
 }
 
 fn place_of(active: &[Active], id: u64) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! The scheduler classes of diffusers: what each is called, what it has settings for, and their defaults.
 
+use std::collections::BTreeSet;
+
 use reverie_diffusion::SamplerKind;
 use serde_json::{Map, Value, json};
 
@@ -12,19 +14,10 @@ pub(super) fn is_flow_matching(class: &str) -> bool {
 }
 
 /// The classes that are known.
-pub(super) const CLASSES: [&str; 11] = [
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "PNDMScheduler",
-    "LCMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "UniPCMultistepScheduler",
-    FLOW_MATCHING,
-    FLOW_MATCHING_HEUN,
-];
+pub(super) fn classes() -> BTreeSet<&'static str> {
+    let of_betas = SamplerKind::ALL.map(SamplerKind::scheduler_class);
+    of_betas.into_iter().chain([FLOW_MATCHING, FLOW_MATCHING_HEUN]).collect()
+}
 
 /// What the classes of diffusers 0.39 take, with their defaults. As there, a setting that a class does not take is nothing to it.
 pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
@@ -38,8 +31,9 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
     let sigmas = json!({
         "use_karras_sigmas": false, "use_exponential_sigmas": false, "use_beta_sigmas": false,
     });
-    let parts = match class {
-        "DDIMScheduler" => vec![
+    let sampler = SamplerKind::ALL.into_iter().find(|kind| kind.scheduler_class() == class);
+    let parts = match sampler {
+        Some(SamplerKind::Ddim) => vec![
             of_betas,
             threshold,
             json!({
@@ -47,7 +41,7 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "rescale_betas_zero_snr": false,
             }),
         ],
-        "DDPMScheduler" => vec![
+        Some(SamplerKind::Ddpm) => vec![
             of_betas,
             threshold,
             json!({
@@ -55,8 +49,10 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "rescale_betas_zero_snr": false,
             }),
         ],
-        "PNDMScheduler" => vec![of_betas, json!({"timestep_spacing": "leading", "skip_prk_steps": false})],
-        "LCMScheduler" => vec![
+        Some(SamplerKind::Pndm | SamplerKind::Plms) => {
+            vec![of_betas, json!({"timestep_spacing": "leading", "skip_prk_steps": false})]
+        }
+        Some(SamplerKind::Lcm) => vec![
             of_betas,
             threshold,
             json!({
@@ -65,7 +61,7 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "timestep_scaling": 10.0, "rescale_betas_zero_snr": false,
             }),
         ],
-        "EulerDiscreteScheduler" => vec![
+        Some(SamplerKind::Euler) => vec![
             of_betas,
             sigmas,
             json!({
@@ -73,15 +69,15 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "rescale_betas_zero_snr": false, "final_sigmas_type": "zero",
             }),
         ],
-        "EulerAncestralDiscreteScheduler" => vec![of_betas, json!({"rescale_betas_zero_snr": false})],
-        "HeunDiscreteScheduler" => vec![
+        Some(SamplerKind::EulerAncestral) => vec![of_betas, json!({"rescale_betas_zero_snr": false})],
+        Some(SamplerKind::Heun) => vec![
             of_betas,
             sigmas,
             json!({
                 "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": false, "clip_sample_range": 1.0,
             }),
         ],
-        "DPMSolverMultistepScheduler" => vec![
+        Some(SamplerKind::DpmSolver | SamplerKind::DpmSolverSde) => vec![
             of_betas,
             threshold,
             sigmas,
@@ -92,7 +88,7 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "flow_shift": 1.0, "time_shift_type": "exponential",
             }),
         ],
-        "UniPCMultistepScheduler" => vec![
+        Some(SamplerKind::UniPc) => vec![
             of_betas,
             threshold,
             sigmas,
@@ -103,8 +99,8 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "flow_shift": 1.0, "time_shift_type": "exponential", "solver_p": null,
             }),
         ],
-        FLOW_MATCHING_HEUN => vec![json!({"num_train_timesteps": 1000, "shift": 1.0})],
-        FLOW_MATCHING => vec![
+        None if class == FLOW_MATCHING_HEUN => vec![json!({"num_train_timesteps": 1000, "shift": 1.0})],
+        None if class == FLOW_MATCHING => vec![
             sigmas,
             json!({
                 "num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": false, "base_shift": 0.5, "max_shift": 1.15,
@@ -112,33 +108,23 @@ pub(super) fn defaults_of(class: &str) -> Option<Map<String, Value>> {
                 "time_shift_type": "exponential", "stochastic_sampling": false,
             }),
         ],
-        _ => return None,
+        None => return None,
     };
     Some(parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect())
 }
 
-/// The class that samples so, and what it has to be told for it.
-pub(super) fn class_of(sampler: SamplerKind) -> (&'static str, Option<(&'static str, Value)>) {
+/// What the class of a sampler has to be told to sample like this.
+pub(super) fn setting_of(sampler: SamplerKind) -> Option<(&'static str, Value)> {
     match sampler {
-        SamplerKind::Ddim => ("DDIMScheduler", None),
-        SamplerKind::Ddpm => ("DDPMScheduler", None),
-        SamplerKind::Euler => ("EulerDiscreteScheduler", None),
-        SamplerKind::EulerAncestral => ("EulerAncestralDiscreteScheduler", None),
-        SamplerKind::Heun => ("HeunDiscreteScheduler", None),
-        SamplerKind::DpmSolver => {
-            ("DPMSolverMultistepScheduler", Some(("algorithm_type", json!("dpmsolver++"))))
-        }
-        SamplerKind::DpmSolverSde => {
-            ("DPMSolverMultistepScheduler", Some(("algorithm_type", json!("sde-dpmsolver++"))))
-        }
-        SamplerKind::UniPc => ("UniPCMultistepScheduler", None),
-        SamplerKind::Pndm => ("PNDMScheduler", Some(("skip_prk_steps", json!(false)))),
-        SamplerKind::Plms => ("PNDMScheduler", Some(("skip_prk_steps", json!(true)))),
-        SamplerKind::Lcm => ("LCMScheduler", None),
+        SamplerKind::DpmSolver => Some(("algorithm_type", json!("dpmsolver++"))),
+        SamplerKind::DpmSolverSde => Some(("algorithm_type", json!("sde-dpmsolver++"))),
+        SamplerKind::Pndm => Some(("skip_prk_steps", json!(false))),
+        SamplerKind::Plms => Some(("skip_prk_steps", json!(true))),
+        _ => None,
     }
 }
 
-/// Classes that are not served and whose models any sampler of [`class_of`] samples: they too were trained with the noise
+/// Classes that are not served and whose models any sampler but LCM samples: they too were trained with the noise
 /// of betas.
 pub(super) const REPLACEABLE: [&str; 9] = [
     "DDIMParallelScheduler",

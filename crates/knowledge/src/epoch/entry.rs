@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::texts::{check_attribution, check_caption, check_id};
 
-/// A picture worth remembering.
+/// An image with its caption, as a knowledge base keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Identifier within the knowledge base; see [`check_id`](super::check_id).

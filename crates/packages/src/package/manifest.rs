@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use reverie_diffusion::SamplerKind;
 use reverie_knowledge::FileDigest;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::conditions::Conditions;
 use super::defaults::Defaults;
@@ -15,6 +16,9 @@ use super::diffusion::DiffusionFacts;
 pub const MAX_EXTENT: usize = 65_536;
 /// The most channels of a latent.
 pub const MAX_CHANNELS: usize = 1024;
+
+/// The longest shorter side that a picture is brought to before its middle is cut out, pixels.
+pub const MAX_SHORTER_SIDE: usize = 4096;
 
 /// The version of the format that is known here.
 pub const SCHEMA: u32 = 1;
@@ -196,8 +200,10 @@ pub struct LeftOut {
 #[serde(deny_unknown_fields)]
 pub struct PictureFacts {
     /// Of red, green and blue.
+    #[serde(deserialize_with = "channels")]
     pub mean: [f32; 3],
     /// Of red, green and blue; above 0.
+    #[serde(deserialize_with = "channels")]
     pub std: [f32; 3],
     /// Whether a picture's shorter side is brought to the encoder's size and the middle is cut out, instead of squeezing the
     /// whole into a square.
@@ -207,6 +213,13 @@ pub struct PictureFacts {
     /// size to 4096. Default: the encoder's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shorter_side: Option<usize>,
+}
+
+/// Three numbers and no more: an array of a fixed length would be read from a longer one, without what is too much.
+fn channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f32; 3], D::Error> {
+    let values = Vec::<f32>::deserialize(deserializer)?;
+    let count = values.len();
+    values.try_into().map_err(|_| D::Error::custom(format!("must be 3 numbers (got {count})")))
 }
 
 impl PictureFacts {
@@ -319,8 +332,8 @@ impl Manifest {
             return Err("picture.std must be above 0".to_owned());
         }
         let shorter = self.picture.and_then(|picture| picture.shorter_side);
-        if shorter.is_some_and(|shorter| !(1..=4096).contains(&shorter)) {
-            return Err("picture.shorter_side must be 1 to 4096".to_owned());
+        if shorter.is_some_and(|shorter| !(1..=MAX_SHORTER_SIDE).contains(&shorter)) {
+            return Err(format!("picture.shorter_side must be 1 to {MAX_SHORTER_SIDE}"));
         }
         let is_scale = |latent: LatentScale| {
             (1..=MAX_CHANNELS).contains(&latent.channels) && is_extent(latent.downscale) && latent.scale > 0.0

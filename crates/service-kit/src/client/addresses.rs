@@ -48,6 +48,13 @@ enum OneOrMore {
 impl OneOrMore {
     fn texts(self) -> Vec<String> {
         match self {
+            // A list, as an environment variable or an argument gives it.
+            Self::One(text) if text.starts_with('[') => match text.parse() {
+                Ok(toml::Value::Array(items)) if items.iter().all(toml::Value::is_str) => {
+                    items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+                }
+                _ => vec![text],
+            },
             Self::One(text) => vec![text],
             Self::More(texts) => texts,
         }
@@ -118,16 +125,19 @@ mod tests {
     #[test]
     fn one_url_or_several_in_a_text_or_in_a_list() {
         let both = "http://a:1/, http://b:2/".to_owned();
-        for several in
-            ["\"http://a:1,http://b:2\"", "\"http://a:1, http://b:2\"", "['http://a:1', 'http://b:2']"]
-        {
+        for several in [
+            "\"http://a:1,http://b:2\"",
+            "\"http://a:1, http://b:2\"",
+            "['http://a:1', 'http://b:2']",
+            "'[\"http://a:1\", \"http://b:2\"]'",
+        ] {
             assert_eq!(read(several, several).unwrap(), (both.clone(), Some(both.clone())), "{several}");
         }
         for nothing in ["''", "[]", "['']"] {
             assert_eq!(read("'http://a:1'", nothing).unwrap(), ("http://a:1/".to_owned(), None));
             assert!(read(nothing, nothing).is_err(), "{nothing}");
         }
-        for wrong in ["'http://a:1,'", "'ftp://a'", "7"] {
+        for wrong in ["'http://a:1,'", "'ftp://a'", "7", "'[7]'", "'['"] {
             assert!(read(wrong, "''").is_err() && read("'http://a'", wrong).is_err(), "{wrong}");
         }
     }

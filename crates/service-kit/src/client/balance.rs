@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderValue, Request, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,10 +18,10 @@ use tonic::body::Body;
 use tonic::{Status, TimeoutExpired};
 use tower::{BoxError, Service, ServiceExt as _};
 
-use super::Addresses;
 use super::endpoint::{Endpoint, InFlight};
 use super::endpoints::Endpoints;
 use super::retry::{ATTEMPTS, Budget, Verdict, judge, wait_after};
+use super::{Addresses, health};
 use crate::Refusal;
 use crate::context::parse_timeout;
 
@@ -39,13 +39,13 @@ pub struct Channel {
     /// Calls go to this one alone.
     only: Option<Arc<Endpoint>>,
     budget: Arc<Budget>,
-    _looked_after: Option<Arc<AbortOnDropHandle<()>>>,
+    looked_after: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Channel {
     pub(super) fn new(name: &'static str, addresses: &Addresses) -> Self {
         let (endpoints, task) = Endpoints::new(name, addresses);
-        Self { endpoints, only: None, budget: Arc::new(Budget::new()), _looked_after: task.map(Arc::new) }
+        Self { endpoints, only: None, budget: Arc::new(Budget::new()), looked_after: task.map(Arc::new) }
     }
 
     /// A channel to each replica that is fit for calls, with its address; this one alone where none is known to be.
@@ -58,6 +58,13 @@ impl Channel {
             (Some(only.place.address.to_string()), Self { only: Some(only), ..self.clone() })
         };
         live.into_iter().map(pinned).collect()
+    }
+
+    /// Takes what came of asking for the health of a single replica, which nobody else watches.
+    pub(super) fn note(&self, answer: &health::Answer) {
+        if let (None, [only]) = (&self.looked_after, &self.endpoints.members()[..]) {
+            only.set_health(health::of_answer(answer));
+        }
     }
 
     async fn choose(&self, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, BoxError> {
@@ -80,15 +87,27 @@ impl Channel {
     /// A call that is sent until a replica takes it.
     async fn retry(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let (parts, body) = request.into_parts();
+        let message = match at_hand(body) {
+            Ok(message) => message,
+            Err(body) => return self.pass(Request::from_parts(parts, body)).await,
+        };
         let timeout =
             parts.headers.get(TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let message = body.collect().await?.to_bytes();
         self.budget.earn();
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut attempt = 1;
+        // What the caller hears where no attempt does better.
+        let mut best: Option<Outcome> = None;
         loop {
-            let call = self.choose(&tried).await?.begin();
+            let call = match (self.choose(&tried).await, best.take()) {
+                (Ok(endpoint), kept) => {
+                    best = kept;
+                    endpoint.begin()
+                }
+                (Err(_), Some(best)) => return best.into_result(),
+                (Err(error), None) => return Err(error),
+            };
             let endpoint = Arc::clone(&call.endpoint);
             let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
             if let Some(deadline) = deadline {
@@ -121,13 +140,16 @@ impl Channel {
                     may.then(|| wait_after(attempt - 1).max(pushback))
                 }
             };
-            let Some(wait) =
-                wait.filter(|wait| deadline.is_none_or(|deadline| Instant::now() + *wait < deadline))
-            else {
-                return outcome.into_result();
+            // The first of those that say as much.
+            let better = match best.take() {
+                Some(best) if best.rank() >= outcome.rank() => best,
+                _ => outcome,
             };
-            tracing::debug!(stage = self.endpoints.name, address = %endpoint.place.address, ?verdict, "trying again");
-            drop(outcome);
+            let in_time = |wait: &Duration| deadline.is_none_or(|deadline| Instant::now() + *wait < deadline);
+            let Some(wait) = wait.filter(in_time) else { return better.into_result() };
+            let (stage, address) = (self.endpoints.name, &endpoint.place.address);
+            tracing::debug!(stage, %address, ?verdict, "trying again");
+            best = Some(better);
             tokio::time::sleep(wait).await;
         }
     }
@@ -189,6 +211,31 @@ impl Channel {
     }
 }
 
+/// The message of a call, if all of it is there already; otherwise a body that gives what was read and then the rest. Nobody says
+/// how long the rest may take, so it cannot be waited for.
+fn at_hand(mut body: Body) -> Result<Bytes, Body> {
+    let mut read: Vec<Bytes> = Vec::new();
+    let next = loop {
+        match body.frame().now_or_never() {
+            Some(None) => break None,
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => read.push(data),
+                Err(other) => break Some(Some(Ok(other))),
+            },
+            Some(Some(Err(error))) => break Some(Some(Err(error))),
+            None => break Some(None),
+        }
+    };
+    match (next, &read[..]) {
+        (None, [only]) => Ok(only.clone()),
+        (None, parts) => Ok(parts.concat().into()),
+        (Some(next), _) => {
+            let read = read.into_iter().map(|data| Ok(Frame::data(data))).chain(next);
+            Err(Body::new(StreamBody::new(stream::iter(read).chain(BodyStream::new(body)))))
+        }
+    }
+}
+
 fn silent() -> Status {
     Status::unavailable("the replica does not answer any more")
 }
@@ -213,6 +260,16 @@ impl Outcome {
         }
     }
 
+    /// How much it tells the caller.
+    fn rank(&self) -> u8 {
+        match (self, self.verdict()) {
+            (_, Verdict::Final) => 3,
+            (_, Verdict::OtherModels) => 2,
+            (Self::Ended(..), Verdict::Unavailable(_)) => 1,
+            (_, Verdict::Unavailable(_)) => 0,
+        }
+    }
+
     /// Whether the replica answered, as opposed to the call's own timer.
     fn is_of_replica(&self) -> bool {
         !matches!(self, Self::Broken(_))
@@ -221,7 +278,13 @@ impl Outcome {
     fn into_result(self) -> Result<Response<Body>, BoxError> {
         match self {
             Self::Begun(response) | Self::Ended(_, response) => Ok(response),
-            Self::Broken(error) => Err(error),
+            Self::Broken(error) if is_time_up(error.as_ref()) => Err(error),
+            // However it failed, and whether before the request was sent or after: the replica is gone.
+            Self::Broken(error) => {
+                let mut status = Status::unavailable(error.to_string());
+                status.set_source(Arc::from(error));
+                Err(status.into())
+            }
         }
     }
 }

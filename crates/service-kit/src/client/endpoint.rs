@@ -203,7 +203,8 @@ impl Endpoint {
             let time = FIRST_EJECTION.saturating_mul(1 << state.ejections.min(10)).min(LONGEST_EJECTION);
             state.ejections += 1;
             state.ejected_until = Some(now + time);
-            tracing::warn!(address = %self.place.address, seconds = time.as_secs(), "a replica fails and is left out");
+            let seconds = time.as_secs();
+            tracing::warn!(address = %self.place.address, seconds, "a replica fails and is left out");
         }
     }
 }

@@ -28,14 +28,15 @@ const FIRST_ADDRESSES: Duration = Duration::from_secs(2);
 pub(super) struct Endpoints {
     pub(super) name: &'static str,
     members: RwLock<Vec<Arc<Endpoint>>>,
-    /// Why no address is known; counted up with each resolution.
+    /// What came of the last resolution.
     resolved: watch::Sender<Resolved>,
 }
 
-/// What came of the last resolution.
+/// What came of a resolution.
 #[derive(Debug, Clone, Default)]
 struct Resolved {
     is_done: bool,
+    /// Why an address is not known.
     failure: Option<String>,
 }
 
@@ -57,7 +58,7 @@ impl Endpoints {
             && named(address).is_none()
         {
             let place = Place { address: address.clone(), origin: None };
-            let only = Arc::new(Endpoint::new(place, Health::Serving));
+            let only = Arc::new(Endpoint::new(place, Health::Unknown));
             return (endpoints(vec![only], true), None);
         }
         let endpoints = endpoints(Vec::new(), false);

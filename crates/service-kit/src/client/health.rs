@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::{Code, Streaming};
+use tokio::time::error::Elapsed;
+use tonic::{Code, Response, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -13,9 +14,10 @@ use super::endpoints::Endpoints;
 use crate::Context;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long an answer may take. A busy machine takes longer at times: only after two in a row are calls given up.
+/// How long an answer may take. A replica that takes longer gets no new calls.
 const TIMEOUT: Duration = Duration::from_secs(1);
-const SILENCES: u32 = 2;
+/// After so many questions in a row without an answer, its calls in flight are given up. A busy machine may miss one or two.
+const SILENCES: u32 = 3;
 
 /// Keeps what is known of `endpoint` true, for as long as it is polled.
 pub(super) async fn watch(endpoint: Arc<Endpoint>, endpoints: Arc<Endpoints>) {
@@ -24,7 +26,7 @@ pub(super) async fn watch(endpoint: Arc<Endpoint>, endpoints: Arc<Endpoints>) {
     loop {
         let health = ask(&endpoint).await;
         if health != endpoint.health() {
-            tracing::info!(stage = endpoints.name, address = %endpoint.place.address, ?health, "a replica");
+            tracing::info!(stage = endpoints.name, address = %endpoint.place.address, ?health, "the health of a replica changed");
             endpoint.set_health(health);
         }
         match health {
@@ -49,8 +51,9 @@ pub(super) async fn watch(endpoint: Arc<Endpoint>, endpoints: Arc<Endpoints>) {
         if changes.is_none() && health == Health::Serving {
             changes = subscribe(&endpoint).await;
         }
+        let wait = if (1..SILENCES).contains(&silences) { INTERVAL / 10 } else { INTERVAL };
         let is_open = tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => true,
+            () = tokio::time::sleep(wait) => true,
             is_open = changed(&mut changes) => is_open,
         };
         if !is_open {
@@ -60,10 +63,17 @@ pub(super) async fn watch(endpoint: Arc<Endpoint>, endpoints: Arc<Endpoints>) {
     }
 }
 
+/// What a replica answers to the question for its health.
+pub(super) type Answer = Result<Result<Response<HealthCheckResponse>, Status>, Elapsed>;
+
 async fn ask(endpoint: &Endpoint) -> Health {
     let mut client = HealthClient::new(endpoint.transport());
     let request = Context::probe(TIMEOUT).outgoing(HealthCheckRequest::default());
-    match tokio::time::timeout(TIMEOUT, client.check(request)).await {
+    of_answer(&tokio::time::timeout(TIMEOUT, client.check(request)).await)
+}
+
+pub(super) fn of_answer(answer: &Answer) -> Health {
+    match answer {
         Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => Health::Serving,
         Ok(Ok(_)) => Health::NotServing,
         // It does not speak of its health, and answers.

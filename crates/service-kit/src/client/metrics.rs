@@ -61,7 +61,7 @@ mod tests {
         let name = "only in this test";
         let one = Upstream::new(name, &"http://127.0.0.1:1".parse::<crate::Address>().unwrap());
         let other = one.clone();
-        assert_eq!(counts()[&(name, "live")], 1);
+        assert_eq!(counts()[&(name, "connecting")], 1);
         assert_eq!(counts()[&(name, "ejected")], 0);
         drop((one, other));
         assert!(!counts().contains_key(&(name, "live")));

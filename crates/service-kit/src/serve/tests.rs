@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus as Health;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
@@ -49,12 +50,15 @@ impl VectorService for Slow {
 
 fn settings() -> ServerSettings {
     ServerSettings {
-        listen: ([127, 0, 0, 1], 0).into(),
+        listen: "127.0.0.1:0".parse().unwrap(),
         max_connections: 16,
         max_concurrent_streams: 128,
         handshake_seconds: 3600,
         receive_seconds: 3600,
         max_buffered_mib: 1,
+        max_connection_age_seconds: 0,
+        max_connection_age_grace_seconds: 0,
+        lame_duck_seconds: 0,
         drain_seconds: 3600,
     }
 }
@@ -70,7 +74,7 @@ struct Running {
 
 impl Running {
     async fn start(standing: Standing, settings: ServerSettings) -> Self {
-        let listener = Listener::bind(settings.listen).await.unwrap();
+        let listener = Listener::bind(&settings.listen).await.unwrap();
         let address = listener.describe();
         let (turns, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let (shutdown, unfit) = (Shutdown::new(), Shutdown::new());
@@ -286,4 +290,77 @@ async fn a_service_that_cannot_go_on_finishes_what_it_has_and_fails() {
     search.await.unwrap().unwrap();
     let error = running.ended().await.unwrap_err();
     assert!(error.to_string().contains("its worker died"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lame_duck_says_that_it_ends_and_takes_calls() {
+    for standing in [Standing::Door, Standing::Stage] {
+        let lame_duck = Duration::from_secs(3);
+        let settings = ServerSettings { lame_duck_seconds: lame_duck.as_secs(), ..settings() };
+        let running = Running::start(standing, settings).await;
+        let mut watch = HealthClient::new(running.channel())
+            .watch(HealthCheckRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        while watch.message().await.unwrap().unwrap().status() != Health::Serving {}
+        let begun = Instant::now();
+        running.shutdown.cancel();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), Health::NotServing);
+        // On a connection of its own.
+        running.client().list_collections(ListCollectionsRequest {}).await.unwrap();
+        assert!(begun.elapsed() < lame_duck, "too slow to tell");
+        let address = running.address.clone();
+        running.ended().await.unwrap();
+        assert!(begun.elapsed() >= lame_duck);
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_stays_leaves_its_calls_the_rest_of_the_drain_time() {
+    let running = Running::start(Standing::Stage, ServerSettings { drain_seconds: 8, ..settings() }).await;
+    let search = running.searching().await;
+    running.shutdown.cancel();
+    // It takes connections until GOAWAY.
+    let begun = Instant::now();
+    while TcpStream::connect(&running.address).await.is_ok() {}
+    assert!(begun.elapsed() >= Duration::from_secs(6), "{:?}", begun.elapsed());
+    running.turns.add_permits(1);
+    search.await.unwrap().unwrap();
+    running.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_and_its_calls_do_not() {
+    let ages =
+        ServerSettings { max_connection_age_seconds: 1, max_connection_age_grace_seconds: 1, ..settings() };
+    let running = Running::start(Standing::Stage, ages).await;
+    let begun = Instant::now();
+    let search = running.searching().await;
+    let calls = async {
+        let mut client = running.client();
+        loop {
+            // A request that meets GOAWAY on its way is never sent, which tonic leaves to the caller.
+            if let Err(status) = client.list_collections(ListCollectionsRequest {}).await {
+                assert!(status.code() == Code::Cancelled && status.source().is_some(), "{status:?}");
+                client.list_collections(ListCollectionsRequest {}).await.unwrap();
+            }
+        }
+    };
+    let watched = async {
+        // Not one that answers pings, so it is closed after its grace. The second is older than the search's would be.
+        for _ in 0..2 {
+            let mut spoke = running.connect().await;
+            spoke.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            closed(&mut spoke).await;
+        }
+    };
+    tokio::select! {
+        () = calls => {}
+        () = watched => {}
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(3800), "{:?}", begun.elapsed());
+    running.turns.add_permits(1);
+    search.await.unwrap().unwrap();
 }

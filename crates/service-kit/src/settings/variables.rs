@@ -60,7 +60,7 @@ pub(super) fn settings<'a>(
 }
 
 /// A service's name as it stands in variables.
-fn shouted(service: &str) -> String {
+pub(super) fn shouted(service: &str) -> String {
     service.to_uppercase().replace('-', "_")
 }
 

@@ -145,7 +145,7 @@ impl Drop for Mesh {
 
 async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Settings) -> Address {
     let (listener, address) = Listener::memory();
-    let mut server = Server::new("encoder", &[], Standing::Stage, &settings.server, 64).await;
+    let mut server = Server::new("encoder", &[], Standing::Stage, &settings.common.server, 64).await;
     server.routes().add_service(EncoderServiceServer::new(StillEncoder(space)));
     tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
     address
@@ -153,7 +153,7 @@ async fn serve_encoder(space: &'static str, shutdown: &Shutdown, settings: &Sett
 
 async fn serve_vector(service: FirstEntries, shutdown: &Shutdown, settings: &Settings) -> Address {
     let (listener, address) = Listener::memory();
-    let mut server = Server::new("vector", &[], Standing::Stage, &settings.server, 64).await;
+    let mut server = Server::new("vector", &[], Standing::Stage, &settings.common.server, 64).await;
     server.routes().add_service(VectorServiceServer::new(service));
     tokio::spawn(server.serve(listener, shutdown.clone(), || async { Ok(()) }));
     address

@@ -1,0 +1,65 @@
+//! `--check-health`: a service's own program asks the running service for its health, since an image without a shell has no other
+//! program that could.
+
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::settings::ServiceSettings;
+
+/// Health is known beforehand and told at once; a service that takes longer has no core or no memory to run on.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a service does not count as healthy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unhealthy {
+    /// It answers, and says that it is not serving. Its log has the reason.
+    #[error("the service at {address} is not serving: its log says why")]
+    NotServing { address: String },
+    /// There is no answer.
+    #[error("no answer from {address} within {PATIENCE:?}: {source}")]
+    NoAnswer { address: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// Asks the service that runs with these settings on this host.
+pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealthy> {
+    let address = within_this_host(&settings.common().server.listen.to_string());
+    let status = tokio::time::timeout(PATIENCE, status(&address))
+        .await
+        .unwrap_or_else(|elapsed| Err(elapsed.into()))
+        .map_err(|source| Unhealthy::NoAnswer { address: address.clone(), source })?;
+    match status {
+        ServingStatus::Serving => Ok(()),
+        _ => Err(Unhealthy::NotServing { address }),
+    }
+}
+
+async fn status(address: &str) -> Result<ServingStatus, Box<dyn std::error::Error + Send + Sync>> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
+    Ok(answer.get_ref().status())
+}
+
+/// What to connect to where a service listens on `listen`: every address of the host includes the loopback.
+fn within_this_host(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => listen.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within_this_host;
+
+    #[test]
+    fn every_address_includes_the_loopback() {
+        assert_eq!(within_this_host("0.0.0.0:7104"), "127.0.0.1:7104");
+        assert_eq!(within_this_host("[::]:7104"), "[::1]:7104");
+        assert_eq!(within_this_host("10.0.0.7:7104"), "10.0.0.7:7104");
+    }
+}

@@ -1,0 +1,42 @@
+//! The settings that every service has, and the text of a service's default file.
+
+use serde::Deserialize;
+
+use super::{ServiceSettings, SettingsError};
+use crate::admin::AdminSettings;
+use crate::serve::ServerSettings;
+use crate::telemetry::TelemetrySettings;
+
+/// The tables that every service has. A service's settings hold them with `#[serde(flatten)]`; unknown tables are found by
+/// [`super::load`], because serde cannot deny unknown fields beside flattened ones.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CommonSettings {
+    /// Listening and draining.
+    pub server: ServerSettings,
+    /// The admin server.
+    pub admin: AdminSettings,
+    /// Logs, traces and metrics.
+    pub telemetry: TelemetrySettings,
+}
+
+impl CommonSettings {
+    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        self.server.validate()?;
+        self.telemetry.validate()
+    }
+}
+
+/// The commented default file of a service: its own settings, then the common ones.
+pub fn defaults<S: ServiceSettings>() -> String {
+    let (service, variable, port) = (S::SERVICE, super::variables::shouted(S::SERVICE), S::PORT);
+    let common = include_str!("common.toml").replace("{port}", &port.to_string());
+    format!(
+        "# Settings of reverie-{service}, with their defaults.\n\
+         #\n\
+         # A file given by --config, then environment variables, then --set flags override them. A variable's name is\n\
+         # REVERIE_{variable}__ and the key with two underscores between sections:\n\
+         # REVERIE_{variable}__SERVER__LISTEN=0.0.0.0:{port}\n\n\
+         {}\n{common}",
+        S::DEFAULTS
+    )
+}

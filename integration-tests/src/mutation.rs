@@ -1,0 +1,103 @@
+//! Mutations of valid inputs: everything stays as it was but for one to three places, where something is missing, twice, moved,
+//! of another type or extreme. Random bytes end at the first check of a reader; these get past it.
+
+mod documents;
+mod png;
+mod wire;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+pub use documents::document;
+pub use png::{checksum, png};
+pub use wire::message;
+
+use crate::Fallible;
+
+/// Repeats a run: the number that it printed.
+const SEED: &str = "REVERIE_MUTATION_SEED";
+/// How long one case may take on a busy machine before it counts as one that hangs.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The most memory that a process may take for small inputs, bytes.
+const MOST_MEMORY: u64 = 1 << 30;
+
+/// The source of all that is random in a case.
+pub type Random = StdRng;
+
+/// Runs `case` so often, each time with other random numbers. A case that panics, hangs or fails ends the test, and is named with
+/// the seed that repeats it.
+pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Send + 'static) -> Fallible<()> {
+    let first = match env::var(SEED) {
+        Ok(seed) => seed.parse()?,
+        Err(_) => rand::random::<u64>() >> 1,
+    };
+    let (ended, endings) = mpsc::channel();
+    thread::spawn(move || {
+        for seed in first..first + count {
+            let run = || case(&mut Random::seed_from_u64(seed)).map_err(|error| error.to_string());
+            let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+            let outcome = outcome.unwrap_or_else(|_| Err("it panicked, as told above".to_owned()));
+            if ended.send(outcome).is_err() {
+                return;
+            }
+        }
+    });
+    for seed in first..first + count {
+        let again = format!("{SEED}={seed} repeats it as the first case");
+        match endings.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(format!("{why}; {again}").into()),
+            Err(RecvTimeoutError::Timeout) => return Err(format!("a case hangs; {again}").into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(format!("a case ended its thread; {again}").into());
+            }
+        }
+    }
+    println!("seeds {first} to {}", first + count - 1);
+    let peak = peak_memory()?;
+    if peak > MOST_MEMORY {
+        Err(format!("{peak} bytes were resident; seeds from {first}").into())
+    } else {
+        Ok(())
+    }
+}
+
+/// The most bytes that were resident; 0 where the system does not tell.
+fn peak_memory() -> Fallible<u64> {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(0) };
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("VmHWM is not told")?;
+    Ok(kib.parse::<u64>()? << 10)
+}
+
+/// One of `choices`, which are not empty.
+pub fn choose<'a, T>(random: &mut Random, choices: &'a [T]) -> &'a T {
+    &choices[random.random_range(0..choices.len())]
+}
+
+/// Changes the bytes of a file without regard to its format: flips, cuts, repeats and moves.
+pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..random.random_range(1..=3) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = random.random_range(0..bytes.len());
+        let end = (at + random.random_range(1..=64)).min(bytes.len());
+        match random.random_range(0..5) {
+            0 => bytes[at] ^= 1 << random.random_range(0..8),
+            1 => bytes[at] = *choose(random, &[0, 1, 0x7f, 0x80, 0xff]),
+            2 => bytes.truncate(at),
+            3 => drop(bytes.drain(at..end)),
+            _ => {
+                let run = bytes[at..end].to_vec();
+                let to = random.random_range(0..=bytes.len());
+                bytes.splice(to..to, run);
+            }
+        }
+    }
+}

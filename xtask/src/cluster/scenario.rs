@@ -1,0 +1,133 @@
+//! The story of a release, step by step, each told with its duration.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use super::access::Access;
+use super::disruption::{all_serve, drain, second_eviction_is_refused};
+use super::draw;
+use super::layout::NODES;
+use super::load::Load;
+use super::release::{PIPELINE, Release};
+use super::wait;
+
+/// Runs one step and says how long it took.
+pub(super) fn step<T>(
+    name: &str,
+    run: impl FnOnce() -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
+    wait::go_on()?;
+    let began = Instant::now();
+    let outcome = run();
+    let ending = if outcome.is_ok() { "" } else { "  FAILED" };
+    println!("{name:<58} {:>7.1} s{ending}", began.elapsed().as_secs_f64());
+    outcome.map_err(|error| format!("{name}: {error}").into())
+}
+
+/// From `helm install` to `helm uninstall`.
+pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<(), Box<dyn Error>> {
+    let access = release.access;
+    step("install, all pods ready", || release.install())?;
+    for (pod, seconds) in seconds_to_ready(access)? {
+        println!("  {pod:<56} {seconds:>7} s to Ready");
+    }
+    step("helm test", || release.test())?;
+    step("draw through the Service, as in one process", || client.draws_the_same(access))?;
+    let drawn = step("upgrade under load", || {
+        let load = Load::start(access)?;
+        release.upgrade(&["telemetry.logFilter=info\\,reverie_service_kit=info"])?;
+        all_serve(access)?;
+        load.more_images()?;
+        load.end()
+    })?;
+    println!("  {drawn} images drawn meanwhile, no call failed");
+    step("broken rollout: held, old pods serve, undone", || {
+        release.upgrade_and_go_on(&["denoiser.image.tag=no-such-tag"])?;
+        rollout_is_stuck(access)?;
+        client.draws_the_same(access)?;
+        release.roll_back()?;
+        all_serve(access)?;
+        client.draws_the_same(access)
+    })?;
+    step("budget: one eviction let through, the next refused", || {
+        second_eviction_is_refused(access, "denoiser")
+    })?;
+    if access.is_own() {
+        let drawn = step("drain of a node under load", || {
+            let load = Load::start(access)?;
+            drain(access, NODES[1].name)?;
+            load.more_images()?;
+            load.end()
+        })?;
+        println!("  {drawn} images drawn meanwhile, no call failed");
+    } else {
+        println!("drain: left out, since the nodes of --context are not this command's");
+    }
+    step("uninstall, nothing left", || {
+        let left = release.uninstall()?;
+        if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", ")).into()) }
+    })
+}
+
+/// Waits until the new pod of the broken revision cannot get its image, while all old ones stay.
+fn rollout_is_stuck(access: &Access) -> Result<(), Box<dyn Error>> {
+    let pods = ["pods", "--selector=app.kubernetes.io/component=denoiser"];
+    wait::until("the pod with the missing image", Duration::from_mins(1), || {
+        let pods = access.get(&pods).ok()?;
+        pods.iter().find_map(|pod| {
+            let reason = pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str()?;
+            ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"].contains(&reason).then_some(())
+        })
+    })?;
+    let deployment = access.get(&["deployment", "reverie-denoiser"])?;
+    match deployment.first().and_then(|deployment| deployment["status"]["readyReplicas"].as_u64()) {
+        Some(2) => Ok(()),
+        ready => Err(format!("the broken rollout left {} of 2 old pods", ready.unwrap_or(0)).into()),
+    }
+}
+
+/// The slowest pod of each component, from its creation to Ready.
+fn seconds_to_ready(access: &Access) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
+    let mut slowest = std::collections::BTreeMap::<String, u64>::new();
+    for pod in access.get(&["pods"])? {
+        let component = pod["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap_or(PIPELINE);
+        let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        let times = (
+            pod["metadata"]["creationTimestamp"].as_str(),
+            ready.and_then(|ready| ready["lastTransitionTime"].as_str()),
+        );
+        if let (Some(created), Some(ready)) = times {
+            let seconds = second_of_day(ready)
+                .zip(second_of_day(created))
+                .map(|(end, start)| (end + 86_400 - start) % 86_400);
+            let slot = slowest.entry(component.to_owned()).or_default();
+            *slot = (*slot).max(seconds.unwrap_or(0));
+        }
+    }
+    Ok(slowest.into_iter().collect())
+}
+
+/// Of a time as Kubernetes writes it: 2026-11-26T20:10:31Z.
+fn second_of_day(time: &str) -> Option<u64> {
+    let clock = time.split_once('T')?.1.trim_end_matches('Z');
+    let mut parts = clock.split(':').map(|part| part.parse::<u64>().ok());
+    Some(parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_read_as_kubernetes_writes_it() {
+        assert_eq!(second_of_day("2026-11-26T20:10:31Z"), Some(20 * 3600 + 631));
+        assert_eq!(second_of_day("yesterday"), None);
+    }
+
+    #[test]
+    fn a_failed_step_is_named() {
+        let error = step("a step", || Err::<(), _>("a reason".into())).unwrap_err();
+        assert_eq!(error.to_string(), "a step: a reason");
+    }
+}
