@@ -1,4 +1,4 @@
-//! `reverie.endpoints` (1; attributes `stage`, `state`): how many replicas of a stage are `live`, `ejected` or `connecting`.
+//! `reverie.endpoints` (attributes `stage`, `state`): how many replicas of a stage are `live`, `ejected`, `not_serving` or `connecting`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -20,7 +20,7 @@ pub(super) fn observe(endpoints: &Arc<Endpoints>) {
     drop(observed);
     GAUGE.get_or_init(|| {
         let meter = global::meter("reverie");
-        let gauge = meter.u64_observable_gauge("reverie.endpoints").with_unit("1");
+        let gauge = meter.u64_observable_gauge("reverie.endpoints");
         let gauge = gauge.with_description("Replicas of a stage that this service calls, by their state.");
         let gauge = gauge.with_callback(|observer| {
             for ((stage, state), count) in counts() {
@@ -36,13 +36,14 @@ fn counts() -> BTreeMap<(&'static str, &'static str), u64> {
     let observed = OBSERVED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut counts = BTreeMap::new();
     for endpoints in observed.iter().filter_map(Weak::upgrade) {
-        for state in ["live", "ejected", "connecting"] {
+        for state in ["live", "ejected", "not_serving", "connecting"] {
             counts.entry((endpoints.name, state)).or_default();
         }
         for member in endpoints.members() {
             let state = match member.fitness() {
                 Fitness::Live => "live",
-                Fitness::Ejected | Fitness::NotServing => "ejected",
+                Fitness::Ejected => "ejected",
+                Fitness::NotServing => "not_serving",
                 Fitness::Unknown => "connecting",
             };
             *counts.entry((endpoints.name, state)).or_default() += 1;
