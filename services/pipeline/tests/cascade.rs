@@ -286,7 +286,7 @@ impl Mesh {
                 server.routes().add_service($service);
                 let shutdown = shutdown.clone();
                 tokio::spawn(server.serve(listener, shutdown, async || Ok(())));
-                address
+                address.into()
             }};
         }
         settings.stages.encoder = serve!(

@@ -180,9 +180,9 @@ async fn mesh_of(
     let overrides = vec![("knowledge_bases.creatures".to_owned(), format!("{location:?}"))];
     let mut settings: Settings = load(&Sources { config: None, overrides }).unwrap();
     let shutdown = Shutdown::new();
-    settings.stages.encoder =
-        if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
-    settings.stages.vector = serve_vector(vector(content_digest), &shutdown, &settings).await;
+    let encoder = if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
+    settings.stages.encoder = encoder.into();
+    settings.stages.vector = serve_vector(vector(content_digest), &shutdown, &settings).await.into();
     let (listener, address) = Listener::memory();
     let stages = settings.stages.clone();
     let running = tokio::spawn(run(settings, listener, shutdown.clone()));
