@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest as GetAutoencoderRequest,
@@ -90,7 +90,8 @@ impl Stages {
         let stages =
             [&self.encoder, &self.denoiser].into_iter().chain(&self.retrieval).chain(&self.autoencoder);
         let stages = stages.chain(&self.super_resolution);
-        try_join_all(stages.map(|stage| stage.check_health(timeout))).await?;
+        let answers = join_all(stages.map(|stage| stage.check_health(timeout))).await;
+        answers.into_iter().collect::<Result<(), _>>()?;
         let fit = self.check_fit(Context::probe(timeout)).await;
         fit.map_err(|status| status.message().to_owned())
     }
