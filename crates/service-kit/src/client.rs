@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stage_is_blamed_by_what_ended_the_call_and_not_by_its_words() {
-        let stage = Upstream::new("denoiser", &"http://127.0.0.1:1".parse::<Address>().unwrap());
+        let stage = Upstream::new("denoiser", "http://127.0.0.1:1".parse::<Address>().unwrap());
         let context = Context::with_timeout(Duration::from_secs(100));
         let blamed = |status: Status| stage.blame(context, status).code();
         let caused = |code, message: &str, source: Arc<dyn std::error::Error + Send + Sync>| {

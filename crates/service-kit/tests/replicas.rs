@@ -112,7 +112,8 @@ impl Replica {
     /// Ends it, and waits until it has ended.
     async fn end(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("it waits for its callers").unwrap().unwrap();
+        // An error means that it waits for its callers.
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
     }
 }
 

@@ -258,7 +258,7 @@ mod tests {
             endpoint.failed(None, true);
             // Late answers of earlier calls change nothing.
             endpoint.failed(None, true);
-            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            tokio::time::advance(Duration::from_millis(1000 * seconds - 1)).await;
             assert_eq!(endpoint.fitness(), Fitness::Ejected, "{seconds}");
             tokio::time::advance(Duration::from_millis(1)).await;
             assert_eq!(endpoint.fitness(), Fitness::Live, "{seconds}");

@@ -60,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn each_state_is_counted_and_what_is_gone_is_not() {
         let name = "only in this test";
-        let one = Upstream::new(name, &"http://127.0.0.1:1".parse::<crate::Address>().unwrap());
+        let one = Upstream::new(name, "http://127.0.0.1:1".parse::<crate::Address>().unwrap());
         let other = one.clone();
         assert_eq!(counts()[&(name, "connecting")], 1);
         assert_eq!(counts()[&(name, "ejected")], 0);
