@@ -163,7 +163,7 @@ async fn encode(mesh: &Mesh, lines: &[Line]) -> Result<Vec<Option<TextTokens>>, 
     let mut client = EncoderServiceClient::new(encoder.channel());
     let mut texts = Vec::with_capacity(lines.len());
     for line in lines {
-        let request = EncodeTextRequest { texts: vec![line.prompt.clone()], cut: false };
+        let request = EncodeTextRequest { texts: vec![line.prompt.clone()], ..Default::default() };
         let answer = client.encode_text(Context::with_timeout(TIMEOUT).outgoing(request)).await?;
         texts.push(answer.into_inner().texts.pop());
     }

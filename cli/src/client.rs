@@ -61,7 +61,8 @@ pub async fn ask(
             let Some(event) = message.event else { continue };
             watch(&event);
             match event {
-                Event::Started(started) => outcome.started = started,
+                // Again if the models were replaced: the image is begun anew.
+                Event::Started(started) => outcome = Outcome { started, ..Outcome::default() },
                 Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
                 Event::Preview(preview) => outcome.previews.push(preview),
                 Event::Image(image) => outcome.image = image.image.unwrap_or_default(),

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use reverie_knowledge::Folder;
+use reverie_knowledge::{Folder, sha256_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageError;
-use crate::package::{Package, Role};
+use crate::package::{self, Package, Role};
 
 /// The file that describes a bundle.
 pub const MANIFEST: &str = "bundle.toml";
@@ -19,6 +19,8 @@ pub const SCHEMA: u32 = 1;
 pub struct Bundle {
     /// What `bundle.toml` says.
     pub manifest: Manifest,
+    /// Lower-case hex SHA-256 of `bundle.toml`, as [`Bundle::digest`] begins.
+    digest: String,
     folder: Folder,
 }
 
@@ -125,7 +127,22 @@ impl Bundle {
         if manifest.packages.text_encoder.all().is_empty() {
             return Err(wrong("packages.text_encoder is an empty list".to_owned()));
         }
-        Ok(Self { manifest, folder })
+        Ok(Self { manifest, digest: sha256_hex(text.as_bytes()), folder })
+    }
+
+    /// The bundle's identity: lower-case hex SHA-256 of its manifest and of those of its packages, which name every file with its
+    /// digest. A package that is not there counts by its absence, so services that were given different parts of a bundle do not agree.
+    pub async fn digest(&self) -> String {
+        let mut digests = self.digest.clone();
+        for (path, _) in self.manifest.packages.all() {
+            let manifest = match self.package_folder(&path) {
+                Ok(folder) => folder.read(package::MANIFEST, MAX_MANIFEST_BYTES).await.ok(),
+                Err(_) => None,
+            };
+            digests.push('\n');
+            digests.push_str(&manifest.map(|text| sha256_hex(&text)).unwrap_or_default());
+        }
+        sha256_hex(digests.as_bytes())
     }
 
     /// Reads and verifies the package in the folder `path`, which must have `role`.

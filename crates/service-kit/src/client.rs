@@ -97,7 +97,8 @@ impl Upstream {
             Code::Unavailable => self.unavailable(self.explain(&status)),
             // The stage was restarted with another model a moment ago.
             Code::FailedPrecondition if refusal::is_model_changed(&status) => {
-                self.unavailable(format!("{}: try again", self.explain(&status)))
+                let why = format!("{}: try again", self.explain(&status));
+                Refusal::unavailable(why).of_upstream(self.name).for_other_models().into()
             }
             Code::Unknown | Code::Internal | Code::Cancelled | Code::Unimplemented | Code::DataLoss => {
                 tracing::error!(stage = self.name, %status, "a stage failed");
@@ -197,5 +198,6 @@ mod tests {
         let changed = stage.blame(context, Refusal::model_changed("it is another").into());
         assert_eq!(changed.code(), Code::Unavailable);
         assert!(tonic_types::StatusExt::get_details_retry_info(&changed).is_some());
+        assert!(refusal::is_for_other_models(&changed));
     }
 }

@@ -80,6 +80,13 @@ impl Refusal {
         self
     }
 
+    /// The same refusal, because the models that the call was planned with are gone.
+    #[must_use]
+    pub(crate) fn for_other_models(mut self) -> Self {
+        self.reason = MODEL_CHANGED;
+        self
+    }
+
     /// The model is another one than the caller took it for; worth a retry that asks for the model first.
     pub fn model_changed(message: impl Display) -> Self {
         Self::new(Code::FailedPrecondition, MODEL_CHANGED, message)
@@ -125,10 +132,8 @@ pub(crate) fn is_model_changed(status: &Status) -> bool {
 
 /// Whether a service refuses because of what it has loaded: a replica with other models, or other knowledge bases, may not.
 pub fn is_for_other_models(status: &Status) -> bool {
-    status.code() == Code::FailedPrecondition
-        && status
-            .get_details_error_info()
-            .is_some_and(|info| [MODEL_CHANGED, MISMATCH].contains(&info.reason.as_str()))
+    let info = status.get_details_error_info();
+    info.is_some_and(|info| [MODEL_CHANGED, MISMATCH].contains(&info.reason.as_str()))
 }
 
 /// Whether a service is unavailable because of one that it calls itself.

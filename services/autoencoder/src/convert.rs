@@ -142,7 +142,7 @@ mod tests {
     fn pictures_that_do_not_fit_a_latent_are_refused() {
         let encode = |width, height| {
             let image = Some(pictures::raw(Rgb::new(width, height)));
-            picture(&EncodeRequest { image, mask: None }, SCALE, 64)
+            picture(&EncodeRequest { image, ..Default::default() }, SCALE, 64)
         };
         let fits = encode(64, 16).unwrap();
         assert_eq!((fits.width, fits.height), (64, 16));
@@ -154,7 +154,7 @@ mod tests {
     fn a_mask_leaves_gray_behind() {
         let image = Some(pictures::raw(Rgb::from_pixel(8, 8, [255; 3].into())));
         let left = Rgb::from_fn(8, 8, |x, _| [if x < 4 { 255 } else { 0 }; 3].into());
-        let request = EncodeRequest { image, mask: Some(pictures::raw(left)) };
+        let request = EncodeRequest { image, mask: Some(pictures::raw(left)), ..Default::default() };
         let planes = picture(&request, SCALE, 64).unwrap().planes;
         assert!(planes.chunks_exact(4).step_by(2).flatten().all(|value| value.to_bits() == 0));
         assert!(planes.chunks_exact(4).skip(1).step_by(2).flatten().all(|value| (value - 1.0).abs() < 1e-6));

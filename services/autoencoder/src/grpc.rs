@@ -12,7 +12,7 @@ use reverie_proto::autoencoder::v1::{
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
 use reverie_service_kit::{Context, Permit, Refusal, Unfit};
-use reverie_stage::lanes;
+use reverie_stage::{lanes, model};
 use tonic::{Request, Response, Status};
 
 use crate::coder::{Coder, CoderRow};
@@ -82,6 +82,7 @@ impl AutoencoderService for Autoencoder {
         let missing =
             || Refusal::mismatch("this bundle has no latent_encoder, so nothing can start from a picture");
         let encoder = self.encoder.as_ref().ok_or_else(missing)?;
+        model::check_model(&request.get_ref().decoder_digest, &self.decoder.identity)?;
         let (context, permit, max_side) = (Context::of(&request), Permit::of(&request), self.max_side);
         let scale = encoder.scale;
         let picture =

@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) paints_into_picture: bool,
     pub(crate) schedule: NoiseSchedule,
     pub(crate) identity: ModelIdentity,
+    /// Of the bundle; "" until it is known.
+    pub(crate) bundle_digest: String,
 }
 
 /// What is drawn on.
@@ -91,6 +93,7 @@ impl Facts {
             text,
             neighbours,
             neighbour_reader: None,
+            bundle_digest: String::new(),
             features,
             guidance: conditions.guidance,
             paints_into_picture,
@@ -143,6 +146,7 @@ impl From<&Facts> for GetModelResponse {
                 shorter_side: shorter.unwrap_or_default(),
             }),
             text_encoder_digest: facts.text.encoder.clone(),
+            bundle_digest: facts.bundle_digest.clone(),
         }
     }
 }

@@ -32,6 +32,7 @@ async fn load(settings: &Settings) -> Result<grpc::Denoiser, ModelError> {
     let packages = &bundle.manifest.packages;
     let base = bundle.package(&packages.denoiser, Role::Denoiser).await?;
     let mut facts = Facts::of(&base)?;
+    facts.bundle_digest = bundle.digest().await;
     let encoder = match (&facts.neighbours, &packages.neighbour_encoder) {
         (None, _) => None,
         (Some(_), Some(named)) => Some(bundle.package(named, Role::NeighbourEncoder).await?),

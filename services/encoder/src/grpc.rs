@@ -63,6 +63,11 @@ impl EncoderService for Encoder {
         request: Request<EncodeTextRequest>,
     ) -> Result<Response<EncodeTextResponse>, Status> {
         let context = Context::of(&request);
+        let (expected, digest) = (&request.get_ref().encoder_digest, self.encoders.text.digest());
+        if !expected.is_empty() && expected != digest {
+            let why = format!("the call is for the text encoder {expected}, this one is {digest}");
+            return Err(Refusal::model_changed(why).into());
+        }
         let texts =
             self.tokenized(request, |encoders, message| convert::prompts(&message, &encoders.text)).await?;
         let encode = texts.iter().map(|text| self.encoders.text.encode(text, context));
@@ -77,6 +82,13 @@ impl EncoderService for Encoder {
     ) -> Result<Response<EmbedTextResponse>, Status> {
         let context = Context::of(&request);
         let joint = joint(&self.encoders)?;
+        let (expected, digest) = (&request.get_ref().space_digest, &joint.image.digest);
+        if !expected.is_empty() && expected != digest {
+            return Err(Refusal::mismatch(format!(
+                "the search is for the joint encoder {expected}, this one is {digest}: deploy one bundle everywhere"
+            ))
+            .into());
+        }
         let texts = self.tokenized(request, |encoders, message| {
             convert::queries(&message.texts, &self::joint(encoders)?.text)
         });

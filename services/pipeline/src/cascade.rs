@@ -61,7 +61,8 @@ pub(crate) async fn draw(
     let has_negative_prompt = run.negative_prompt.is_some();
     let texts = texts_of(&mut run);
     position.enter(Stage::Encode);
-    let encoding = timed(stages.encode(context, texts, false, |field| fields.texts(field)));
+    let encoder = run.base.text_encoder_digest.clone();
+    let encoding = timed(stages.encode(context, &encoder, texts, false, |field| fields.texts(field)));
     let retrieving =
         timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
     let checking = check_levels(&run, stages, context);
@@ -78,7 +79,8 @@ pub(crate) async fn draw(
     // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
     let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
     // Those of a knowledge base are cut to fit: who asks did not write them.
-    let encoding = timed(stages.encode(context, captions, memory.searched, |field| fields.captions(field)));
+    let own = |field: &str| fields.captions(field);
+    let encoding = timed(stages.encode(context, &encoder, captions, memory.searched, own));
     let (captions, caption_seconds) = encoding.await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
     let neighbours = memory.pictures.into_iter().zip(captions).map(prepared);

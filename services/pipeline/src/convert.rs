@@ -26,6 +26,8 @@ const MAX_NAME_BYTES: usize = 200;
 /// A picture to draw, checked.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// The digests of the models that it was planned with.
+    pub(crate) digests: Vec<String>,
     pub(crate) base: GetModelResponse,
     pub(crate) prompt: String,
     pub(crate) negative_prompt: Option<String>,
@@ -137,6 +139,7 @@ pub(crate) fn run(
     undecoded.initial = initial;
     let neighbours = models.base.neighbour_picture;
     let run = Run {
+        digests: models.digests(),
         prompt,
         negative_prompt,
         seed: request.seed.unwrap_or_else(choose_seed),

@@ -7,9 +7,10 @@ use futures::stream::{BoxStream, Stream, StreamExt as _};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{GenerateRequest, GenerateResponse};
+use reverie_service_kit::refusal::is_for_other_models;
 use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
@@ -20,12 +21,15 @@ use crate::measure::Measured;
 use crate::pace::Pace;
 use crate::position::Position;
 use crate::settings::{Defaults, Settings};
-use crate::stages::Stages;
+use crate::stages::{Models, Stages};
 use crate::{cascade, convert};
 
 /// Events a caller may lag behind before the cascade waits for it.
 const EVENTS: usize = 256;
+/// How often an image is planned: each time with the models that are there then.
+const PLANS: usize = 3;
 
+#[derive(Clone)]
 pub(crate) struct Generation {
     stages: Stages,
     longest: Duration,
@@ -48,16 +52,57 @@ impl Generation {
     /// Checks a request against the models that are there now, and decodes its images.
     async fn prepare(
         &self,
-        request: Request<GenerateRequest>,
+        request: GenerateRequest,
         context: Context,
         permit: &Permit,
     ) -> Result<Run, Status> {
         let models = context.within("asking for the models", self.stages.models(context)).await?;
+        self.prepare_for(models, request, context, permit).await
+    }
+
+    async fn prepare_for(
+        &self,
+        models: Models,
+        request: GenerateRequest,
+        context: Context,
+        permit: &Permit,
+    ) -> Result<Run, Status> {
         let defaults = self.defaults.clone();
-        let convert = move || convert::run(request.into_inner(), models, &defaults);
+        let convert = move || convert::run(request, models, &defaults);
         let (mut run, images) = permit.clone().run_blocking(convert).await?;
         context.within("decoding the request's images", images.decode(&mut run)).await?;
         Ok(run)
+    }
+
+    /// Draws an image. If the models that it was planned with are gone, it is planned anew with those that are there, and drawn from
+    /// the beginning with the same seed: an image is never of two bundles.
+    async fn draw(
+        &self,
+        mut run: Run,
+        request: GenerateRequest,
+        context: Context,
+        permit: &Permit,
+        news: &Sender<Event>,
+        position: &Position,
+    ) -> Result<(), Status> {
+        let mut plans = 1;
+        loop {
+            let (digests, seed) = (run.digests.clone(), run.seed);
+            let drawn = cascade::draw(run, &self.stages, context, news, position, &self.pace);
+            // On the heap: it holds what the stages answer.
+            let status = match Box::pin(drawn).await {
+                Err(status) if plans < PLANS && is_for_other_models(&status) => status,
+                outcome => return outcome,
+            };
+            let models = self.stages.models_of_all(context).await?;
+            if models.digests() == digests {
+                return Err(status);
+            }
+            plans += 1;
+            tracing::info!(message = status.message(), "the models were replaced; the image is begun again");
+            let request = GenerateRequest { seed: Some(seed), ..request.clone() };
+            run = self.prepare_for(models, request, context, permit).await?;
+        }
     }
 }
 
@@ -72,7 +117,8 @@ impl GenerationService for Generation {
         let measured = Measured::begin();
         let permit = Permit::of(&request);
         let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
-        let run = match self.prepare(request, context, &permit).await {
+        let request = request.into_inner();
+        let run = match self.prepare(request.clone(), context, &permit).await {
             Ok(run) => run,
             Err(status) => {
                 measured.end(Err(&status));
@@ -80,13 +126,11 @@ impl GenerationService for Generation {
             }
         };
         let (news, events) = mpsc::channel(EVENTS);
-        let (stages, pace) = (self.stages.clone(), Arc::clone(&self.pace));
+        let generation = self.clone();
         let work = async move {
-            let _permit = permit;
             let position = Position::default();
-            let draw = cascade::draw(run, &stages, context, &news, &position, &pace);
-            // On the heap: it holds what the stages answer.
-            let outcome = Box::pin(context.within("drawing", draw)).await;
+            let draw = generation.draw(run, request, context, &permit, &news, &position);
+            let outcome = context.within("drawing", draw).await;
             let outcome = outcome.map_err(|status| match status.code() {
                 // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
                 Code::DeadlineExceeded => context.out_of_time(&position),

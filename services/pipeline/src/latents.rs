@@ -32,7 +32,11 @@ pub(crate) async fn encode(
     let told = |field: &str| fields.autoencoder(field);
     let missing = || Refusal::internal("the initial picture was not brought to the size to draw");
     let Start { picture, mask } = initial.at(size).ok_or_else(missing)?;
-    let request = EncodeRequest { image: Some(pictures::raw(picture.clone())), mask: None };
+    let request = EncodeRequest {
+        image: Some(pictures::raw(picture.clone())),
+        mask: None,
+        decoder_digest: model.decoder_digest.clone(),
+    };
     let masked = mask
         .as_ref()
         .filter(|_| model.paints_into_picture)

@@ -10,6 +10,7 @@ mod kept;
 mod latents;
 mod measure;
 mod pace;
+mod plan;
 mod position;
 mod settings;
 mod stages;

@@ -1,5 +1,6 @@
 //! The stages of the cascade, each behind one method: one call to one service.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -19,7 +20,7 @@ use reverie_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as UpscaleEvent;
 use reverie_proto::superresolution::v1::{
-    CheckOptionsRequest, ListLevelsRequest, UpscaleCompleted, UpscaleRequest,
+    CheckOptionsRequest, ListLevelsRequest, ListLevelsResponse, UpscaleCompleted, UpscaleRequest,
 };
 use reverie_proto::tensor::v1::{Latent, TextTokens};
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
@@ -27,6 +28,7 @@ use reverie_service_kit::{Context, Refusal};
 use tonic::{Code, Status};
 
 use crate::fit::{self, Identities};
+use crate::plan::Survey;
 use crate::settings::StageAddresses;
 
 /// A level of the cascade and who serves it.
@@ -39,6 +41,8 @@ pub(crate) struct ServedLevel {
     pub(crate) model_digest: String,
     /// Of the encoder that it was trained with; "" for one that takes no text.
     pub(crate) text_encoder_digest: String,
+    /// Of the bundle that it is of; "" if its server does not say.
+    pub(crate) bundle_digest: String,
     server: Upstream,
 }
 
@@ -55,11 +59,13 @@ pub(crate) struct Models {
 /// All stages; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
-    encoder: Upstream,
-    retrieval: Option<Upstream>,
-    denoiser: Upstream,
-    autoencoder: Option<Upstream>,
-    super_resolution: Vec<Upstream>,
+    pub(crate) encoder: Upstream,
+    pub(crate) retrieval: Option<Upstream>,
+    pub(crate) denoiser: Upstream,
+    pub(crate) autoencoder: Option<Upstream>,
+    pub(crate) super_resolution: Vec<Upstream>,
+    /// How the models of replicas differ, as was logged last.
+    differences: Arc<Mutex<Option<String>>>,
 }
 
 macro_rules! client {
@@ -82,6 +88,7 @@ impl Stages {
                 .iter()
                 .map(|address| Upstream::new("super-resolution", address))
                 .collect(),
+            differences: Arc::default(),
         }
     }
 
@@ -98,16 +105,52 @@ impl Stages {
 
     /// Whether the models of all stages belong together: `FAILED_PRECONDITION` where they do not.
     pub(crate) async fn check_fit(&self, context: Context) -> Result<(), Status> {
+        if self.may_differ() {
+            let survey = Survey::of(self, context).await?;
+            self.note(survey.differences());
+            return survey.models().map(drop);
+        }
+        self.note(None);
         let (models, identities) = tokio::try_join!(self.models(context), self.identities(context))?;
         Ok(fit::check_identities(&models, &identities)?)
     }
 
     /// What the models draw and take. Asked for with each picture, as a stage may be restarted with other models at any time.
+    ///
+    /// One replica of each stage answers. Where they are not of one bundle, all are asked.
     pub(crate) async fn models(&self, context: Context) -> Result<Models, Status> {
         let (base, levels) = tokio::try_join!(self.base_model(context), self.levels(context))?;
         let models = Models { base, levels, has_retrieval: self.retrieval.is_some() };
-        fit::check_cascade(&models, self.autoencoder.is_some())?;
-        Ok(models)
+        let fits = fit::check_cascade(&models, self.autoencoder.is_some());
+        if self.may_differ() && (fits.is_err() || !models.is_of_one_bundle()) {
+            return self.models_of_all(context).await;
+        }
+        Ok(fits.map(|()| models)?)
+    }
+
+    /// The same of all replicas: what was planned cannot be followed any more.
+    pub(crate) async fn models_of_all(&self, context: Context) -> Result<Models, Status> {
+        Survey::of(self, context).await?.models()
+    }
+
+    /// Whether a stage has several replicas, which may have different models.
+    fn may_differ(&self) -> bool {
+        let stages =
+            [&self.encoder, &self.denoiser].into_iter().chain(&self.autoencoder).chain(&self.super_resolution);
+        stages.into_iter().any(|stage| stage.replicas().len() > 1)
+    }
+
+    /// Logs how the models of replicas differ when that changes.
+    fn note(&self, differences: Option<String>) {
+        let mut noted = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        if *noted == differences {
+            return;
+        }
+        match &differences {
+            Some(differences) => tracing::warn!("replicas have different models: {differences}"),
+            None => tracing::info!("all replicas of each stage have the same models"),
+        }
+        *noted = differences;
     }
 
     /// The models of the stages that only read what others give.
@@ -136,32 +179,25 @@ impl Stages {
         answer.map(tonic::Response::into_inner).map_err(|status| self.denoiser.blame(context, status))
     }
 
-    /// From small to large.
+    /// From small to large, as one replica of each deployment has them.
     async fn levels(&self, context: Context) -> Result<Vec<ServedLevel>, Status> {
         let answers = self.super_resolution.iter().map(|stage| async move {
             let mut client = client!(SuperResolutionServiceClient, stage);
             let answer = client.list_levels(context.outgoing(ListLevelsRequest {}));
             let answer = answer.await.map_err(|status| stage.blame(context, status))?;
-            Ok::<_, Status>(answer.into_inner().levels.into_iter().map(|level| ServedLevel {
-                low_side: level.low_resolution_size,
-                side: level.image_size,
-                takes_empty_text: level.takes_empty_text,
-                model_digest: level.model.unwrap_or_default().digest,
-                text_encoder_digest: level.text_encoder_digest,
-                server: stage.clone(),
-            }))
+            Ok::<_, Status>((stage, answer.into_inner()))
         });
-        let mut levels: Vec<ServedLevel> = try_join_all(answers).await?.into_iter().flatten().collect();
-        levels.sort_by_key(|level| level.low_side);
-        Ok(levels)
+        Ok(levels_of(try_join_all(answers).await?))
     }
 
     /// The tokens of each text. If `cut`, one that is too long for the model is read as far as the model reads; otherwise it is
     /// refused.
+    /// Only the encoder of the digest `encoder` will do; "" is any.
     /// `own` is what the caller calls each of them (see [`Upstream::blame_fields`]), as in the other calls.
     pub(crate) async fn encode(
         &self,
         context: Context,
+        encoder: &str,
         texts: Vec<String>,
         cut: bool,
         own: impl Fn(&str) -> Option<String>,
@@ -171,7 +207,11 @@ impl Stages {
         }
         let expected = texts.len();
         let mut client = client!(EncoderServiceClient, self.encoder);
-        let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut }));
+        let answer = client.encode_text(context.outgoing(EncodeTextRequest {
+            texts,
+            cut,
+            encoder_digest: encoder.to_owned(),
+        }));
         let blame = |status| self.encoder.blame_fields(context, status, &own);
         let texts = answer.await.map_err(blame)?.into_inner().texts;
         if texts.len() == expected {
@@ -299,6 +339,26 @@ impl Stages {
         }
         drawn.ok_or_else(|| ended_early(stage))
     }
+}
+
+/// The levels that deployments have, from small to large.
+pub(crate) fn levels_of<'a>(
+    answers: impl IntoIterator<Item = (&'a Upstream, ListLevelsResponse)>,
+) -> Vec<ServedLevel> {
+    let mut levels: Vec<ServedLevel> = Vec::new();
+    for (stage, ListLevelsResponse { levels: served, bundle_digest }) in answers {
+        levels.extend(served.into_iter().map(|level| ServedLevel {
+            low_side: level.low_resolution_size,
+            side: level.image_size,
+            takes_empty_text: level.takes_empty_text,
+            model_digest: level.model.unwrap_or_default().digest,
+            text_encoder_digest: level.text_encoder_digest,
+            bundle_digest: bundle_digest.clone(),
+            server: stage.clone(),
+        }));
+    }
+    levels.sort_by_key(|level| level.low_side);
+    levels
 }
 
 fn ended_early(stage: &Upstream) -> Status {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use reverie_proto::encoder::v1::GetModelsRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::vector::v1::ListCollectionsRequest;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::Upstream;
+use reverie_service_kit::client::{Channel, Upstream};
 
 use crate::embedding::EmbeddingSearch;
 use crate::knowledge_base::KnowledgeBase;
@@ -62,13 +63,24 @@ impl Agreement {
         }
     }
 
+    /// Of several encoders, one that fits is enough: those of another bundle refuse the calls, which go on to the next.
     async fn encoder(&self) -> Encoder {
-        let stage = self.embedding.encoder();
+        let replicas = self.embedding.encoder().replicas();
+        let answers = join_all(replicas.into_iter().map(|replica| self.encoder_at(replica.channel))).await;
+        let rank = |encoder: &Encoder| match encoder {
+            Encoder::Fits => 0,
+            Encoder::DoesNotAnswer(_) => 1,
+            Encoder::Differs(_) => 2,
+        };
+        let nobody = || Encoder::DoesNotAnswer("there is no encoder".to_owned());
+        answers.into_iter().min_by_key(rank).unwrap_or_else(nobody)
+    }
+
+    async fn encoder_at(&self, channel: Channel) -> Encoder {
         let request = Context::probe(TIMEOUT).outgoing(GetModelsRequest {});
-        let mut client = EncoderServiceClient::new(stage.channel());
-        let joint = match client.get_models(request).await {
+        let joint = match EncoderServiceClient::new(channel).get_models(request).await {
             Ok(models) => models.into_inner().joint,
-            Err(status) => return Encoder::DoesNotAnswer(no_answer(stage, &status)),
+            Err(status) => return Encoder::DoesNotAnswer(no_answer(self.embedding.encoder(), &status)),
         };
         let runs = joint.as_ref().map_or("none", |joint| &joint.space_digest);
         let made_by_another =
@@ -82,10 +94,18 @@ impl Agreement {
         }
     }
 
+    /// The same for the vector service.
     async fn vector(&self) -> Result<(), String> {
+        let replicas = self.embedding.vector().replicas();
+        let answers = join_all(replicas.into_iter().map(|replica| self.vector_at(replica.channel))).await;
+        let nobody = || Err("there is no vector service".to_owned());
+        answers.into_iter().min_by_key(Result::is_err).unwrap_or_else(nobody)
+    }
+
+    async fn vector_at(&self, channel: Channel) -> Result<(), String> {
         let stage = self.embedding.vector();
         let request = Context::probe(TIMEOUT).outgoing(ListCollectionsRequest {});
-        let answer = VectorServiceClient::new(stage.channel()).list_collections(request).await;
+        let answer = VectorServiceClient::new(channel).list_collections(request).await;
         let collections = answer.map_err(|status| no_answer(stage, &status))?.into_inner().collections;
         for KnowledgeBase { name, content_digest, .. } in self.knowledge_bases.values().map(Arc::as_ref) {
             let there = collections.iter().find(|collection| collection.name == *name);

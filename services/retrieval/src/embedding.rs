@@ -90,7 +90,10 @@ impl EmbeddingSearch {
         knowledge_base: &KnowledgeBase,
         text: &str,
     ) -> Result<Vec<f32>, Status> {
-        let request = EmbedTextRequest { texts: vec![text.to_owned()] };
+        let request = EmbedTextRequest {
+            texts: vec![text.to_owned()],
+            space_digest: knowledge_base.space_digest.clone(),
+        };
         let embedded = EncoderServiceClient::new(self.encoder.channel())
             .embed_text(context.outgoing(request))
             .await

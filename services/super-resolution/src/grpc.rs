@@ -22,11 +22,12 @@ use crate::level::Level;
 pub(crate) struct SuperResolution {
     levels: Arc<[Level]>,
     progress_events: usize,
+    bundle_digest: String,
 }
 
 impl SuperResolution {
-    pub(crate) fn new(levels: Arc<[Level]>, progress_events: usize) -> Self {
-        Self { levels, progress_events }
+    pub(crate) fn new(levels: Arc<[Level]>, progress_events: usize, bundle_digest: String) -> Self {
+        Self { levels, progress_events, bundle_digest }
     }
 }
 
@@ -109,6 +110,6 @@ impl SuperResolutionService for SuperResolution {
                     .unwrap_or_default(),
             })
             .collect();
-        Ok(Response::new(ListLevelsResponse { levels }))
+        Ok(Response::new(ListLevelsResponse { levels, bundle_digest: self.bundle_digest.clone() }))
     }
 }

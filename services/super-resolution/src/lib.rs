@@ -24,7 +24,8 @@ pub use settings::Settings;
 
 use crate::level::Level;
 
-async fn load(settings: &Settings) -> Result<Arc<[Level]>, ModelError> {
+/// The levels and the digest of their bundle.
+async fn load(settings: &Settings) -> Result<(Arc<[Level]>, String), ModelError> {
     let bundle = Bundle::open(&settings.inference.bundle).await?;
     let cascade = &bundle.manifest.packages.super_resolution;
     let wanted = if settings.cascade.levels.is_empty() { cascade } else { &settings.cascade.levels };
@@ -37,24 +38,24 @@ async fn load(settings: &Settings) -> Result<Arc<[Level]>, ModelError> {
         })?;
         packages.push((bundle.package(name, Role::SuperResolution).await?, 1 + place as u16));
     }
-    let settings = settings.clone();
+    let (settings, digest) = (settings.clone(), bundle.digest().await);
     lanes::load(move || {
         let open = |(package, stage)| Level::open(&package, stage, &settings);
         let mut levels = packages.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         levels.sort_by_key(|level| level.facts.low_side);
-        Ok(levels.into())
+        Ok((levels.into(), digest))
     })
     .await
 }
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let levels = load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
+    let (levels, bundle_digest) = load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
     let limit = levels.len().max(1).saturating_mul(settings.lane.max_jobs);
     let mut server =
         Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.common.server, limit)
             .await;
-    let service = grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events);
+    let service = grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events, bundle_digest);
     server.routes().add_service(
         SuperResolutionServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
