@@ -19,7 +19,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Bundle {
     /// What `bundle.toml` says.
     pub manifest: Manifest,
-    /// Lower-case hex SHA-256 of `bundle.toml`, as [`Bundle::digest`] begins.
+    /// Lower-case hex SHA-256 of `bundle.toml`.
     digest: String,
     folder: Folder,
 }
@@ -131,16 +131,16 @@ impl Bundle {
     }
 
     /// The bundle's identity: lower-case hex SHA-256 of its manifest and of those of its packages, which name every file with its
-    /// digest. A package that is not there counts by its absence, so services that were given different parts of a bundle do not agree.
+    /// digest. "" if a package is not there, as in a service that was given its own packages only.
     pub async fn digest(&self) -> String {
         let mut digests = self.digest.clone();
         for (path, _) in self.manifest.packages.all() {
-            let manifest = match self.package_folder(&path) {
-                Ok(folder) => folder.read(package::MANIFEST, MAX_MANIFEST_BYTES).await.ok(),
-                Err(_) => None,
+            let Ok(folder) = self.package_folder(&path) else { return String::new() };
+            let Ok(manifest) = folder.read(package::MANIFEST, MAX_MANIFEST_BYTES).await else {
+                return String::new();
             };
             digests.push('\n');
-            digests.push_str(&manifest.map(|text| sha256_hex(&text)).unwrap_or_default());
+            digests.push_str(&sha256_hex(&manifest));
         }
         sha256_hex(digests.as_bytes())
     }

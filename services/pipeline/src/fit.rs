@@ -23,11 +23,25 @@ pub(crate) fn check_cascade(models: &Models, has_autoencoder: bool) -> Result<()
     }
     let sides = [base.image_size].into_iter().chain(levels.iter().map(|level| level.side));
     match sides.zip(levels).find(|(drawn, level)| *drawn != level.low_side) {
-        None => Ok(()),
+        None => check_bundles(models),
         Some((drawn, level)) => Err(Refusal::mismatch(format!(
             "the levels of the cascade do not follow each other: one draws {drawn} px, the next starts from {} px: deploy one \
              bundle everywhere",
             level.low_side
+        ))),
+    }
+}
+
+/// Whether all that draw are of one bundle, as far as they say. A rollout of another one gets over it.
+fn check_bundles(models: &Models) -> Result<(), Refusal> {
+    let bundles = models.levels.iter().map(|level| &level.bundle_digest).chain([&models.base.bundle_digest]);
+    let mut known = bundles.filter(|digest| !digest.is_empty());
+    let Some(first) = known.next() else { return Ok(()) };
+    match known.find(|digest| *digest != first) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::unavailable(format!(
+            "the base model and the super-resolution levels are of different bundles ({other} and {first}): deploy one bundle everywhere, \
+             or wait for a rollout to end"
         ))),
     }
 }

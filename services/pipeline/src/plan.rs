@@ -3,7 +3,6 @@
 //! The calls of an image carry the digests of the models that it was planned with, and replicas with others refuse them. So a plan needs
 //! no replica's address: it only has to be one that some replica of each stage can follow.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -91,15 +90,13 @@ impl<'a> Survey<'a> {
         Ok(Self { stages, bases, levels, encoders, coders })
     }
 
-    /// The models of a combination in which all belong together: of one bundle if there is one, and of those the one that most
-    /// replicas have.
+    /// The models of the combination that most replicas have, of those in which all belong together.
     ///
     /// # Errors
-    /// `FAILED_PRECONDITION` where no combination fits, with what is in the way of the most common one.
+    /// Where no combination fits: what is in the way of the most common one.
     pub(crate) fn models(&self) -> Result<Models, Status> {
         let mut candidates = self.candidates();
-        candidates
-            .sort_by_key(|candidate| std::cmp::Reverse((candidate.models.is_of_one_bundle(), candidate.replicas)));
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.replicas));
         let mut why = None;
         for Candidate { models, .. } in candidates {
             match self.check(&models) {
@@ -189,13 +186,6 @@ impl<'a> Survey<'a> {
 }
 
 impl Models {
-    /// Whether base model and levels say that they are of the same bundle.
-    pub(crate) fn is_of_one_bundle(&self) -> bool {
-        let bundles: BTreeSet<&str> =
-            self.levels.iter().map(|level| level.bundle_digest.as_str()).chain([self.base.bundle_digest.as_str()]).collect();
-        bundles.len() == 1 && !bundles.contains("")
-    }
-
     /// The digests of the models.
     pub(crate) fn digests(&self) -> Vec<String> {
         let base = self.base.model.iter().map(|model| model.digest.clone());

@@ -117,12 +117,12 @@ impl Stages {
 
     /// What the models draw and take. Asked for with each picture, as a stage may be restarted with other models at any time.
     ///
-    /// One replica of each stage answers. Where they are not of one bundle, all are asked.
+    /// One replica of each stage answers. Where what they have does not belong together, all are asked.
     pub(crate) async fn models(&self, context: Context) -> Result<Models, Status> {
         let (base, levels) = tokio::try_join!(self.base_model(context), self.levels(context))?;
         let models = Models { base, levels, has_retrieval: self.retrieval.is_some() };
         let fits = fit::check_cascade(&models, self.autoencoder.is_some());
-        if self.may_differ() && (fits.is_err() || !models.is_of_one_bundle()) {
+        if self.may_differ() && fits.is_err() {
             return self.models_of_all(context).await;
         }
         Ok(fits.map(|()| models)?)
