@@ -8,7 +8,8 @@ mod health;
 mod metrics;
 mod retry;
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status, TimeoutExpired};
@@ -24,6 +25,9 @@ pub use balance::Channel;
 /// Metadata by which a service that asks another for its health says that it is one of its callers: until its connection is
 /// gone, there may be work to come.
 pub(crate) const CALLER: &str = "reverie-caller";
+/// How long after its last replica began to drain a service counts as one that serves, if its address is a name: names are resolved
+/// again every second then, and servers of names keep an answer for five.
+const SUCCESSION: Duration = Duration::from_secs(8);
 /// Largest message between services: what retrieval finds at most, which is eight images of 8 MiB, and 1 MiB for their ids, captions
 /// and attributions. (A raw image of the largest size, 4,096 x 4,096 pixels, has 48 MiB.)
 pub const MAX_INTERNAL_MESSAGE: usize = (8 * 8 + 1) << 20;
@@ -34,6 +38,8 @@ pub struct Upstream {
     name: &'static str,
     channel: Channel,
     addresses: Addresses,
+    /// When it last served.
+    served: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One replica of a service.
@@ -53,7 +59,7 @@ impl Upstream {
     /// Outside a Tokio runtime.
     pub fn new(name: &'static str, addresses: impl Into<Addresses>) -> Self {
         let addresses = addresses.into();
-        Self { name, channel: Channel::new(name, &addresses), addresses }
+        Self { name, channel: Channel::new(name, &addresses), addresses, served: Arc::default() }
     }
 
     /// The channel, for a generated client.
@@ -72,6 +78,9 @@ impl Upstream {
     }
 
     /// Asks for its health; gives the reason if it is not serving.
+    ///
+    /// Where its address is a name, it counts as serving for some seconds more: a replica that drains still takes calls, and the name
+    /// will soon give the next one.
     pub async fn check_health(&self, timeout: Duration) -> Result<(), String> {
         let mut request =
             Context::with_timeout(timeout).outgoing(HealthCheckRequest { service: String::new() });
@@ -80,11 +89,20 @@ impl Upstream {
         let answer = tokio::time::timeout(timeout, client.check(request)).await;
         self.channel.note(&answer);
         match answer {
-            Ok(Ok(response)) if response.get_ref().status() == ServingStatus::Serving => Ok(()),
+            Ok(Ok(response)) if response.get_ref().status() == ServingStatus::Serving => {
+                *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(())
+            }
+            Ok(Ok(_)) if self.channel.may_find_others() && self.has_served_within(SUCCESSION) => Ok(()),
             Ok(Ok(_)) => Err(format!("{} at {} is not serving", self.name, self.addresses)),
             Ok(Err(status)) => Err(self.explain(&status)),
             Err(_) => Err(format!("{} at {} did not answer within {timeout:?}", self.name, self.addresses)),
         }
+    }
+
+    fn has_served_within(&self, time: Duration) -> bool {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.is_some_and(|served| served.elapsed() <= time)
     }
 
     /// Tells the caller which stage failed and how. What the caller can act on keeps its code and details; a defect of
@@ -168,8 +186,6 @@ fn is_timeout(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::Address;
 

@@ -19,7 +19,7 @@ use tonic::{Status, TimeoutExpired};
 use tower::{BoxError, Service, ServiceExt as _};
 
 use super::endpoint::{Endpoint, InFlight};
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoints, is_name};
 use super::retry::{ATTEMPTS, Budget, Verdict, judge, wait_after};
 use super::{Addresses, health};
 use crate::Refusal;
@@ -39,13 +39,20 @@ pub struct Channel {
     /// Calls go to this one alone.
     only: Option<Arc<Endpoint>>,
     budget: Arc<Budget>,
+    has_names: bool,
     looked_after: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Channel {
     pub(super) fn new(name: &'static str, addresses: &Addresses) -> Self {
         let (endpoints, task) = Endpoints::new(name, addresses);
-        Self { endpoints, only: None, budget: Arc::new(Budget::new()), looked_after: task.map(Arc::new) }
+        Self {
+            endpoints,
+            only: None,
+            budget: Arc::new(Budget::new()),
+            has_names: addresses.iter().any(is_name),
+            looked_after: task.map(Arc::new),
+        }
     }
 
     /// A channel to each replica that is fit for calls, with its address; this one alone where none is known to be.
@@ -65,6 +72,11 @@ impl Channel {
         if let (None, [only]) = (&self.looked_after, &self.endpoints.members()[..]) {
             only.set_health(health::of_answer(answer));
         }
+    }
+
+    /// Whether further replicas may turn up: a name is resolved again and again.
+    pub(super) fn may_find_others(&self) -> bool {
+        self.has_names
     }
 
     async fn choose(&self, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, BoxError> {

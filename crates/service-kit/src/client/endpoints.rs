@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rand::seq::IndexedRandom as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,7 +16,7 @@ use crate::Address;
 
 /// How often names are resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The same after a name could not be resolved.
+/// The same after a name could not be resolved, and while no replica is fit for calls.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a lookup may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +28,8 @@ const FIRST_ADDRESSES: Duration = Duration::from_secs(2);
 pub(super) struct Endpoints {
     pub(super) name: &'static str,
     members: RwLock<Vec<Arc<Endpoint>>>,
+    /// Names are to be resolved again at once.
+    wanted: Notify,
     /// What came of the last resolution.
     resolved: watch::Sender<Resolved>,
 }
@@ -50,12 +52,12 @@ impl Endpoints {
         let addresses: Vec<Address> = addresses.iter().cloned().collect();
         let endpoints = |members, is_done| {
             let resolved = watch::Sender::new(Resolved { is_done, failure: None });
-            let endpoints = Arc::new(Self { name, members: RwLock::new(members), resolved });
+            let endpoints = Arc::new(Self { name, members: RwLock::new(members), wanted: Notify::new(), resolved });
             metrics::observe(&endpoints);
             endpoints
         };
         if let [address] = &addresses[..]
-            && named(address).is_none()
+            && !is_name(address)
         {
             let place = Place { address: address.clone(), origin: None };
             let only = Arc::new(Endpoint::new(place, Health::Unknown));
@@ -75,6 +77,11 @@ impl Endpoints {
         let mut members = self.members();
         members.retain(|member| member.fitness() == Fitness::Live);
         members
+    }
+
+    /// Resolves names at once: a replica was lost, and another may be there already.
+    pub(super) fn look_again(&self) {
+        self.wanted.notify_one();
     }
 
     /// Whether another one than `endpoint` is fit for calls.
@@ -130,6 +137,11 @@ fn named(address: &Address) -> Option<(String, u16)> {
     (!is_literal).then(|| (host.to_owned(), uri.port_u16().unwrap_or(80)))
 }
 
+/// Whether an address has to be resolved.
+pub(super) fn is_name(address: &Address) -> bool {
+    named(address).is_some()
+}
+
 /// All places that an address stands for.
 async fn resolve(address: &Address) -> Result<Vec<Place>, String> {
     let Address::Uri(uri) = address else {
@@ -157,7 +169,7 @@ async fn look_after(endpoints: Arc<Endpoints>, addresses: Vec<Address>) {
     // Ends them all when this task is dropped.
     let mut watches = JoinSet::new();
     let mut last_failure = None;
-    let is_fixed = addresses.iter().all(|address| named(address).is_none());
+    let is_fixed = !addresses.iter().any(is_name);
     loop {
         let resolved = futures::future::join_all(addresses.iter().map(resolve)).await;
         let failure = resolved.iter().find_map(|outcome| outcome.as_ref().err().cloned());
@@ -209,7 +221,11 @@ async fn look_after(endpoints: Arc<Endpoints>, addresses: Vec<Address>) {
         if is_fixed {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(if has_failed { RETRY_INTERVAL } else { RESOLVE_INTERVAL }).await;
+        let is_pressing = has_failed || endpoints.live().is_empty();
+        tokio::select! {
+            () = tokio::time::sleep(if is_pressing { RETRY_INTERVAL } else { RESOLVE_INTERVAL }) => {}
+            () = endpoints.wanted.notified() => {}
+        }
         // Those that were aborted are let go of.
         while watches.try_join_next().is_some() {}
     }
@@ -234,7 +250,7 @@ mod tests {
         };
         let resolved = watch::Sender::new(Resolved { is_done: true, failure: None });
         let members = RwLock::new((1..=count).map(member).collect());
-        Arc::new(Endpoints { name: "test", members, resolved })
+        Arc::new(Endpoints { name: "test", members, wanted: Notify::new(), resolved })
     }
 
     #[tokio::test]

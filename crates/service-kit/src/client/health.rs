@@ -28,6 +28,9 @@ pub(super) async fn watch(endpoint: Arc<Endpoint>, endpoints: Arc<Endpoints>) {
         if health != endpoint.health() {
             tracing::info!(stage = endpoints.name, address = %endpoint.place.address, ?health, "the health of a replica changed");
             endpoint.set_health(health);
+            if health != Health::Serving {
+                endpoints.look_again();
+            }
         }
         match health {
             Health::Serving => silences = 0,
