@@ -313,3 +313,25 @@ async fn where_all_refuse_retries_do_not_multiply_the_calls() {
     let got: usize = replicas.iter().map(Replica::calls).sum();
     assert!((calls..=calls + calls / 5 + 10).contains(&got), "{got}");
 }
+
+#[tokio::test]
+async fn a_name_whose_replica_drains_has_some_seconds_to_give_another() {
+    let draining = Replica::start(Manner::Answers).await;
+    let port = draining.address.rsplit_once(':').unwrap().1;
+    let (named, fixed) = (upstream(&[&format!("localhost:{port}")]), upstream(&[&draining.address]));
+    while named.check_health(PATIENCE).await.is_err() {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    fixed.check_health(PATIENCE).await.unwrap();
+    draining.is_unfit.store(true, Ordering::Relaxed);
+    while fixed.check_health(PATIENCE).await.is_ok() {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    named.check_health(PATIENCE).await.unwrap();
+    search(VectorServiceClient::new(named.channel()), PATIENCE).await.unwrap();
+    let begun = Instant::now();
+    while named.check_health(PATIENCE).await.is_ok() {
+        assert!(begun.elapsed() < 2 * PATIENCE, "it counts as serving for ever");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
