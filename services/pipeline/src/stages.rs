@@ -135,9 +135,9 @@ impl Stages {
 
     /// Whether a stage has several replicas, which may have different models.
     fn may_differ(&self) -> bool {
-        let stages =
+        let mut stages =
             [&self.encoder, &self.denoiser].into_iter().chain(&self.autoencoder).chain(&self.super_resolution);
-        stages.into_iter().any(|stage| stage.replicas().len() > 1)
+        stages.any(|stage| stage.replicas().len() > 1)
     }
 
     /// Logs how the models of replicas differ when that changes.

@@ -58,8 +58,10 @@ impl Channel {
     /// A channel to each replica that is fit for calls, with its address; this one alone where none is known to be.
     pub(super) fn each(&self) -> Vec<(Option<String>, Self)> {
         let live = self.endpoints.live();
-        if live.is_empty() {
-            return vec![(None, self.clone())];
+        match &live[..] {
+            [] => return vec![(None, self.clone())],
+            [only] => return vec![(Some(only.place.address.to_string()), self.clone())],
+            _ => {}
         }
         let pinned = |only: Arc<Endpoint>| {
             (Some(only.place.address.to_string()), Self { only: Some(only), ..self.clone() })
