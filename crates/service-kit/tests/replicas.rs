@@ -35,6 +35,8 @@ enum Manner {
     Slow(Duration),
     /// UNAVAILABLE, though it says that it serves.
     Refuses,
+    /// Has other models than the call is for.
+    Differs,
 }
 
 struct Searching {
@@ -49,6 +51,7 @@ impl VectorService for Searching {
         match self.manner {
             Manner::Answers => {}
             Manner::Slow(time) => tokio::time::sleep(time).await,
+            Manner::Differs => return Err(Refusal::model_changed("another bundle").into()),
             Manner::Refuses => return Err(Refusal::unavailable("not now").into()),
         }
         Ok(Response::new(SearchResponse::default()))
@@ -334,4 +337,28 @@ async fn a_name_whose_replica_drains_has_some_seconds_to_give_another() {
         assert!(begun.elapsed() < 2 * PATIENCE, "it counts as serving for ever");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+#[tokio::test]
+async fn replicas_with_other_models_are_asked_once_each() {
+    let others = [Replica::start(Manner::Differs).await, Replica::start(Manner::Differs).await];
+    let right = Replica::start(Manner::Answers).await;
+    let known = async |replicas: &[&str]| {
+        let upstream = upstream(replicas);
+        while upstream.replicas().len() < replicas.len() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        upstream
+    };
+    let [one, other] = &others;
+    let all = known(&[&one.address, &other.address, &right.address]).await;
+    // More than there are retries for.
+    for _ in 0..100 {
+        search(VectorServiceClient::new(all.channel()), PATIENCE).await.unwrap();
+    }
+    let wrong = known(&[&one.address, &other.address]).await;
+    let before = (one.calls(), other.calls());
+    let status = search(VectorServiceClient::new(wrong.channel()), PATIENCE).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert_eq!((one.calls(), other.calls()), (before.0 + 1, before.1 + 1));
 }
