@@ -217,7 +217,8 @@ async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
     let texts = texts.chain(std::iter::repeat_n("a picture".to_owned(), captions)).collect();
     let mut client =
         EncoderServiceClient::new(encoder.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
-    let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
+    let answer =
+        client.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
     let mut texts = answer.into_inner().texts.into_iter();
     let (text, empty): (_, Option<TextTokens>) = (texts.next(), texts.next());
     let denoiser = Upstream::new("denoiser", mesh.denoiser());
@@ -387,7 +388,8 @@ async fn upscale(case: &Case, mesh: &Mesh) -> Fallible<Rgb> {
     let encoder = Upstream::new("encoder", mesh.encoder());
     let texts = vec![case.text("prompt"), case.text("negative_prompt")];
     let mut client = EncoderServiceClient::new(encoder.channel());
-    let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
+    let answer =
+        client.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
     let mut texts = answer.into_inner().texts.into_iter();
     let server = mesh.super_resolution().ok_or("there is no level")?;
     let server = Upstream::new("super-resolution", server);

@@ -229,7 +229,8 @@ async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
     let mut client = AutoencoderServiceClient::new(server.channel());
     let context = Context::with_timeout(PATIENCE);
     let image = Some(pictures::raw(own(32)));
-    let encoded = client.encode(context.outgoing(EncodeRequest { image, ..Default::default() })).await?.into_inner();
+    let encoded =
+        client.encode(context.outgoing(EncodeRequest { image, ..Default::default() })).await?.into_inner();
     let latent = encoded.latent.ok_or("there is no latent")?;
     let decoded = client.decode(context.outgoing(DecodeRequest { latent: Some(latent.clone()) })).await?;
     let image = decoded.into_inner().image.ok_or("there is no picture")?;

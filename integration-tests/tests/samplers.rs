@@ -84,7 +84,8 @@ impl Denoiser {
         let mut encoder = EncoderServiceClient::new(Upstream::new("encoder", mesh.encoder()).channel())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE);
         let texts = vec!["a photo of a red house".to_owned(), String::new()];
-        let answer = encoder.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
+        let answer =
+            encoder.encode_text(context.outgoing(EncodeTextRequest { texts, ..Default::default() })).await?;
         let mut texts = answer.into_inner().texts.into_iter();
         let mut client = DenoiserServiceClient::new(Upstream::new("denoiser", mesh.denoiser()).channel())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)

@@ -31,15 +31,16 @@ use crate::position::{Place, Position};
 use crate::stages::Stages;
 use crate::{images, kept, latents};
 
-/// The stages a run goes through.
-fn stages_of(run: &Run) -> Vec<Stage> {
+/// The stages that a run goes through.
+fn started(run: &Run) -> Started {
     let retrieve = matches!(run.memory, Memory::Retrieval(_)).then_some(Stage::Retrieve);
     let works_on_latents = run.base.latent.is_some();
     let encode_picture = (works_on_latents && run.initial.is_some()).then_some(Stage::EncodePicture);
     let decode = works_on_latents.then_some(Stage::Decode);
     let levels = run.levels.iter().map(|_| Stage::SuperResolution);
     let before = [Stage::Encode].into_iter().chain(retrieve).chain(encode_picture);
-    before.chain([Stage::Base]).chain(decode).chain(levels).collect()
+    let stages = before.chain([Stage::Base]).chain(decode).chain(levels);
+    Started { seed: run.seed, stages: stages.map(Into::into).collect() }
 }
 
 /// Draws one picture and tells `news` about it.
@@ -54,14 +55,13 @@ pub(crate) async fn draw(
     let begun = Instant::now();
     let fields = Fields::of(&run);
     let mut ledger = Ledger { news, position, reports: Vec::new() };
-    let started = stages_of(&run).into_iter().map(Into::into).collect();
-    ledger.tell(Event::Started(Started { seed: run.seed, stages: started })).await;
+    ledger.tell(Event::Started(started(&run))).await;
 
     // 1. The prompt's tokens and the reference images; beside it, whether every level can do what is asked of it.
-    let has_negative_prompt = run.negative_prompt.is_some();
+    let (has_negative_prompt, encoder) =
+        (run.negative_prompt.is_some(), run.base.text_encoder_digest.clone());
     let texts = texts_of(&mut run);
     position.enter(Stage::Encode);
-    let encoder = run.base.text_encoder_digest.clone();
     let encoding = timed(stages.encode(context, &encoder, texts, false, |field| fields.texts(field)));
     let retrieving =
         timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));

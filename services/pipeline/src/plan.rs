@@ -110,9 +110,7 @@ impl<'a> Survey<'a> {
     /// Which stages have replicas with different models; none if all replicas of each agree.
     pub(crate) fn differences(&self) -> Option<String> {
         let mut text = String::new();
-        let named = |name: &str, version: &str, digest: &str| {
-            format!("{name} {version} ({})", short(digest))
-        };
+        let named = |name: &str, version: &str, digest: &str| format!("{name} {version} ({})", short(digest));
         differ(&mut text, &self.stages.denoiser, &self.bases, |base| {
             let model = base.model.clone().unwrap_or_default();
             named(&model.name, &model.version, &model.digest)
@@ -155,7 +153,8 @@ impl<'a> Survey<'a> {
                     levels: levels_of(answers.map(|(stage, answer)| (stage, answer.clone()))),
                     has_retrieval: self.stages.retrieval.is_some(),
                 };
-                let replicas = choice.iter().map(|told| told.addresses.len()).chain([base.addresses.len()]).min();
+                let replicas =
+                    choice.iter().map(|told| told.addresses.len()).chain([base.addresses.len()]).min();
                 candidates.push(Candidate { models, replicas: replicas.unwrap_or_default() });
             }
         }
@@ -191,7 +190,10 @@ impl Models {
         let base = self.base.model.iter().map(|model| model.digest.clone());
         let read = [self.base.text_encoder_digest.clone()].into_iter();
         let decoder = self.base.latent.iter().map(|latent| latent.decoder_digest.clone());
-        base.chain(read).chain(decoder).chain(self.levels.iter().map(|level| level.model_digest.clone())).collect()
+        base.chain(read)
+            .chain(decoder)
+            .chain(self.levels.iter().map(|level| level.model_digest.clone()))
+            .collect()
     }
 }
 

@@ -135,8 +135,10 @@ impl Stages {
 
     /// Whether a stage has several replicas, which may have different models.
     fn may_differ(&self) -> bool {
-        let mut stages =
-            [&self.encoder, &self.denoiser].into_iter().chain(&self.autoencoder).chain(&self.super_resolution);
+        let mut stages = [&self.encoder, &self.denoiser]
+            .into_iter()
+            .chain(&self.autoencoder)
+            .chain(&self.super_resolution);
         stages.any(|stage| stage.replicas().len() > 1)
     }
 
@@ -146,9 +148,10 @@ impl Stages {
         if *noted == differences {
             return;
         }
-        match &differences {
-            Some(differences) => tracing::warn!("replicas have different models: {differences}"),
-            None => tracing::info!("all replicas of each stage have the same models"),
+        if let Some(differences) = &differences {
+            tracing::warn!("replicas have different models: {differences}");
+        } else {
+            tracing::info!("all replicas of each stage have the same models");
         }
         *noted = differences;
     }

@@ -50,12 +50,14 @@ async fn load(settings: &Settings) -> Result<(Arc<[Level]>, String), ModelError>
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let (levels, bundle_digest) = load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
+    let (levels, bundle_digest) =
+        load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
     let limit = levels.len().max(1).saturating_mul(settings.lane.max_jobs);
     let mut server =
         Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.common.server, limit)
             .await;
-    let service = grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events, bundle_digest);
+    let service =
+        grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events, bundle_digest);
     server.routes().add_service(
         SuperResolutionServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)

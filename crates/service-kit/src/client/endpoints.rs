@@ -52,7 +52,8 @@ impl Endpoints {
         let addresses: Vec<Address> = addresses.iter().cloned().collect();
         let endpoints = |members, is_done| {
             let resolved = watch::Sender::new(Resolved { is_done, failure: None });
-            let endpoints = Arc::new(Self { name, members: RwLock::new(members), wanted: Notify::new(), resolved });
+            let endpoints =
+                Arc::new(Self { name, members: RwLock::new(members), wanted: Notify::new(), resolved });
             metrics::observe(&endpoints);
             endpoints
         };
