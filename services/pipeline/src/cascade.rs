@@ -109,12 +109,11 @@ pub(crate) async fn draw(
     let (base, seconds) = drawing.await?;
     let drawn = Instant::now();
     ledger.done(Stage::Base, base.step_kinds.len() as u32, seconds, base.timings, base.model).await;
-    let kept = run.initial;
     let (mut image, mut place) = match base.latent {
         None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
         Some(latent) => {
             let image = decode(latent, &fields, stages, context, &mut ledger).await?;
-            (kept::put_back(kept.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
+            (kept::put_back(run.initial.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
         }
     };
 
@@ -147,7 +146,8 @@ pub(crate) async fn draw(
         let (larger, seconds) = enlarging.await?;
         ledger.done(place, steps, seconds, larger.timings, larger.model).await;
         image =
-            kept::put_back(kept.as_ref(), Size::square(level.side), larger.image.unwrap_or_default()).await?;
+            kept::put_back(run.initial.as_ref(), Size::square(level.side), larger.image.unwrap_or_default())
+                .await?;
     }
 
     // 5. The picture, and what one needs to repeat it.
