@@ -25,8 +25,8 @@ const EARLY: f64 = 0.9;
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum End {
-    /// With an image: seconds of each model that was asked for it.
-    Drawn(BTreeMap<String, f64>),
+    /// With an image: the rows of each model that drew it.
+    Drawn(BTreeMap<String, u64>),
     /// Told early that there will be no image: `RESOURCE_EXHAUSTED`, `UNAVAILABLE`, or a deadline that cannot be kept.
     Refused(Code),
     /// With no image within its deadline.
@@ -36,6 +36,9 @@ pub(super) enum End {
     /// Any other way.
     Failed(Code),
 }
+
+/// How long callers wait who wait as long as it takes.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What came of one call.
 #[derive(Debug, Clone)]
@@ -72,6 +75,16 @@ impl Caller {
     pub(super) fn new(address: &Address, connections: u32, mix: Mix, timeout: Duration) -> Self {
         let channels = (0..connections).map(|_| Stage::new("pipeline", address).channel()).collect();
         Self { channels, next: Arc::default(), mix: Arc::new(mix), timeout }
+    }
+
+    /// The same calls without their own deadlines, and without any that are dropped.
+    pub(super) fn patient(&self) -> Self {
+        let mut kinds = self.mix.kinds.clone();
+        for kind in &mut kinds {
+            kind.deadline_seconds = None;
+            kind.abandoned = 0.0;
+        }
+        Self { mix: Arc::new(Mix { kinds }), timeout: self.timeout.max(PATIENCE), ..self.clone() }
     }
 
     pub(super) fn mix(&self) -> &Mix {
@@ -154,8 +167,8 @@ impl Caller {
         Call { kind, due, made, ended, end }
     }
 
-    /// Asks for an image and reads its events; gives the seconds of each model.
-    async fn ask(&self, kind: &Kind, seed: u64) -> Result<BTreeMap<String, f64>, Status> {
+    /// Asks for an image and reads its events; gives the rows of each model.
+    async fn ask(&self, kind: &Kind, seed: u64) -> Result<BTreeMap<String, u64>, Status> {
         let channel = self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len();
         let mut client = GenerationServiceClient::new(self.channels[channel].clone())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE);
@@ -185,7 +198,7 @@ impl Caller {
         let mut models = BTreeMap::new();
         for stage in completed.stages {
             if let (Some(model), Some(timings)) = (stage.model, stage.timings) {
-                *models.entry(model.name).or_default() += timings.model_seconds;
+                *models.entry(model.name).or_default() += u64::from(timings.rows);
             }
         }
         Ok(models)
