@@ -101,6 +101,35 @@ fn check_meaning(written: &Value, read: &Value, place: &str) {
 }
 
 #[test]
+fn manifests_of_packages() -> Fallible<()> {
+    let ((place, packages), runtime) = (packages()?, Runtime::new()?);
+    mutation::cases(4000, move |random| {
+        let _kept = &place;
+        let package = choose(random, &packages);
+        let path = package.join("model.toml");
+        let sound = fs::read_to_string(&path)?;
+        let role = toml::from_str::<Manifest>(&sound)?.role;
+        let mut document: Value = toml::from_str(&sound)?;
+        mutation::document(random, &mut document);
+        // TOML has no null and no document that is no table.
+        let Ok(written) = toml::to_string(&document) else { return Ok(()) };
+        fs::write(&path, written)?;
+        let outcome = runtime.block_on(load(package, role));
+        fs::write(&path, sound)?;
+        match outcome {
+            Err(error) => check_refusal(&error, package),
+            Ok(package) => {
+                check_meaning(&document, &serde_json::to_value(&package.manifest)?, "model.toml");
+                if let Ok(facts) = package.diffusion() {
+                    let _ = (facts.schedule(), facts.own_levels(facts.own_sample()));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn graphs_of_packages() -> Fallible<()> {
     let ((place, packages), runtime) = (packages()?, Runtime::new()?);
     mutation::cases(400, move |random| {

@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod defaults;
 pub mod diffusion;
 pub mod manifest;
+mod numbers;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -8,6 +8,11 @@ use reverie_diffusion::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::numbers::check;
+
+/// The largest weight of guidance, which requests may not exceed either.
+const MAX_WEIGHT: f32 = 50.0;
+
 /// What a request that says nothing gets, and the conventions that the model is sampled by, whatever the sampler but for those
 /// in `samplers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,19 +59,19 @@ pub struct Defaults {
     /// The most that dynamic thresholding divides by; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold_cap: Option<f32>,
-    /// Denoiser: `w_p`.
+    /// Denoiser: `w_p`, 0 to 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_weight: Option<f32>,
-    /// Denoiser: `w_n`.
+    /// Denoiser: `w_n`, 0 to 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbour_weight: Option<f32>,
-    /// Denoiser: share of text-enhanced steps.
+    /// Denoiser: share of text-enhanced steps, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interleave_ratio: Option<f32>,
     /// Denoiser: how text and neighbours guide together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_strategy: Option<StrategyKind>,
-    /// Super-resolution: guidance weight.
+    /// Super-resolution: guidance weight, 0 to 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance_weight: Option<f32>,
     /// Super-resolution: conditioning augmentation level, 0 to 1.
@@ -177,6 +182,15 @@ impl Defaults {
         if self.threshold_cap.is_some_and(|cap| cap.is_nan() || cap < 1.0) {
             return Err("defaults.threshold_cap must be at least 1".to_owned());
         }
+        for (name, weight) in [
+            ("defaults.text_weight", self.text_weight),
+            ("defaults.neighbour_weight", self.neighbour_weight),
+            ("defaults.guidance_weight", self.guidance_weight),
+        ] {
+            check(name, weight.as_slice(), 0.0..=MAX_WEIGHT)?;
+        }
+        check("defaults.interleave_ratio", self.interleave_ratio.as_slice(), 0.0..=1.0)?;
+        check("defaults.noise_level", self.noise_level.as_slice(), 0.0..=1.0)?;
         if self.variance.is_some_and(Variance::is_learned) {
             return Err("defaults.variance is a fixed one; a learned one is a fact of [diffusion]".to_owned());
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::conditions::Conditions;
 use super::defaults::Defaults;
 use super::diffusion::DiffusionFacts;
+use super::numbers::{check_factors, check_finite, check_offsets};
 
 /// Bounds on what a file can make us allocate: tokens of a text, widths of tokens and vectors.
 pub const MAX_EXTENT: usize = 65_536;
@@ -202,7 +203,7 @@ pub struct PictureFacts {
     /// Of red, green and blue.
     #[serde(deserialize_with = "channels")]
     pub mean: [f32; 3],
-    /// Of red, green and blue; above 0.
+    /// Of red, green and blue; 1e-6 to 1e6.
     #[serde(deserialize_with = "channels")]
     pub std: [f32; 3],
     /// Whether a picture's shorter side is brought to the encoder's size and the middle is cut out, instead of squeezing the
@@ -239,7 +240,7 @@ pub struct LatentScale {
     pub channels: usize,
     /// Pixels of the picture along the side of one latent pixel.
     pub downscale: usize,
-    /// `scaling_factor` of the autoencoder, above 0.
+    /// `scaling_factor` of the autoencoder, 1e-6 to 1e6.
     pub scale: f32,
     /// `shift_factor` of the autoencoder.
     #[serde(default)]
@@ -328,18 +329,24 @@ impl Manifest {
             return Err("text.block must be at most 15".to_owned());
         }
         self.conditions.validate()?;
-        if self.picture.is_some_and(|picture| !picture.std.iter().all(|std| *std > 0.0)) {
-            return Err("picture.std must be above 0".to_owned());
+        check_finite("picture", self.picture.as_ref())?;
+        check_finite("latent", self.latent.as_ref())?;
+        check_finite("diffusion", self.diffusion.as_ref())?;
+        check_finite("defaults", self.defaults.as_ref())?;
+        if let Some(picture) = &self.picture {
+            check_offsets("picture.mean", &picture.mean)?;
+            check_factors("picture.std", &picture.std)?;
         }
         let shorter = self.picture.and_then(|picture| picture.shorter_side);
         if shorter.is_some_and(|shorter| !(1..=MAX_SHORTER_SIDE).contains(&shorter)) {
             return Err(format!("picture.shorter_side must be 1 to {MAX_SHORTER_SIDE}"));
         }
-        let is_scale = |latent: LatentScale| {
-            (1..=MAX_CHANNELS).contains(&latent.channels) && is_extent(latent.downscale) && latent.scale > 0.0
-        };
-        if self.latent.is_some_and(|latent| !is_scale(latent)) {
-            return Err("latent.channels, latent.downscale or latent.scale is out of range".to_owned());
+        if let Some(LatentScale { channels, downscale, scale, shift }) = self.latent {
+            if !((1..=MAX_CHANNELS).contains(&channels) && is_extent(downscale)) {
+                return Err("latent.channels or latent.downscale is out of range".to_owned());
+            }
+            check_factors("latent.scale", &[scale])?;
+            check_offsets("latent.shift", &[shift])?;
         }
         if let Some(diffusion) = &self.diffusion {
             diffusion.validate()?;

@@ -1,0 +1,80 @@
+//! The approximate search of an index finds what the exact one finds, or nearly, and both are really taken.
+#![cfg(feature = "index")]
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use reverie_knowledge::index::{SegmentIndex, UnitVector, build_index};
+
+const SEED: u64 = 20_261_126;
+const DIMENSION: usize = 32;
+/// More than a search looks at (1,024), so that it has to find its way.
+const VECTORS: usize = 6000;
+const QUERIES: usize = 200;
+const NEAREST: usize = 10;
+
+fn vector(random: &mut StdRng) -> Vec<f32> {
+    (0..DIMENSION).map(|_| random.random_range(-1.0..1.0)).collect()
+}
+
+fn index(rows: &[Vec<f32>]) -> SegmentIndex {
+    let vectors = build_index(DIMENSION as u32, rows).unwrap();
+    SegmentIndex::load(&vectors, rows.len() as u64, DIMENSION as u32, 1).unwrap()
+}
+
+/// The entries nearest to `query`, by an exact search if the index has at most `exact_bytes`.
+fn nearest(index: &SegmentIndex, query: &[f32], exact_bytes: usize) -> BTreeSet<u64> {
+    let query = UnitVector::new(query, DIMENSION as u32).unwrap();
+    let mut hits = index.search(&query, NEAREST, exact_bytes).unwrap();
+    hits.sort_by(|one, other| other.score.total_cmp(&one.score));
+    hits.iter().take(NEAREST).map(|hit| hit.key).collect()
+}
+
+/// The entries nearest to `query`, by looking at all of them.
+fn true_nearest(rows: &[Vec<f32>], query: &[f32]) -> BTreeSet<u64> {
+    let dot = |one: &[f32], other: &[f32]| -> f32 { one.iter().zip(other).map(|(a, b)| a * b).sum() };
+    let score = |row: &[f32]| dot(row, query) / dot(row, row).sqrt();
+    let mut scores: Vec<_> = rows.iter().map(|row| score(row)).zip(0..).collect();
+    scores.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    scores.iter().take(NEAREST).map(|(_, key)| *key).collect()
+}
+
+/// The share of the true ones that each search finds: approximate, then exact.
+fn recall(index: &SegmentIndex, rows: &[Vec<f32>], queries: &[Vec<f32>]) -> [f64; 2] {
+    let all = (queries.len() * NEAREST) as f64;
+    [0, usize::MAX].map(|exact_bytes| {
+        let found = |query: &Vec<f32>| {
+            nearest(index, query, exact_bytes).intersection(&true_nearest(rows, query)).count()
+        };
+        queries.iter().map(found).sum::<usize>() as f64 / all
+    })
+}
+
+#[test]
+fn the_approximate_search_finds_nearly_all_and_the_exact_one_all() {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let rows: Vec<_> = (0..VECTORS).map(|_| vector(&mut random)).collect();
+    let queries: Vec<_> = (0..QUERIES).map(|_| vector(&mut random)).collect();
+    let [approximate, exact] = recall(&index(&rows), &rows, &queries);
+    println!("recall@{NEAREST}: {approximate} approximate, {exact} exact");
+    assert!(approximate > 0.95, "{approximate}");
+    // But for ties of rounding.
+    assert!(exact > 0.999, "{exact}");
+}
+
+/// Vectors that are nearly equal are a trap, which only a search that looks at all vectors never falls into: the two differ.
+#[test]
+fn each_search_is_the_one_that_is_asked_for() {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let center = vector(&mut random);
+    let near = |random: &mut StdRng| center.iter().map(|x| x + random.random_range(-1e-3..1e-3)).collect();
+    let mut rows: Vec<Vec<f32>> = (0..VECTORS).map(|_| near(&mut random)).collect();
+    let queries: Vec<_> = (0..QUERIES).map(|_| vector(&mut random)).collect();
+    rows.extend(queries.iter().cloned());
+    let [approximate, exact] = recall(&index(&rows), &rows, &queries);
+    println!("recall@{NEAREST}: {approximate} approximate, {exact} exact");
+    assert!(exact > 0.999, "{exact}");
+    assert!(approximate < exact, "{approximate}");
+}
