@@ -85,7 +85,7 @@ pub async fn ask(
 
 /// Asks the pipeline at `address` what it can do.
 pub async fn capabilities(address: &Address, timeout: Duration) -> Result<GetCapabilitiesResponse, Status> {
-    let stage = Stage::new("pipeline", address);
+    let stage = Upstream::new("pipeline", address);
     let context = Context::with_timeout(timeout);
     let mut client = GenerationServiceClient::new(stage.channel());
     let answer = client.get_capabilities(context.outgoing(GetCapabilitiesRequest {}));
@@ -94,7 +94,7 @@ pub async fn capabilities(address: &Address, timeout: Duration) -> Result<GetCap
 }
 
 /// Why a call failed. A refusal of the pipeline's own has details and says all; anything else is a call that broke.
-fn blame(stage: &Stage, context: Context, status: Status) -> Status {
+fn blame(stage: &Upstream, context: Context, status: Status) -> Status {
     match status.details() {
         [] if is_unreachable(&status) => {
             let why = stage.blame(context, status);

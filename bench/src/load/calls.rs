@@ -8,12 +8,11 @@ use std::time::Duration;
 use reverie::Failure;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Address, Context};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::arrivals::Arrival;
@@ -73,7 +72,7 @@ pub(super) struct Caller {
 impl Caller {
     /// Asks the pipeline at `address` over `connections` connections.
     pub(super) fn new(address: &Address, connections: u32, mix: Mix, timeout: Duration) -> Self {
-        let channels = (0..connections).map(|_| Stage::new("pipeline", address).channel()).collect();
+        let channels = (0..connections).map(|_| Upstream::new("pipeline", address).channel()).collect();
         Self { channels, next: Arc::default(), mix: Arc::new(mix), timeout }
     }
 
