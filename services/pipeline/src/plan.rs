@@ -192,7 +192,7 @@ impl Models {
         let decoder = self.base.latent.iter().map(|latent| latent.decoder_digest.clone());
         base.chain(read)
             .chain(decoder)
-            .chain(self.levels.iter().map(|level| level.model_digest.clone()))
+            .chain(self.levels.iter().map(|level| level.model.digest.clone()))
             .collect()
     }
 }
