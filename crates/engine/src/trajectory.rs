@@ -62,6 +62,25 @@ pub struct Evaluation<C> {
     pub identity: Identity,
 }
 
+impl<C> Row<C> {
+    /// A row of a sample of `elements` that is all zero and sees all of `conditions`, to measure what one costs.
+    pub fn typical(elements: usize, output_elements: usize, conditions: C) -> Self {
+        let evaluation = Evaluation {
+            x: Arc::new(vec![0.0; elements]),
+            timestep: 0.0,
+            condition: Condition::BOTH,
+            conditions: Arc::new(conditions),
+            identity: Identity::unique(),
+        };
+        Self { evaluation, out: vec![0.0; output_elements] }
+    }
+
+    /// What it costs relative to others of its model.
+    pub fn weight(&self) -> f64 {
+        self.evaluation.x.len() as f64
+    }
+}
+
 impl<C> Evaluation<C> {
     /// The identity of an input that depends on `conditions` alone.
     pub fn of_trajectory(&self) -> Identity {

@@ -9,7 +9,7 @@ use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition
 use reverie_packages::{Package, PackageError};
 use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_stage::model;
-use reverie_stage::text::Texts;
+use reverie_stage::text::{Text, Texts};
 
 use crate::Settings;
 
@@ -86,7 +86,7 @@ impl Level {
         let sessions = Session::open_all(package, &settings.inference)?;
         let models =
             sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(&facts) }).collect();
-        let lane = Lane::of_package(package, models, settings.lane, &settings.inference)?;
+        let lane = Lane::of_package(package, models, &settings.lane, &settings.inference)?;
         Ok(Self { facts, lane })
     }
 }
@@ -103,6 +103,20 @@ impl RowModel for LevelModel {
 
     fn batch(&self) -> usize {
         self.session.batch()
+    }
+
+    fn weight(row: &Row<Conditions>) -> f64 {
+        row.weight()
+    }
+
+    fn typical_row(&self) -> Option<Row<Conditions>> {
+        let Facts { side, text, diffusion, .. } = &*self.facts;
+        let elements = 3 * side * side;
+        let outputs = if diffusion.learned_variance.is_some() { 2 * elements } else { elements };
+        let texts =
+            text.as_ref().map(|wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) });
+        let conditions = Conditions { low_resolution: vec![0.0; elements], noise_level: 0.0, texts };
+        Some(Row::typical(elements, outputs, conditions))
     }
 
     fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
@@ -198,7 +212,6 @@ mod tests {
     use reverie_engine::{Identity, InferenceSettings, contract};
     use reverie_packages::Role;
     use reverie_service_kit::settings::{self, Sources};
-    use reverie_stage::text::Text;
 
     use super::*;
 
