@@ -90,8 +90,16 @@ impl Cost {
         if let Some(seconds) = self.set {
             return seconds * weight;
         }
+        self.computing(weight) + self.wait
+    }
+
+    /// Predicted seconds of a pass over rows of `weight` once it has its cores; 0 if nothing was measured yet.
+    pub fn computing(&self, weight: f64) -> Seconds {
+        if let Some(seconds) = self.set {
+            return seconds * weight;
+        }
         let computing = self.interpolated(weight, |shape| shape.typical).unwrap_or(0.0);
-        computing * (1.0 + self.excess.min(EXCESS)) + self.wait
+        computing * (1.0 + self.excess.min(EXCESS))
     }
 
     /// What it costs if the next passes are like the faster ones of late; 0 if too little was measured to tell.

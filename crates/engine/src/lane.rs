@@ -10,6 +10,7 @@
 
 mod calibration;
 mod jobs;
+mod prediction;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -26,12 +27,13 @@ use tokio::sync::watch;
 
 use crate::cores::Cores;
 use crate::metrics;
-use crate::policy::{self, Caller, Class};
+use crate::policy::{self, Caller, Class, Left, Seconds};
 use crate::single::{Computed, Single};
 use crate::work::{Failure, Work};
 use crate::{InferenceSettings, RowError};
 
 pub(crate) use self::queue::Queue;
+pub use self::prediction::{Prediction, Resource};
 pub use self::queue::Stats;
 
 /// A model as its lane runs it: rows in, outputs out.
@@ -228,7 +230,7 @@ impl<M: RowModel> Lane<M> {
         if models.is_empty() {
             return Err(StartError::NoSession);
         }
-        let queue = Arc::new(Queue::new(name, &models, settings));
+        let queue = Arc::new(Queue::new(name, &models, settings, (cores, cores_of_a_row)));
         metrics::observe_lane(&queue, models.len());
         let (ended, has_ended) = watch::channel(false);
         let ended = Arc::new(Ended(ended));
@@ -266,6 +268,14 @@ impl<M: RowModel> Lane<M> {
     /// Queues `work`; never blocks. It is told how it ended, always, unless it was cancelled.
     pub fn submit(&self, call: Call, work: impl Work<M> + 'static) -> Result<(), SubmitError> {
         self.owner.0.submit(call, Box::new(work))
+    }
+
+    /// Predicts what work takes that has `left` to compute, in rows of `weight`, and is due in `due_in` seconds, if ever.
+    ///
+    /// An idle lane that seems too slow for it measures again, at most every ten seconds: if whoever asks goes away for what it hears, the
+    /// cost would otherwise never be corrected.
+    pub fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
+        self.owner.0.predict(left, weight, due_in)
     }
 
     /// Computes one row. A caller that drops the future cancels it, unless it is running.

@@ -92,8 +92,13 @@ pub struct Left {
 }
 
 impl Left {
+    /// All rows.
+    pub fn all_rows(self) -> usize {
+        self.rows + self.later_rows
+    }
+
     /// Passes one after another, of a lane that computes `slots` rows at a time and does nothing else.
-    fn passes(self, slots: usize) -> f64 {
+    pub fn passes(self, slots: usize) -> f64 {
         let side_by_side = |rows: f64| (rows / slots as f64).ceil();
         let mean_rows = self.later_rows as f64 / self.later_steps.max(1) as f64;
         side_by_side(self.rows as f64) + self.later_steps as f64 * side_by_side(mean_rows)
@@ -105,7 +110,7 @@ impl Job {
     pub fn predict(&mut self, left: Left, weight: f64, cost: &Cost, slots: usize) {
         let passes = left.passes(slots);
         self.row = cost.pass(weight);
-        self.work_left = self.row * (left.rows + left.later_rows) as f64;
+        self.work_left = self.row * left.all_rows() as f64;
         self.alone_left = self.row * passes;
         self.alone_at_best = cost.at_best(weight) * passes;
     }

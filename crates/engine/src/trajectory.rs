@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use self::outlet::Outlet;
 use crate::Identity;
+use crate::policy::Left;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
@@ -36,6 +37,13 @@ pub struct Trajectory<C> {
     pub initial: Option<InitialSample>,
     /// What the model sees beside x and t.
     pub conditions: Arc<C>,
+}
+
+/// What a trajectory has to compute, by the sampler and the plan that it would have.
+pub fn rows_of(sampler: &Sampler, plan: &Plan) -> Left {
+    let mut rows = (0..sampler.evaluations()).map(|step| plan.step(step).rows().len());
+    let first = rows.next().unwrap_or(0);
+    Left { rows: first, later_steps: rows.len(), later_rows: rows.sum() }
 }
 
 /// One conditional evaluation of the model, and where its prediction goes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
+use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{GenerateRequest, GenerateResponse};
@@ -15,6 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::admission::{Admission, Booking};
+use crate::callers::Callers;
 use crate::convert::Run;
 use crate::measure::Measured;
 use crate::pace::Pace;
@@ -31,6 +34,8 @@ pub(crate) struct Generation {
     longest: Duration,
     defaults: Defaults,
     pace: Arc<Pace>,
+    admission: Arc<Admission>,
+    callers: Callers,
 }
 
 impl Generation {
@@ -40,24 +45,30 @@ impl Generation {
             longest: Duration::from_secs(settings.limits.max_request_seconds),
             defaults: settings.defaults.clone(),
             pace: Arc::default(),
+            admission: Arc::default(),
+            callers: settings.callers.clone(),
         }
     }
 }
 
 impl Generation {
-    /// Checks a request against the models that are there now, and decodes its images.
+    /// Checks a request against the models that are there now, books what it needs, and decodes its images.
     async fn prepare(
         &self,
         request: Request<GenerateRequest>,
         context: Context,
         permit: &Permit,
-    ) -> Result<Run, Status> {
+    ) -> Result<(Run, Booking), Status> {
         let models = context.within("asking for the models", self.stages.models(context)).await?;
         let defaults = self.defaults.clone();
         let convert = move || convert::run(request.into_inner(), models, &defaults);
         let (mut run, images) = permit.clone().run_blocking(convert).await?;
+        let strength = images.initial.as_ref().map(Opened::strength);
+        let predicting = cascade::predict(&run, strength, &self.stages, context);
+        let needs = context.within("asking what the image takes", predicting).await?;
+        let booking = self.admission.admit(context, &needs)?;
         context.within("decoding the request's images", images.decode(&mut run)).await?;
-        Ok(run)
+        Ok((run, booking))
     }
 }
 
@@ -71,9 +82,9 @@ impl GenerationService for Generation {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let measured = Measured::begin();
         let permit = Permit::of(&request);
-        let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
-        let run = match self.prepare(request, context, &permit).await {
-            Ok(run) => run,
+        let context = self.callers.context(&request).capped(self.longest, "limits.max_request_seconds");
+        let (run, booking) = match self.prepare(request, context, &permit).await {
+            Ok(prepared) => prepared,
             Err(status) => {
                 measured.end(Err(&status));
                 return Err(status);
@@ -83,7 +94,7 @@ impl GenerationService for Generation {
         let (stages, pace) = (self.stages.clone(), Arc::clone(&self.pace));
         let work = async move {
             let _permit = permit;
-            let position = Position::default();
+            let position = Position::new(booking);
             let draw = cascade::draw(run, &stages, context, &news, &position, &pace);
             // On the heap: it holds what the stages answer.
             let outcome = Box::pin(context.within("drawing", draw)).await;

@@ -33,6 +33,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Elements of a sample.
+    pub(crate) fn elements(&self) -> usize {
+        3 * self.side * self.side
+    }
+
     /// The timestep of the conditioning noise, for models that are told of it.
     pub(crate) fn noise_timestep(&self, level: f32) -> Option<u32> {
         self.told_timestep_of_noise.then(|| augmentation_timestep(level, self.diffusion.train_timesteps))
@@ -110,8 +115,8 @@ impl RowModel for LevelModel {
     }
 
     fn typical_row(&self) -> Option<Row<Conditions>> {
-        let Facts { side, text, diffusion, .. } = &*self.facts;
-        let elements = 3 * side * side;
+        let Facts { text, diffusion, .. } = &*self.facts;
+        let elements = self.facts.elements();
         let outputs = if diffusion.learned_variance.is_some() { 2 * elements } else { elements };
         let texts =
             text.as_ref().map(|wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) });

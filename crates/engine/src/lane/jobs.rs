@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{Span, debug, warn};
 
 use super::calibration::Calibration;
+use super::prediction::Use;
 use super::queue::{Phase, Queue, Stats};
 use super::{Call, RowModel, SubmitError};
 use crate::cost::Cost;
@@ -222,6 +223,15 @@ impl<M: RowModel> State<M> {
         for (entry, job) in self.entries.iter().zip(&mut self.jobs) {
             entry.predict(job, &self.cost, slots);
         }
+    }
+
+    /// The work that is left, as seconds of one unit of what the lane computes with.
+    pub(super) fn computing_left(&self, used: Use) -> Seconds {
+        let of = |(entry, job): (&Entry<M>, &Job)| {
+            let rows = if job.row > 0.0 { job.work_left / job.row } else { 0.0 };
+            used.unit_seconds(rows, self.cost.computing(entry.outlook.weight))
+        };
+        self.entries.iter().zip(&self.jobs).map(of).sum()
     }
 
     /// Ends the jobs that nobody waits for, and those that would be late; the ones that have rows running once these are done.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::calibration::Calibration;
+use super::prediction::{Prediction, Use};
 use super::jobs::{Endings, Entry, Pass, PassTime, Preparation, State, Step};
 use super::{Call, LaneSettings, RowModel, SubmitError, Trouble};
+use crate::cores::Cores;
 use crate::cost::Cost;
-use crate::policy::Seconds;
+use crate::policy::{Left, Seconds};
 use crate::work::{Failure, Work};
 
 /// What a lane has done since it started, and what it holds now.
@@ -59,6 +61,9 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// The share of the time that is left beyond which a lane that is idle makes sure of its costs.
+const SLOW: f64 = 0.25;
+
 /// What a thread of a lane does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -77,6 +82,7 @@ pub(crate) struct Queue<M: RowModel> {
     pub(super) batch: usize,
     /// The weight of a row of the model's own shape.
     own_weight: f64,
+    used: Use,
     pub(super) max_jobs: usize,
     stall_seconds: f64,
     /// Time 0 of the policy.
@@ -87,7 +93,12 @@ pub(crate) struct Queue<M: RowModel> {
 
 impl<M: RowModel> Queue<M> {
     /// The queue of a lane with a thread for each of `models`.
-    pub(super) fn new(name: &str, models: &[M], settings: &LaneSettings) -> Self {
+    pub(super) fn new(
+        name: &str,
+        models: &[M],
+        settings: &LaneSettings,
+        (cores, cores_of_a_pass): (&Cores, usize),
+    ) -> Self {
         let sessions = models.len();
         let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
         let typical = models.first().and_then(M::typical_row);
@@ -103,6 +114,7 @@ impl<M: RowModel> Queue<M> {
             sessions,
             batch,
             own_weight: weight,
+            used: Use::new(cores, cores_of_a_pass, sessions, batch),
             max_jobs: settings.max_jobs,
             stall_seconds: settings.stall_seconds,
             epoch: Instant::now(),
@@ -256,6 +268,22 @@ impl<M: RowModel> Queue<M> {
             return Err(Trouble::Stalled { model: Arc::clone(&self.name), seconds });
         }
         Ok(())
+    }
+
+    pub(super) fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.entries.is_empty() {
+            state.cost.wake(self.seconds(now));
+        }
+        let backlog = state.computing_left(self.used);
+        let prediction = self.used.predict(left, state.cost.computing(weight), self.slots(), backlog);
+        let seems_slow = due_in.is_some_and(|due_in| prediction.seconds > SLOW * due_in);
+        if seems_slow && state.entries.is_empty() && state.calibration.renew(now) {
+            drop(state);
+            self.changed.notify_all();
+        }
+        prediction
     }
 
     pub(crate) fn stats(&self) -> Stats {
