@@ -32,8 +32,8 @@ use crate::single::{Computed, Single};
 use crate::work::{Failure, Work};
 use crate::{InferenceSettings, RowError};
 
-pub(crate) use self::queue::Queue;
 pub use self::prediction::{Prediction, Resource};
+pub(crate) use self::queue::Queue;
 pub use self::queue::Stats;
 
 /// A model as its lane runs it: rows in, outputs out.

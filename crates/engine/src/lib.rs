@@ -32,7 +32,10 @@ pub use cache::Cache;
 pub use cores::Cores;
 pub use error::{ModelError, RowError};
 pub use execution::InferenceSettings;
-pub use lane::{Call, Lane, LaneSettings, Prediction, Resource, RowModel, RunError, StartError, Stats, SubmitError, Trouble};
+pub use lane::{
+    Call, Lane, LaneSettings, Prediction, Resource, RowModel, RunError, StartError, Stats, SubmitError,
+    Trouble,
+};
 pub use session::{Identity, Input, RowData, Session, Values};
 pub use single::Computed;
 pub use work::{Failure, Timings};

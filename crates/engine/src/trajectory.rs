@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 use self::outlet::Outlet;
 use crate::Identity;
-use crate::policy::Left;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
+use crate::policy::Left;
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
 /// A sample to be drawn: everything that decides the image.

@@ -184,7 +184,7 @@ impl Context {
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            request.set_timeout((remaining - EARLIER.min(remaining / 20)).min(LONGEST_TIMEOUT));
+            request.set_timeout(remaining.saturating_sub(EARLIER.min(remaining / 20)).min(LONGEST_TIMEOUT));
         }
         if self.caller != 0 {
             // A name of its own for each caller is all that a stage needs.
@@ -226,7 +226,7 @@ fn not_sampled() -> opentelemetry::Context {
 }
 
 /// Reads the value of a `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn parse_timeout(value: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -278,7 +278,7 @@ mod tests {
         let header = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         let passed_on = parse_timeout(&header).unwrap();
         let least = Duration::from_secs(99);
-        assert!(passed_on <= Duration::from_secs(100) - EARLIER && passed_on > least, "{passed_on:?}");
+        assert!(passed_on + EARLIER <= Duration::from_secs(100) && passed_on > least, "{passed_on:?}");
         let request = Context::with_timeout(Duration::from_millis(100)).outgoing(());
         let header = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         assert!((80..=95).contains(&parse_timeout(&header).unwrap().as_millis()), "{header}");

@@ -116,9 +116,9 @@ pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Lef
     let sampler = sampler(&mut violations, &asked, facts, frame);
     // What is drawn does not decide how much there is to compute.
     let noise = NoiseSource::new(0, 0, STAGE);
-    let plan = sampler.as_ref().and_then(|sampler| {
-        plan(&mut violations, &guidance, sampler, request.neighbours > 0, noise, facts)
-    });
+    let plan = sampler
+        .as_ref()
+        .and_then(|sampler| plan(&mut violations, &guidance, sampler, request.neighbours > 0, noise, facts));
     violations.into_result()?;
     let (Some(sampler), Some(plan)) = (sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());

@@ -10,8 +10,8 @@ use reverie_engine::trajectory::Trajectory;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
 use reverie_proto::denoiser::v1::{
-    DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse,
-    PredictRequest, PredictResponse,
+    DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse, PredictRequest,
+    PredictResponse,
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;

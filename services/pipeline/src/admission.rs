@@ -103,7 +103,8 @@ impl Admission {
             let units = (prediction.units as usize).max(1);
             let resource = resources.entry(prediction.resource).or_insert_with(|| Resource::new(units));
             resource.used = now;
-            let backlog = needs.iter().map(|need| need.prediction).filter(|of| of.resource == prediction.resource);
+            let backlog =
+                needs.iter().map(|need| need.prediction).filter(|of| of.resource == prediction.resource);
             let backlog = backlog.map(|prediction| prediction.backlog_unit_seconds).sum();
             update(&mut job, prediction.resource, &parts);
             resource
@@ -164,8 +165,10 @@ impl Resource {
 /// Brings up to date what the request of `parts` needs of a resource.
 fn update(job: &mut Job, resource: u64, parts: &[Part]) {
     let of_resource = parts.iter().filter(|part| part.need.prediction.resource == resource);
-    job.work_left = BESIDE * of_resource.map(|part| part.left * part.need.prediction.unit_seconds).sum::<Seconds>();
-    job.alone_left = BESIDE * parts.iter().map(|part| part.left * part.need.prediction.seconds).sum::<Seconds>();
+    job.work_left =
+        BESIDE * of_resource.map(|part| part.left * part.need.prediction.unit_seconds).sum::<Seconds>();
+    job.alone_left =
+        BESIDE * parts.iter().map(|part| part.left * part.need.prediction.seconds).sum::<Seconds>();
     job.alone_at_best = job.alone_left;
 }
 
@@ -273,7 +276,8 @@ mod tests {
         let admission = Arc::<Admission>::default();
         let refused = admission.admit(within(10), &needs(20.0)).err().unwrap();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        let _booked: Vec<_> = (0..4).map(|_| admission.admit(within(10), &needs(0.0)).ok().unwrap()).collect();
+        let _booked: Vec<_> =
+            (0..4).map(|_| admission.admit(within(10), &needs(0.0)).ok().unwrap()).collect();
         // Of 6 s in each of two lanes, all are those of the four.
         assert!(admission.admit(within(10), &needs(6.0)).is_ok());
     }

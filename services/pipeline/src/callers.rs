@@ -5,7 +5,7 @@ use reverie_service_kit::context::{CALLER, Priority};
 use reverie_service_kit::settings::SettingsError;
 use serde::Deserialize;
 use tonic::Request;
-use tonic::metadata::AsciiMetadataKey;
+use tonic::metadata::{AsciiMetadataKey, MetadataValue};
 
 /// The `[callers]` table.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,7 +23,10 @@ impl Callers {
         match AsciiMetadataKey::from_bytes(self.metadata.as_bytes()) {
             Ok(_) if !self.metadata.bytes().any(|byte| byte.is_ascii_uppercase()) => Ok(()),
             _ => {
-                let why = format!("must be a metadata key in lower case, such as {CALLER:?} (got {:?})", self.metadata);
+                let why = format!(
+                    "must be a metadata key in lower case, such as {CALLER:?} (got {:?})",
+                    self.metadata
+                );
                 Err(SettingsError::value("callers.metadata", why))
             }
         }
@@ -32,7 +35,7 @@ impl Callers {
     /// The context of a request.
     pub(crate) fn context<T>(&self, request: &Request<T>) -> Context {
         let context = Context::of(request);
-        let name = request.metadata().get(&self.metadata).map(|name| name.as_bytes());
+        let name = request.metadata().get(&self.metadata).map(MetadataValue::as_bytes);
         let context = match name {
             // Who sets another key than the operator's is nobody in particular.
             None if self.metadata != CALLER => context.asked_by_nobody(),
@@ -63,13 +66,9 @@ mod tests {
     #[test]
     fn the_operator_says_what_names_a_caller_and_whose_requests_are_batch() {
         let by_user = callers("x-user");
-        let [anna, ben, nobody, liar] = [
-            &[("x-user", "anna")][..],
-            &[("x-user", "ben")],
-            &[],
-            &[("x-reverie-caller", "anna")],
-        ]
-        .map(|metadata| context(&by_user, metadata));
+        let [anna, ben, nobody, liar] =
+            [&[("x-user", "anna")][..], &[("x-user", "ben")], &[], &[("x-reverie-caller", "anna")]]
+                .map(|metadata| context(&by_user, metadata));
         assert!(anna.caller() != ben.caller() && anna.caller() != nobody.caller());
         assert_eq!(liar.caller(), nobody.caller());
         let night_job = context(&by_user, &[("x-user", "night-job")]);

@@ -185,12 +185,12 @@ pub(crate) async fn predict(
     };
     let base = async {
         let prediction = stages.predict(context, request, |field| fields.base(field)).await?;
-        Ok(prediction.map(|prediction| Need { place: Stage::Base.into(), prediction }))
+        Ok::<_, Status>(prediction.map(|prediction| Need { place: Stage::Base.into(), prediction }))
     };
     let levels = run.levels.iter().enumerate().map(async |(index, (level, options))| {
         let own = move |field: &str| Fields::level(index, field);
         let prediction = stages.check_options(context, level, options, own).await?;
-        Ok(prediction.map(|prediction| Need { place: Place::level(index), prediction }))
+        Ok::<_, Status>(prediction.map(|prediction| Need { place: Place::level(index), prediction }))
     });
     let (base, levels) = tokio::try_join!(base, try_join_all(levels))?;
     Ok(base.into_iter().chain(levels.into_iter().flatten()).collect())

@@ -83,7 +83,9 @@ impl SuperResolutionService for SuperResolution {
         let checked = Permit::of(&request).run_blocking(move || convert::check(request.get_ref(), &levels));
         let (level, left) = context.within("checking the options", checked).await?;
         let weight = level.facts.elements() as f64;
-        Ok(Response::new(CheckOptionsResponse { prediction: lanes::predict(&level.lane, left, weight, context) }))
+        Ok(Response::new(CheckOptionsResponse {
+            prediction: lanes::predict(&level.lane, left, weight, context),
+        }))
     }
 
     async fn list_levels(

@@ -50,7 +50,13 @@ impl Use {
     }
 
     /// A prediction for `left`, if a pass takes `computing` and the lane computes `slots` rows at a time.
-    pub(super) fn predict(self, left: Left, computing: Seconds, slots: usize, backlog: Seconds) -> Prediction {
+    pub(super) fn predict(
+        self,
+        left: Left,
+        computing: Seconds,
+        slots: usize,
+        backlog: Seconds,
+    ) -> Prediction {
         Prediction {
             seconds: computing * left.passes(slots),
             resource: self.resource,

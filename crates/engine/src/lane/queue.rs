@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::calibration::Calibration;
-use super::prediction::{Prediction, Use};
 use super::jobs::{Endings, Entry, Pass, PassTime, Preparation, State, Step};
+use super::prediction::{Prediction, Use};
 use super::{Call, LaneSettings, RowModel, SubmitError, Trouble};
 use crate::cores::Cores;
 use crate::cost::Cost;
