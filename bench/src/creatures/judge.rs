@@ -49,7 +49,7 @@ impl Judge {
             let sessions = Session::open_all(&package, &settings.inference)?;
             let side = image_size as usize;
             let models = sessions.into_iter().map(|session| JudgeModel { session, side, logits, features });
-            Ok(Lane::of_package(&package, models.collect(), settings.lane, &settings.inference)?)
+            Ok(Lane::of_package(&package, models.collect(), &settings.lane, &settings.inference)?)
         });
         Ok(Self { lane: lane.await?, factors, image_size, digest })
     }

@@ -4,6 +4,7 @@
 //! threads keep busy and waits until they are free, in the order of asking, so that no lane starves and no core is oversubscribed.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::execution;
@@ -11,6 +12,7 @@ use crate::execution;
 /// A number of cores.
 #[derive(Debug)]
 pub struct Cores {
+    id: u64,
     total: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -37,7 +39,7 @@ impl Cores {
     pub fn new(total: usize) -> Self {
         let total = total.max(1);
         let state = State { free: total, queue: VecDeque::new(), next: 0 };
-        Self { total, state: Mutex::new(state), changed: Condvar::new() }
+        Self { id: unique_id(), total, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// The budget of this process: the cores that its affinity and its cgroup allow.
@@ -49,6 +51,11 @@ impl Cores {
             Arc::new(Cores::new(cores))
         };
         Arc::clone(CORES.get_or_init(first))
+    }
+
+    /// Tells them apart from the cores of other processes, on whatever machine.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// How many there are.
@@ -81,6 +88,12 @@ impl Cores {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number that nothing else has, in this process or another.
+pub(crate) fn unique_id() -> u64 {
+    // Each has random keys.
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl Drop for Taken<'_> {

@@ -8,13 +8,15 @@
 //! Whose row runs next, and which jobs are admitted, is the [`policy`]'s choice. A job that is cancelled, or that can no
 //! longer meet its deadline, is dropped before its next row.
 
-mod cost;
+mod calibration;
 mod jobs;
+mod prediction;
 mod queue;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::thread;
@@ -25,11 +27,12 @@ use tokio::sync::watch;
 
 use crate::cores::Cores;
 use crate::metrics;
-use crate::policy::{self, Caller, Class};
+use crate::policy::{self, Caller, Class, Left, Seconds};
 use crate::single::{Computed, Single};
 use crate::work::{Failure, Work};
 use crate::{InferenceSettings, RowError};
 
+pub use self::prediction::{Prediction, Resource};
 pub(crate) use self::queue::Queue;
 pub use self::queue::Stats;
 
@@ -46,6 +49,17 @@ pub trait RowModel: Send + 'static {
         1
     }
 
+    /// What a row costs relative to others of this model, above 0, such as its elements. Rows of equal weight cost the same.
+    fn weight(_row: &Self::Row) -> f64 {
+        1.0
+    }
+
+    /// A row of the shape that most requests have, to measure what a pass costs before the first request comes. Without one, the first
+    /// requests are admitted whatever they cost.
+    fn typical_row(&self) -> Option<Self::Row> {
+        None
+    }
+
     /// Whether two rows may share a pass, because they are of equal shape. A row that lies about its shape fails the whole pass, which
     /// costs time but no other row.
     fn can_share(_one: &Self::Row, _other: &Self::Row) -> bool {
@@ -60,13 +74,19 @@ pub trait RowModel: Send + 'static {
 }
 
 /// The limits of a lane.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LaneSettings {
     /// Jobs in progress and waiting together, at least 1; more are refused.
     pub max_jobs: usize,
     /// Seconds after which a row that has not ended makes the service `NOT_SERVING`, above 0.
     pub stall_seconds: f64,
+    /// Seconds that the sessions of a model may compute to measure what a pass costs, before its first job; 0 for none. Each session
+    /// computes one pass at least.
+    pub calibration_seconds: f64,
+    /// What a pass over rows of the model's own shape costs, in seconds, by the name of the model; for models that are not named it is
+    /// measured.
+    pub row_seconds: BTreeMap<String, f64>,
 }
 
 impl LaneSettings {
@@ -75,16 +95,26 @@ impl LaneSettings {
         if self.max_jobs == 0 {
             return Err(("max_jobs", "must be at least 1 (got 0)".to_owned()));
         }
-        let seconds = self.stall_seconds;
-        if !(seconds > 0.0 && seconds <= MAX_STALL_SECONDS) {
-            let told = format!("must be above 0 and at most {MAX_STALL_SECONDS} (got {seconds})");
+        let within = |seconds: f64, is_above_least: bool| is_above_least && seconds <= MAX_SECONDS;
+        let stall = self.stall_seconds;
+        if !within(stall, stall > 0.0) {
+            let told = format!("must be above 0 and at most {MAX_SECONDS} (got {stall})");
             return Err(("stall_seconds", told));
+        }
+        let calibration = self.calibration_seconds;
+        if !within(calibration, calibration >= 0.0) {
+            let told = format!("must be 0 to {MAX_SECONDS} (got {calibration})");
+            return Err(("calibration_seconds", told));
+        }
+        if let Some((name, row)) = self.row_seconds.iter().find(|(_, row)| !within(**row, **row > 0.0)) {
+            let told = format!("must be above 0 and at most {MAX_SECONDS} (got {row} for {name})");
+            return Err(("row_seconds", told));
         }
         Ok(())
     }
 }
 
-const MAX_STALL_SECONDS: f64 = 86_400.0;
+const MAX_SECONDS: f64 = 86_400.0;
 
 /// Who asks for a job, and by when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,15 +223,14 @@ impl<M: RowModel> Lane<M> {
     pub fn start(
         name: &str,
         models: Vec<M>,
-        settings: LaneSettings,
+        settings: &LaneSettings,
         cores: &Arc<Cores>,
         cores_of_a_row: usize,
     ) -> Result<Self, StartError> {
         if models.is_empty() {
             return Err(StartError::NoSession);
         }
-        let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
-        let queue = Arc::new(Queue::new(name, models.len(), batch, settings));
+        let queue = Arc::new(Queue::new(name, &models, settings, (cores, cores_of_a_row)));
         metrics::observe_lane(&queue, models.len());
         let (ended, has_ended) = watch::channel(false);
         let ended = Arc::new(Ended(ended));
@@ -224,7 +253,7 @@ impl<M: RowModel> Lane<M> {
     pub fn of_package(
         package: &Package,
         models: Vec<M>,
-        settings: LaneSettings,
+        settings: &LaneSettings,
         inference: &InferenceSettings,
     ) -> Result<Self, StartError> {
         let name = &package.manifest.name;
@@ -239,6 +268,14 @@ impl<M: RowModel> Lane<M> {
     /// Queues `work`; never blocks. It is told how it ended, always, unless it was cancelled.
     pub fn submit(&self, call: Call, work: impl Work<M> + 'static) -> Result<(), SubmitError> {
         self.owner.0.submit(call, Box::new(work))
+    }
+
+    /// Predicts what work takes that has `left` to compute, in rows of `weight`, and is due in `due_in` seconds, if ever.
+    ///
+    /// An idle lane that seems too slow for it measures again, at most every ten seconds: if whoever asks goes away for what it hears, the
+    /// cost would otherwise never be corrected.
+    pub fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
+        self.owner.0.predict(left, weight, due_in)
     }
 
     /// Computes one row. A caller that drops the future cancels it, unless it is running.

@@ -7,7 +7,8 @@
 //! | `reverie.lane.queue.depth` | {job} | `model` | jobs of which no row was started |
 //! | `reverie.lane.active` | {job} | `model` | jobs of which a row was started |
 //! | `reverie.lane.queue.age` | s | `model` | age of the oldest job |
-//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: measured cost of a pass times the rows left, over the rows computed at a time |
+//! | `reverie.lane.row.cost` | s | `model` | predicted time of a forward pass over rows of the model's own shape, with its wait for a core |
+//! | `reverie.lane.backlog` | s | `model` | predicted time until all jobs are done: predicted time of a pass times the rows left, over the rows computed at a time |
 //! | `reverie.lane.occupancy` | | `model` | share of the sessions that are computing, 0 to 1 |
 //! | `reverie.cache.lookups` | | `cache`, `hit` | |
 //! | `reverie.cache.size` | By | `cache` | |
@@ -88,6 +89,7 @@ pub(crate) fn observe_lane<M: RowModel>(queue: &Arc<Queue<M>>, sessions: usize) 
     gauge("reverie.lane.queue.depth", "{job}", |stats, _| stats.waiting as f64);
     gauge("reverie.lane.active", "{job}", |stats, _| stats.active as f64);
     gauge("reverie.lane.queue.age", "s", |stats, _| stats.oldest_seconds);
+    gauge("reverie.lane.row.cost", "s", |stats, _| stats.pass_seconds);
     gauge("reverie.lane.backlog", "s", |stats, _| stats.backlog_seconds);
     gauge("reverie.lane.occupancy", "", |stats, sessions| stats.running as f64 / sessions);
 }

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 
 use self::demand::Demand;
 use self::shares::Shares;
+use crate::cost::Cost;
 
 /// A time on the lane's clock, or a span of time, in seconds.
 pub type Seconds = f64;
@@ -71,16 +72,61 @@ pub struct Job {
     /// Predicted time left if it had the lane to itself: its remaining steps one after another, the rows of a step side by
     /// side.
     pub alone_left: Seconds,
+    /// The same if its rows are as fast as the faster ones of late. It is given up when that is too long.
+    pub alone_at_best: Seconds,
     /// Predicted work of its next row.
     pub row: Seconds,
     /// Whether it has a row to start. It has none while its step waits for rows that are running.
     pub is_ready: bool,
 }
 
+/// What a job has left to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Rows of the current step that have not been started.
+    pub rows: usize,
+    /// Steps after it.
+    pub later_steps: usize,
+    /// Rows of those steps.
+    pub later_rows: usize,
+}
+
+impl Left {
+    /// All rows.
+    pub fn all_rows(self) -> usize {
+        self.rows + self.later_rows
+    }
+
+    /// Passes one after another, of a lane that computes `slots` rows at a time and does nothing else.
+    pub fn passes(self, slots: usize) -> f64 {
+        let side_by_side = |rows: f64| (rows / slots as f64).ceil();
+        let mean_rows = self.later_rows as f64 / self.later_steps.max(1) as f64;
+        side_by_side(self.rows as f64) + self.later_steps as f64 * side_by_side(mean_rows)
+    }
+}
+
 impl Job {
-    /// Whether it cannot finish in time, even with the lane to itself from now on.
+    /// Predicts what is left of it, given its `weight` of a row and what passes cost.
+    pub fn predict(&mut self, left: Left, weight: f64, cost: &Cost, slots: usize) {
+        let passes = left.passes(slots);
+        self.row = cost.pass(weight);
+        self.work_left = self.row * left.all_rows() as f64;
+        self.alone_left = self.row * passes;
+        self.alone_at_best = cost.at_best(weight) * passes;
+    }
+
+    /// Whether it is predicted to be late even with the lane to itself from now on. It is not admitted then.
     pub fn is_hopeless(&self, now: Seconds) -> bool {
-        self.deadline.is_some_and(|deadline| now + self.alone_left > deadline + deadlines::ROUNDING)
+        self.is_late_after(now + self.alone_left)
+    }
+
+    /// Whether it is late even if its rows are fast from now on. It is given up then.
+    pub fn is_beyond_hope(&self, now: Seconds) -> bool {
+        self.is_late_after(now + self.alone_at_best)
+    }
+
+    fn is_late_after(&self, end: Seconds) -> bool {
+        self.deadline.is_some_and(|deadline| end > deadline + deadlines::ROUNDING)
     }
 }
 
@@ -151,6 +197,15 @@ impl Policy {
             callers: Shares::default(),
             demand: Demand::new(settings.memory),
         }
+    }
+
+    /// As [`Self::admit`], for costs that are measured: an idle lane begins whatever is not late yet. Otherwise a cost that was measured
+    /// too high would never be measured again. If it is as high as that, the job is [given up](Job::is_beyond_hope) after a few rows.
+    pub fn admit_or_try(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> Result<(), Refused> {
+        if jobs.is_empty() && newcomer.deadline.is_none_or(|due| due > now) {
+            return self.admit(jobs, &Job { deadline: None, ..*newcomer }, now);
+        }
+        self.admit(jobs, newcomer, now)
     }
 
     /// Whether `newcomer` may join `jobs`, the jobs admitted and not ended. Counts it as demand either way.

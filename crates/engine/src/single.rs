@@ -19,6 +19,7 @@ type Reply<T> = Result<Computed<T>, Failure>;
 /// One row, and who waits for its output.
 pub(crate) struct Single<M: RowModel> {
     row: Option<M::Row>,
+    weight: f64,
     output: Option<M::Output>,
     reply: oneshot::Sender<Reply<M::Output>>,
 }
@@ -26,13 +27,13 @@ pub(crate) struct Single<M: RowModel> {
 impl<M: RowModel> Single<M> {
     pub(crate) fn new(row: M::Row) -> (Self, oneshot::Receiver<Reply<M::Output>>) {
         let (reply, receiver) = oneshot::channel();
-        (Self { row: Some(row), output: None, reply }, receiver)
+        (Self { weight: M::weight(&row), row: Some(row), output: None, reply }, receiver)
     }
 }
 
 impl<M: RowModel> Work<M> for Single<M> {
     fn outlook(&self) -> Outlook {
-        Outlook { rows: 1, later_steps: 0, later_rows: 0, steps_taken: 0, weight: 1.0 }
+        Outlook { rows: 1, later_steps: 0, later_rows: 0, steps_taken: 0, weight: self.weight }
     }
 
     fn rows(&mut self) -> Vec<M::Row> {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use self::outlet::Outlet;
 use crate::Identity;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
+use crate::policy::Left;
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
 /// A sample to be drawn: everything that decides the image.
@@ -36,6 +37,13 @@ pub struct Trajectory<C> {
     pub initial: Option<InitialSample>,
     /// What the model sees beside x and t.
     pub conditions: Arc<C>,
+}
+
+/// What a trajectory has to compute, by the sampler and the plan that it would have.
+pub fn rows_of(sampler: &Sampler, plan: &Plan) -> Left {
+    let mut rows = (0..sampler.evaluations()).map(|step| plan.step(step).rows().len());
+    let first = rows.next().unwrap_or(0);
+    Left { rows: first, later_steps: rows.len(), later_rows: rows.sum() }
 }
 
 /// One conditional evaluation of the model, and where its prediction goes.
@@ -60,6 +68,25 @@ pub struct Evaluation<C> {
     pub conditions: Arc<C>,
     /// That of the trajectory: all of its rows have equal `conditions`.
     pub identity: Identity,
+}
+
+impl<C> Row<C> {
+    /// A row of a sample of `elements` that is all zero and sees all of `conditions`, to measure what one costs.
+    pub fn typical(elements: usize, output_elements: usize, conditions: C) -> Self {
+        let evaluation = Evaluation {
+            x: Arc::new(vec![0.0; elements]),
+            timestep: 0.0,
+            condition: Condition::BOTH,
+            conditions: Arc::new(conditions),
+            identity: Identity::unique(),
+        };
+        Self { evaluation, out: vec![0.0; output_elements] }
+    }
+
+    /// What it costs relative to others of its model.
+    pub fn weight(&self) -> f64 {
+        self.evaluation.x.len() as f64
+    }
 }
 
 impl<C> Evaluation<C> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -86,9 +87,14 @@ async fn a_lane_tells_what_it_does() {
     let provider =
         SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
     opentelemetry::global::set_meter_provider(provider.clone());
-    let settings = LaneSettings { max_jobs: 10, stall_seconds: 60.0 };
+    let settings = LaneSettings {
+        max_jobs: 10,
+        stall_seconds: 60.0,
+        calibration_seconds: 1.0,
+        row_seconds: BTreeMap::new(),
+    };
     let models = vec![Obedient, Obedient];
-    let lane = Lane::start("observed", models, settings, &Arc::new(Cores::new(2)), 1).unwrap();
+    let lane = Lane::start("observed", models, &settings, &Arc::new(Cores::new(2)), 1).unwrap();
     for order in [Order::Answer, Order::Answer, Order::Fail] {
         let _ = lane.run(call(), order).await;
     }

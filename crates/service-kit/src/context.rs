@@ -20,8 +20,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 pub use self::layer::{ContextLayer, ContextService};
 use crate::{Refusal, refusal};
 
-/// Share of the remaining time that is passed on, so that a stage gives up before its caller does.
-const PASSED_ON: f64 = 0.95;
+/// So much earlier than its caller does a stage give up, or a twentieth of the remaining time if that is less. How the time is divided
+/// among the stages is the pipeline's to say.
+const EARLIER: Duration = Duration::from_millis(50);
 /// gRPC writes at most eight digits of a timeout; ours are in milliseconds.
 const LONGEST_TIMEOUT: Duration = Duration::from_millis(99_999_999);
 /// A deadline that is so near counts as passed.
@@ -30,7 +31,7 @@ const PASSED_IN: Duration = Duration::from_millis(50);
 const ANSWER_BEFORE: Duration = Duration::from_millis(10);
 
 /// Names who asks: any text. Callers share the models in equal parts, whatever they submit; requests without a name share one part.
-const CALLER: &str = "x-reverie-caller";
+pub const CALLER: &str = "x-reverie-caller";
 /// Says how urgent a request is: "interactive", which is the default, or "batch".
 const PRIORITY: &str = "x-reverie-priority";
 
@@ -110,12 +111,28 @@ impl Context {
                 return Err(Status::invalid_argument(told));
             }
         };
-        let caller = headers.get(CALLER).map_or(0, |name| {
-            let mut hasher = DefaultHasher::new();
-            name.as_bytes().hash(&mut hasher);
-            hasher.finish()
-        });
-        Ok(Self { caller, priority, ..deadline.map(Self::with_timeout).unwrap_or_default() })
+        let context = Self { priority, ..deadline.map(Self::with_timeout).unwrap_or_default() };
+        Ok(headers.get(CALLER).map_or(context, |name| context.asked_by(name.as_bytes())))
+    }
+
+    /// The same context, of a caller without a name.
+    #[must_use]
+    pub fn asked_by_nobody(self) -> Self {
+        Self { caller: 0, ..self }
+    }
+
+    /// The same context, as urgent as this.
+    #[must_use]
+    pub fn with_priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// The same context, of the caller of this name.
+    #[must_use]
+    pub fn asked_by(self, name: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self { caller: hasher.finish(), ..self }
     }
 
     /// The same context, ended after `limit` at the latest, as `setting` says.
@@ -166,8 +183,8 @@ impl Context {
     pub fn outgoing<T>(self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
-            let remaining = deadline.saturating_duration_since(Instant::now()).mul_f64(PASSED_ON);
-            request.set_timeout(remaining.min(LONGEST_TIMEOUT));
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            request.set_timeout(remaining.saturating_sub(EARLIER.min(remaining / 20)).min(LONGEST_TIMEOUT));
         }
         if self.caller != 0 {
             // A name of its own for each caller is all that a stage needs.
@@ -260,7 +277,11 @@ mod tests {
         let request = Context::with_timeout(Duration::from_secs(100)).outgoing(());
         let header = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
         let passed_on = parse_timeout(&header).unwrap();
-        assert!(passed_on <= Duration::from_secs(95) && passed_on > Duration::from_secs(90), "{passed_on:?}");
+        let least = Duration::from_secs(99);
+        assert!(passed_on + EARLIER <= Duration::from_secs(100) && passed_on > least, "{passed_on:?}");
+        let request = Context::with_timeout(Duration::from_millis(100)).outgoing(());
+        let header = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
+        assert!((80..=95).contains(&parse_timeout(&header).unwrap().as_millis()), "{header}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Lanes between requests and answers: whose call it is, and what became of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reverie_engine::policy::{Caller, Class, Refused};
+use reverie_engine::policy::{Caller, Class, Left, Refused};
 use reverie_engine::work::{Failure, Timings};
 use reverie_engine::{Call, Lane, LaneSettings, ModelError, RowModel, RunError, SubmitError, Trouble};
-use reverie_proto::diffusion::v1::StageTimings;
+use reverie_proto::diffusion::v1::{Prediction, StageTimings};
 use reverie_service_kit::context::Priority;
 use reverie_service_kit::settings::SettingsError;
 use reverie_service_kit::{Context, Refusal, Unfit};
@@ -31,6 +31,19 @@ pub fn call(context: Context) -> Call {
         },
         deadline: context.deadline(),
     }
+}
+
+/// What work on `lane` is predicted to take that has `left` to compute, in rows of `weight`; none as long as the lane knows nothing.
+pub fn predict<M: RowModel>(lane: &Lane<M>, left: Left, weight: f64, context: Context) -> Option<Prediction> {
+    let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+    let predicted = lane.predict(left, weight, context.deadline().map(until));
+    (predicted.seconds > 0.0).then_some(Prediction {
+        seconds: predicted.seconds,
+        resource: predicted.resource.id,
+        units: predicted.resource.units as u32,
+        unit_seconds: predicted.unit_seconds,
+        backlog_unit_seconds: predicted.backlog,
+    })
 }
 
 /// For the health of a service: whether a lane does its work. One whose thread died does not come back.

@@ -17,6 +17,17 @@ pub struct Text {
     pub pooled: Vec<f32>,
 }
 
+impl Text {
+    /// A text of the size that a model takes, with zeros for its features, to measure what a row costs.
+    pub fn blank(wanted: &TextCondition) -> Self {
+        Self {
+            tokens: vec![0.0; wanted.max_tokens * wanted.dim],
+            mask: vec![1.0; wanted.max_tokens],
+            pooled: vec![0.0; wanted.pooled_dim.unwrap_or(0)],
+        }
+    }
+}
+
 /// The texts of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Texts {

@@ -29,7 +29,7 @@ impl Coder {
         let output_channels = sessions.first().and_then(|session| session.output_channels(output));
         let models = sessions.into_iter().map(|session| CoderModel { session, input, output }).collect();
         Ok(Self {
-            lane: Lane::of_package(package, models, settings.lane, &settings.inference)?,
+            lane: Lane::of_package(package, models, &settings.lane, &settings.inference)?,
             scale: package.latent()?,
             identity: model::identity(package),
             output_channels,
@@ -68,6 +68,11 @@ impl RowModel for CoderModel {
 
     fn batch(&self) -> usize {
         self.session.batch()
+    }
+
+    // There is no typical row: sizes are those of the base model, which this service does not know.
+    fn weight(row: &CoderRow) -> f64 {
+        row.values.len() as f64
     }
 
     fn can_share(one: &CoderRow, other: &CoderRow) -> bool {

@@ -7,10 +7,11 @@ use reverie_engine::trajectory::{Evaluation, Row};
 use reverie_engine::{
     Identity, InferenceSettings, Input, ModelError, RowData, RowError, RowModel, Session, Values,
 };
+use reverie_packages::package::GuidanceCondition;
 use reverie_packages::{Package, PackageError};
-use reverie_stage::text::Texts;
+use reverie_stage::text::{Text, Texts};
 
-use crate::facts::{Facts, Frame};
+use crate::facts::{Facts, Feature, Frame};
 use crate::patches::Patches;
 
 /// What the rows of one picture are conditioned on.
@@ -190,6 +191,36 @@ impl RowModel for BaseModel {
         self.session.batch()
     }
 
+    fn weight(row: &Row<Conditions>) -> f64 {
+        row.weight()
+    }
+
+    /// With as many neighbours as the model takes.
+    fn typical_row(&self) -> Option<Row<Conditions>> {
+        let facts = &self.facts;
+        let frame = facts.own_frame();
+        let [channels, height, width] = frame.sample;
+        let neighbours = facts.max_neighbours();
+        let feature =
+            |feature: &Feature| vec![0.0; neighbours.max(1) * feature.shape.iter().product::<usize>()];
+        let painted_into = if facts.paints_into_picture { (channels + 1) * height * width } else { 0 };
+        let outputs = if facts.diffusion.learned_variance.is_some() { 2 } else { 1 } * frame.elements();
+        let conditions = Conditions {
+            frame,
+            texts: Texts { with: Text::blank(&facts.text), without: Text::blank(&facts.text) },
+            neighbours: neighbours.max(1),
+            has_neighbours: neighbours > 0,
+            features: facts.features.iter().map(feature).collect(),
+            guidance: match facts.guidance {
+                None => Vec::new(),
+                Some(GuidanceCondition::Weight) => vec![1.0],
+                Some(GuidanceCondition::Embedding(width)) => vec![0.0; width],
+            },
+            painted_into: vec![0.0; painted_into],
+        };
+        Some(Row::typical(frame.elements(), outputs, conditions))
+    }
+
     fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
         let (one, other) = (&one.evaluation, &other.evaluation);
         let shape = |evaluation: &Evaluation<Conditions>| {
@@ -234,7 +265,6 @@ mod tests {
     use reverie_diffusion::guidance::Condition;
     use reverie_engine::contract;
     use reverie_packages::Role;
-    use reverie_stage::text::Text;
 
     use super::*;
 

@@ -2,8 +2,11 @@
 
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler};
+use reverie_engine::policy::Left;
+use reverie_engine::trajectory::rows_of;
 use reverie_imaging::Encoded;
-use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse};
+use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse, PredictRequest};
+use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensors::EncodedText;
 use reverie_service_kit::{Refusal, Violations};
@@ -87,25 +90,70 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
     let frame = frame(&mut violations, request.size, facts);
     let start = start::of(&mut violations, request, facts, frame);
-    let (diffusion, defaults) = (&facts.diffusion, &facts.defaults);
-    let asked = request.sampling.as_ref();
-    let mut settings = sampling::settings(&mut violations, asked, diffusion, defaults, frame.sample);
-    settings.strength = start.strength;
-    let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
-    let sampler = violations.take(wrong, sampler);
     let noise = NoiseSource::new(request.seed, request.sample, STAGE);
-    let available = Condition { text: true, neighbours: !request.neighbours.is_empty() };
+    let sampling = Asked { sampling: request.sampling.as_ref(), strength: start.strength };
+    let sampler = sampler(&mut violations, &sampling, facts, frame);
     let plan = sampler.as_ref().and_then(|sampler| {
-        let is_told = facts.guidance.is_some();
-        let plan = guidance.plan(sampler, is_told, |guidance| Plan::new(guidance, available, noise));
-        violations.take("guidance", plan)
+        plan(&mut violations, &guidance, sampler, !request.neighbours.is_empty(), noise, facts)
     });
     violations.into_result()?;
     let (Some(texts), Some(sampler), Some(plan)) = (texts, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
     Ok(Job { texts, neighbours, frame, sampler, plan, guidance, noise, start })
+}
+
+/// Checks a request whose text and images are not there yet. Gives what there is to compute, and the weight of a row.
+pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Left, f64), Status> {
+    model::check_model(&request.model_digest, &facts.identity)?;
+    let mut violations = Violations::new();
+    let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
+    let frame = frame(&mut violations, request.size, facts);
+    let strength = request.strength.unwrap_or(1.0);
+    let told = format!("must be above 0 and at most 1 (got {strength})");
+    violations.require(strength > 0.0 && strength <= 1.0, "strength", told);
+    let asked = Asked { sampling: request.sampling.as_ref(), strength };
+    let sampler = sampler(&mut violations, &asked, facts, frame);
+    // What is drawn does not decide how much there is to compute.
+    let noise = NoiseSource::new(0, 0, STAGE);
+    let plan = sampler
+        .as_ref()
+        .and_then(|sampler| plan(&mut violations, &guidance, sampler, request.neighbours > 0, noise, facts));
+    violations.into_result()?;
+    let (Some(sampler), Some(plan)) = (sampler, plan) else {
+        return Err(Refusal::internal("a request without violations is incomplete").into());
+    };
+    Ok((rows_of(&sampler, &plan), frame.elements() as f64))
+}
+
+/// Which steps a request asks for.
+struct Asked<'a> {
+    sampling: Option<&'a Sampling>,
+    /// The share of the steps that are taken.
+    strength: f64,
+}
+
+fn sampler(violations: &mut Violations, asked: &Asked<'_>, facts: &Facts, frame: Frame) -> Option<Sampler> {
+    let Facts { diffusion, defaults, schedule, .. } = facts;
+    let mut settings = sampling::settings(violations, asked.sampling, diffusion, defaults, frame.sample);
+    settings.strength = asked.strength;
+    let sampler = Sampler::new(schedule, &settings);
+    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
+    violations.take(wrong, sampler)
+}
+
+fn plan(
+    violations: &mut Violations,
+    guidance: &Settled,
+    sampler: &Sampler,
+    has_neighbours: bool,
+    noise: NoiseSource,
+    facts: &Facts,
+) -> Option<Plan> {
+    let available = Condition { text: true, neighbours: has_neighbours };
+    let is_told = facts.guidance.is_some();
+    let plan = guidance.plan(sampler, is_told, |guidance| Plan::new(guidance, available, noise));
+    violations.take("guidance", plan)
 }
 
 /// The field of a neighbour's image.

@@ -10,7 +10,8 @@ use reverie_engine::trajectory::Trajectory;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
 use reverie_proto::denoiser::v1::{
-    DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse,
+    DenoiseCompleted, DenoiseRequest, DenoiseResponse, GetModelRequest, GetModelResponse, PredictRequest,
+    PredictResponse,
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
@@ -160,6 +161,16 @@ impl DenoiserService for Denoiser {
             },
         );
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+        let context = Context::of(&request);
+        let facts = Arc::clone(&self.facts);
+        let checked =
+            Permit::of(&request).run_blocking(move || convert::prediction(request.get_ref(), &facts));
+        let (left, weight) = context.within("predicting", checked).await?;
+        let prediction = lanes::predict(&self.models.base, left, weight, context);
+        Ok(Response::new(PredictResponse { prediction }))
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {

@@ -52,7 +52,7 @@ async fn load(settings: &Settings) -> Result<grpc::Denoiser, ModelError> {
         };
         facts.neighbour_reader = neighbours.as_ref().map(NeighbourEncoder::reader);
         let models = BaseModel::open_all(&base, &facts, inference)?;
-        let lane = Lane::of_package(&base, models, settings.lane, inference)?;
+        let lane = Lane::of_package(&base, models, &settings.lane, inference)?;
         Ok(grpc::Denoiser::new(facts, neighbours, lane, settings.progress.max_events))
     })
     .await

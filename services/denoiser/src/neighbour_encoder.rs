@@ -69,7 +69,7 @@ impl NeighbourEncoder {
             }
         }
         let models = NeighbourModel::open_all(package, neighbours, facts, &settings.inference)?;
-        let lane = Lane::of_package(package, models, settings.lane, &settings.inference)?;
+        let lane = Lane::of_package(package, models, &settings.lane, &settings.inference)?;
         let (side, picture) = (neighbours.image_size as u32, package.manifest.picture);
         Ok(Self {
             lane,
@@ -183,6 +183,15 @@ impl RowModel for NeighbourModel {
 
     fn batch(&self) -> usize {
         self.session.batch()
+    }
+
+    fn typical_row(&self) -> Option<NeighbourRow> {
+        let Self { side, text: [tokens, dim], .. } = self;
+        Some(NeighbourRow {
+            planes: vec![0.0; 3 * side * side],
+            tokens: vec![0.0; tokens * dim],
+            mask: vec![1.0; *tokens],
+        })
     }
 
     fn can_share(one: &NeighbourRow, other: &NeighbourRow) -> bool {

@@ -38,7 +38,7 @@ impl ImageEmbedder {
         let graphs = sessions.into_iter().map(graph).collect();
         let picture = package.manifest.picture;
         Ok(Self {
-            lane: Lane::of_package(package, graphs, settings.lane, &settings.inference)?,
+            lane: Lane::of_package(package, graphs, &settings.lane, &settings.inference)?,
             reader: Reader { side, shorter: picture.and_then(|facts| facts.resized_to(side)) },
             dim,
             picture,
@@ -72,6 +72,10 @@ impl RowModel for ImageGraph {
 
     fn batch(&self) -> usize {
         self.session.batch()
+    }
+
+    fn typical_row(&self) -> Option<Vec<f32>> {
+        Some(vec![0.0; 3 * self.side * self.side])
     }
 
     fn can_share(one: &Vec<f32>, other: &Vec<f32>) -> bool {

@@ -46,12 +46,15 @@ impl TextModel {
         };
         let outputs: Arc<[Output]> = outputs.iter().map(elements).collect::<Result<_, _>>()?;
         let sessions = Session::open_all(package, &settings.inference)?;
-        let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs) };
+        let tokenizer = Tokenizer::load(package)?;
+        // Texts are padded, so each is as long as any other.
+        let typical = tokenizer.encode("", Overflow::Cut).ok();
+        let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs), typical: typical.clone() };
         let graphs = sessions.into_iter().map(graph).collect();
         let bytes = |encoded: &Arc<Encoded>| 4 * encoded.outputs.iter().map(Vec::len).sum::<usize>();
         Ok(Self {
-            tokenizer: Tokenizer::load(package)?,
-            lane: Lane::of_package(package, graphs, settings.lane, &settings.inference)?,
+            tokenizer,
+            lane: Lane::of_package(package, graphs, &settings.lane, &settings.inference)?,
             digest: package.digest(),
             cache: Cache::new(name, settings.limits.cache_mib << 20, bytes),
         })
@@ -87,6 +90,8 @@ fn content_key(text: &TokenizedText) -> [u8; 32] {
 pub(crate) struct TextGraph {
     session: Session,
     outputs: Arc<[Output]>,
+    /// A text of the usual length.
+    typical: Option<TokenizedText>,
 }
 
 impl RowModel for TextGraph {
@@ -97,12 +102,20 @@ impl RowModel for TextGraph {
         self.session.batch()
     }
 
+    fn weight(text: &TokenizedText) -> f64 {
+        text.ids.len() as f64
+    }
+
+    fn typical_row(&self) -> Option<TokenizedText> {
+        self.typical.clone()
+    }
+
     fn can_share(one: &TokenizedText, other: &TokenizedText) -> bool {
         one.ids.len() == other.ids.len()
     }
 
     fn run(&mut self, texts: &mut [TokenizedText]) -> Result<Vec<Vec<Vec<f32>>>, RowError> {
-        let Self { session, outputs } = self;
+        let Self { session, outputs, .. } = self;
         let empty = || outputs.iter().map(|(_, elements)| vec![0.0; *elements]).collect();
         let mut all: Vec<Vec<Vec<f32>>> = texts.iter().map(|_| empty()).collect();
         let shapes: Vec<[usize; 2]> = texts.iter().map(|text| [1, text.ids.len()]).collect();
@@ -139,7 +152,8 @@ mod tests {
         let wrong = || TokenizedText { ids: vec![-1; 3], attention_mask: vec![1; 3], length: 3 };
         let open = |inference: &InferenceSettings| {
             let sessions = Session::open_all(&package, inference).unwrap();
-            sessions.into_iter().map(|session| TextGraph { session, outputs: Arc::clone(&outputs) }).collect()
+            let graph = |session| TextGraph { session, outputs: Arc::clone(&outputs), typical: Some(row(0)) };
+            sessions.into_iter().map(graph).collect()
         };
         contract::check(open, row, wrong);
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures::future::try_join_all;
 use reverie_imaging::fit::Reader;
 use reverie_imaging::pictures;
-use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent, NeighbourCondition};
+use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent, NeighbourCondition, PredictRequest};
 use reverie_proto::diffusion::v1::{InitialPicture, ModelIdentity, StageTimings};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
@@ -23,6 +23,7 @@ use reverie_service_kit::{Context, Refusal};
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
+use crate::admission::Need;
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
 use crate::measure;
@@ -58,7 +59,7 @@ pub(crate) async fn draw(
     let mut ledger = Ledger { news, position, reports: Vec::new() };
     ledger.tell(Event::Started(started(&run))).await;
 
-    // 1. The prompt's tokens and the reference images; beside it, whether every level can do what is asked of it.
+    // 1. The prompt's tokens and the reference images.
     let (has_negative_prompt, encoder) =
         (run.negative_prompt.is_some(), run.base.text_encoder_digest.clone());
     let texts = texts_of(&mut run);
@@ -66,9 +67,7 @@ pub(crate) async fn draw(
     let encoding = timed(stages.encode(context, &encoder, texts, false, |field| fields.texts(field)));
     let retrieving =
         timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
-    let checking = check_levels(&run, stages, context);
-    let ((text, encode_seconds), (memory, retrieve_seconds), ()) =
-        tokio::try_join!(encoding, retrieving, checking)?;
+    let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, retrieving)?;
     if let Some(found) = memory.searched.then_some(retrieve_seconds) {
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
     }
@@ -105,7 +104,7 @@ pub(crate) async fn draw(
     position.enter(Stage::Base);
     let own = |field: &str| fields.base(field);
     let route = Route { decodes: run.base.latent.is_some(), levels: run.levels.len() };
-    let in_time = context.reserving(pace.after_base(route));
+    let in_time = context.reserving(pace.after_base(route).max(position.time_after(Stage::Base)));
     let drawing = timed(stages.denoise(in_time, request, own, |step| ledger.step(Stage::Base.into(), step)));
     let (base, seconds) = drawing.await?;
     let drawn = Instant::now();
@@ -166,12 +165,38 @@ pub(crate) async fn draw(
     Ok(())
 }
 
-/// Asks every level about its options. One that cannot use them would otherwise say so when the image before it is drawn.
-async fn check_levels(run: &Run, stages: &Stages, context: Context) -> Result<(), Status> {
-    let checks = run.levels.iter().enumerate().map(|(index, (level, options))| {
-        stages.check_options(context, level, options, move |field| Fields::level(index, field))
+/// Asks the base model and every level what they would need, in the order of the cascade. A level that cannot use its options says so
+/// now, and not when the image before it is drawn.
+pub(crate) async fn predict(
+    run: &Run,
+    strength: Option<f64>,
+    stages: &Stages,
+    context: Context,
+) -> Result<Vec<Need>, Status> {
+    let fields = Fields::of(run);
+    let request = PredictRequest {
+        neighbours: match &run.memory {
+            Memory::Retrieval(request) => request.limit,
+            Memory::References { captions, .. } => captions.len() as u32,
+            Memory::None => 0,
+        },
+        guidance: run.guidance,
+        sampling: run.base_sampling,
+        strength,
+        size: Some(run.size),
+        model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
+    };
+    let base = async {
+        let prediction = stages.predict(context, request, |field| fields.base(field)).await?;
+        Ok::<_, Status>(prediction.map(|prediction| Need { place: Stage::Base.into(), prediction }))
+    };
+    let levels = run.levels.iter().enumerate().map(async |(index, (level, options))| {
+        let own = move |field: &str| Fields::level(index, field);
+        let prediction = stages.check_options(context, level, options, own).await?;
+        Ok::<_, Status>(prediction.map(|prediction| Need { place: Place::level(index), prediction }))
     });
-    try_join_all(checks).await.map(drop)
+    let (base, levels) = tokio::try_join!(base, try_join_all(levels))?;
+    Ok(base.into_iter().chain(levels.into_iter().flatten()).collect())
 }
 
 /// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.

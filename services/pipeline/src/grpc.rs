@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
+use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{
@@ -18,7 +19,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
+use crate::admission::{Admission, Booking};
+use crate::callers::Callers;
 use crate::convert::Run;
+use crate::images::Undecoded;
 use crate::measure::Measured;
 use crate::pace::Pace;
 use crate::position::Position;
@@ -38,6 +42,8 @@ pub(crate) struct Generation {
     limits: Limits,
     defaults: Defaults,
     pace: Arc<Pace>,
+    admission: Arc<Admission>,
+    callers: Callers,
 }
 
 impl Generation {
@@ -48,34 +54,65 @@ impl Generation {
             limits: settings.limits.clone(),
             defaults: settings.defaults.clone(),
             pace: Arc::default(),
+            admission: Arc::default(),
+            callers: settings.callers.clone(),
         }
     }
 }
 
 impl Generation {
-    /// Checks a request against the models that are there now, and decodes its images.
+    /// Checks a request against the models that are there now, books what it needs, and decodes its images.
     async fn prepare(
         &self,
         request: GenerateRequest,
         context: Context,
         permit: &Permit,
-    ) -> Result<Run, Status> {
-        let models = context.within("asking for the models", self.stages.models(context)).await?;
-        self.prepare_for(models, request, context, permit).await
+    ) -> Result<(Run, Booking), Status> {
+        let mut models = context.within("asking for the models", self.stages.models(context)).await?;
+        let mut plans = 1;
+        loop {
+            let (mut run, images) = self.plan(models, request.clone(), permit).await?;
+            let strength = images.initial.as_ref().map(Opened::strength);
+            let predicting = cascade::predict(&run, strength, &self.stages, context);
+            let needs = match context.within("asking what the image takes", predicting).await {
+                Err(status) if plans < PLANS && is_for_other_models(&status) => {
+                    models = self.other_models(&run.digests, status, context).await?;
+                    plans += 1;
+                    continue;
+                }
+                needs => needs?,
+            };
+            let booking = self.admission.admit(context, &needs)?;
+            context.within("decoding the request's images", images.decode(&mut run)).await?;
+            return Ok((run, booking));
+        }
     }
 
-    async fn prepare_for(
+    /// Checks a request against `models`.
+    async fn plan(
         &self,
         models: Models,
         request: GenerateRequest,
-        context: Context,
         permit: &Permit,
-    ) -> Result<Run, Status> {
+    ) -> Result<(Run, Undecoded), Status> {
         let defaults = self.defaults.clone();
-        let convert = move || convert::run(request, models, &defaults);
-        let (mut run, images) = permit.clone().run_blocking(convert).await?;
-        context.within("decoding the request's images", images.decode(&mut run)).await?;
-        Ok(run)
+        permit.clone().run_blocking(move || convert::run(request, models, &defaults)).await
+    }
+
+    /// The models that are there now, where a call was refused because those of the plan, with these digests, are gone; `refused` if
+    /// they are still the same.
+    async fn other_models(
+        &self,
+        planned: &[String],
+        refused: Status,
+        context: Context,
+    ) -> Result<Models, Status> {
+        let models = self.stages.models_of_all(context).await?;
+        if models.digests() == planned {
+            return Err(refused);
+        }
+        tracing::info!(message = refused.message(), "the models were replaced; the image is planned anew");
+        Ok(models)
     }
 
     /// Draws an image. If the models that it was planned with are gone, it is planned anew with those that are there, and drawn from
@@ -98,14 +135,12 @@ impl Generation {
                 Err(status) if plans < PLANS && is_for_other_models(&status) => status,
                 outcome => return outcome,
             };
-            let models = self.stages.models_of_all(context).await?;
-            if models.digests() == digests {
-                return Err(status);
-            }
+            let models = self.other_models(&digests, status, context).await?;
             plans += 1;
-            tracing::info!(message = status.message(), "the models were replaced; the image is begun again");
             let request = GenerateRequest { seed: Some(seed), ..request.clone() };
-            run = self.prepare_for(models, request, context, permit).await?;
+            let images;
+            (run, images) = self.plan(models, request, permit).await?;
+            images.decode(&mut run).await?;
         }
     }
 }
@@ -120,10 +155,10 @@ impl GenerationService for Generation {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let measured = Measured::begin();
         let permit = Permit::of(&request);
-        let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
+        let context = self.callers.context(&request).capped(self.longest, "limits.max_request_seconds");
         let request = request.into_inner();
-        let run = match self.prepare(request.clone(), context, &permit).await {
-            Ok(run) => run,
+        let (run, booking) = match self.prepare(request.clone(), context, &permit).await {
+            Ok(prepared) => prepared,
             Err(status) => {
                 measured.end(Err(&status));
                 return Err(status);
@@ -132,7 +167,7 @@ impl GenerationService for Generation {
         let (news, events) = mpsc::channel(EVENTS);
         let generation = self.clone();
         let work = async move {
-            let position = Position::default();
+            let position = Position::new(booking);
             let draw = generation.draw(run, request, context, &permit, &news, &position);
             let outcome = context.within("drawing", draw).await;
             let outcome = outcome.map_err(|status| match status.code() {

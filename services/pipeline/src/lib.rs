@@ -1,5 +1,7 @@
 //! The pipeline service: the public door. It runs the cascade (`cascade.rs`) over the other services.
 
+mod admission;
+mod callers;
 mod capabilities;
 mod cascade;
 mod convert;
@@ -23,6 +25,7 @@ use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown, Standing, Unfit};
 use tonic::Status;
 
+pub use callers::Callers;
 pub use settings::{Settings, StageAddresses};
 
 use crate::stages::Stages;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::names::Named as _;
+
+use crate::admission::Booking;
 
 /// A stage of the cascade; each super-resolution level is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +30,12 @@ impl From<Stage> for Place {
     }
 }
 
-/// Where a run is.
-#[derive(Debug, Default)]
-pub(crate) struct Position(Mutex<Option<At>>);
+/// Where a run is, and what it has booked.
+#[derive(Default)]
+pub(crate) struct Position {
+    at: Mutex<Option<At>>,
+    booking: Option<Booking>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct At {
@@ -39,6 +45,17 @@ struct At {
 }
 
 impl Position {
+    /// Of a run that has not begun.
+    pub(crate) fn new(booking: Booking) -> Self {
+        Self { booking: Some(booking), ..Self::default() }
+    }
+
+    /// Predicted time of the stages after `place`, if nothing else ran.
+    pub(crate) fn time_after(&self, place: impl Into<Place>) -> Duration {
+        let seconds = self.booking.as_ref().map_or(0.0, |booking| booking.after(place.into()));
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
     /// A stage begins.
     pub(crate) fn enter(&self, place: impl Into<Place>) {
         self.set(At { place: place.into(), steps: None });
@@ -50,7 +67,11 @@ impl Position {
     }
 
     fn set(&self, at: At) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        if let Some(booking) = &self.booking {
+            let share = |(step, steps)| f64::from(step) / f64::from(steps).max(1.0);
+            booking.reach(at.place, at.steps.map_or(0.0, share));
+        }
     }
 }
 
@@ -63,7 +84,7 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(At { place, steps }) = *self.0.lock().unwrap_or_else(PoisonError::into_inner) else {
+        let Some(At { place, steps }) = *self.at.lock().unwrap_or_else(PoisonError::into_inner) else {
             return f.write_str("before the first stage");
         };
         write!(f, "in stage {place}")?;

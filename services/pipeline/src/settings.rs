@@ -6,6 +6,8 @@ use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
+use crate::callers::Callers;
+
 /// The largest request that is taken, MiB: references, an initial image and its mask of the largest size, and 1 MiB of text.
 const MAX_REQUEST_MIB: usize = 1 + (((MAX_NEIGHBOURS as usize + 2) * MAX_ENCODED_BYTES) >> 20);
 
@@ -19,6 +21,8 @@ pub struct Settings {
     pub stages: StageAddresses,
     /// Bounds.
     pub limits: Limits,
+    /// Who callers are.
+    pub callers: Callers,
     /// What a request that says nothing gets.
     pub defaults: Defaults,
 }
@@ -82,6 +86,7 @@ impl ServiceSettings for Settings {
         if self.limits.max_request_seconds == 0 {
             return Err(SettingsError::value("limits.max_request_seconds", "must be at least 1"));
         }
+        self.callers.validate()?;
         if !(1..=MAX_NEIGHBOURS).contains(&self.defaults.neighbours) {
             return Err(SettingsError::value(
                 "defaults.neighbours",

@@ -10,8 +10,10 @@ use reverie_proto::autoencoder::v1::{
 };
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
-use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse};
-use reverie_proto::diffusion::v1::{ModelIdentity, StepProgress};
+use reverie_proto::denoiser::v1::{
+    DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, PredictRequest,
+};
+use reverie_proto::diffusion::v1::{ModelIdentity, Prediction, StepProgress};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::generation::v1::SuperResolutionOptions;
@@ -301,18 +303,33 @@ impl Stages {
         self.autoencoder.as_ref().ok_or_else(missing)
     }
 
-    /// Asks `level` whether its model can draw with `options`, before another stage draws for it. Options that are not set fit.
+    /// Asks the denoiser what an image would take of it; none if it cannot tell.
+    pub(crate) async fn predict(
+        &self,
+        context: Context,
+        request: PredictRequest,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Prediction>, Status> {
+        let stage = &self.denoiser;
+        let mut client = client!(DenoiserServiceClient, stage);
+        match client.predict(context.outgoing(request)).await {
+            Ok(answer) => Ok(answer.into_inner().prediction),
+            // A service of an earlier version, as during an update.
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) => Err(stage.blame_fields(context, status, own)),
+        }
+    }
+
+    /// Asks `level` whether its model can draw with `options`, before another stage draws for it, and what that would take; none if it
+    /// cannot tell.
     pub(crate) async fn check_options(
         &self,
         context: Context,
         level: &ServedLevel,
         options: &SuperResolutionOptions,
         own: impl Fn(&str) -> Option<String>,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Prediction>, Status> {
         let SuperResolutionOptions { guidance_weight, noise_level, sampling } = *options;
-        if *options == SuperResolutionOptions::default() {
-            return Ok(());
-        }
         let request = CheckOptionsRequest {
             low_resolution_size: level.low_side,
             guidance_weight,
@@ -322,9 +339,9 @@ impl Stages {
         };
         let mut client = client!(SuperResolutionServiceClient, level.server);
         match client.check_options(context.outgoing(request)).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer.into_inner().prediction),
             // A service of an earlier version, as during an update, checks them when it upscales.
-            Err(status) if status.code() == Code::Unimplemented => Ok(()),
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
             Err(status) => Err(level.server.blame_fields(context, status, own)),
         }
     }

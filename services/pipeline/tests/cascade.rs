@@ -178,6 +178,13 @@ impl DenoiserService for Stages {
         )
     }
 
+    async fn predict(
+        &self,
+        _: Request<denoiser::PredictRequest>,
+    ) -> Result<Response<denoiser::PredictResponse>, Status> {
+        Err(Status::unimplemented("a service of an earlier version"))
+    }
+
     async fn get_model(
         &self,
         _: Request<denoiser::GetModelRequest>,
@@ -228,7 +235,7 @@ impl SuperResolutionService for Stages {
                 Err(violations.into_result().unwrap_err())
             }
             Conduct::Fails(code) if is_second => Err(Status::new(code, "as ordered")),
-            _ => Ok(Response::new(superresolution::CheckOptionsResponse {})),
+            _ => Ok(Response::new(superresolution::CheckOptionsResponse::default())),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Requests checked against a level's facts.
 
-use reverie_diffusion::guidance::{Condition, Guidance, Plan, Strategy};
+use reverie_diffusion::guidance::{Condition, Guidance, GuidanceError, Plan, Strategy};
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
+use reverie_engine::policy::Left;
+use reverie_engine::trajectory::rows_of;
 use reverie_imaging::{Encoded, pictures};
 use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE};
@@ -46,11 +48,7 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     let UpscaleRequest { guidance_weight, noise_level, sampling, .. } = request;
     let options = options(&mut violations, facts, *guidance_weight, *noise_level, sampling.as_ref());
     let noise = NoiseSource::new(request.seed, request.sample, facts.stage);
-    let guidance =
-        Guidance { strategy: Strategy::Text, text_weight: options.guidance_weight, neighbour_weight: 1.0 };
-    let guidance = if texts.is_some() { guidance } else { Guidance::OFF };
-    let available = Condition { text: texts.is_some(), neighbours: false };
-    let plan = violations.take("guidance_weight", Plan::new(guidance, available, noise));
+    let plan = violations.take("guidance_weight", options.plan(texts.is_some(), noise));
     violations.into_result()?;
     let (Some(sampler), Some(plan)) = (options.sampler, plan) else {
         return Err(incomplete());
@@ -70,8 +68,8 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
     Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
 }
 
-/// Checks the options of a request whose image is not there yet. Blocks.
-pub(crate) fn check(request: &CheckOptionsRequest, levels: &[Level]) -> Result<(), Status> {
+/// Checks the options of a request whose image is not there yet. Gives the level, and what there is to compute. Blocks.
+pub(crate) fn check(request: &CheckOptionsRequest, levels: &[Level]) -> Result<(Level, Left), Status> {
     let mut violations = Violations::new();
     let size = Size::square(request.low_resolution_size);
     let Some(level) = starting_from(&mut violations, "low_resolution_size", size, levels) else {
@@ -80,8 +78,14 @@ pub(crate) fn check(request: &CheckOptionsRequest, levels: &[Level]) -> Result<(
     };
     model::check_model(&request.model_digest, &level.facts.identity)?;
     let CheckOptionsRequest { guidance_weight, noise_level, sampling, .. } = request;
-    options(&mut violations, &level.facts, *guidance_weight, *noise_level, sampling.as_ref());
-    violations.into_result()
+    let facts = &level.facts;
+    let options = options(&mut violations, facts, *guidance_weight, *noise_level, sampling.as_ref());
+    // What is drawn does not decide how much there is to compute.
+    let noise = NoiseSource::new(0, 0, facts.stage);
+    let plan = violations.take("guidance_weight", options.plan(facts.text.is_some(), noise));
+    violations.into_result()?;
+    let (Some(sampler), Some(plan)) = (options.sampler, plan) else { return Err(incomplete()) };
+    Ok((level.clone(), rows_of(&sampler, &plan)))
 }
 
 /// The level that starts from images of `size`, which `field` of the request gives.
@@ -105,6 +109,15 @@ struct Options {
     noise_level: f32,
     /// None if it cannot be made.
     sampler: Option<Sampler>,
+}
+
+impl Options {
+    fn plan(&self, has_text: bool, noise: NoiseSource) -> Result<Plan, GuidanceError> {
+        let (strategy, text_weight) = (Strategy::Text, self.guidance_weight);
+        let guidance = Guidance { strategy, text_weight, neighbour_weight: 1.0 };
+        let guidance = if has_text { guidance } else { Guidance::OFF };
+        Plan::new(guidance, Condition { text: has_text, neighbours: false }, noise)
+    }
 }
 
 fn options(

@@ -47,7 +47,7 @@ impl SuperResolutionService for SuperResolution {
 
         let side = level.facts.side;
         let trajectory = Trajectory {
-            elements: 3 * side * side,
+            elements: level.facts.elements(),
             has_variance: level.facts.diffusion.learned_variance.is_some(),
             sampler,
             plan,
@@ -82,8 +82,11 @@ impl SuperResolutionService for SuperResolution {
         let context = Context::of(&request);
         let levels = Arc::clone(&self.levels);
         let checked = Permit::of(&request).run_blocking(move || convert::check(request.get_ref(), &levels));
-        context.within("checking the options", checked).await?;
-        Ok(Response::new(CheckOptionsResponse {}))
+        let (level, left) = context.within("checking the options", checked).await?;
+        let weight = level.facts.elements() as f64;
+        Ok(Response::new(CheckOptionsResponse {
+            prediction: lanes::predict(&level.lane, left, weight, context),
+        }))
     }
 
     async fn list_levels(

@@ -9,7 +9,7 @@ use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition
 use reverie_packages::{Package, PackageError};
 use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_stage::model;
-use reverie_stage::text::Texts;
+use reverie_stage::text::{Text, Texts};
 
 use crate::Settings;
 
@@ -33,6 +33,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Elements of a sample.
+    pub(crate) fn elements(&self) -> usize {
+        3 * self.side * self.side
+    }
+
     /// The timestep of the conditioning noise, for models that are told of it.
     pub(crate) fn noise_timestep(&self, level: f32) -> Option<u32> {
         self.told_timestep_of_noise.then(|| augmentation_timestep(level, self.diffusion.train_timesteps))
@@ -86,7 +91,7 @@ impl Level {
         let sessions = Session::open_all(package, &settings.inference)?;
         let models =
             sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(&facts) }).collect();
-        let lane = Lane::of_package(package, models, settings.lane, &settings.inference)?;
+        let lane = Lane::of_package(package, models, &settings.lane, &settings.inference)?;
         Ok(Self { facts, lane })
     }
 }
@@ -103,6 +108,20 @@ impl RowModel for LevelModel {
 
     fn batch(&self) -> usize {
         self.session.batch()
+    }
+
+    fn weight(row: &Row<Conditions>) -> f64 {
+        row.weight()
+    }
+
+    fn typical_row(&self) -> Option<Row<Conditions>> {
+        let Facts { text, diffusion, .. } = &*self.facts;
+        let elements = self.facts.elements();
+        let outputs = if diffusion.learned_variance.is_some() { 2 * elements } else { elements };
+        let texts =
+            text.as_ref().map(|wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) });
+        let conditions = Conditions { low_resolution: vec![0.0; elements], noise_level: 0.0, texts };
+        Some(Row::typical(elements, outputs, conditions))
     }
 
     fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
@@ -198,7 +217,6 @@ mod tests {
     use reverie_engine::{Identity, InferenceSettings, contract};
     use reverie_packages::Role;
     use reverie_service_kit::settings::{self, Sources};
-    use reverie_stage::text::Text;
 
     use super::*;
 

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{Span, debug, warn};
 
-use super::cost::Cost;
+use super::calibration::Calibration;
+use super::prediction::Use;
 use super::queue::{Phase, Queue, Stats};
 use super::{Call, RowModel, SubmitError};
+use crate::cost::Cost;
 use crate::metrics::Outcome;
-use crate::policy::{Job, Policy, PolicySettings, Seconds};
+use crate::policy::{Job, Left, Policy, PolicySettings, Seconds};
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
 /// A job whose first rows are to be asked for.
@@ -52,8 +54,8 @@ pub(super) struct Claim {
 pub(super) struct PassTime {
     /// In the model.
     pub(super) computing: Duration,
-    /// With the wait for cores and the preparation of jobs.
-    pub(super) with_wait: Duration,
+    /// For its cores.
+    pub(super) waiting: Duration,
 }
 
 /// A step whose rows are all done.
@@ -74,7 +76,8 @@ pub(super) struct State<M: RowModel> {
     pub(super) jobs: Vec<Job>,
     pub(super) entries: Vec<Entry<M>>,
     next_id: u64,
-    cost: Cost,
+    pub(super) cost: Cost,
+    pub(super) calibration: Calibration,
     /// When each thread began the pass that it computes.
     pub(super) running_since: Vec<Option<Instant>>,
     pub(super) stats: Stats,
@@ -138,13 +141,8 @@ impl<M: RowModel> Entry<M> {
     /// What the policy is to know of it, given what a pass costs and how many rows the lane computes at a time.
     fn predict(&self, job: &mut Job, cost: &Cost, slots: usize) {
         let Outlook { rows, later_steps, later_rows, weight, .. } = self.outlook;
-        let row = cost.pass(weight);
-        let to_start = if self.is_prepared && self.work.is_some() { self.rows.len() } else { rows };
-        let mean_rows = later_rows as f64 / later_steps.max(1) as f64;
-        let side_by_side = |rows: f64| (rows / slots as f64).ceil();
-        job.row = row;
-        job.work_left = row * (to_start + later_rows) as f64;
-        job.alone_left = row * (side_by_side(to_start as f64) + later_steps as f64 * side_by_side(mean_rows));
+        let rows = if self.is_prepared && self.work.is_some() { self.rows.len() } else { rows };
+        job.predict(Left { rows, later_steps, later_rows }, weight, cost, slots);
         job.is_ready = self.is_ready();
     }
 
@@ -157,14 +155,15 @@ impl<M: RowModel> Entry<M> {
 
 impl<M: RowModel> State<M> {
     /// The state of a lane that computes `slots` rows at a time on `sessions`.
-    pub(super) fn new(sessions: usize, slots: usize) -> Self {
+    pub(super) fn new(sessions: usize, slots: usize, cost: Cost, calibration: Calibration) -> Self {
         Self {
             phase: Phase::Open,
             policy: Policy::new(PolicySettings::new(slots)),
             jobs: Vec::new(),
             entries: Vec::new(),
             next_id: 0,
-            cost: Cost::default(),
+            cost,
+            calibration,
             running_since: vec![None; sessions],
             stats: Stats::default(),
         }
@@ -192,23 +191,20 @@ impl<M: RowModel> State<M> {
             deadline: call.deadline.map(|deadline| queue.seconds(deadline)),
             work_left: 0.0,
             alone_left: 0.0,
+            alone_at_best: 0.0,
             row: 0.0,
             is_ready: true,
         };
-        let is_idle = self.entries.is_empty();
-        if is_idle {
-            self.cost.rest();
+        let seconds = queue.seconds(now);
+        if self.entries.is_empty() {
+            self.cost.wake(seconds);
         }
         entry.predict(&mut job, &self.cost, queue.slots());
-        let (limit, seconds) = (queue.settings.max_jobs, queue.seconds(now));
+        let limit = queue.max_jobs;
         let outcome = if self.entries.len() >= limit {
             Err(SubmitError::Full { jobs: self.entries.len(), limit })
         } else {
-            // An idle lane begins whatever is not late yet, or a cost that was measured too high would never be measured again. It is
-            // given up after some rows if they show that there is no hope.
-            let may_try = is_idle && job.deadline.is_none_or(|due| due > seconds);
-            let asked = if may_try { Job { deadline: None, ..job } } else { job };
-            self.policy.admit(&self.jobs, &asked, seconds).map_err(SubmitError::from)
+            self.policy.admit_or_try(&self.jobs, &job, seconds).map_err(SubmitError::from)
         };
         if let Err(error) = outcome {
             self.stats.refused += 1;
@@ -229,6 +225,15 @@ impl<M: RowModel> State<M> {
         }
     }
 
+    /// The work that is left, as seconds of one unit of what the lane computes with.
+    pub(super) fn computing_left(&self, used: Use) -> Seconds {
+        let of = |(entry, job): (&Entry<M>, &Job)| {
+            let rows = if job.row > 0.0 { job.work_left / job.row } else { 0.0 };
+            used.unit_seconds(rows, self.cost.computing(entry.outlook.weight))
+        };
+        self.entries.iter().zip(&self.jobs).map(of).sum()
+    }
+
     /// Ends the jobs that nobody waits for, and those that would be late; the ones that have rows running once these are done.
     pub(super) fn sweep(&mut self, queue: &Queue<M>, now: Instant, ended: &mut Endings<M>) {
         self.predict(queue.slots());
@@ -236,8 +241,8 @@ impl<M: RowModel> State<M> {
         for place in (0..self.entries.len()).rev() {
             let (entry, job) = (&mut self.entries[place], &self.jobs[place]);
             let Some(work) = &entry.work else { continue };
-            let is_hopeless = || self.cost.is_sure() && entry.running == 0 && job.is_hopeless(seconds);
-            let is_late = || job.deadline.is_some_and(|due| due <= seconds) || is_hopeless();
+            let is_given_up = || entry.running == 0 && job.is_beyond_hope(seconds);
+            let is_late = || job.deadline.is_some_and(|due| due <= seconds) || is_given_up();
             if entry.ending.is_none() {
                 if work.is_cancelled() {
                     entry.ending = Some(Ending::Cancelled);
@@ -307,7 +312,7 @@ impl<M: RowModel> State<M> {
         time: Duration,
         ended: &mut Endings<M>,
     ) {
-        self.cost.note_overhead(time);
+        self.cost.note_overhead(time.as_secs_f64());
         self.stats.overhead_seconds += time.as_secs_f64();
         let Some(place) = self.place(id) else {
             ended.push((work, Err(Failure::LaneGone)));
@@ -348,7 +353,9 @@ impl<M: RowModel> State<M> {
         self.stats.model_seconds += time.computing.as_secs_f64();
         // Rows that share a pass are of equal weight.
         if let Some(place) = claims.first().and_then(|claim| self.place(claim.id)) {
-            self.cost.note_pass(time.with_wait, self.entries[place].outlook.weight);
+            let weight = self.entries[place].outlook.weight;
+            let (computing, waiting) = (time.computing.as_secs_f64(), time.waiting.as_secs_f64());
+            self.cost.note_pass(weight, computing, waiting, queue.seconds(Instant::now()));
         }
         let rows = claims.iter().zip(outcomes);
         rows.filter_map(|(claim, outcome)| self.row_done(queue, claim, outcome, ended)).collect()

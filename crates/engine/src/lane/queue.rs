@@ -4,9 +4,15 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::{info, warn};
+
+use super::calibration::Calibration;
 use super::jobs::{Endings, Entry, Pass, PassTime, Preparation, State, Step};
+use super::prediction::{Prediction, Use};
 use super::{Call, LaneSettings, RowModel, SubmitError, Trouble};
-use crate::policy::Seconds;
+use crate::cores::Cores;
+use crate::cost::Cost;
+use crate::policy::{Left, Seconds};
 use crate::work::{Failure, Work};
 
 /// What a lane has done since it started, and what it holds now.
@@ -22,6 +28,8 @@ pub struct Stats {
     pub oldest_seconds: f64,
     /// Predicted seconds until all jobs are done.
     pub backlog_seconds: f64,
+    /// Predicted seconds of a forward pass over rows of the model's own shape, with its wait for a core.
+    pub pass_seconds: f64,
     /// Rows computed.
     pub rows: u64,
     /// Forward passes that computed them.
@@ -53,12 +61,30 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// The share of the time that is left beyond which a lane that is idle makes sure of its costs.
+const SLOW: f64 = 0.25;
+
+/// What a thread of a lane does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A row can be started.
+    Serve,
+    /// There is no job, and the session was not calibrated yet.
+    Calibrate,
+    /// There will be nothing to do any more.
+    End,
+}
+
 pub(crate) struct Queue<M: RowModel> {
     pub(crate) name: Arc<str>,
     sessions: usize,
     /// Rows that a forward pass has room for.
     pub(super) batch: usize,
-    pub(super) settings: LaneSettings,
+    /// The weight of a row of the model's own shape.
+    own_weight: f64,
+    used: Use,
+    pub(super) max_jobs: usize,
+    stall_seconds: f64,
     /// Time 0 of the policy.
     epoch: Instant,
     state: Mutex<State<M>>,
@@ -66,14 +92,33 @@ pub(crate) struct Queue<M: RowModel> {
 }
 
 impl<M: RowModel> Queue<M> {
-    pub(super) fn new(name: &str, sessions: usize, batch: usize, settings: LaneSettings) -> Self {
+    /// The queue of a lane with a thread for each of `models`.
+    pub(super) fn new(
+        name: &str,
+        models: &[M],
+        settings: &LaneSettings,
+        (cores, cores_of_a_pass): (&Cores, usize),
+    ) -> Self {
+        let sessions = models.len();
+        let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
+        let typical = models.first().and_then(M::typical_row);
+        let can_calibrate = typical.is_some();
+        let weight = typical.map_or(1.0, |row| M::weight(&row));
+        let (cost, seconds) = match settings.row_seconds.get(name) {
+            Some(seconds) => (Cost::set(*seconds, weight), 0.0),
+            None => (Cost::default(), if can_calibrate { settings.calibration_seconds } else { 0.0 }),
+        };
+        let calibration = Calibration::new(sessions, seconds);
         Self {
             name: name.into(),
             sessions,
             batch,
-            settings,
+            own_weight: weight,
+            used: Use::new(cores, cores_of_a_pass, sessions, batch),
+            max_jobs: settings.max_jobs,
+            stall_seconds: settings.stall_seconds,
             epoch: Instant::now(),
-            state: Mutex::new(State::new(sessions, sessions * batch)),
+            state: Mutex::new(State::new(sessions, sessions * batch, cost, calibration)),
             changed: Condvar::new(),
         }
     }
@@ -97,22 +142,51 @@ impl<M: RowModel> Queue<M> {
         outcome
     }
 
-    /// Waits until a row can be started; false if none ever will be.
-    pub(super) fn wait(&self) -> bool {
+    /// Waits until the thread `seat` has something to do.
+    pub(super) fn wait(&self, seat: usize) -> Turn {
         let mut state = self.lock();
         loop {
             if state.phase == Phase::Gone {
-                return false;
+                return Turn::End;
             }
             if state.entries.iter().any(Entry::is_ready) {
-                return true;
+                return Turn::Serve;
             }
             if state.phase == Phase::Draining && state.entries.is_empty() {
                 // The other threads may be waiting as well.
                 self.changed.notify_all();
-                return false;
+                return Turn::End;
+            }
+            if state.entries.is_empty() && state.calibration.has_pass(seat) {
+                return Turn::Calibrate;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Notes that the thread `seat` computes a row to calibrate its session.
+    pub(super) fn begin_calibration(&self, seat: usize) -> Instant {
+        let now = Instant::now();
+        self.lock().running_since[seat] = Some(now);
+        now
+    }
+
+    /// Notes how long that row took.
+    pub(super) fn calibrated(&self, seat: usize, outcome: Result<Duration, Failure>) {
+        let mut state = self.lock();
+        state.running_since[seat] = None;
+        let time = match outcome {
+            Ok(time) => time.as_secs_f64(),
+            Err(failure) => {
+                state.calibration.end();
+                warn!(model = %self.name, %failure, "the cost of a pass is not known before the first request");
+                return;
+            }
+        };
+        state.cost.note_calibration(self.own_weight, time, self.seconds(Instant::now()));
+        if state.calibration.note(seat, time) {
+            let milliseconds = 1e3 * state.cost.pass(self.own_weight);
+            info!(model = %self.name, sessions = self.sessions, batch = self.batch, milliseconds, "a forward pass takes");
         }
     }
 
@@ -190,10 +264,26 @@ impl<M: RowModel> Queue<M> {
         }
         let longest = state.running_since.iter().flatten().min();
         let seconds = longest.map_or(0.0, |since| since.elapsed().as_secs_f64());
-        if seconds > self.settings.stall_seconds {
+        if seconds > self.stall_seconds {
             return Err(Trouble::Stalled { model: Arc::clone(&self.name), seconds });
         }
         Ok(())
+    }
+
+    pub(super) fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.entries.is_empty() {
+            state.cost.wake(self.seconds(now));
+        }
+        let backlog = state.computing_left(self.used);
+        let prediction = self.used.predict(left, state.cost.computing(weight), self.slots(), backlog);
+        let seems_slow = due_in.is_some_and(|due_in| prediction.seconds > SLOW * due_in);
+        if seems_slow && state.entries.is_empty() && state.calibration.renew(now) {
+            drop(state);
+            self.changed.notify_all();
+        }
+        prediction
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -208,6 +298,7 @@ impl<M: RowModel> Queue<M> {
             running: state.running_since.iter().flatten().count(),
             oldest_seconds: oldest.as_secs_f64(),
             backlog_seconds: work / self.slots() as f64,
+            pass_seconds: state.cost.pass(self.own_weight),
             ..state.stats
         }
     }

@@ -1,5 +1,6 @@
 //! A lane as the services use it, over a model that does what each row says.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
 
@@ -17,6 +18,8 @@ enum Order {
 
 struct Obedient {
     batch: usize,
+    /// A row to calibrate with, if it has one.
+    typical: Option<fn() -> Order>,
 }
 
 impl RowModel for Obedient {
@@ -25,6 +28,10 @@ impl RowModel for Obedient {
 
     fn batch(&self) -> usize {
         self.batch
+    }
+
+    fn typical_row(&self) -> Option<Order> {
+        self.typical.map(|order| order())
     }
 
     fn can_share(one: &Order, other: &Order) -> bool {
@@ -51,15 +58,20 @@ impl RowModel for Obedient {
     }
 }
 
-const SETTINGS: LaneSettings = LaneSettings { max_jobs: 2000, stall_seconds: 60.0 };
+const SETTINGS: LaneSettings = LaneSettings {
+    max_jobs: 2000,
+    stall_seconds: 60.0,
+    calibration_seconds: 1.0,
+    row_seconds: BTreeMap::new(),
+};
 
-fn lane(name: &str, sessions: usize, settings: LaneSettings) -> Lane<Obedient> {
+fn lane(name: &str, sessions: usize, settings: &LaneSettings) -> Lane<Obedient> {
     batching(name, sessions, 1, settings)
 }
 
 /// A lane whose passes have room for `batch` rows.
-fn batching(name: &str, sessions: usize, batch: usize, settings: LaneSettings) -> Lane<Obedient> {
-    let models = (0..sessions).map(|_| Obedient { batch }).collect();
+fn batching(name: &str, sessions: usize, batch: usize, settings: &LaneSettings) -> Lane<Obedient> {
+    let models = (0..sessions).map(|_| Obedient { batch, typical: None }).collect();
     Lane::start(name, models, settings, &Arc::new(Cores::new(sessions)), 1).unwrap()
 }
 
@@ -80,7 +92,7 @@ async fn busy(lane: &Lane<Obedient>) -> mpsc::Sender<()> {
 #[tokio::test]
 async fn a_row_is_computed_or_its_caller_hears_why_not() {
     for sessions in [1, 3] {
-        let lane = lane("test", sessions, SETTINGS);
+        let lane = lane("test", sessions, &SETTINGS);
         let rows = (0..50).map(|number| {
             let order = match number {
                 7 => Order::Fail,
@@ -105,7 +117,7 @@ async fn a_row_is_computed_or_its_caller_hears_why_not() {
 
 #[tokio::test]
 async fn a_pass_takes_what_is_ready_and_waits_for_nothing() {
-    let lane = batching("test", 1, 4, SETTINGS);
+    let lane = batching("test", 1, 4, &SETTINGS);
     // An idle lane computes a single row at once.
     assert_eq!(lane.run(call(), Order::Answer(7)).await.unwrap().output, 7);
     let until = busy(&lane).await;
@@ -124,7 +136,7 @@ async fn a_pass_that_fails_fails_the_rows_that_are_wrong() {
         ((|| Order::Fail) as fn() -> Order, Failure::Model(RowError::new("no memory"))),
         (|| Order::Panic, Failure::ModelPanicked("a bug".into())),
     ] {
-        let lane = batching("test", 1, 4, SETTINGS);
+        let lane = batching("test", 1, 4, &SETTINGS);
         let until = busy(&lane).await;
         let order = |number: u32| if number == 2 { wrong() } else { Order::Answer(2 * number) };
         let rows: Vec<_> = (0..4).map(|number| lane.run(call(), order(number))).collect();
@@ -143,7 +155,7 @@ async fn a_pass_that_fails_fails_the_rows_that_are_wrong() {
 
 #[tokio::test]
 async fn only_rows_that_can_share_a_pass_do() {
-    let lane = batching("test", 1, 4, SETTINGS);
+    let lane = batching("test", 1, 4, &SETTINGS);
     let until = busy(&lane).await;
     // Even numbers go with even ones.
     let rows: Vec<_> = (0..8).map(|number| lane.run(call(), Order::Answer(number))).collect();
@@ -156,7 +168,7 @@ async fn only_rows_that_can_share_a_pass_do() {
 
 #[tokio::test]
 async fn nothing_is_computed_for_callers_that_are_gone() {
-    let lane = lane("test", 1, SETTINGS);
+    let lane = lane("test", 1, &SETTINGS);
     let until = busy(&lane).await;
     let (mut stay, mut leave) = (Vec::new(), Vec::new());
     for number in 0..1000 {
@@ -174,7 +186,7 @@ async fn nothing_is_computed_for_callers_that_are_gone() {
 
 #[tokio::test]
 async fn what_cannot_be_done_in_time_is_refused() {
-    let lane = lane("test", 1, SETTINGS);
+    let lane = lane("test", 1, &SETTINGS);
     let sleep = Duration::from_millis(20);
     // It measures what a row costs.
     let slow = |deadline: Duration| {
@@ -207,7 +219,7 @@ async fn what_cannot_be_done_in_time_is_refused() {
 /// A cost that was measured too high, once, does not refuse everyone for ever.
 #[tokio::test]
 async fn an_idle_lane_tries_what_seems_hopeless() {
-    let lane = lane("test", 1, SETTINGS);
+    let lane = lane("test", 1, &SETTINGS);
     let (until, wait) = mpsc::channel();
     let slow = tokio::spawn(lane.run(call(), Order::Wait(wait)));
     thread::sleep(Duration::from_secs(2));
@@ -218,6 +230,49 @@ async fn an_idle_lane_tries_what_seems_hopeless() {
     // What is late already is not begun.
     let late = Call { deadline: Some(Instant::now()), ..call() };
     assert!(matches!(lane.run(late, Order::Answer(7)).await, Err(RunError::Submit(SubmitError::Policy(_)))));
+}
+
+/// A lane of one session whose model can be calibrated.
+fn calibrating(typical: fn() -> Order, settings: &LaneSettings) -> Lane<Obedient> {
+    let models = vec![Obedient { batch: 1, typical: Some(typical) }];
+    Lane::start("test", models, settings, &Arc::new(Cores::new(1)), 1).unwrap()
+}
+
+#[tokio::test]
+async fn a_lane_measures_what_a_pass_costs_before_its_first_job() {
+    let lane = calibrating(|| Order::Answer(1), &SETTINGS);
+    while lane.stats().pass_seconds <= 0.0 {
+        tokio::task::yield_now().await;
+    }
+    // Nobody asked for these rows.
+    assert_eq!((lane.stats().rows, lane.stats().passes, lane.stats().finished), (0, 0, 0));
+    assert_eq!(lane.run(call(), Order::Answer(7)).await.unwrap().output, 7);
+    lane.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_calibration_that_fails_fails_nothing_else() {
+    for typical in [(|| Order::Fail) as fn() -> Order, || Order::Panic] {
+        let lane = calibrating(typical, &SETTINGS);
+        assert_eq!(lane.run(call(), Order::Answer(7)).await.unwrap().output, 7);
+        assert_eq!(lane.check(), Ok(()));
+        lane.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cost_that_is_set_decides_what_is_admitted() {
+    let row_seconds = BTreeMap::from([("test".to_owned(), 100.0)]);
+    let lane = calibrating(|| Order::Answer(1), &LaneSettings { row_seconds, ..SETTINGS });
+    assert!((lane.stats().pass_seconds - 100.0).abs() < 1e-9);
+    let until = busy(&lane).await;
+    let soon = Call { deadline: Some(Instant::now() + Duration::from_mins(1)), ..call() };
+    let refused = lane.run(soon, Order::Answer(7)).await;
+    assert!(
+        matches!(refused, Err(RunError::Submit(SubmitError::Policy(policy::Refused::Hopeless { .. })))),
+        "{refused:?}"
+    );
+    drop(until);
 }
 
 /// A job that panics where nobody expects it.
@@ -247,7 +302,7 @@ impl Work<Obedient> for Bomb {
 
 #[tokio::test]
 async fn a_thread_that_dies_takes_its_lane_with_it_and_everyone_is_told() {
-    let lane = lane("test", 2, SETTINGS);
+    let lane = lane("test", 2, &SETTINGS);
     let until = busy(&lane).await;
     lane.submit(call(), Bomb).unwrap();
     let waiting = lane.run(call(), Order::Answer(1));

@@ -8,7 +8,7 @@ use tracing::trace;
 
 use super::RowModel;
 use super::jobs::{Pass, PassTime, Preparation, Step, advance};
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use crate::RowError;
 use crate::cores::Cores;
 use crate::metrics;
@@ -24,33 +24,60 @@ pub(super) fn serve<M: RowModel>(
 ) {
     // A thread that unwinds leaves jobs behind that nobody would end.
     let abandon = Abandon(queue);
-    while queue.wait() {
-        let asked = Instant::now();
-        let _taken = cores.take(cores_of_a_row);
-        let mut pass = Pass::new();
-        // What comes before a pass counts for it.
-        while let Some(Preparation { id, mut work, span }) = queue.fill(seat, &mut pass) {
-            let _entered = span.entered();
-            let begun = Instant::now();
-            let rows = guard(|| Ok(Some(work.rows())), Failure::StepPanicked);
-            queue.prepared(id, work, rows, begun.elapsed());
-        }
-        if pass.rows.is_empty() {
-            continue;
-        }
-        let begun = Instant::now();
-        let outcomes = compute(&mut model, &mut pass.rows);
-        let time = PassTime { computing: begun.elapsed(), with_wait: asked.elapsed() };
-        for claim in &pass.claims {
-            let rows = pass.rows.len();
-            trace!(parent: &claim.span, row = claim.index, rows, computing = ?time.computing, "row computed");
-            metrics::record_row(&queue.name, time.computing);
-        }
-        for step in queue.done(seat, &pass, outcomes, time) {
-            end_step(queue, step);
+    loop {
+        match queue.wait(seat) {
+            Turn::Serve => pass(queue, seat, &mut model, cores, cores_of_a_row),
+            Turn::Calibrate => calibrate(queue, seat, &mut model, cores, cores_of_a_row),
+            Turn::End => break,
         }
     }
     std::mem::forget(abandon);
+}
+
+/// Computes the rows whose turn it is, if there still are any once the cores are free.
+fn pass<M: RowModel>(queue: &Queue<M>, seat: usize, model: &mut M, cores: &Cores, cores_of_a_row: usize) {
+    let asked = Instant::now();
+    let _taken = cores.take(cores_of_a_row);
+    let waiting = asked.elapsed();
+    let mut pass = Pass::new();
+    while let Some(Preparation { id, mut work, span }) = queue.fill(seat, &mut pass) {
+        let _entered = span.entered();
+        let begun = Instant::now();
+        let rows = guard(|| Ok(Some(work.rows())), Failure::StepPanicked);
+        queue.prepared(id, work, rows, begun.elapsed());
+    }
+    if pass.rows.is_empty() {
+        return;
+    }
+    let begun = Instant::now();
+    let outcomes = compute(model, &mut pass.rows);
+    let time = PassTime { computing: begun.elapsed(), waiting };
+    for claim in &pass.claims {
+        let rows = pass.rows.len();
+        trace!(parent: &claim.span, row = claim.index, rows, computing = ?time.computing, "row computed");
+        metrics::record_row(&queue.name, time.computing);
+    }
+    for step in queue.done(seat, &pass, outcomes, time) {
+        end_step(queue, step);
+    }
+}
+
+/// Computes a row that nobody asked for, to see what it takes.
+fn calibrate<M: RowModel>(
+    queue: &Queue<M>,
+    seat: usize,
+    model: &mut M,
+    cores: &Cores,
+    cores_of_a_row: usize,
+) {
+    let _taken = cores.take(cores_of_a_row);
+    let row = guard(|| Ok(model.typical_row()), Failure::ModelPanicked);
+    let begun = queue.begin_calibration(seat);
+    let outcome = row.and_then(|row| match row {
+        Some(row) => run(model, &mut [row]).map(|_| begun.elapsed()),
+        None => Err(RowError::new("it has no row to calibrate with").into()),
+    });
+    queue.calibrated(seat, outcome);
 }
 
 /// Computes the rows of a pass. If the pass fails, each row has a pass of its own, so that only the wrong ones fail: as a pass is padded,

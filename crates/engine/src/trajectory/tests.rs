@@ -2,6 +2,7 @@
 
 #![expect(clippy::float_cmp, reason = "numbers that are handed on, not computed")]
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex};
@@ -87,7 +88,12 @@ impl Exact {
     }
 }
 
-const SETTINGS: LaneSettings = LaneSettings { max_jobs: 64, stall_seconds: 60.0 };
+const SETTINGS: LaneSettings = LaneSettings {
+    max_jobs: 64,
+    stall_seconds: 60.0,
+    calibration_seconds: 1.0,
+    row_seconds: BTreeMap::new(),
+};
 const PROGRESS: usize = 100;
 
 /// A lane, and the test's hold on its model.
@@ -99,12 +105,12 @@ struct Bench {
 
 impl Bench {
     /// The model waits for orders.
-    fn gated(sessions: usize, settings: LaneSettings) -> Self {
+    fn gated(sessions: usize, settings: &LaneSettings) -> Self {
         Self::batching(sessions, 1, settings)
     }
 
     /// The model waits for orders, one for each row, and its passes have room for `batch` of them.
-    fn batching(sessions: usize, batch: usize, settings: LaneSettings) -> Self {
+    fn batching(sessions: usize, batch: usize, settings: &LaneSettings) -> Self {
         let (seen_sender, seen) = std_mpsc::channel();
         let (orders, receiver) = std_mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
@@ -122,7 +128,7 @@ impl Bench {
 
     /// The model evaluates whatever it is given.
     fn free(sessions: usize) -> Lane<Exact> {
-        Self::gated(sessions, SETTINGS).lane
+        Self::gated(sessions, &SETTINGS).lane
     }
 
     fn submit(&self, trajectory: Trajectory<Mean>) -> mpsc::Receiver<Event> {
@@ -260,7 +266,7 @@ fn crowd() -> Vec<Trajectory<Mean>> {
 fn a_trajectory_ends_the_same_alone_or_in_company() {
     let alone: Vec<Vec<f32>> = crowd().into_iter().map(|one| draw(&Bench::free(1), one).x).collect();
     for (sessions, batch) in [(1, 1), (2, 1), (5, 1), (1, 4), (2, 3)] {
-        let bench = Bench::batching(sessions, batch, SETTINGS);
+        let bench = Bench::batching(sessions, batch, &SETTINGS);
         let together: Vec<_> = crowd().into_iter().map(|one| bench.submit(one)).collect();
         drop(bench.orders);
         for (i, (alone, together)) in alone.iter().zip(together).enumerate() {
@@ -326,7 +332,7 @@ fn every_step_is_reported() {
 
 #[test]
 fn the_rows_of_a_step_run_side_by_side() {
-    let bench = Bench::gated(2, SETTINGS);
+    let bench = Bench::gated(2, &SETTINGS);
     let events = bench.submit(trajectory(0.1, 2));
     for timestep in [999.0, 499.0] {
         // Neither has been let go on.
@@ -343,7 +349,7 @@ fn the_rows_of_a_step_run_side_by_side() {
 
 #[test]
 fn equal_trajectories_finish_one_after_another() {
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let first = bench.submit(trajectory(0.1, 3));
     assert_eq!(bench.row(), 0.1);
     let others = [0.2, 0.3].map(|mean| bench.submit(trajectory(mean, 3)));
@@ -358,7 +364,7 @@ fn equal_trajectories_finish_one_after_another() {
 
 #[test]
 fn a_short_trajectory_does_not_wait_for_long_ones() {
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let long = [0.1, 0.2].map(|mean| bench.submit(trajectory(mean, 50)));
     for _ in 0..3 {
         assert_eq!(bench.row(), 0.1);
@@ -377,7 +383,7 @@ fn a_short_trajectory_does_not_wait_for_long_ones() {
 
 #[test]
 fn dropping_the_receiver_cancels_before_the_next_row() {
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let leaver = bench.submit(trajectory(0.1, 4));
     assert_eq!(bench.row(), 0.1);
     let stayer = bench.submit(trajectory(0.2, 4));
@@ -403,7 +409,7 @@ fn a_deadline_in_the_past_is_refused() {
 
 #[test]
 fn a_deadline_ends_a_trajectory_between_two_rows() {
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let deadline = Instant::now() + Duration::from_secs(1);
     let late = Call { deadline: Some(deadline), ..call() };
     let events = trajectory(0.1, 4).submit(&bench.lane, late, PROGRESS).unwrap();
@@ -422,7 +428,7 @@ fn a_deadline_ends_a_trajectory_between_two_rows() {
 
 #[test]
 fn a_full_queue_says_so() {
-    let bench = Bench::gated(1, LaneSettings { max_jobs: 3, ..SETTINGS });
+    let bench = Bench::gated(1, &LaneSettings { max_jobs: 3, ..SETTINGS });
     let active = bench.submit(trajectory(0.1, 2));
     assert_eq!(bench.row(), 0.1);
     let (second, third) = (bench.submit(trajectory(0.2, 2)), bench.submit(trajectory(0.3, 2)));
@@ -440,7 +446,7 @@ fn a_full_queue_says_so() {
 #[test]
 fn a_row_that_fails_or_panics_fails_its_own_trajectory_only() {
     for (order, sessions) in [(Order::Fail, 1), (Order::Panic, 1), (Order::Fail, 3), (Order::Panic, 3)] {
-        let bench = Bench::gated(sessions, SETTINGS);
+        let bench = Bench::gated(sessions, &SETTINGS);
         let unlucky = bench.submit(trajectory(0.1, 4));
         assert_eq!(bench.row(), 0.1);
         let others = [0.2, 0.3].map(|mean| bench.submit(trajectory(mean, 4)));
@@ -467,7 +473,7 @@ fn a_row_of_a_shared_pass_fails_its_own_trajectory_only() {
         (Order::Panic, Failure::ModelPanicked("index out of bounds".into())),
         (Order::Diverge, Failure::NotFinite { steps: 4 }),
     ] {
-        let bench = Bench::batching(1, 6, SETTINGS);
+        let bench = Bench::batching(1, 6, &SETTINGS);
         let first = bench.submit(trajectory(0.1, 1));
         assert_eq!(bench.row(), 0.1);
         let means = [0.2, 0.3, 0.4];
@@ -500,7 +506,7 @@ fn a_row_of_a_shared_pass_fails_its_own_trajectory_only() {
 #[test]
 fn a_trajectory_that_panics_fails_alone() {
     let alone = draw(&Bench::free(1), trajectory(0.3, 4)).x;
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let neighbour = bench.submit(trajectory(0.3, 4));
     assert_eq!(bench.row(), 0.3);
     // An image of another size panics as the trajectory begins; a sampler that waits for a variance, as it steps.
@@ -523,7 +529,7 @@ fn a_trajectory_that_panics_fails_alone() {
 
 #[test]
 fn a_sample_that_is_not_finite_is_a_failure() {
-    let bench = Bench::gated(1, SETTINGS);
+    let bench = Bench::gated(1, &SETTINGS);
     let events = bench.submit(trajectory(0.1, 2));
     bench.order(Order::Diverge);
     drop(bench.orders);
@@ -562,7 +568,7 @@ fn timings_add_up() {
 
 #[tokio::test]
 async fn shutdown_finishes_what_was_admitted() {
-    let bench = Bench::gated(2, SETTINGS);
+    let bench = Bench::gated(2, &SETTINGS);
     let mut events = [0.1, 0.2].map(|mean| bench.submit(trajectory(mean, 3)));
     assert_eq!(bench.row(), 0.1);
     bench.lane.begin_shutdown();
@@ -584,7 +590,7 @@ async fn shutdown_finishes_what_was_admitted() {
 
 #[test]
 fn dropping_the_last_handle_ends_the_threads_once_they_are_done() {
-    let bench = Bench::gated(2, SETTINGS);
+    let bench = Bench::gated(2, &SETTINGS);
     let events = bench.submit(trajectory(0.1, 3));
     let Bench { lane, seen, orders } = bench;
     drop(lane.clone());
@@ -597,7 +603,7 @@ fn dropping_the_last_handle_ends_the_threads_once_they_are_done() {
 
 #[test]
 fn a_row_that_does_not_end_is_trouble_until_it_does() {
-    let bench = Bench::gated(1, LaneSettings { stall_seconds: 1e-3, ..SETTINGS });
+    let bench = Bench::gated(1, &LaneSettings { stall_seconds: 1e-3, ..SETTINGS });
     let events = bench.submit(trajectory(0.1, 1));
     assert_eq!(bench.row(), 0.1);
     let trouble = loop {

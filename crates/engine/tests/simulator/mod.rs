@@ -6,18 +6,24 @@
 #![allow(dead_code, reason = "the tests and the example each use a part")]
 
 pub(crate) mod arrivals;
+pub(crate) mod machine;
 pub(crate) mod rivals;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use reverie_engine::policy::{Job, Policy, Seconds};
+use reverie_engine::policy::{Job, Left, Policy, Seconds};
 
 pub(crate) use arrivals::Arrival;
+pub(crate) use machine::Machine;
 
 /// What decides on a lane.
 pub(crate) trait Scheduler {
     fn admit(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool;
+    /// For costs that are measured.
+    fn admit_or_try(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool {
+        self.admit(jobs, newcomer, now)
+    }
     fn choose(&mut self, jobs: &[Job], now: Seconds) -> Option<usize>;
     fn charge(&mut self, job: &Job);
     /// Whether jobs are given up before their deadline once they cannot meet it.
@@ -29,6 +35,10 @@ pub(crate) trait Scheduler {
 impl Scheduler for Policy {
     fn admit(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool {
         Policy::admit(self, jobs, newcomer, now).is_ok()
+    }
+
+    fn admit_or_try(&mut self, jobs: &[Job], newcomer: &Job, now: Seconds) -> bool {
+        Policy::admit_or_try(self, jobs, newcomer, now).is_ok()
     }
 
     fn choose(&mut self, jobs: &[Job], now: Seconds) -> Option<usize> {
@@ -99,22 +109,19 @@ impl Active {
             deadline: arrival.deadline.map(|seconds| arrival.at + seconds),
             work_left: 0.0,
             alone_left: 0.0,
-            row: arrival.predicted_row,
+            alone_at_best: 0.0,
+            row: 0.0,
             is_ready: true,
         };
         Self { arrival, job, steps_left: steps, to_start: rows, running: 0, rows: 0, started: None }
     }
 
     /// Brings what is predicted up to date.
-    fn predict(&mut self, slots: usize) {
-        let rows = self.arrival.rows_per_step;
-        let row = self.arrival.predicted_row;
-        let left = self.to_start + (self.steps_left - 1) * rows;
-        let side_by_side = f64::from(rows.div_ceil(slots as u32));
-        self.job.work_left = f64::from(left) * row;
-        self.job.alone_left = row
-            * (f64::from(self.to_start.div_ceil(slots as u32))
-                + f64::from(self.steps_left - 1) * side_by_side);
+    fn predict(&mut self, machine: &Machine, slots: usize) {
+        let later_steps = self.steps_left as usize - 1;
+        let later_rows = later_steps * self.arrival.rows_per_step as usize;
+        let left = Left { rows: self.to_start as usize, later_steps, later_rows };
+        machine.predict(&mut self.job, left, &self.arrival, slots);
         self.job.is_ready = self.to_start > 0;
     }
 }
@@ -122,8 +129,8 @@ impl Active {
 #[derive(Debug, Clone, PartialEq)]
 enum Event {
     Arrives(usize),
-    /// A pass over rows of these jobs.
-    PassDone(Vec<u64>),
+    /// A pass over rows of these jobs, which took so long.
+    PassDone(Vec<u64>, Seconds),
     Cancelled(u64),
     Due(u64),
 }
@@ -167,8 +174,18 @@ impl From<usize> for Lane {
     }
 }
 
-/// Runs `arrivals` on a lane; the records are in the order of arrival.
+/// Runs `arrivals` on a lane that is told what rows cost; the records are in the order of arrival.
 pub(crate) fn run(
+    scheduler: &mut impl Scheduler,
+    lane: impl Into<Lane>,
+    arrivals: &[Arrival],
+) -> Vec<Record> {
+    run_on(Machine::told(), scheduler, lane, arrivals)
+}
+
+/// Runs `arrivals` on a lane of `machine`.
+pub(crate) fn run_on(
+    mut machine: Machine,
     scheduler: &mut impl Scheduler,
     lane: impl Into<Lane>,
     arrivals: &[Arrival],
@@ -195,8 +212,16 @@ pub(crate) fn run(
             Event::Arrives(index) => {
                 let arrival = arrivals[index].clone();
                 let mut newcomer = Active::new(index as u64, arrival.clone());
-                newcomer.predict(slots);
-                if scheduler.admit(&jobs, &newcomer.job, now) {
+                if jobs.is_empty() {
+                    machine.wake(now);
+                }
+                newcomer.predict(&machine, slots);
+                let is_admitted = if machine.is_measuring() {
+                    scheduler.admit_or_try(&jobs, &newcomer.job, now)
+                } else {
+                    scheduler.admit(&jobs, &newcomer.job, now)
+                };
+                if is_admitted {
                     if let Some(after) = arrival.cancelled_after {
                         push(&mut events, now + after, Event::Cancelled(index as u64));
                     }
@@ -210,8 +235,9 @@ pub(crate) fn run(
                         Some(Record { arrival, end: End::Refused, at: now, started: None, rows: 0 });
                 }
             }
-            Event::PassDone(rows) => {
+            Event::PassDone(rows, seconds) => {
                 free += 1;
+                machine.note_pass(seconds, now);
                 for id in rows {
                     let Some(place) = place_of(&active, id) else { continue };
                     let this = &mut active[place];
@@ -224,9 +250,15 @@ pub(crate) fn run(
                         } else {
                             this.steps_left -= 1;
                             this.to_start = this.arrival.rows_per_step;
-                            this.predict(slots);
+                            this.predict(&machine, slots);
                             jobs[place] = this.job;
                         }
+                    }
+                }
+                if machine.is_measuring() {
+                    for (active, job) in active.iter_mut().zip(&mut jobs) {
+                        active.predict(&machine, slots);
+                        *job = active.job;
                     }
                 }
             }
@@ -243,17 +275,17 @@ pub(crate) fn run(
         }
         if scheduler.gives_up_early() {
             // Rows that are running count as done: their time is not known.
-            while let Some(place) = jobs.iter().position(|job| job.is_ready && job.is_hopeless(now)) {
+            while let Some(place) = jobs.iter().position(|job| job.is_ready && job.is_beyond_hope(now)) {
                 end(place, End::Expired, now, &mut active, &mut jobs, &mut records);
             }
         }
         while free > 0 {
-            let (pass, seconds) = next_pass(scheduler, lane, now, &mut active, &mut jobs);
+            let (pass, seconds) = next_pass(&mut machine, scheduler, lane, now, &mut active, &mut jobs);
             if pass.is_empty() {
                 break;
             }
             free -= 1;
-            push(&mut events, now + seconds, Event::PassDone(pass));
+            push(&mut events, now + seconds, Event::PassDone(pass, seconds));
         }
     }
     assert!(active.is_empty(), "jobs are left without an end");
@@ -264,6 +296,7 @@ pub(crate) fn run(
 
 /// Fills a pass: the jobs of its rows, and how long it takes. The latest of its rows decides.
 fn next_pass(
+    machine: &mut Machine,
     scheduler: &mut impl Scheduler,
     lane: Lane,
     now: Seconds,
@@ -286,10 +319,10 @@ fn next_pass(
         this.running += 1;
         this.rows += 1;
         this.started.get_or_insert(now);
-        this.predict(lane.slots());
+        this.predict(machine, lane.slots());
         jobs[place] = this.job;
         shape = Some(this.arrival.shape);
-        seconds = seconds.max(this.arrival.row_time(this.rows));
+        seconds = seconds.max(machine.row_time(this.arrival.row_time(this.rows), now));
         pass.push(this.job.id);
     }
     (pass, seconds)

@@ -1,0 +1,90 @@
+//! Passes before the first job: they measure what a pass costs, and load what ONNX Runtime loads at the first pass of a session.
+
+use std::time::{Duration, Instant};
+
+use crate::policy::Seconds;
+
+/// Passes of each session, if they fit into the time.
+const PASSES: usize = 3;
+
+/// Time between two calibrations, at least.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What is left of a lane's calibration. Each session computes its passes while the lane has no job.
+#[derive(Debug)]
+pub(super) struct Calibration {
+    /// Passes left, by session.
+    left: Vec<usize>,
+    seconds_left: Seconds,
+    /// As it was at first.
+    passes: usize,
+    seconds: Seconds,
+    /// When it last began.
+    since: Instant,
+}
+
+impl Calibration {
+    /// Of `sessions`, for at most about `seconds` together, but with one pass each; none if that is 0.
+    pub(super) fn new(sessions: usize, seconds: Seconds) -> Self {
+        let passes = if seconds > 0.0 { PASSES } else { 0 };
+        Self { left: vec![passes; sessions], seconds_left: seconds, passes, seconds, since: Instant::now() }
+    }
+
+    /// Whether the session `seat` has a pass to compute.
+    pub(super) fn has_pass(&self, seat: usize) -> bool {
+        let left = self.left[seat];
+        left == PASSES || (left > 0 && self.seconds_left > 0.0)
+    }
+
+    /// The session `seat` computed one of its passes. Gives whether it was the last one of all.
+    pub(super) fn note(&mut self, seat: usize, seconds: Seconds) -> bool {
+        self.left[seat] -= 1;
+        self.seconds_left -= seconds;
+        !(0..self.left.len()).any(|seat| self.has_pass(seat))
+    }
+
+    /// There will be no more passes.
+    pub(super) fn end(&mut self) {
+        (self.passes, self.seconds) = (0, 0.0);
+        self.left.fill(0);
+    }
+
+    /// Begins again, unless it did a short time ago or cannot. Gives whether it does.
+    pub(super) fn renew(&mut self, now: Instant) -> bool {
+        if self.passes == 0 || now.duration_since(self.since) < AGAIN {
+            return false;
+        }
+        self.left.fill(self.passes);
+        (self.seconds_left, self.since) = (self.seconds, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_session_is_warmed_up_and_the_time_is_kept() {
+        let mut quick = Calibration::new(2, 1.0);
+        let passes = |calibration: &mut Calibration, seconds| {
+            let mut passes = Vec::new();
+            while let Some(seat) = (0..2).find(|seat| calibration.has_pass(*seat)) {
+                passes.push((seat, calibration.note(seat, seconds)));
+            }
+            passes
+        };
+        let told = passes(&mut quick, 0.1);
+        assert_eq!(told, [(0, false), (0, false), (0, false), (1, false), (1, false), (1, true)]);
+        assert_eq!(passes(&mut Calibration::new(2, 1.0), 5.0), [(0, false), (1, true)]);
+        assert_eq!(passes(&mut Calibration::new(2, 0.0), 5.0), []);
+        let now = Instant::now();
+        assert!(!quick.renew(now), "so soon");
+        assert!(quick.renew(now + AGAIN) && !quick.renew(now + AGAIN));
+        assert_eq!(passes(&mut quick, 0.1).len(), 6);
+        let mut failed = Calibration::new(2, 1.0);
+        failed.end();
+        assert_eq!(passes(&mut failed, 0.1), []);
+        assert!(!failed.renew(now + AGAIN));
+    }
+}
