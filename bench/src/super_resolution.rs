@@ -17,10 +17,9 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
 use reverie_proto::tensor::v1::{Image, ImageFormat, TextTokens};
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Context, say};
 use serde::Deserialize;
-use tonic::transport::Channel;
 
 mod quality;
 mod table;

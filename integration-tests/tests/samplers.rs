@@ -25,7 +25,7 @@ use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
 use reverie_proto::tensor::v1::{Image, Latent};
 use reverie_proto::tensors;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -65,7 +65,7 @@ fn import(
 
 /// The denoiser of a bundle, with a request that it draws.
 struct Denoiser {
-    client: DenoiserServiceClient<tonic::transport::Channel>,
+    client: DenoiserServiceClient<Channel>,
     plain: DenoiseRequest,
 }
 

@@ -8,9 +8,8 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest};
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
 use reverie_service_kit::{Context, Listener, Shutdown, output};
-use tonic::transport::Channel;
 
 use super::source::{Candidate, Source};
 use super::target::Target;

@@ -1,15 +1,18 @@
 //! Channels to other services.
 
+mod measured;
+
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Endpoint};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+pub use self::measured::Measured;
 use crate::listener::Address;
 use crate::{Context, Refusal, refusal};
 
@@ -25,6 +28,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Largest message between services: what retrieval finds at most, which is eight images of 8 MiB, and 1 MiB for their ids, captions
 /// and attributions. (A raw image of the largest size, 4,096 x 4,096 pixels, has 48 MiB.)
 pub const MAX_INTERNAL_MESSAGE: usize = (8 * 8 + 1) << 20;
+
+/// The channel of a [`Stage`].
+pub type Channel = Measured<transport::Channel>;
 
 /// One service that another one calls: its name for people, and the channel to it.
 #[derive(Debug, Clone)]
@@ -57,10 +63,10 @@ impl Stage {
                 tuned(Endpoint::from_static("http://memory")).connect_with_connector_lazy(connector)
             }
         };
-        Self { name, channel, address: address.clone() }
+        Self { name, channel: Measured(channel), address: address.clone() }
     }
 
-    /// The channel, for a generated client.
+    /// The channel, for a generated client. Its calls are measured.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, Stream, StreamExt as _};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{GenerateRequest, GenerateResponse};
+use reverie_service_kit::telemetry::gen_ai;
 use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
@@ -56,6 +57,8 @@ impl Generation {
         let defaults = self.defaults.clone();
         let convert = move || convert::run(request.into_inner(), models, &defaults);
         let (mut run, images) = permit.clone().run_blocking(convert).await?;
+        let model = run.base.model.as_ref().map_or("", |model| &model.name);
+        gen_ai::image(model, run.seed, &run.prompt);
         context.within("decoding the request's images", images.decode(&mut run)).await?;
         Ok(run)
     }

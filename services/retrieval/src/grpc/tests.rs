@@ -10,12 +10,11 @@ use reverie_proto::tensor::v1::ImageFormat;
 use reverie_proto::tensors;
 use reverie_proto::vector::v1 as vector;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::{Channel, Stage};
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown, Standing};
 use tokio::task::JoinHandle;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::agreement::Agreement;
 use crate::knowledge_base::tests::{PNG, write};
