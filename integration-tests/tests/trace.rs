@@ -1,7 +1,5 @@
 //! One request is one trace through all six processes, and log lines name it. No prompt is told to who does not ask for it.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::collections::BTreeSet;
 
 use futures::future::try_join_all;

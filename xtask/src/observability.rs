@@ -10,9 +10,9 @@ mod mesh;
 mod metric_names;
 mod programs;
 mod prometheus;
+mod sink;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
 use self::collected::Collected;
@@ -94,7 +94,7 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
         .iter()
         .map(|log| (log.service, &log.text))
         .chain(pages.iter().map(|(place, page)| (*place, page)));
-    for (place, text) in texts.chain([("the collector", &fs::read_to_string(&sent)?)]) {
+    for (place, text) in texts.chain(sent.iter().map(|message| ("the collector", message))) {
         if let Some(line) = text.lines().find(|line| line.contains(SECRET)) {
             let shown: String = line.chars().take(500).collect();
             return Err(format!("{place} tells the prompt: {shown}").into());

@@ -122,7 +122,8 @@ impl Access {
         let of_ours = [&self.helm, &self.kubectl].into_iter().filter_map(|program| program.parent());
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = of_ours.chain(folders.iter().copied()).map(Path::to_owned);
-        let path = env::join_paths(folders.filter(|folder| folder.is_absolute()).chain(env::split_paths(&path)))?;
+        let path =
+            env::join_paths(folders.filter(|folder| folder.is_absolute()).chain(env::split_paths(&path)))?;
         let mut bash = self.program(Path::new("bash"));
         bash.env("PATH", path).env("KUBECONFIG", kubeconfig);
         self.helm_folders(&mut bash);

@@ -1,9 +1,7 @@
-//! What a collector was sent: its file has an OTLP message in JSON on each line.
+//! What a collector was sent: messages of OTLP in JSON.
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -31,11 +29,11 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Reads the file of the collector.
-    pub(super) fn read(file: &Path) -> Result<Self, Box<dyn Error>> {
+    /// Reads the messages.
+    pub(super) fn read(messages: &[String]) -> Result<Self, Box<dyn Error>> {
         let mut collected = Self::default();
-        for line in fs::read_to_string(file)?.lines() {
-            let message: Value = serde_json::from_str(line)?;
+        for message in messages {
+            let message: Value = serde_json::from_str(message)?;
             for sent in items(&message["resourceSpans"]) {
                 let service = attribute(&sent["resource"], "service.name").unwrap_or_default();
                 for span in items(&sent["scopeSpans"]).flat_map(|scope| items(&scope["spans"])) {

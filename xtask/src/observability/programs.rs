@@ -58,7 +58,7 @@ impl Programs {
     }
 }
 
-/// The collector is put together from its parts: those that docker/observe/collector.yaml names, and one that writes to a file.
+/// The collector is put together from its parts: those that docker/observe/collector.yaml names, and one that sends JSON on.
 fn collector(go: Toolchain<'_>, version: &str) -> Result<(), GoError> {
     let source = go.folder.join("build/otelcol");
     let bin = go.folder.join("bin");
@@ -71,7 +71,7 @@ fn collector(go: Toolchain<'_>, version: &str) -> Result<(), GoError> {
         part(&format!("{core}/processor/batchprocessor")),
         part(&format!("{core}/processor/memorylimiterprocessor")),
         part(&format!("{core}/exporter/debugexporter")),
-        part("github.com/open-telemetry/opentelemetry-collector-contrib/exporter/fileexporter"),
+        part(&format!("{core}/exporter/otlphttpexporter")),
     );
     let file = go.folder.join("build/otelcol.yaml");
     go_build::write(&file, &manifest)?;
