@@ -17,7 +17,7 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::superresolution::v1::upscale_response::Event;
 use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, UpscaleRequest};
 use reverie_proto::tensor::v1::{Image, ImageFormat, TextTokens};
-use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, say};
 use serde::Deserialize;
 
@@ -118,7 +118,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> Result<Vec<Row>, Failure> {
     let server = mesh.super_resolution().ok_or("this bundle has no super-resolution levels")?;
-    let server = Stage::new("super-resolution", server);
+    let server = Upstream::new("super-resolution", server);
     let mut client =
         SuperResolutionServiceClient::new(server.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
     let levels = client.list_levels(Context::with_timeout(TIMEOUT).outgoing(ListLevelsRequest {})).await?;
@@ -159,7 +159,7 @@ async fn measure(arguments: &Arguments, benchmark: &Benchmark, mesh: &Mesh) -> R
 
 /// The encoded prompts, in order.
 async fn encode(mesh: &Mesh, lines: &[Line]) -> Result<Vec<Option<TextTokens>>, Failure> {
-    let encoder = Stage::new("encoder", mesh.encoder());
+    let encoder = Upstream::new("encoder", mesh.encoder());
     let mut client = EncoderServiceClient::new(encoder.channel());
     let mut texts = Vec::with_capacity(lines.len());
     for line in lines {

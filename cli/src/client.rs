@@ -8,7 +8,7 @@ use reverie_proto::generation::v1::{
     Completed, GenerateRequest, NeighboursFound, Preview, Progress, Started,
 };
 use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::refusal::is_callers_deadline;
 use reverie_service_kit::{Address, Context, Refusal};
 use tonic::Status;
@@ -37,7 +37,7 @@ pub async fn ask(
     timeout: Duration,
     mut watch: impl FnMut(&Event),
 ) -> Result<Outcome, Status> {
-    let stage = Stage::new("pipeline", address);
+    let stage = Upstream::new("pipeline", address);
     let mut client = GenerationServiceClient::new(stage.channel())
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reverie_knowledge::StorageError;
 use reverie_packages::{Bundle, PackageError};
 use reverie_pipeline::{StageAddresses, check_fit};
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
 use tokio::task::JoinSet;
@@ -179,20 +179,20 @@ impl Mesh {
             }};
         }
         let encoder = start!("encoder", reverie_encoder::run, encoder);
-        pipeline.stages.encoder = encoder.clone();
+        pipeline.stages.encoder = (&encoder).into();
         pipeline.stages.retrieval = memory.map(|(mut retrieval, vector)| {
-            retrieval.stages.encoder = encoder.clone();
-            retrieval.stages.vector = start!("vector", reverie_vector::run, vector);
-            start!("retrieval", reverie_retrieval::run, retrieval)
+            retrieval.stages.encoder = (&encoder).into();
+            retrieval.stages.vector = start!("vector", reverie_vector::run, vector).into();
+            start!("retrieval", reverie_retrieval::run, retrieval).into()
         });
         let denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
-        pipeline.stages.denoiser = denoiser.clone();
+        pipeline.stages.denoiser = (&denoiser).into();
         let autoencoder =
             autoencoder.map(|settings| start!("autoencoder", reverie_autoencoder::run, settings));
-        pipeline.stages.autoencoder.clone_from(&autoencoder);
+        pipeline.stages.autoencoder = autoencoder.as_ref().map(Into::into);
         let super_resolution = super_resolution
             .map(|settings| start!("super-resolution", reverie_super_resolution::run, settings));
-        pipeline.stages.super_resolution = super_resolution.iter().cloned().collect();
+        pipeline.stages.super_resolution = super_resolution.iter().map(Into::into).collect();
         if let Some(listener) = public {
             let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
             services.spawn(async move { ("pipeline", running.await) });
@@ -243,7 +243,7 @@ impl Mesh {
 
     /// Waits until the pipeline serves, or a service ends and says why, or their models do not belong together.
     async fn ready(&mut self, stages: &StageAddresses) -> Result<(), Failure> {
-        let pipeline = Stage::new("pipeline", &self.pipeline);
+        let pipeline = Upstream::new("pipeline", &self.pipeline);
         let poll = async {
             while pipeline.check_health(START_TIMEOUT).await.is_err() {
                 // No waiting helps against that.

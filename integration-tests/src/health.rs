@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reverie_service_kit::Address;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use tonic_health::ServingStatus as Wanted;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -22,7 +22,7 @@ pub async fn becomes(address: &Address, wanted: Wanted) -> Fallible<()> {
         Wanted::NotServing => ServingStatus::NotServing,
     };
     let watched = async {
-        let mut client = HealthClient::new(Stage::new("service", address).channel());
+        let mut client = HealthClient::new(Upstream::new("service", address).channel());
         let mut changes = client.watch(HealthCheckRequest::default()).await?.into_inner();
         while let Some(change) = changes.message().await? {
             if change.status() == wanted {

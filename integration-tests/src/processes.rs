@@ -163,10 +163,24 @@ impl Process {
 
     /// Sends SIGTERM.
     pub async fn signal(&self) -> Fallible<()> {
+        self.send("TERM").await
+    }
+
+    /// Stops it, so that it holds its connections and does nothing, until it is resumed.
+    pub async fn pause(&self) -> Fallible<()> {
+        self.send("STOP").await
+    }
+
+    /// Lets it go on.
+    pub async fn resume(&self) -> Fallible<()> {
+        self.send("CONT").await
+    }
+
+    async fn send(&self, signal: &str) -> Fallible<()> {
         let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
-        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
         if !sent.success() {
-            return Err(format!("{}: SIGTERM was not sent: {sent}", self.service).into());
+            return Err(format!("{}: SIG{signal} was not sent: {sent}", self.service).into());
         }
         Ok(())
     }

@@ -215,7 +215,7 @@ async fn before_the_stages_that_they_call() -> Fallible<()> {
     for (service, listen) in
         [("vector", vector), ("super-resolution", levels), ("encoder", encoder), ("denoiser", denoiser)]
     {
-        let waiting = client::Stage::new("pipeline", &address).check_health(SOON).await;
+        let waiting = client::Upstream::new("pipeline", &address).check_health(SOON).await;
         assert!(waiting.is_err(), "without {service}");
         let mut process = Process::start(service, &[format!("server.listen={listen}")]).await?;
         process.serving().await?;

@@ -30,7 +30,7 @@ use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
 use reverie_proto::tensor::v1::{Image, Latent, TextTokens};
 use reverie_proto::tensors;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -210,7 +210,7 @@ fn relative(ours: &[f32], reference: &[f32]) -> f32 {
 /// What the denoiser draws, asked as the pipeline asks it.
 async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
     let context = Context::with_timeout(PATIENCE);
-    let encoder = Stage::new("encoder", mesh.encoder());
+    let encoder = Upstream::new("encoder", mesh.encoder());
     let negative = case.negative_prompt();
     let captions = case.neighbours()?.len();
     let texts = [case.text("prompt"), negative.clone().unwrap_or_default()].into_iter();
@@ -220,7 +220,7 @@ async fn latents(case: &Case, mesh: &Mesh) -> Fallible<Vec<f32>> {
     let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut: false })).await?;
     let mut texts = answer.into_inner().texts.into_iter();
     let (text, empty): (_, Option<TextTokens>) = (texts.next(), texts.next());
-    let denoiser = Stage::new("denoiser", mesh.denoiser());
+    let denoiser = Upstream::new("denoiser", mesh.denoiser());
     let mut client =
         DenoiserServiceClient::new(denoiser.channel()).max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let model = client.get_model(context.outgoing(GetModelRequest {})).await?.into_inner();
@@ -261,7 +261,7 @@ async fn initial_latent(
     model: &GetModelResponse,
 ) -> Fallible<Option<InitialLatent>> {
     let (Some(image), Some(latents)) = (case.image("image")?, &model.latent) else { return Ok(None) };
-    let autoencoder = Stage::new("autoencoder", mesh.autoencoder().ok_or("there is no autoencoder")?);
+    let autoencoder = Upstream::new("autoencoder", mesh.autoencoder().ok_or("there is no autoencoder")?);
     let mut client = AutoencoderServiceClient::new(autoencoder.channel());
     let mut encode = async |mask| -> Fallible<Option<Latent>> {
         let request = EncodeRequest { image: Some(image.clone()), mask };
@@ -384,13 +384,13 @@ fn deepfloyd_if_super_resolution() -> Fallible<()> {
 
 async fn upscale(case: &Case, mesh: &Mesh) -> Fallible<Rgb> {
     let context = Context::with_timeout(PATIENCE);
-    let encoder = Stage::new("encoder", mesh.encoder());
+    let encoder = Upstream::new("encoder", mesh.encoder());
     let texts = vec![case.text("prompt"), case.text("negative_prompt")];
     let mut client = EncoderServiceClient::new(encoder.channel());
     let answer = client.encode_text(context.outgoing(EncodeTextRequest { texts, cut: false })).await?;
     let mut texts = answer.into_inner().texts.into_iter();
     let server = mesh.super_resolution().ok_or("there is no level")?;
-    let server = Stage::new("super-resolution", server);
+    let server = Upstream::new("super-resolution", server);
     let mut client = SuperResolutionServiceClient::new(server.channel());
     let request = UpscaleRequest {
         seed: case.seed(),

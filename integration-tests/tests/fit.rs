@@ -17,7 +17,7 @@ use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::Context;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -95,7 +95,7 @@ async fn a_stage_that_comes_back_with_another_bundle_is_asked_again() -> Fallibl
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
     assert!(status.message().contains("deploy one bundle everywhere"), "{status}");
     pipeline.says("the denoiser was trained with the text encoder").await?;
-    assert!(Stage::new("pipeline", &address).check_health(PATIENCE).await.is_err());
+    assert!(Upstream::new("pipeline", &address).check_health(PATIENCE).await.is_err());
     Ok(())
 }
 
@@ -119,7 +119,7 @@ async fn stages_that_do_not_follow_each_other_are_not_serving_and_no_retry_helps
     let why = "one draws 32 px, the next starts from 64 px";
     pipeline.says(why).await?;
     let address = pipeline.address()?;
-    assert!(Stage::new("pipeline", &address).check_health(PATIENCE).await.is_err());
+    assert!(Upstream::new("pipeline", &address).check_health(PATIENCE).await.is_err());
     let status = draw(&address, request()).await.map(|_| ()).unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
     assert!(status.message().contains(why), "{status}");
@@ -152,7 +152,7 @@ async fn a_bundle_whose_models_do_not_belong_together_is_refused() -> Fallible<(
 async fn a_call_for_another_model_is_refused() -> Fallible<()> {
     let mesh = mesh::start().await?;
     let context = Context::with_timeout(PATIENCE);
-    let denoiser = Stage::new("denoiser", mesh.denoiser());
+    let denoiser = Upstream::new("denoiser", mesh.denoiser());
     let request = DenoiseRequest { model_digest: "another".to_owned(), ..DenoiseRequest::default() };
     let refused = DenoiserServiceClient::new(denoiser.channel()).denoise(context.outgoing(request)).await;
     let status = refused.map(|_| ()).unwrap_err();
@@ -161,7 +161,7 @@ async fn a_call_for_another_model_is_refused() -> Fallible<()> {
         (Code::FailedPrecondition, Some("MODEL_CHANGED"))
     );
 
-    let levels = Stage::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
+    let levels = Upstream::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
     let request = UpscaleRequest {
         image: Some(small_image()),
         model_digest: "another".to_owned(),
@@ -200,7 +200,7 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
     let (_place, location) = bundle("stable-diffusion", 32)?;
     let arguments = MeshArguments { bundle: location, ..MeshArguments::default() };
     let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
-    let denoiser = Stage::new("denoiser", mesh.denoiser());
+    let denoiser = Upstream::new("denoiser", mesh.denoiser());
     let start = InitialLatent { latent: latent(), ..InitialLatent::default() };
     for (request, of) in [
         (DenoiseRequest { text: text(), ..DenoiseRequest::default() }, "encoded by"),
@@ -210,7 +210,7 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
         let answer = DenoiserServiceClient::new(denoiser.channel()).denoise(context.outgoing(request)).await;
         refused(answer.map(|_| ()).unwrap_err(), of);
     }
-    let autoencoder = Stage::new("autoencoder", mesh.autoencoder().ok_or("there is no autoencoder")?);
+    let autoencoder = Upstream::new("autoencoder", mesh.autoencoder().ok_or("there is no autoencoder")?);
     let request = DecodeRequest { latent: latent() };
     let answer = AutoencoderServiceClient::new(autoencoder.channel()).decode(context.outgoing(request)).await;
     refused(answer.map(|_| ()).unwrap_err(), "decoder");
@@ -219,7 +219,7 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
     mesh.shutdown().await;
 
     let mesh = mesh::start().await?;
-    let levels = Stage::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
+    let levels = Upstream::new("super-resolution", mesh.super_resolution().ok_or("there are no levels")?);
     let request = UpscaleRequest { image: Some(small_image()), text: text(), ..UpscaleRequest::default() };
     let answer = SuperResolutionServiceClient::new(levels.channel()).upscale(context.outgoing(request)).await;
     refused(answer.map(|_| ()).unwrap_err(), "encoded by");

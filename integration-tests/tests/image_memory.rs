@@ -14,7 +14,7 @@ use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{Reference, References};
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Context;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 
 const MIB: u64 = 1 << 20;
 /// Two images of the largest size with all that decoding takes, and room for the rest.
@@ -70,7 +70,7 @@ async fn many_large_images_take_no_more_memory_than_two() -> Fallible<()> {
         before / MIB
     );
 
-    let stage = Stage::new("encoder", mesh.encoder());
+    let stage = Upstream::new("encoder", mesh.encoder());
     let mut client =
         EncoderServiceClient::new(stage.channel()).max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let (_, before) = peak_and_now()?;

@@ -12,7 +12,7 @@ use reverie_knowledge::epoch::{Manifest, NewEpoch, write_epoch};
 use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::ServingStatus;
@@ -66,7 +66,7 @@ async fn retrieval_does_not_serve_with_a_vector_service_of_other_entries() -> Fa
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     health::becomes(&retrieval.address()?, ServingStatus::NotServing).await?;
-    let mut client = RetrievalServiceClient::new(Stage::new("retrieval", &retrieval.address()?).channel());
+    let mut client = RetrievalServiceClient::new(Upstream::new("retrieval", &retrieval.address()?).channel());
     let ask = |strategy: RetrievalStrategy| RetrieveRequest {
         text: "a small zunin on the left, snow".to_owned(),
         limit: 4,

@@ -14,7 +14,7 @@ use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stag
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Latent;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::Stage as Server;
+use reverie_service_kit::client::Upstream as Server;
 use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::ServingStatus;

@@ -14,7 +14,7 @@ use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use serde_json::Value;
 
 fn import(from: &Path, out: &Path) -> Result<(), ImportError> {
@@ -198,7 +198,7 @@ fn pictures_are_cut_as_their_preprocessor_says() -> Fallible<()> {
             |name: &String| Ok(Image { data: fs::read(reference.join(name))?.into(), ..Image::default() });
         let images = names.iter().map(image).collect::<Fallible<_>>()?;
         runtime.block_on(with_bundle(&out, async |mesh| {
-            let encoder = Stage::new("encoder", mesh.encoder());
+            let encoder = Upstream::new("encoder", mesh.encoder());
             let mut client = EncoderServiceClient::new(encoder.channel());
             let request = Context::with_timeout(PATIENCE)
                 .outgoing(EmbedImageRequest { images, ..EmbedImageRequest::default() });

@@ -134,7 +134,7 @@ async fn a_second_signal_ends_a_process_at_once() -> Fallible<()> {
     process.serving().await?;
     let address = process.address()?;
     // A caller that stays.
-    let caller = client::Stage::new("vector", &address);
+    let caller = client::Upstream::new("vector", &address);
     caller.check_health(PATIENCE).await?;
     process.signal().await?;
     health::becomes(&address, ServingStatus::NotServing).await?;

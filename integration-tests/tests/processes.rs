@@ -7,7 +7,7 @@ use reverie_integration_tests::processes::{Process, Processes, command};
 use reverie_integration_tests::requests::{dimensions, draw, quick};
 use reverie_integration_tests::{Fallible, health, mesh};
 use reverie_service_kit::Address;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
@@ -70,7 +70,7 @@ async fn a_watch_of_its_health_does_not_keep_a_process_from_ending() -> Fallible
     // Cut off by the drain time, it would end long after this test has lost patience.
     let mut process = Process::start("vector", &["server.drain_seconds=3600".to_owned()]).await?;
     process.serving().await?;
-    let mut client = HealthClient::new(Stage::new("vector", &process.address()?).channel());
+    let mut client = HealthClient::new(Upstream::new("vector", &process.address()?).channel());
     let mut changes = client.watch(HealthCheckRequest::default()).await?.into_inner();
     let first = changes.message().await?.ok_or("it says nothing")?;
     assert_eq!(first.status(), Health::Serving);
@@ -125,7 +125,7 @@ async fn a_mesh_that_never_had_the_stage_says_so() -> Fallible<()> {
 
 /// The full names of the services that a process lists by reflection.
 async fn reflected(address: &Address) -> Fallible<BTreeSet<String>> {
-    let mut client = ServerReflectionClient::new(Stage::new("service", address).channel());
+    let mut client = ServerReflectionClient::new(Upstream::new("service", address).channel());
     let list = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()

@@ -25,7 +25,7 @@ use reverie_proto::superresolution::v1::upscale_response::Event as Upscaled;
 use reverie_proto::tensor::v1::{Image, Latent};
 use reverie_proto::tensors;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -81,12 +81,12 @@ enum Outcome {
 impl Denoiser {
     async fn of(mesh: &Mesh) -> Fallible<Self> {
         let context = Context::with_timeout(PATIENCE);
-        let mut encoder = EncoderServiceClient::new(Stage::new("encoder", mesh.encoder()).channel())
+        let mut encoder = EncoderServiceClient::new(Upstream::new("encoder", mesh.encoder()).channel())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE);
         let texts = vec!["a photo of a red house".to_owned(), String::new()];
         let answer = encoder.encode_text(context.outgoing(EncodeTextRequest { texts, cut: false })).await?;
         let mut texts = answer.into_inner().texts.into_iter();
-        let mut client = DenoiserServiceClient::new(Stage::new("denoiser", mesh.denoiser()).channel())
+        let mut client = DenoiserServiceClient::new(Upstream::new("denoiser", mesh.denoiser()).channel())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
         let model = client.get_model(context.outgoing(GetModelRequest {})).await?.into_inner();
@@ -353,7 +353,7 @@ fn deepfloyd_if_super_resolution() -> Fallible<()> {
     Runtime::new()?.block_on(async {
         let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
         let texts = Denoiser::of(&mesh).await?.plain;
-        let server = Stage::new("super-resolution", mesh.super_resolution().ok_or("there is no level")?);
+        let server = Upstream::new("super-resolution", mesh.super_resolution().ok_or("there is no level")?);
         let client = SuperResolutionServiceClient::new(server.channel());
         let mut requests = Vec::new();
         for (kind, steps) in

@@ -8,7 +8,7 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest};
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
-use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, Listener, Shutdown, output};
 
 use super::source::{Candidate, Source};
@@ -51,7 +51,7 @@ pub(super) async fn embed(
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let encoder = tokio::spawn(reverie_encoder::run(settings, listener, shutdown.clone()));
-    let client = EncoderServiceClient::new(Stage::new("encoder", &address).channel())
+    let client = EncoderServiceClient::new(Upstream::new("encoder", &address).channel())
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let outcome = embed_by(client, source, target).await;

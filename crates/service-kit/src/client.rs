@@ -1,74 +1,70 @@
 //! Channels to other services.
 
+mod addresses;
+mod balance;
+mod endpoint;
+mod endpoints;
+mod health;
 mod measured;
+mod metrics;
+mod retry;
 
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{self, Endpoint};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-pub use self::measured::Measured;
-use crate::listener::Address;
 use crate::{Context, Refusal, refusal};
+
+pub use addresses::Addresses;
+pub use balance::Channel;
 
 /// Metadata by which a service that asks another for its health says that it is one of its callers: until its connection is
 /// gone, there may be work to come.
 pub(crate) const CALLER: &str = "reverie-caller";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// HTTP/2 flow-control windows: a 1024 px picture of raw pixels (3 MiB) must not wait for window updates.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Largest message between services: what retrieval finds at most, which is eight images of 8 MiB, and 1 MiB for their ids, captions
 /// and attributions. (A raw image of the largest size, 4,096 x 4,096 pixels, has 48 MiB.)
 pub const MAX_INTERNAL_MESSAGE: usize = (8 * 8 + 1) << 20;
 
-/// The channel of a [`Stage`].
-pub type Channel = Measured<transport::Channel>;
-
-/// One service that another one calls: its name for people, and the channel to it.
+/// One service that another one calls: its name for people, and the channel to its replicas; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Stage {
+pub struct Upstream {
     name: &'static str,
     channel: Channel,
-    address: Address,
+    addresses: Addresses,
 }
 
-impl Stage {
-    /// Prepares a channel. It connects with the first call and again whenever the connection is lost.
-    pub fn new(name: &'static str, address: &Address) -> Self {
-        let tuned = |endpoint: Endpoint| {
-            endpoint
-                .connect_timeout(CONNECT_TIMEOUT)
-                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .tcp_nodelay(true)
-        };
-        let channel = match address {
-            Address::Uri(uri) => tuned(Endpoint::from(uri.clone())).connect_lazy(),
-            Address::Memory(sender) => {
-                let sender = sender.clone();
-                let connector = tower::service_fn(move |_: http::Uri| {
-                    let sender = sender.clone();
-                    async move { Address::connect_memory(&sender).await.map(TokioIo::new) }
-                });
-                tuned(Endpoint::from_static("http://memory")).connect_with_connector_lazy(connector)
-            }
-        };
-        Self { name, channel: Measured(channel), address: address.clone() }
+/// One replica of a service.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// Its address; none where no replica is known to serve, and any of them may answer.
+    pub address: Option<String>,
+    /// The channel to it alone.
+    pub channel: Channel,
+}
+
+impl Upstream {
+    /// Prepares a channel to all replicas at `addresses`. It connects with the first call, or, where there may be several replicas, at
+    /// once, and again whenever a connection is lost.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn new(name: &'static str, addresses: impl Into<Addresses>) -> Self {
+        let addresses = addresses.into();
+        Self { name, channel: Channel::new(name, &addresses), addresses }
     }
 
     /// The channel, for a generated client. Its calls are measured.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Each replica that is fit for calls: for what may differ between them. At least one.
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.channel.each().into_iter().map(|(address, channel)| Replica { address, channel }).collect()
     }
 
     /// Its name.
@@ -82,11 +78,13 @@ impl Stage {
             Context::with_timeout(timeout).outgoing(HealthCheckRequest { service: String::new() });
         request.metadata_mut().insert(CALLER, MetadataValue::from_static("1"));
         let mut client = HealthClient::new(self.channel());
-        match tokio::time::timeout(timeout, client.check(request)).await {
+        let answer = tokio::time::timeout(timeout, client.check(request)).await;
+        self.channel.note(&answer);
+        match answer {
             Ok(Ok(response)) if response.get_ref().status() == ServingStatus::Serving => Ok(()),
-            Ok(Ok(_)) => Err(format!("{} at {} is not serving", self.name, self.address)),
+            Ok(Ok(_)) => Err(format!("{} at {} is not serving", self.name, self.addresses)),
             Ok(Err(status)) => Err(self.explain(&status)),
-            Err(_) => Err(format!("{} at {} did not answer within {timeout:?}", self.name, self.address)),
+            Err(_) => Err(format!("{} at {} did not answer within {timeout:?}", self.name, self.addresses)),
         }
     }
 
@@ -97,10 +95,10 @@ impl Stage {
         match status.code() {
             Code::DeadlineExceeded => context.out_of_time(format!("in stage {}", self.name)),
             Code::Cancelled if is_timeout(&status) => context.out_of_time(format!("in stage {}", self.name)),
-            Code::Unavailable => Refusal::unavailable(self.explain(&status)).into(),
+            Code::Unavailable => self.unavailable(self.explain(&status)),
             // The stage was restarted with another model a moment ago.
             Code::FailedPrecondition if refusal::is_model_changed(&status) => {
-                Refusal::unavailable(format!("{}: try again", self.explain(&status))).into()
+                self.unavailable(format!("{}: try again", self.explain(&status)))
             }
             Code::Unknown | Code::Internal | Code::Cancelled | Code::Unimplemented | Code::DataLoss => {
                 tracing::error!(stage = self.name, %status, "a stage failed");
@@ -108,7 +106,7 @@ impl Stage {
                     || matches!(status.code(), Code::Unknown | Code::Cancelled);
                 if is_cut_off {
                     // The connection broke under the call, or the call ended without a status: the stage went away.
-                    Refusal::unavailable(self.explain(&status)).into()
+                    self.unavailable(self.explain(&status))
                 } else {
                     Refusal::internal(self.explain(&status)).into()
                 }
@@ -136,6 +134,10 @@ impl Stage {
         }
     }
 
+    fn unavailable(&self, message: String) -> Status {
+        Refusal::unavailable(message).of_upstream(self.name).into()
+    }
+
     fn explain(&self, status: &Status) -> String {
         let mut cause: &dyn std::error::Error = status;
         while let Some(source) = cause.source() {
@@ -146,7 +148,7 @@ impl Stage {
         } else {
             cause.to_string()
         };
-        format!("stage {} at {}: {why}", self.name, self.address)
+        format!("stage {} at {}: {why}", self.name, self.addresses)
     }
 }
 
@@ -169,10 +171,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Address;
 
     #[tokio::test]
     async fn a_stage_is_blamed_by_what_ended_the_call_and_not_by_its_words() {
-        let stage = Stage::new("denoiser", &"http://127.0.0.1:1".parse().unwrap());
+        let stage = Upstream::new("denoiser", "http://127.0.0.1:1".parse::<Address>().unwrap());
         let context = Context::with_timeout(Duration::from_secs(100));
         let blamed = |status: Status| stage.blame(context, status).code();
         let caused = |code, message: &str, source: Arc<dyn std::error::Error + Send + Sync>| {

@@ -211,7 +211,7 @@ fn not_sampled() -> opentelemetry::Context {
 }
 
 /// Reads the value of a `grpc-timeout` header: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn parse_timeout(value: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

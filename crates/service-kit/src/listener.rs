@@ -165,11 +165,17 @@ pub struct AddressError {
     text: String,
 }
 
+impl AddressError {
+    pub(crate) fn of(text: &str) -> Self {
+        Self { text: text.to_owned() }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || AddressError { text: text.to_owned() };
+        let error = || AddressError::of(text);
         let uri: http::Uri = text.parse().map_err(|_| error())?;
         match (uri.scheme_str(), uri.authority()) {
             (Some("http"), Some(_)) => Ok(Self::Uri(uri)),
@@ -184,17 +190,6 @@ impl fmt::Display for Address {
             Self::Uri(uri) => uri.fmt(formatter),
             Self::Memory(_) => formatter.write_str("memory"),
         }
-    }
-}
-
-impl Address {
-    /// Reads the address of a stage that a mesh may do without: "" is none.
-    ///
-    /// # Errors
-    /// That it is neither.
-    pub fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-        (!text.is_empty()).then(|| text.parse().map_err(serde::de::Error::custom)).transpose()
     }
 }
 

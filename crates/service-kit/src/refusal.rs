@@ -52,7 +52,7 @@ impl Refusal {
 
     /// The request is valid but does not fit what is loaded here.
     pub fn mismatch(message: impl Display) -> Self {
-        Self::new(Code::FailedPrecondition, "MISMATCH", message)
+        Self::new(Code::FailedPrecondition, MISMATCH, message)
     }
 
     /// No room now; worth a retry.
@@ -71,6 +71,13 @@ impl Refusal {
     pub fn unavailable(message: impl Display) -> Self {
         let refusal = Self::new(Code::Unavailable, "UNAVAILABLE", message);
         Self { retry_after: Some(RETRY_AFTER), ..refusal }
+    }
+
+    /// The same refusal, because of the service `name` that this one calls and has called again itself: its own caller need not.
+    #[must_use]
+    pub(crate) fn of_upstream(mut self, name: &str) -> Self {
+        self.metadata.insert(UPSTREAM.to_owned(), name.to_owned());
+        self
     }
 
     /// The model is another one than the caller took it for; worth a retry that asks for the model first.
@@ -101,6 +108,9 @@ impl From<Refusal> for Status {
 }
 
 const MODEL_CHANGED: &str = "MODEL_CHANGED";
+const MISMATCH: &str = "MISMATCH";
+/// Key of an `ErrorInfo`: the service that is to blame.
+const UPSTREAM: &str = "upstream";
 /// Key of an `ErrorInfo`: whose time is up.
 const LIMIT: &str = "limit";
 /// The limit that the caller set itself.
@@ -111,6 +121,19 @@ const LEFT_OUT: &str = "left_out";
 /// Whether a stage refuses because its model is another one than the pipeline took it for.
 pub(crate) fn is_model_changed(status: &Status) -> bool {
     status.get_details_error_info().is_some_and(|info| info.reason == MODEL_CHANGED)
+}
+
+/// Whether a service refuses because of what it has loaded: a replica with other models, or other knowledge bases, may not.
+pub fn is_for_other_models(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
+        && status
+            .get_details_error_info()
+            .is_some_and(|info| [MODEL_CHANGED, MISMATCH].contains(&info.reason.as_str()))
+}
+
+/// Whether a service is unavailable because of one that it calls itself.
+pub(crate) fn is_of_an_upstream(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.metadata.contains_key(UPSTREAM))
 }
 
 /// Whether a status says that the time is up that its caller set.

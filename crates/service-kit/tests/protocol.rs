@@ -5,7 +5,7 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
 use tonic::body::Body;
@@ -51,8 +51,14 @@ async fn post(address: &Address, content_type: Option<&str>, body: &[u8]) -> Fal
         request = request.header("content-type", content_type);
     }
     let request = request.body(Body::new(Full::new(Bytes::copy_from_slice(body))))?;
-    let mut channel = Stage::new("test", address).channel();
-    let response = channel.ready().await?.call(request).await?;
+    let mut channel = Upstream::new("test", address).channel();
+    let response = channel
+        .ready()
+        .await
+        .map_err(|error| error.to_string())?
+        .call(request)
+        .await
+        .map_err(|error| error.to_string())?;
     let (http_status, headers) = (response.status().as_u16(), response.headers().clone());
     let trailers = response.into_body().collect().await?.trailers().cloned().unwrap_or_default();
     let status = Status::from_header_map(&headers).or_else(|| Status::from_header_map(&trailers));
@@ -131,7 +137,7 @@ async fn bodies_that_are_no_grpc_are_refused() -> Fallible<()> {
 #[tokio::test]
 async fn reflection_lists_what_is_served_and_nothing_else() -> Fallible<()> {
     let address = start().await?;
-    let channel = Stage::new("test", &address).channel();
+    let channel = Upstream::new("test", &address).channel();
     let list = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()

@@ -2,7 +2,7 @@
 
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::limits::MAX_NEIGHBOURS;
-use reverie_service_kit::Address;
+use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
@@ -28,17 +28,17 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct StageAddresses {
     /// The encoder service.
-    pub encoder: Address,
+    pub encoder: Addresses,
     /// The retrieval service; none where nothing is remembered.
-    #[serde(deserialize_with = "Address::optional")]
-    pub retrieval: Option<Address>,
+    #[serde(deserialize_with = "Addresses::optional")]
+    pub retrieval: Option<Addresses>,
     /// The denoiser service.
-    pub denoiser: Address,
+    pub denoiser: Addresses,
     /// The autoencoder service; only models that work on latents need it.
-    #[serde(deserialize_with = "Address::optional")]
-    pub autoencoder: Option<Address>,
+    #[serde(deserialize_with = "Addresses::optional")]
+    pub autoencoder: Option<Addresses>,
     /// The super-resolution deployments.
-    pub super_resolution: Vec<Address>,
+    pub super_resolution: Vec<Addresses>,
 }
 
 /// Bounds.

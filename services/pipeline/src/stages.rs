@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest as GetAutoencoderRequest,
@@ -22,7 +22,7 @@ use reverie_proto::superresolution::v1::{
     CheckOptionsRequest, ListLevelsRequest, UpscaleCompleted, UpscaleRequest,
 };
 use reverie_proto::tensor::v1::{Latent, TextTokens};
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Stage};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, Refusal};
 use tonic::{Code, Status};
 
@@ -39,7 +39,7 @@ pub(crate) struct ServedLevel {
     pub(crate) model_digest: String,
     /// Of the encoder that it was trained with; "" for one that takes no text.
     pub(crate) text_encoder_digest: String,
-    server: Stage,
+    server: Upstream,
 }
 
 /// What the models of the cascade draw and take.
@@ -55,11 +55,11 @@ pub(crate) struct Models {
 /// All stages; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
-    encoder: Stage,
-    retrieval: Option<Stage>,
-    denoiser: Stage,
-    autoencoder: Option<Stage>,
-    super_resolution: Vec<Stage>,
+    encoder: Upstream,
+    retrieval: Option<Upstream>,
+    denoiser: Upstream,
+    autoencoder: Option<Upstream>,
+    super_resolution: Vec<Upstream>,
 }
 
 macro_rules! client {
@@ -73,14 +73,14 @@ macro_rules! client {
 impl Stages {
     pub(crate) fn new(addresses: &StageAddresses) -> Self {
         Self {
-            encoder: Stage::new("encoder", &addresses.encoder),
-            retrieval: addresses.retrieval.as_ref().map(|address| Stage::new("retrieval", address)),
-            denoiser: Stage::new("denoiser", &addresses.denoiser),
-            autoencoder: addresses.autoencoder.as_ref().map(|address| Stage::new("autoencoder", address)),
+            encoder: Upstream::new("encoder", &addresses.encoder),
+            retrieval: addresses.retrieval.as_ref().map(|address| Upstream::new("retrieval", address)),
+            denoiser: Upstream::new("denoiser", &addresses.denoiser),
+            autoencoder: addresses.autoencoder.as_ref().map(|address| Upstream::new("autoencoder", address)),
             super_resolution: addresses
                 .super_resolution
                 .iter()
-                .map(|address| Stage::new("super-resolution", address))
+                .map(|address| Upstream::new("super-resolution", address))
                 .collect(),
         }
     }
@@ -90,7 +90,8 @@ impl Stages {
         let stages =
             [&self.encoder, &self.denoiser].into_iter().chain(&self.retrieval).chain(&self.autoencoder);
         let stages = stages.chain(&self.super_resolution);
-        try_join_all(stages.map(|stage| stage.check_health(timeout))).await?;
+        let answers = join_all(stages.map(|stage| stage.check_health(timeout))).await;
+        answers.into_iter().collect::<Result<(), _>>()?;
         let fit = self.check_fit(Context::probe(timeout)).await;
         fit.map_err(|status| status.message().to_owned())
     }
@@ -157,7 +158,7 @@ impl Stages {
 
     /// The tokens of each text. If `cut`, one that is too long for the model is read as far as the model reads; otherwise it is
     /// refused.
-    /// `own` is what the caller calls each of them (see [`Stage::blame_fields`]), as in the other calls.
+    /// `own` is what the caller calls each of them (see [`Upstream::blame_fields`]), as in the other calls.
     pub(crate) async fn encode(
         &self,
         context: Context,
@@ -241,7 +242,7 @@ impl Stages {
         answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
-    fn autoencoder(&self) -> Result<&Stage, Status> {
+    fn autoencoder(&self) -> Result<&Upstream, Status> {
         let missing =
             || Refusal::internal("the model outputs latents but no autoencoder is configured").into();
         self.autoencoder.as_ref().ok_or_else(missing)
@@ -300,6 +301,6 @@ impl Stages {
     }
 }
 
-fn ended_early(stage: &Stage) -> Status {
+fn ended_early(stage: &Upstream) -> Status {
     Refusal::unavailable(format!("stage {} ended without an image", stage.name())).into()
 }

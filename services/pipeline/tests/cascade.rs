@@ -286,7 +286,7 @@ impl Mesh {
                 server.routes().add_service($service);
                 let shutdown = shutdown.clone();
                 tokio::spawn(server.serve(listener, shutdown, async || Ok(())));
-                address
+                address.into()
             }};
         }
         settings.stages.encoder = serve!(
@@ -310,7 +310,7 @@ impl Mesh {
     }
 
     async fn ask(&self, timeout: Duration) -> Result<Streaming<Answer>, Status> {
-        let stage = client::Stage::new("pipeline", &self.pipeline);
+        let stage = client::Upstream::new("pipeline", &self.pipeline);
         let mut client = GenerationServiceClient::new(stage.channel());
         // The last level is left to its defaults.
         let options = SuperResolutionOptions { noise_level: Some(0.5), ..Default::default() };

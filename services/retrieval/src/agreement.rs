@@ -10,7 +10,7 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::vector::v1::ListCollectionsRequest;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::Context;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 
 use crate::embedding::EmbeddingSearch;
 use crate::knowledge_base::KnowledgeBase;
@@ -100,6 +100,6 @@ impl Agreement {
     }
 }
 
-fn no_answer(stage: &Stage, status: &tonic::Status) -> String {
+fn no_answer(stage: &Upstream, status: &tonic::Status) -> String {
     format!("{} does not tell what it has loaded: {}", stage.name(), status.message())
 }

@@ -7,7 +7,7 @@ use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::tensors;
 use reverie_proto::vector::v1::SearchRequest;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use reverie_service_kit::{Context, Refusal};
 use tonic::Status;
 
@@ -18,13 +18,16 @@ use crate::settings::Stages;
 /// The stages that search by embedding needs; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingSearch {
-    encoder: Stage,
-    vector: Stage,
+    encoder: Upstream,
+    vector: Upstream,
 }
 
 impl EmbeddingSearch {
     pub(crate) fn new(stages: &Stages) -> Self {
-        Self { encoder: Stage::new("encoder", &stages.encoder), vector: Stage::new("vector", &stages.vector) }
+        Self {
+            encoder: Upstream::new("encoder", &stages.encoder),
+            vector: Upstream::new("vector", &stages.vector),
+        }
     }
 
     /// The `limit` entries whose pictures are nearest to `text`, best first, with their cosine similarities.
@@ -73,11 +76,11 @@ impl EmbeddingSearch {
         tokio::try_join!(self.encoder.check_health(timeout), self.vector.check_health(timeout)).map(|_| ())
     }
 
-    pub(crate) fn encoder(&self) -> &Stage {
+    pub(crate) fn encoder(&self) -> &Upstream {
         &self.encoder
     }
 
-    pub(crate) fn vector(&self) -> &Stage {
+    pub(crate) fn vector(&self) -> &Upstream {
         &self.vector
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reverie_service_kit::Address;
+use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
@@ -39,9 +39,9 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Stages {
     /// Turns the prompt into a vector.
-    pub encoder: Address,
+    pub encoder: Addresses,
     /// Finds the vectors nearest to it.
-    pub vector: Address,
+    pub vector: Addresses,
 }
 
 /// The `[fusion]` table: how BM25 and embeddings are fused.

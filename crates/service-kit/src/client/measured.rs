@@ -1,60 +1,37 @@
-//! A channel whose calls are measured.
+//! The measurement of the calls that are made.
 
-use std::task::{Context, Poll};
+use std::error::Error;
 
-use futures::future::BoxFuture;
+use http::Response;
 use tonic::body::Body;
-use tonic::{Code, Status};
-use tower::Service;
+use tonic::{Code, Status, TimeoutExpired};
+use tower::BoxError;
 use tracing::Span;
 
 use crate::ending::Ending;
 use crate::telemetry::calls::Call;
 
-/// Measures the calls that go through it, to their last message: `rpc.client.call.duration`.
-#[derive(Debug, Clone)]
-pub struct Measured<S>(pub(super) S);
-
-impl<S> Service<http::Request<Body>> for Measured<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
-    S::Error: std::error::Error + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let path = request.uri().path().trim_start_matches('/');
-        // Health checks come every second.
-        if path.starts_with("grpc.") {
-            return Box::pin(self.0.call(request));
+/// Measures a call of the method at `path`, all its attempts together, to its last message: `rpc.client.call.duration`.
+pub(super) async fn measured(
+    path: String,
+    call: impl Future<Output = Result<Response<Body>, BoxError>>,
+) -> Result<Response<Body>, BoxError> {
+    let measure = Call::of_client(&path);
+    let mut ending = Ending::new(Span::none(), move |code| measure.end(code));
+    match call.await {
+        Ok(response) => Ok(ending.of(response)),
+        Err(error) => {
+            ending.tell(code(error.as_ref()));
+            Err(error)
         }
-        let call = Call::of_client(path);
-        let mut ending = Ending::new(Span::none(), move |code| call.end(code));
-        let response = self.0.call(request);
-        Box::pin(async move {
-            match response.await {
-                Ok(response) => Ok(ending.of(response)),
-                Err(error) => {
-                    ending.tell(code(&error));
-                    Err(error)
-                }
-            }
-        })
     }
 }
 
 /// The status that a call without an answer ends with.
-fn code(error: &(dyn std::error::Error + 'static)) -> Code {
+fn code(error: &(dyn Error + 'static)) -> Code {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<tonic::TimeoutExpired>() {
+        if error.is::<TimeoutExpired>() {
             return Code::DeadlineExceeded;
         }
         if let Some(status) = error.downcast_ref::<Status>() {
@@ -63,4 +40,17 @@ fn code(error: &(dyn std::error::Error + 'static)) -> Code {
         cause = error.source();
     }
     Code::Unavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_without_an_answer_has_the_status_of_its_cause() {
+        assert_eq!(code(&Status::unavailable("no replica")), Code::Unavailable);
+        assert_eq!(code(&TimeoutExpired(())), Code::DeadlineExceeded);
+        assert_eq!(code(&std::io::Error::other("connection refused")), Code::Unavailable);
+        assert_eq!(code(&std::io::Error::other(Status::not_found("nothing"))), Code::NotFound);
+    }
 }

@@ -18,7 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::client::{Channel, Stage};
+use crate::client::{Channel, Upstream};
 use crate::{Address, Permit, Refusal};
 
 /// How long anything may take that should come at once.
@@ -92,7 +92,7 @@ impl Running {
 
     fn channel(&self) -> Channel {
         let address: Address = format!("http://{}", self.address).parse().unwrap();
-        Stage::new("slow", &address).channel()
+        Upstream::new("slow", &address).channel()
     }
 
     fn client(&self) -> VectorServiceClient<Channel> {
@@ -231,7 +231,7 @@ async fn a_stage_serves_until_its_callers_are_gone() {
     early.list_collections(ListCollectionsRequest {}).await.unwrap();
     // One that has only asked for its health, as services do of those that they call.
     let address: Address = format!("http://{}", running.address).parse().unwrap();
-    let stage = Stage::new("slow", &address);
+    let stage = Upstream::new("slow", &address);
     while stage.check_health(SOON).await.is_err() {}
     running.shutdown.cancel();
     while stage.check_health(SOON).await.is_ok() {}

@@ -23,6 +23,8 @@ pub(super) fn mismatch(defaults: &Table, table: &Table) -> Option<(String, Strin
         (Value::Table(defaults), Value::Table(table)) => {
             mismatch(defaults, table).map(|(within, why)| (format!("{key}.{within}"), why))
         }
+        // Some texts may be lists as well; who reads the settings knows.
+        (Value::String(_), Value::Array(items)) if items.iter().all(Value::is_str) => None,
         (default, value) => {
             (!fits(default, value)).then(|| (key.clone(), must_be(default, &value.to_string())))
         }

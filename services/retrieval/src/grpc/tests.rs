@@ -10,7 +10,7 @@ use reverie_proto::tensor::v1::ImageFormat;
 use reverie_proto::tensors;
 use reverie_proto::vector::v1 as vector;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
-use reverie_service_kit::client::{Channel, Stage};
+use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown, Standing};
 use tokio::task::JoinHandle;
@@ -114,7 +114,7 @@ fn captions() -> Vec<String> {
 
 struct Mesh {
     client: RetrievalServiceClient<Channel>,
-    stage: Stage,
+    stage: Upstream,
     shutdown: Shutdown,
     running: JoinHandle<Result<(), RunError>>,
     stages: Stages,
@@ -180,13 +180,13 @@ async fn mesh_of(
     let overrides = vec![("knowledge_bases.creatures".to_owned(), format!("{location:?}"))];
     let mut settings: Settings = load(&Sources { config: None, overrides }).unwrap();
     let shutdown = Shutdown::new();
-    settings.stages.encoder =
-        if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
-    settings.stages.vector = serve_vector(vector(content_digest), &shutdown, &settings).await;
+    let encoder = if with_encoder { serve_encoder(space, &shutdown, &settings).await } else { nobody() };
+    settings.stages.encoder = encoder.into();
+    settings.stages.vector = serve_vector(vector(content_digest), &shutdown, &settings).await.into();
     let (listener, address) = Listener::memory();
     let stages = settings.stages.clone();
     let running = tokio::spawn(run(settings, listener, shutdown.clone()));
-    let stage = Stage::new("retrieval", &address);
+    let stage = Upstream::new("retrieval", &address);
     let client = RetrievalServiceClient::new(stage.channel());
     Mesh { client, stage, shutdown, running, stages, directory }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reverie_knowledge::index::build_index;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
-use reverie_service_kit::client::Stage;
+use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Listener, Shutdown};
 use tonic::Code;
@@ -33,7 +33,7 @@ async fn searches_over_a_channel() {
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let running = tokio::spawn(run(settings(location, 64), listener, shutdown.clone()));
-    let stage = Stage::new("vector", &address);
+    let stage = Upstream::new("vector", &address);
     let mut client = VectorServiceClient::new(stage.channel());
 
     let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner().collections;
@@ -146,7 +146,7 @@ async fn recall(rows: &[Vec<f32>], exact_mib: usize, draw: &mut Draw) -> f64 {
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let running = tokio::spawn(run(settings(location, exact_mib), listener, shutdown.clone()));
-    let mut client = VectorServiceClient::new(Stage::new("vector", &address).channel());
+    let mut client = VectorServiceClient::new(Upstream::new("vector", &address).channel());
     let mut found = 0;
     for query in 0..QUERIES {
         let vector = match query % 3 {
