@@ -51,6 +51,5 @@ mod tests {
         assert_eq!(code(&Status::unavailable("no replica")), Code::Unavailable);
         assert_eq!(code(&TimeoutExpired(())), Code::DeadlineExceeded);
         assert_eq!(code(&std::io::Error::other("connection refused")), Code::Unavailable);
-        assert_eq!(code(&std::io::Error::other(Status::not_found("nothing"))), Code::NotFound);
     }
 }
