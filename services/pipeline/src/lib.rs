@@ -1,5 +1,6 @@
 //! The pipeline service: the public door. It runs the cascade (`cascade.rs`) over the other services.
 
+mod capabilities;
 mod cascade;
 mod convert;
 mod fields;
