@@ -42,6 +42,7 @@ fn run_on_runtime(
             log_filter: arguments.log,
             otlp_endpoint: arguments.otlp_endpoint,
             metrics_interval_seconds: METRICS_INTERVAL_SECONDS,
+            record_prompts: false,
         };
         let telemetry = Telemetry::install("mesh", &settings)?;
         let outcome = command().await;

@@ -3,7 +3,7 @@
 //!
 //! The tests beside these modules check what needs no program: comments, closed schemas, names of metrics, runbook entries.
 
-mod monitoring;
+pub(crate) mod monitoring;
 mod programs;
 mod renders;
 mod schemas;
@@ -42,7 +42,7 @@ fn run(workspace: &Workspace, programs: &Programs, update: bool) -> Outcome {
     let renders = renders::check(workspace, programs, update)?;
     renders::check_refusals(workspace, programs)?;
     schemas::check(programs, &renders)?;
-    monitoring::check_rules(workspace, programs)?;
+    monitoring::check_rules(workspace, &programs.promtool)?;
     println!(
         "{} renders of the chart are as committed and valid from Kubernetes {} to {}",
         renders.len(),

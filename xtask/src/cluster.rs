@@ -17,7 +17,6 @@ mod pause;
 mod programs;
 mod release;
 mod scenario;
-mod wait;
 
 use std::error::Error;
 use std::fs;
@@ -29,7 +28,7 @@ use self::own_cluster::OwnCluster;
 use self::release::Release;
 use crate::cargo_build::{self, Profile};
 use crate::workspace::Workspace;
-use crate::{Outcome, cache_folder, onnxruntime};
+use crate::{Outcome, cache_folder, onnxruntime, wait};
 
 /// Options of `cargo xtask cluster`.
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,6 @@
 //! Programs that Go builds from its module proxy, once, into the cache folder, each with a record of its version.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ pub(crate) fn ensure(builds: &[Build], folder: &Path) -> Result<(), GoError> {
     process::capture(Command::new("go").arg("version")).map_err(GoError::NoGo)?;
     for build in wanted {
         eprintln!(
-            "Building {} {} (once; Kubernetes takes some minutes)",
+            "Building {} {} (once; this can take some minutes)",
             build.programs.join(", "),
             build.version
         );
@@ -65,7 +66,8 @@ pub(crate) fn ensure(builds: &[Build], folder: &Path) -> Result<(), GoError> {
     Ok(())
 }
 
-fn is_built(build: &Build, folder: &Path) -> bool {
+/// Whether it was built into `folder/bin` in its version.
+pub(crate) fn is_built(build: &Build, folder: &Path) -> bool {
     build.programs.iter().all(|program| {
         folder.join("bin").join(program).is_file()
             && fs::read_to_string(record(folder, program)).is_ok_and(|version| version == build.version)
@@ -103,11 +105,18 @@ pub(crate) struct Toolchain<'f> {
 
 impl Toolchain<'_> {
     fn go(&self, within: &Path, arguments: &[&str]) -> Command {
-        // Polite: this takes minutes of every core.
-        let mut go = Command::new("nice");
-        go.args(["-n", "10", "go"]).args(arguments).current_dir(within);
-        go.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false").env("GOBIN", self.folder.join("bin"));
-        go
+        self.polite(OsStr::new("go"), within, arguments)
+    }
+
+    fn polite(&self, program: &OsStr, within: &Path, arguments: &[&str]) -> Command {
+        // This takes minutes of every core.
+        let mut command = Command::new("nice");
+        command.args(["-n", "10"]).arg(program).args(arguments).current_dir(within);
+        command
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-buildvcs=false")
+            .env("GOBIN", self.folder.join("bin"));
+        command
     }
 
     pub(crate) fn install(&self, package: &str) -> Result<(), GoError> {
@@ -118,6 +127,12 @@ impl Toolchain<'_> {
     pub(crate) fn tidy(&self, within: &Path) -> Result<(), GoError> {
         process::capture(&mut self.go(within, &["mod", "tidy"]))?;
         Ok(())
+    }
+
+    /// Runs a program that was installed, which may call Go itself.
+    pub(crate) fn run(&self, program: &str, within: &Path, arguments: &[&str]) -> Result<(), GoError> {
+        let built = self.folder.join("bin").join(program);
+        Ok(process::run(&mut self.polite(built.as_os_str(), within, arguments))?)
     }
 
     pub(crate) fn build(

@@ -22,24 +22,20 @@ pub(crate) fn follow_laptop(workspace: &Workspace) -> Outcome {
     let path = env::var_os("PATH").unwrap_or_default();
     let programs = workspace.root().join("target/debug");
     let path = env::join_paths([programs].into_iter().chain(env::split_paths(&path)))?;
-    follow(workspace, "laptop", |shell| shell.env("PATH", path))
+    let mut shell = workspace.command("bash");
+    shell.env("PATH", path);
+    follow(workspace, "laptop", shell)
 }
 
-/// Runs the commands of a guide in a shell that `set_up` sets up. They run in a folder of their own, where what they read of the
-/// repository is linked, so that pictures do not end up in it.
-pub(crate) fn follow(
-    workspace: &Workspace,
-    guide: &str,
-    set_up: impl FnOnce(&mut Command) -> &mut Command,
-) -> Outcome {
+/// Runs the commands of a guide in `shell`, which is bash. They run in a folder of their own, where what they read of the repository
+/// is linked, so that pictures do not end up in it.
+pub(crate) fn follow(workspace: &Workspace, guide: &str, mut shell: Command) -> Outcome {
     let script = commands(&fs::read_to_string(workspace.root().join(format!("docs/guides/{guide}.md")))?);
     let folder = tempfile::tempdir()?;
     for entry in ["charts", "docker", "docs", "integration-tests", "models"] {
         symlink(workspace.root().join(entry), folder.path().join(entry))?;
     }
-    let mut shell = workspace.command("bash");
-    shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path());
-    process::run(set_up(&mut shell))?;
+    process::run(shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path()))?;
     Ok(())
 }
 

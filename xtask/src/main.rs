@@ -20,6 +20,7 @@ mod fixtures;
 mod go_build;
 mod guides;
 mod images;
+mod observability;
 mod onnxruntime;
 mod png;
 mod process;
@@ -27,6 +28,7 @@ mod python;
 mod sampler_speed;
 mod test_suite;
 mod training_tests;
+mod wait;
 mod wheel;
 mod workspace;
 
@@ -81,7 +83,8 @@ enum Task {
     },
     /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
     Guide,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide, images
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide,
+    /// observability, images
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -113,6 +116,8 @@ enum Task {
     Buf,
     /// Build the container images, check them from outside, draw with them, save them in the cache folder
     Images(images::Arguments),
+    /// Try traces, metrics, logs and alert rules on a real OpenTelemetry collector and a real Prometheus
+    Observability,
     /// Run the Python tests of models/training (makes their environment if it is absent)
     Training,
 }
@@ -142,6 +147,7 @@ impl Task {
             Self::SamplerSpeed { python } => sampler_speed::compare(&workspace, python),
             Self::Buf => contracts::check(&workspace),
             Self::Images(arguments) => images::run(&workspace, arguments),
+            Self::Observability => observability::run(&workspace),
             Self::Training => training_tests::run(&workspace),
         }
     }

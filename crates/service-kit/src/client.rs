@@ -5,6 +5,7 @@ mod balance;
 mod endpoint;
 mod endpoints;
 mod health;
+mod measured;
 mod metrics;
 mod retry;
 
@@ -62,7 +63,7 @@ impl Upstream {
         Self { name, channel: Channel::new(name, &addresses), addresses, served: Arc::default() }
     }
 
-    /// The channel, for a generated client.
+    /// The channel, for a generated client. Its calls are measured.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }

@@ -35,6 +35,9 @@ pub const CALLER: &str = "x-reverie-caller";
 /// Says how urgent a request is: "interactive", which is the default, or "batch".
 const PRIORITY: &str = "x-reverie-priority";
 
+/// The trace of what nobody traces.
+pub(crate) const PROBE: TraceId = TraceId::from_bytes(1_u128.to_be_bytes());
+
 /// How urgent a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Priority {
@@ -220,8 +223,7 @@ impl Context {
 
 /// The context of a trace that nobody keeps.
 fn not_sampled() -> opentelemetry::Context {
-    let (trace, span) = (TraceId::from(1), SpanId::from(1));
-    let dropped = SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, true, TraceState::NONE);
+    let dropped = SpanContext::new(PROBE, SpanId::from(1), TraceFlags::NOT_SAMPLED, true, TraceState::NONE);
     opentelemetry::Context::new().with_remote_span_context(dropped)
 }
 

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod client;
 mod connections;
 pub mod context;
+mod ending;
 mod gate;
 pub mod health;
 pub mod listener;

@@ -1,6 +1,9 @@
 //! Structured logs on standard error; traces and metrics to an OpenTelemetry collector, metrics also to Prometheus.
 
 pub(crate) mod calls;
+mod export;
+pub mod gen_ai;
+mod lines;
 pub mod metrics;
 
 use std::io::IsTerminal as _;
@@ -18,6 +21,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use self::export::{Collector, Signal};
+use self::lines::JsonLines;
 use crate::settings::SettingsError;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +41,8 @@ pub struct TelemetrySettings {
     pub otlp_endpoint: String,
     /// Seconds between two transfers of the metrics.
     pub metrics_interval_seconds: u64,
+    /// Whether spans have the texts of requests.
+    pub record_prompts: bool,
 }
 
 impl TelemetrySettings {
@@ -62,12 +69,12 @@ pub enum LogFormat {
 /// Keeps telemetry running; [`Telemetry::shutdown`] sends what is still waiting.
 #[derive(Debug)]
 pub struct Telemetry {
-    traces: Option<SdkTracerProvider>,
+    traces: SdkTracerProvider,
     metrics: Option<SdkMeterProvider>,
 }
 
 impl Telemetry {
-    /// Installs logging and, if there is an endpoint, tracing for this process. Must be called within a tokio runtime.
+    /// Installs logs, traces and metrics for this process. Must be called within a tokio runtime.
     pub fn install(service: &'static str, settings: &TelemetrySettings) -> Result<Self, SettingsError> {
         let wrong = |key: &str, error: &dyn std::fmt::Display| {
             SettingsError::value(format!("telemetry.{key}"), error.to_string())
@@ -80,16 +87,17 @@ impl Telemetry {
         let lines = lines.log_internal_errors(false);
         let lines = match settings.log_format {
             LogFormat::Text => lines.with_target(false).boxed(),
-            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).map_event_format(JsonLines).boxed(),
         };
         let resource = Resource::builder()
             .with_service_name(format!("reverie-{service}"))
             .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
         global::set_text_map_propagator(TraceContextPropagator::new());
-        let traces = if settings.otlp_endpoint.is_empty() {
-            None
-        } else {
+        gen_ai::record_prompts(settings.record_prompts);
+        let collector = Collector::new(&settings.otlp_endpoint);
+        let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
+        if !settings.otlp_endpoint.is_empty() {
             if !settings.otlp_endpoint.starts_with("http://") {
                 return Err(wrong("otlp_endpoint", &"write http://host:port"));
             }
@@ -98,16 +106,14 @@ impl Telemetry {
                 .with_endpoint(&settings.otlp_endpoint)
                 .build()
                 .map_err(|error| wrong("otlp_endpoint", &error))?;
-            let builder = SdkTracerProvider::builder().with_batch_exporter(exporter);
-            Some(builder.with_resource(resource.clone()).build())
-        };
-        let metrics = metrics::install(settings, resource)?;
-        let exported = traces.as_ref().map(|provider| {
-            // The exporter speaks gRPC itself: without this filter it would feed itself.
-            let ours =
-                tracing_subscriber::filter::filter_fn(|metadata| metadata.target().starts_with("reverie"));
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("reverie")).with_filter(ours)
-        });
+            traces = traces.with_batch_exporter(collector.noting(Signal::Traces, exporter));
+        }
+        // Without a collector too: log lines name their trace, and a caller's trace goes on in the next service.
+        let traces = traces.build();
+        let metrics = metrics::install(settings, resource, &collector)?;
+        // The exporter speaks gRPC itself: without this filter it would feed itself.
+        let ours = tracing_subscriber::filter::filter_fn(|metadata| metadata.target().starts_with("reverie"));
+        let exported = tracing_opentelemetry::layer().with_tracer(traces.tracer("reverie")).with_filter(ours);
         // A second call in one process (tests, the one-process mesh) keeps what is installed.
         let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(exported).try_init();
         Ok(Self { traces, metrics })
@@ -118,7 +124,7 @@ impl Telemetry {
         if let Some(Err(error)) = self.metrics.map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT)) {
             tracing::warn!(%error, "the last metrics could not be sent");
         }
-        if let Some(Err(error)) = self.traces.map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT)) {
+        if let Err(error) = self.traces.shutdown_with_timeout(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "some spans could not be sent");
         }
     }

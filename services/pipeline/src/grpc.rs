@@ -11,6 +11,7 @@ use reverie_proto::generation::v1::{
     GenerateRequest, GenerateResponse, GetCapabilitiesRequest, GetCapabilitiesResponse,
 };
 use reverie_service_kit::refusal::is_for_other_models;
+use reverie_service_kit::telemetry::gen_ai;
 use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -83,6 +84,8 @@ impl Generation {
                 needs => needs?,
             };
             let booking = self.admission.admit(context, &needs)?;
+            let model = run.base.model.as_ref().map_or("", |model| &model.name);
+            gen_ai::image(model, run.seed, &run.prompt);
             context.within("decoding the request's images", images.decode(&mut run)).await?;
             return Ok((run, booking));
         }

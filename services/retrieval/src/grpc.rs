@@ -8,6 +8,7 @@ use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
 };
 use reverie_service_kit::Context;
+use reverie_service_kit::telemetry::gen_ai;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
@@ -50,6 +51,7 @@ impl RetrievalService for Retrieval {
         let context = Context::of(&request);
         let work = async {
             let retrieve = convert::retrieve(request.get_ref(), &self.knowledge_bases, &self.default)?;
+            gen_ai::retrieval(&retrieve.knowledge_base.name, &retrieve.text);
             let hits = retrieve.run(context, &self.embedding, self.fusion).await?;
             Ok(Response::new(convert::response(&retrieve.knowledge_base, &hits)))
         };

@@ -3,21 +3,21 @@
 
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::folder;
-use super::programs::Programs;
 use crate::Outcome;
 use crate::process;
 use crate::workspace::Workspace;
 
 /// Lets promtool read the rules and the dashboard's queries, and run the rules' tests.
-pub(super) fn check_rules(workspace: &Workspace, programs: &Programs) -> Outcome {
+pub(crate) fn check_rules(workspace: &Workspace, promtool: &Path) -> Outcome {
     let folder = folder(workspace);
     let promtool = |words: [&str; 2]| {
-        let mut command = Command::new(&programs.promtool);
+        let mut command = Command::new(promtool);
         command.args(words);
         command
     };
@@ -38,7 +38,7 @@ pub(super) fn check_rules(workspace: &Workspace, programs: &Programs) -> Outcome
 }
 
 /// The queries of all panels, with Grafana's variables for ranges filled in.
-fn dashboard_queries(workspace: &Workspace) -> Result<Vec<String>, Box<dyn Error>> {
+pub(crate) fn dashboard_queries(workspace: &Workspace) -> Result<Vec<String>, Box<dyn Error>> {
     let dashboard: Value =
         serde_json::from_slice(&fs::read(folder(workspace).join("files/dashboard.json"))?)?;
     let panels = dashboard["panels"].as_array().ok_or("the dashboard has no panels")?;

@@ -1,5 +1,7 @@
 //! Talking to a cluster with kubectl and Helm: to our own from within its network, or to another by its context.
 
+use std::env;
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,7 +77,7 @@ impl Access {
     }
 
     /// The objects that `kubectl get` finds.
-    pub(super) fn get(&self, arguments: &[&str]) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    pub(super) fn get(&self, arguments: &[&str]) -> Result<Vec<Value>, Box<dyn Error>> {
         let arguments = [&["get", "-o", "json"], arguments].concat();
         let mut list: Value = serde_json::from_str(&self.run(&arguments)?)?;
         Ok(match list["items"].take() {
@@ -85,7 +87,7 @@ impl Access {
     }
 
     /// Creates or changes objects.
-    pub(super) fn apply(&self, objects: &Value) -> Result<(), Box<dyn std::error::Error>> {
+    pub(super) fn apply(&self, objects: &Value) -> Result<(), Box<dyn Error>> {
         let file = tempfile::NamedTempFile::new()?;
         fs::write(file.path(), objects.to_string())?;
         let path = file.path().display().to_string();
@@ -100,14 +102,40 @@ impl Access {
             Target::Own(kubeconfig) => command.arg("--kubeconfig").arg(kubeconfig),
             Target::Context(name) => command.arg("--kube-context").arg(name),
         };
+        self.helm_folders(&mut command);
+        command.args(["--namespace", NAMESPACE]).args(arguments);
+        let output = process::capture(&mut command)?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// A bash in which kubectl, Helm and the programs in `folders` are found, and reach this cluster without being told of it.
+    pub(super) fn bash(&self, folders: &[&Path]) -> Result<Command, Box<dyn Error>> {
+        let kubeconfig = match &self.target {
+            Target::Own(kubeconfig) => kubeconfig.clone(),
+            Target::Context(_) => {
+                let file = self.helm_home.join("kubeconfig");
+                fs::create_dir_all(&self.helm_home)?;
+                fs::write(&file, self.run(&["config", "view", "--minify", "--flatten"])?)?;
+                file
+            }
+        };
+        let of_ours = [&self.helm, &self.kubectl].into_iter().filter_map(|program| program.parent());
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = of_ours.chain(folders.iter().copied()).map(Path::to_owned);
+        let path =
+            env::join_paths(folders.filter(|folder| folder.is_absolute()).chain(env::split_paths(&path)))?;
+        let mut bash = self.program(Path::new("bash"));
+        bash.env("PATH", path).env("KUBECONFIG", kubeconfig);
+        self.helm_folders(&mut bash);
+        Ok(bash)
+    }
+
+    fn helm_folders(&self, command: &mut Command) {
         for (variable, folder) in
             [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
         {
             command.env(variable, self.helm_home.join(folder));
         }
-        command.args(["--namespace", NAMESPACE]).args(arguments);
-        let output = process::capture(&mut command)?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Whether the API server is ready.

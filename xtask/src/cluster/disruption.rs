@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::access::{Access, NAMESPACE};
 use super::release::RELEASE;
-use super::wait;
+use crate::wait;
 
 /// Evicts both pods of a component at once: the disruption budget must let one go and keep the other.
 pub(super) fn second_eviction_is_refused(access: &Access, component: &str) -> Result<(), Box<dyn Error>> {

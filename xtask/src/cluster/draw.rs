@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::access::Access;
 use super::release::PIPELINE;
-use super::wait;
+use crate::wait;
 use crate::workspace::Workspace;
 use crate::{png, process};
 

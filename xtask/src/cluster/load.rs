@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::access::Access;
 use super::release::{CLIENT_IMAGE, PIPELINE, RELEASE};
-use super::wait;
+use crate::wait;
 
 const JOB: &str = "load";
 /// Callers at a time.

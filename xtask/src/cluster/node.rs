@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::certificates::Certificates;
 use super::daemon::Daemon;
 use super::layout::{API_ADDRESS, Node, PAUSE_IMAGE, POD_RANGE};
-use super::wait;
 use crate::process;
+use crate::wait;
 
 const CONTAINERD: &str = include_str!("node/containerd.toml");
 const NETWORK: &str = include_str!("node/network.conflist");

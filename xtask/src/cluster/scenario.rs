@@ -9,7 +9,11 @@ use super::draw;
 use super::layout::NODES;
 use super::load::Load;
 use super::release::{PIPELINE, Release};
-use super::wait;
+use crate::onnxruntime::ORT_DYLIB_PATH;
+use crate::{guides, wait};
+
+/// Those whose commands need a cluster.
+const GUIDES: [&str; 3] = ["kubernetes", "observe", "upgrade"];
 
 /// Runs one step and says how long it took.
 pub(super) fn step<T>(
@@ -66,7 +70,22 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
     step("uninstall, nothing left", || {
         let left = release.uninstall()?;
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", ")).into()) }
-    })
+    })?;
+    for guide in GUIDES {
+        step(&format!("docs/guides/{guide}.md"), || follow(guide, access, client))?;
+    }
+    Ok(())
+}
+
+/// Runs the commands of a guide, which installs into a namespace of its own.
+fn follow(guide: &str, access: &Access, client: &draw::Client<'_>) -> Result<(), Box<dyn Error>> {
+    let programs = client.reverie.parent().ok_or("the command has no folder")?;
+    let mut bash = access.bash(&[programs])?;
+    bash.env(ORT_DYLIB_PATH, &client.onnxruntime);
+    let outcome = guides::follow(client.workspace, guide, bash);
+    // One that ended early has not removed it.
+    let _ = access.run(&["delete", "namespace", "reverie", "--ignore-not-found", "--timeout=120s"]);
+    outcome
 }
 
 /// Waits until the new pod of the broken revision cannot get its image, while all old ones stay.

@@ -25,12 +25,9 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     }
     // A project and a port of its own, beside a mesh that may run here.
     let port = free_port()?.to_string();
-    let followed = guides::follow(workspace, "compose", |shell| {
-        shell
-            .env("COMPOSE_PROJECT_NAME", "reverie-guide")
-            .env("REVERIE_PORT", port)
-            .envs(docker.environment())
-    });
+    let mut shell = workspace.command("bash");
+    shell.env("COMPOSE_PROJECT_NAME", "reverie-guide").env("REVERIE_PORT", port).envs(docker.environment());
+    let followed = guides::follow(workspace, "compose", shell);
     let compose = |arguments: &[&str]| {
         let mut command = docker.command();
         command.args(["compose", "--file", "docker/compose.yaml", "--project-name", "reverie-guide"]);

@@ -47,6 +47,7 @@ async fn metrics_are_named_as_they_are_listed() {
         log_filter: "off".to_owned(),
         otlp_endpoint: String::new(),
         metrics_interval_seconds: 60,
+        record_prompts: false,
     };
     let _telemetry = Telemetry::install("test", &settings).unwrap();
     readiness::set("palette", Ok(()));

@@ -20,6 +20,7 @@ use tower::{BoxError, Service, ServiceExt as _};
 
 use super::endpoint::{Endpoint, InFlight};
 use super::endpoints::{Endpoints, is_name};
+use super::measured::measured;
 use super::retry::{ATTEMPTS, Budget, Verdict, judge, wait_after};
 use super::{Addresses, health};
 use crate::Refusal;
@@ -327,7 +328,8 @@ impl Service<Request<Body>> for Channel {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // Reverie's own methods take one message; those of others may talk back and forth.
         if request.uri().path().starts_with("/reverie.") {
-            self.clone().retry(request).boxed()
+            let path = request.uri().path().trim_start_matches('/').to_owned();
+            measured(path, self.clone().retry(request)).boxed()
         } else {
             self.clone().pass(request).boxed()
         }

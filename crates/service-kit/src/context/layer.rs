@@ -4,17 +4,17 @@ use std::task::{Poll, ready};
 
 use futures::future::BoxFuture;
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
+use tonic::Code;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, Span, field};
+use tracing::{Instrument as _, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::Context;
-use crate::telemetry::calls::ServerCall;
+use crate::ending::Ending;
+use crate::telemetry::calls::Call;
 
 /// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ where
         if path.starts_with("grpc.") {
             return Box::pin(self.inner.call(request));
         }
-        let call = ServerCall::begin(&path);
+        let call = Call::of_server(&path);
         let span = tracing::info_span!(
             "grpc.server",
             otel.name = path,
@@ -81,46 +81,16 @@ where
         let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
         // Fails only where no OpenTelemetry layer is installed; then there is no trace to join.
         let _ = span.set_parent(parent);
-        let outcome = Outcome { span: span.clone(), call, is_known: false };
+        let of_call = span.clone();
+        let ending = Ending::new(span.clone(), move |code| {
+            of_call.record("rpc.grpc.status_code", i32::from(code));
+            if is_servers_fault(code) {
+                of_call.record("otel.status_code", "ERROR");
+            }
+            call.end(code);
+        });
         let response = self.inner.call(request);
-        Box::pin(async move { Ok(outcome.of(response.await?)) }.instrument(span))
-    }
-}
-
-/// The status that a call ends with, for its span and its measurement: in the headers of an answer that is nothing else, in the trailers of any other.
-struct Outcome {
-    span: Span,
-    call: ServerCall,
-    is_known: bool,
-}
-
-impl Outcome {
-    fn of(mut self, response: http::Response<Body>) -> http::Response<Body> {
-        self.note(response.headers());
-        if self.is_known {
-            return response;
-        }
-        response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                frame.trailers_ref().into_iter().for_each(|trailers| self.note(trailers));
-                frame
-            }))
-        })
-    }
-
-    fn note(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get(Status::GRPC_STATUS) {
-            self.record(Code::from_bytes(code.as_bytes()));
-        }
-    }
-
-    fn record(&mut self, code: Code) {
-        self.is_known = true;
-        self.span.record("rpc.grpc.status_code", i32::from(code));
-        if is_servers_fault(code) {
-            self.span.record("otel.status_code", "ERROR");
-        }
-        self.call.end(code);
+        Box::pin(async move { Ok(ending.of(response.await?)) }.instrument(span))
     }
 }
 
@@ -135,15 +105,6 @@ fn is_servers_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
-}
-
-impl Drop for Outcome {
-    /// A call that is dropped before its end was given up by its caller.
-    fn drop(&mut self) {
-        if !self.is_known {
-            self.record(Code::Cancelled);
-        }
-    }
 }
 
 struct HeaderExtractor<'a>(&'a HeaderMap);
@@ -163,7 +124,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
-    use http_body_util::Full;
+    use http_body_util::{BodyExt as _, Full};
+    use tonic::Status;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;

@@ -1,5 +1,5 @@
-//! Measurements of the calls that a server takes (semantic conventions, "gRPC"): their duration and status, how many are in flight, and
-//! how many may be.
+//! Measurements of calls (semantic conventions, "RPC metrics"): the duration and status of those that a server takes and of those that
+//! it makes, how many are in flight, and how many may be.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -34,15 +34,29 @@ static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
 });
 
 /// A call that is being measured.
-pub(crate) struct ServerCall {
+pub(crate) struct Call {
+    durations: &'static Histogram<f64>,
     method: &'static str,
     begun: Instant,
 }
 
-impl ServerCall {
-    /// A call of the method at `path`, which is PACKAGE.SERVICE/METHOD.
-    pub(crate) fn begin(path: &str) -> Self {
-        Self { method: METHODS.get(path).map_or(OTHER, String::as_str), begun: Instant::now() }
+impl Call {
+    /// A call that was taken, of the method at `path`, which is PACKAGE.SERVICE/METHOD.
+    pub(crate) fn of_server(path: &str) -> Self {
+        static DURATIONS: OnceLock<Histogram<f64>> = OnceLock::new();
+        let what = "Duration of the calls that the service took, to their last message";
+        Self::begin(DURATIONS.get_or_init(|| durations("rpc.server.call.duration", what)), path)
+    }
+
+    /// A call that is made.
+    pub(crate) fn of_client(path: &str) -> Self {
+        static DURATIONS: OnceLock<Histogram<f64>> = OnceLock::new();
+        let what = "Duration of the calls that the service made, to their last message";
+        Self::begin(DURATIONS.get_or_init(|| durations("rpc.client.call.duration", what)), path)
+    }
+
+    fn begin(durations: &'static Histogram<f64>, path: &str) -> Self {
+        Self { durations, method: METHODS.get(path).map_or(OTHER, String::as_str), begun: Instant::now() }
     }
 
     /// It ended with `code`.
@@ -52,20 +66,17 @@ impl ServerCall {
             KeyValue::new("rpc.method", self.method),
             KeyValue::new("rpc.response.status_code", name(code)),
         ];
-        durations().record(self.begun.elapsed().as_secs_f64(), &attributes);
+        self.durations.record(self.begun.elapsed().as_secs_f64(), &attributes);
     }
 }
 
-fn durations() -> &'static Histogram<f64> {
-    static DURATIONS: OnceLock<Histogram<f64>> = OnceLock::new();
-    DURATIONS.get_or_init(|| {
-        global::meter("reverie-service-kit")
-            .f64_histogram("rpc.server.call.duration")
-            .with_unit("s")
-            .with_description("Duration of the calls that the service took, to their last message")
-            .with_boundaries(SECONDS.to_vec())
-            .build()
-    })
+fn durations(name: &'static str, description: &'static str) -> Histogram<f64> {
+    global::meter("reverie-service-kit")
+        .f64_histogram(name)
+        .with_unit("s")
+        .with_description(description)
+        .with_boundaries(SECONDS.to_vec())
+        .build()
 }
 
 /// Reports the calls of `service` in flight, as long as `in_flight` gives them, and the `limit` of those that work.
@@ -129,11 +140,11 @@ mod tests {
     #[test]
     fn methods_are_those_of_the_contracts_and_no_others() {
         let known = "reverie.generation.v1.GenerationService/Generate";
-        assert_eq!(ServerCall::begin(known).method, known);
+        assert_eq!(Call::of_server(known).method, known);
         for unknown in
             ["", "reverie.generation.v1.GenerationService/Draw", "a/b", "grpc.health.v1.Health/Check"]
         {
-            assert_eq!(ServerCall::begin(unknown).method, OTHER, "{unknown}");
+            assert_eq!(Call::of_server(unknown).method, OTHER, "{unknown}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The meter provider of the process: a Prometheus registry for the admin server and, with an endpoint, a periodic OTLP exporter;
 //! and what every process tells of itself.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::{KeyValue, global};
@@ -11,6 +11,7 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 
 use super::TelemetrySettings;
+use super::export::{Collector, Signal};
 use crate::readiness;
 use crate::settings::SettingsError;
 
@@ -24,6 +25,7 @@ static REGISTRY: OnceLock<Registry> = OnceLock::new();
 pub(super) fn install(
     settings: &TelemetrySettings,
     resource: Resource,
+    collector: &Arc<Collector>,
 ) -> Result<Option<SdkMeterProvider>, SettingsError> {
     let registry = Registry::new();
     if REGISTRY.set(registry.clone()).is_err() {
@@ -42,7 +44,11 @@ pub(super) fn install(
         let exporter = MetricExporter::builder().with_tonic().with_endpoint(&settings.otlp_endpoint);
         let exporter = exporter.build().map_err(|error| wrong(&error))?;
         let interval = Duration::from_secs(settings.metrics_interval_seconds);
-        builder = builder.with_reader(PeriodicReader::builder(exporter).with_interval(interval).build());
+        builder = builder.with_reader(
+            PeriodicReader::builder(collector.noting(Signal::Metrics, exporter))
+                .with_interval(interval)
+                .build(),
+        );
     }
     let provider = builder.build();
     global::set_meter_provider(provider.clone());

@@ -13,7 +13,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// A condition that did not come true.
 #[derive(Debug, Error)]
-pub(super) enum WaitError {
+pub(crate) enum WaitError {
     #[error("waited {} s for {condition}", bound.as_secs())]
     TooLong { condition: String, bound: Duration },
     #[error("interrupted")]
@@ -21,17 +21,17 @@ pub(super) enum WaitError {
 }
 
 /// From here on a signal only makes waits end, so that the cluster is still taken down.
-pub(super) fn catch_signals() -> Result<(), ctrlc::Error> {
+pub(crate) fn catch_signals() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
 }
 
 /// Fails once a signal came.
-pub(super) fn go_on() -> Result<(), WaitError> {
+pub(crate) fn go_on() -> Result<(), WaitError> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(WaitError::Interrupted) } else { Ok(()) }
 }
 
 /// Looks until `look` finds something; `condition` names it in the error.
-pub(super) fn until<T>(
+pub(crate) fn until<T>(
     condition: &str,
     bound: Duration,
     mut look: impl FnMut() -> Option<T>,
