@@ -45,7 +45,6 @@ fn started(run: &Run) -> Started {
 }
 
 /// Draws one picture and tells `news` about it.
-#[expect(clippy::too_many_lines, reason = "one image, told from its beginning to its end")]
 pub(crate) async fn draw(
     mut run: Run,
     stages: &Stages,
