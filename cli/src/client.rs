@@ -5,7 +5,8 @@ use std::time::Duration;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
 use reverie_proto::generation::v1::{
-    Completed, GenerateRequest, NeighboursFound, Preview, Progress, Started,
+    Completed, GenerateRequest, GetCapabilitiesRequest, GetCapabilitiesResponse, NeighboursFound, Preview,
+    Progress, Started,
 };
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
@@ -43,17 +44,7 @@ pub async fn ask(
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
     let context = Context::with_timeout(timeout);
     let (mut outcome, mut is_completed) = (Outcome::default(), false);
-    // A refusal of the pipeline's own has details and says all; anything else is a call that broke.
-    let blame = |status: Status| match status.details() {
-        [] if is_unreachable(&status) => {
-            let why = stage.blame(context, status);
-            let hint =
-                "start one there with `reverie serve`, or leave --server out to start one for this command";
-            Refusal::unavailable(format!("no mesh can be reached: {}; {hint}", why.message())).into()
-        }
-        [] => stage.blame(context, status),
-        _ => status,
-    };
+    let blame = |status: Status| blame(&stage, context, status);
     let mut reached = None;
     let answer = async {
         let mut news = client.generate(context.outgoing(request)).await.map_err(blame)?.into_inner();
@@ -90,6 +81,30 @@ pub async fn ask(
         }
     }
     completed(outcome, is_completed)
+}
+
+/// Asks the pipeline at `address` what it can do.
+pub async fn capabilities(address: &Address, timeout: Duration) -> Result<GetCapabilitiesResponse, Status> {
+    let stage = Upstream::new("pipeline", address);
+    let context = Context::with_timeout(timeout);
+    let mut client = GenerationServiceClient::new(stage.channel());
+    let answer = client.get_capabilities(context.outgoing(GetCapabilitiesRequest {}));
+    let answer = context.within("asking for the capabilities", answer).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| blame(&stage, context, status))
+}
+
+/// Why a call failed. A refusal of the pipeline's own has details and says all; anything else is a call that broke.
+fn blame(stage: &Upstream, context: Context, status: Status) -> Status {
+    match status.details() {
+        [] if is_unreachable(&status) => {
+            let why = stage.blame(context, status);
+            let hint =
+                "start one there with `reverie serve`, or leave --server out to start one for this command";
+            Refusal::unavailable(format!("no mesh can be reached: {}; {hint}", why.message())).into()
+        }
+        [] => stage.blame(context, status),
+        _ => status,
+    }
 }
 
 /// Whether a call ended because nothing answers at its address.

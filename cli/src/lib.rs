@@ -5,6 +5,7 @@
 // They panic where standard output is closed or full: `say!` is the way.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod capabilities;
 pub mod client;
 pub mod gallery;
 pub mod generate;

@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use reverie::program::{self, TelemetryArguments};
-use reverie::{gallery, generate, knowledge, models, serve};
+use reverie::{capabilities, gallery, generate, knowledge, models, serve};
 use reverie_service_kit::process;
 
 /// Draws images from text and from reference images that it retrieves: retrieval-augmented, cascaded diffusion.
@@ -23,6 +23,8 @@ enum Command {
     Generate(Box<generate::Arguments>),
     /// Draws several prompts on one contact sheet, each with retrieved references and without.
     Gallery(gallery::Arguments),
+    /// Shows what a mesh draws, takes and searches.
+    Capabilities(capabilities::Arguments),
     /// Keeps the whole mesh listening in one process.
     Serve(serve::Arguments),
     /// Builds knowledge bases.
@@ -37,6 +39,7 @@ fn main() {
     program::run("reverie", arguments.telemetry, async || match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments).await,
         Command::Gallery(arguments) => gallery::run(arguments).await,
+        Command::Capabilities(arguments) => capabilities::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Knowledge(arguments) => knowledge::run(arguments).await,
         Command::Models(arguments) => models::run(arguments).await,

@@ -8,7 +8,8 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::{GenerationService, GenerationServiceServer};
 use reverie_proto::generation::v1::{
-    Completed, GenerateRequest, GenerateResponse, GeneratedImage, Progress, Started,
+    Completed, GenerateRequest, GenerateResponse, GeneratedImage, GetCapabilitiesRequest,
+    GetCapabilitiesResponse, Progress, Started,
 };
 use reverie_proto::tensor::v1::Image;
 use tokio::net::TcpListener;
@@ -25,6 +26,13 @@ impl GenerationService for Ends {
     async fn generate(&self, _: Request<GenerateRequest>) -> Result<Response<Self::GenerateStream>, Status> {
         let events = self.0.clone().into_iter().map(|event| Ok(GenerateResponse { event: Some(event) }));
         Ok(Response::new(stream::iter(events).boxed()))
+    }
+
+    async fn get_capabilities(
+        &self,
+        _: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<GetCapabilitiesResponse>, Status> {
+        Err(Status::unimplemented("it only draws"))
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Timings {
     pub model: Duration,
     /// Between its rows: noise, guidance, thresholding, sampler.
     pub overhead: Duration,
+    /// Rows that were computed.
+    pub rows: u64,
 }
 
 impl Timings {

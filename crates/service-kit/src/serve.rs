@@ -163,7 +163,10 @@ impl Server {
         let descriptors = || {
             let all = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(reverie_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // Each version lists the other, so it has to describe it.
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
             let served = names.iter().chain(&EVERYWHERE);
             served.fold(all, |builder, name| builder.with_service_name(*name))
         };

@@ -154,6 +154,19 @@ async fn reflection_lists_what_is_served_and_nothing_else() -> Fallible<()> {
     ];
     let expected = NAMES.iter().chain(&everywhere).map(ToString::to_string).collect();
     assert_eq!(listed, expected);
+    // A client such as k6 asks for all that is listed, and stops where one is missing.
+    let describe = |name: &String| ServerReflectionRequest {
+        message_request: Some(MessageRequest::FileContainingSymbol(name.clone())),
+        ..Default::default()
+    };
+    let asked: Vec<_> = listed.iter().map(describe).collect();
+    let mut answers = client.server_reflection_info(futures::stream::iter(asked)).await?.into_inner();
+    for name in &listed {
+        let answer = answers.message().await.map_err(|status| format!("{name}: {status}"))?;
+        let answer = answer.and_then(|answer| answer.message_response);
+        let is_described = matches!(answer, Some(MessageResponse::FileDescriptorResponse(_)));
+        assert!(is_described, "{name}: {answer:?}");
+    }
     // Health knows the same names.
     for name in NAMES {
         let request = HealthCheckRequest { service: (*name).to_owned() };

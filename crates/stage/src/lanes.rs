@@ -65,6 +65,7 @@ pub fn timings(timings: &Timings) -> StageTimings {
         queue_seconds: timings.queued.as_secs_f64(),
         compute_seconds: timings.computing().as_secs_f64(),
         model_seconds: timings.model.as_secs_f64(),
+        rows: u32::try_from(timings.rows).unwrap_or(u32::MAX),
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) async fn draw(
             noise_level: options.noise_level,
             sampling: options.sampling,
             negative_text: text.get(1).filter(|_| level.takes_empty_text).cloned(),
-            model_digest: level.model_digest.clone(),
+            model_digest: level.model.digest.clone(),
         };
         position.enter(place);
         let mut steps = 1;

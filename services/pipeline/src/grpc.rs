@@ -7,7 +7,9 @@ use futures::stream::{BoxStream, Stream, StreamExt as _};
 use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
-use reverie_proto::generation::v1::{GenerateRequest, GenerateResponse};
+use reverie_proto::generation::v1::{
+    GenerateRequest, GenerateResponse, GetCapabilitiesRequest, GetCapabilitiesResponse,
+};
 use reverie_service_kit::{Context, Permit, Refusal};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Receiver;
@@ -22,9 +24,9 @@ use crate::convert::Run;
 use crate::measure::Measured;
 use crate::pace::Pace;
 use crate::position::Position;
-use crate::settings::{Defaults, Settings};
+use crate::settings::{Defaults, Limits, Settings};
 use crate::stages::Stages;
-use crate::{cascade, convert};
+use crate::{capabilities, cascade, convert};
 
 /// Events a caller may lag behind before the cascade waits for it.
 const EVENTS: usize = 256;
@@ -32,6 +34,7 @@ const EVENTS: usize = 256;
 pub(crate) struct Generation {
     stages: Stages,
     longest: Duration,
+    limits: Limits,
     defaults: Defaults,
     pace: Arc<Pace>,
     admission: Arc<Admission>,
@@ -43,6 +46,7 @@ impl Generation {
         Self {
             stages,
             longest: Duration::from_secs(settings.limits.max_request_seconds),
+            limits: settings.limits.clone(),
             defaults: settings.defaults.clone(),
             pace: Arc::default(),
             admission: Arc::default(),
@@ -107,6 +111,18 @@ impl GenerationService for Generation {
             outcome
         };
         Ok(Response::new(Box::pin(answer(events, work))))
+    }
+
+    async fn get_capabilities(
+        &self,
+        request: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<GetCapabilitiesResponse>, Status> {
+        let context = Context::of(&request).capped(self.longest, "limits.max_request_seconds");
+        let facts =
+            async { tokio::try_join!(self.stages.models(context), self.stages.knowledge_bases(context)) };
+        let (models, knowledge_bases) = context.within("asking for the models", facts).await?;
+        let told = capabilities::of(models, knowledge_bases, &self.limits, &self.defaults);
+        Ok(Response::new(told))
     }
 }
 

@@ -66,5 +66,6 @@ fn sum((one, other): (StageTimings, StageTimings)) -> StageTimings {
         queue_seconds: one.queue_seconds + other.queue_seconds,
         compute_seconds: one.compute_seconds + other.compute_seconds,
         model_seconds: one.model_seconds + other.model_seconds,
+        rows: one.rows + other.rows,
     }
 }

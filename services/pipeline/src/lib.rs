@@ -2,6 +2,7 @@
 
 mod admission;
 mod callers;
+mod capabilities;
 mod cascade;
 mod convert;
 mod fields;

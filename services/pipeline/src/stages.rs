@@ -12,12 +12,14 @@ use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
     DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, PredictRequest,
 };
-use reverie_proto::diffusion::v1::{Prediction, StepProgress};
+use reverie_proto::diffusion::v1::{ModelIdentity, Prediction, StepProgress};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::generation::v1::SuperResolutionOptions;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
-use reverie_proto::retrieval::v1::{RetrieveRequest, RetrieveResponse};
+use reverie_proto::retrieval::v1::{
+    KnowledgeBase, ListKnowledgeBasesRequest, RetrieveRequest, RetrieveResponse,
+};
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as UpscaleEvent;
 use reverie_proto::superresolution::v1::{
@@ -38,7 +40,7 @@ pub(crate) struct ServedLevel {
     pub(crate) side: u32,
     /// Whether it has to be given the empty text, encoded, where there is no negative prompt.
     pub(crate) takes_empty_text: bool,
-    pub(crate) model_digest: String,
+    pub(crate) model: ModelIdentity,
     /// Of the encoder that it was trained with; "" for one that takes no text.
     pub(crate) text_encoder_digest: String,
     server: Upstream,
@@ -148,7 +150,7 @@ impl Stages {
                 low_side: level.low_resolution_size,
                 side: level.image_size,
                 takes_empty_text: level.takes_empty_text,
-                model_digest: level.model.unwrap_or_default().digest,
+                model: level.model.unwrap_or_default(),
                 text_encoder_digest: level.text_encoder_digest,
                 server: stage.clone(),
             }))
@@ -195,6 +197,14 @@ impl Stages {
         let mut client = client!(RetrievalServiceClient, stage);
         let answer = client.retrieve(context.outgoing(request)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+    }
+
+    /// The knowledge bases that can be searched, by name; none without retrieval.
+    pub(crate) async fn knowledge_bases(&self, context: Context) -> Result<Vec<KnowledgeBase>, Status> {
+        let Some(stage) = &self.retrieval else { return Ok(Vec::new()) };
+        let mut client = client!(RetrievalServiceClient, stage);
+        let answer = client.list_knowledge_bases(context.outgoing(ListKnowledgeBasesRequest {})).await;
+        Ok(answer.map_err(|status| stage.blame(context, status))?.into_inner().knowledge_bases)
     }
 
     pub(crate) async fn denoise(
@@ -282,7 +292,7 @@ impl Stages {
             guidance_weight,
             noise_level,
             sampling,
-            model_digest: level.model_digest.clone(),
+            model_digest: level.model.digest.clone(),
         };
         let mut client = client!(SuperResolutionServiceClient, level.server);
         match client.check_options(context.outgoing(request)).await {

@@ -70,13 +70,14 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
     }
 }
 
-/// What is known of a knowledge base.
-pub(crate) fn describe(knowledge_base: &KnowledgeBase) -> v1::KnowledgeBase {
+/// What is known of a knowledge base; `default` is that of searches that name none.
+pub(crate) fn describe(knowledge_base: &KnowledgeBase, default: &str) -> v1::KnowledgeBase {
     v1::KnowledgeBase {
         name: knowledge_base.name.clone(),
         epoch: knowledge_base.epoch,
         size: knowledge_base.entries.len() as u64,
         description: knowledge_base.description.clone(),
         content_digest: knowledge_base.content_digest.clone(),
+        is_default: knowledge_base.name == default,
     }
 }

@@ -60,7 +60,8 @@ impl RetrievalService for Retrieval {
         &self,
         _: Request<ListKnowledgeBasesRequest>,
     ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
-        let knowledge_bases = self.knowledge_bases.values().map(|found| convert::describe(found)).collect();
+        let described = |found: &Arc<KnowledgeBase>| convert::describe(found, &self.default);
+        let knowledge_bases = self.knowledge_bases.values().map(described).collect();
         Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases }))
     }
 }

@@ -399,6 +399,7 @@ impl<M: RowModel> State<M> {
         let entry = self.entries.swap_remove(place);
         self.jobs.swap_remove(place);
         let Entry { work, ending, span, submitted, mut timings, rows_done, .. } = entry;
+        timings.rows = rows_done;
         timings.queued = submitted.elapsed().saturating_sub(timings.computing());
         self.stats.queue_seconds += timings.queued.as_secs_f64();
         let outcome = match &ending {
