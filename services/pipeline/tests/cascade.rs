@@ -249,7 +249,7 @@ impl SuperResolutionService for Stages {
             ..Default::default()
         };
         let levels = SIDES.windows(2).map(level).collect();
-        Ok(Response::new(superresolution::ListLevelsResponse { levels }))
+        Ok(Response::new(superresolution::ListLevelsResponse { levels, ..Default::default() }))
     }
 }
 
