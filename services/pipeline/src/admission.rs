@@ -21,6 +21,8 @@ use crate::position::Place;
 const BESIDE: f64 = 1.1;
 /// Seconds for which what is known of a resource is kept when nothing uses it.
 const FORGET: Seconds = 60.0;
+/// What makes one deadline earlier than another, seconds.
+const EARLIER: Seconds = 1e-6;
 /// Whose the work is that other pipelines have given the stages.
 const OTHERS: u64 = u64::MAX;
 
@@ -147,12 +149,13 @@ impl Resource {
         if others <= 0.0 {
             return self.policy.admit(&self.jobs, newcomer, now);
         }
-        // It goes before whatever comes now.
+        // It goes before whatever comes now, so its deadline is earlier.
+        let done = now + others / self.units as f64;
         let before = Job {
             id: OTHERS,
             caller: Caller(OTHERS),
             class: Class::Interactive,
-            deadline: Some(now + others / self.units as f64),
+            deadline: Some(newcomer.deadline.map_or(done, |deadline| done.min(deadline - EARLIER))),
             work_left: others,
             alone_left: 0.0,
             ..*newcomer

@@ -17,7 +17,8 @@ impl Fields {
         Self {
             has_negative_prompt: run.negative_prompt.is_some(),
             has_references: matches!(run.memory, Memory::References { .. }),
-            has_initial: run.initial.is_some(),
+            // It is decoded only after the stages were asked what the image takes.
+            has_initial: !run.initial_sizes.is_empty(),
             size: run.size_field,
         }
     }

@@ -6,6 +6,8 @@ use crate::policy::Seconds;
 
 /// Passes of each session, if they fit into the time.
 const PASSES: usize = 3;
+/// Passes of each session in any case: the first warms it up, and says nothing of what the next ones cost.
+const LEAST: usize = 2;
 
 /// Time between two calibrations, at least.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ pub(super) struct Calibration {
 }
 
 impl Calibration {
-    /// Of `sessions`, for at most about `seconds` together, but with one pass each; none if that is 0.
+    /// Of `sessions`, for at most about `seconds` together, but with two passes each; none if that is 0.
     pub(super) fn new(sessions: usize, seconds: Seconds) -> Self {
         let passes = if seconds > 0.0 { PASSES } else { 0 };
         Self { left: vec![passes; sessions], seconds_left: seconds, passes, seconds, since: Instant::now() }
@@ -33,7 +35,7 @@ impl Calibration {
     /// Whether the session `seat` has a pass to compute.
     pub(super) fn has_pass(&self, seat: usize) -> bool {
         let left = self.left[seat];
-        left == PASSES || (left > 0 && self.seconds_left > 0.0)
+        left > PASSES - LEAST || (left > 0 && self.seconds_left > 0.0)
     }
 
     /// The session `seat` computed one of its passes. Gives whether it was the last one of all.
@@ -76,7 +78,8 @@ mod tests {
         };
         let told = passes(&mut quick, 0.1);
         assert_eq!(told, [(0, false), (0, false), (0, false), (1, false), (1, false), (1, true)]);
-        assert_eq!(passes(&mut Calibration::new(2, 1.0), 5.0), [(0, false), (1, true)]);
+        let slow = passes(&mut Calibration::new(2, 1.0), 5.0);
+        assert_eq!(slow, [(0, false), (0, false), (1, false), (1, true)]);
         assert_eq!(passes(&mut Calibration::new(2, 0.0), 5.0), []);
         let now = Instant::now();
         assert!(!quick.renew(now), "so soon");
