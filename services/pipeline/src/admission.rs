@@ -149,13 +149,15 @@ impl Resource {
         if others <= 0.0 {
             return self.policy.admit(&self.jobs, newcomer, now);
         }
-        // It goes before whatever comes now, so its deadline is earlier.
-        let done = now + others / self.units as f64;
+        // It goes before whatever comes now. What of it is done after the newcomer's deadline makes no difference.
+        let units = self.units as f64;
+        let until = newcomer.deadline.map_or(f64::INFINITY, |deadline| deadline - EARLIER);
+        let others = others.min(units * (until - now));
         let before = Job {
             id: OTHERS,
             caller: Caller(OTHERS),
             class: Class::Interactive,
-            deadline: Some(newcomer.deadline.map_or(done, |deadline| done.min(deadline - EARLIER))),
+            deadline: Some((now + others / units).min(until)),
             work_left: others,
             alone_left: 0.0,
             ..*newcomer
