@@ -64,7 +64,7 @@ pub struct Arguments {
     /// Seed of everything that is random about the calls.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// What is asked for: a TOML file of [[kind]] tables (docs/load/mix.toml), instead of the four options below.
+    /// What is asked for: a TOML file of `kind` tables (docs/load/mix.toml), instead of the four options below.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "size", "steps", "abandoned"])]
     pub mix: Option<PathBuf>,
     /// What to draw.
