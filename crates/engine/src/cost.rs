@@ -4,7 +4,7 @@
 //! long it *waits* for a core depends on the other models of the process, so all shapes share that one. As passes are padded, neither
 //! depends on how many rows a pass has.
 //!
-//! Both are estimated from the last [`SAMPLES`] passes, and a calibration counts as [`GUESS`] of them:
+//! Both are estimated from the last `SAMPLES` passes, and a calibration counts as `GUESS` of them:
 //!
 //! - a pass that is slow for once, such as the first one of a process, changes the estimate little, because what a sample adds is
 //!   limited by the median. What such passes cost on average, over many, is added apart;
