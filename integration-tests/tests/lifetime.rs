@@ -86,18 +86,22 @@ async fn what_is_still_drawn_when_the_drain_time_is_over_is_cut_off() -> Fallibl
     let address = six.pipeline.address()?;
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let long = GenerateRequest {
-        base_sampling: Some(steps(1000)),
+        base_sampling: Some(steps(500)),
         ..quick("a small zunin on the left, snow", 64, 1)
     };
+    // So long that it is admitted however busy the machine is.
+    let timeout = Duration::from_mins(5);
     let drawing = tokio::spawn(async move {
         let watch = move |event: &Event| {
             if matches!(event, Event::Progress(progress) if progress.stage() == Stage::Base) {
                 let _ = begun.send(());
             }
         };
-        reverie::client::ask(&address, long, PATIENCE, watch).await
+        reverie::client::ask(&address, long, timeout, watch).await
     });
-    has_begun.recv().await.ok_or("it ended before its first step")?;
+    if has_begun.recv().await.is_none() {
+        return Err(format!("it ended before its first step: {:?}", drawing.await?.map(|_| ())).into());
+    }
     let signalled = Instant::now();
     try_join_all(six.all().map(async |process| process.signal().await)).await?;
     let status = drawing.await?.map(|_| ()).unwrap_err();
