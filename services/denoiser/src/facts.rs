@@ -116,6 +116,17 @@ impl Facts {
         self.neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text)
     }
 
+    /// All that callers are told of the model. Every sampler is tried for it, so it is made once.
+    pub(crate) fn describe(&self) -> GetModelResponse {
+        GetModelResponse {
+            samplers: self.samplers().into_iter().map(i32::from).collect(),
+            default_sampling: Some(self.default_sampling()),
+            default_guidance: Some(Settled::of(&mut Violations::new(), None, &self.defaults).into()),
+            max_steps: self.max_steps(),
+            ..GetModelResponse::from(self)
+        }
+    }
+
     /// The samplers that a request may ask for.
     fn samplers(&self) -> Vec<Sampler> {
         let fits = |sampler: &Sampler| {
@@ -160,6 +171,7 @@ impl Facts {
     }
 }
 
+/// What requests are checked by.
 impl From<&Facts> for GetModelResponse {
     fn from(facts: &Facts) -> Self {
         Self {
@@ -184,10 +196,7 @@ impl From<&Facts> for GetModelResponse {
             }),
             text_encoder_digest: facts.text.encoder.clone(),
             bundle_digest: facts.bundle_digest.clone(),
-            samplers: facts.samplers().into_iter().map(i32::from).collect(),
-            default_sampling: Some(facts.default_sampling()),
-            default_guidance: Some(Settled::of(&mut Violations::new(), None, &facts.defaults).into()),
-            max_steps: facts.max_steps(),
+            ..Self::default()
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::start;
 
 pub(crate) struct Denoiser {
     facts: Arc<Facts>,
+    described: GetModelResponse,
     models: Arc<Models>,
     progress_events: usize,
 }
@@ -62,7 +63,9 @@ impl Denoiser {
         base: Lane<BaseModel>,
         progress_events: usize,
     ) -> Self {
-        Self { facts: Arc::new(facts), models: Arc::new(Models { base, neighbours }), progress_events }
+        let described = facts.describe();
+        let models = Arc::new(Models { base, neighbours });
+        Self { facts: Arc::new(facts), described, models, progress_events }
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {
@@ -174,7 +177,7 @@ impl DenoiserService for Denoiser {
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
-        Ok(Response::new(self.facts.as_ref().into()))
+        Ok(Response::new(self.described.clone()))
     }
 }
 
