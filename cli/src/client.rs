@@ -11,7 +11,7 @@ use reverie_proto::generation::v1::{
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::refusal::is_callers_deadline;
-use reverie_service_kit::{Address, Context, Refusal};
+use reverie_service_kit::{Address, Context, Refusal, is_caused_by};
 use tonic::Status;
 
 use crate::progress::stage_name;
@@ -110,14 +110,7 @@ fn blame(stage: &Upstream, context: Context, status: Status) -> Status {
 
 /// Whether a call ended because nothing answers at its address.
 fn is_unreachable(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    is_caused_by::<tonic::ConnectError>(status)
 }
 
 /// A stream that just ends has no picture, whichever pipeline it comes from.

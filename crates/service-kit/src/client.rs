@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Status, TimeoutExpired};
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::causes::causes;
 use crate::{Context, Refusal, refusal};
 
 pub use addresses::Addresses;
@@ -158,15 +159,8 @@ impl Upstream {
     }
 
     fn explain(&self, status: &Status) -> String {
-        let mut cause: &dyn std::error::Error = status;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let why = if std::ptr::addr_eq(cause, std::ptr::from_ref(status)) {
-            status.message().to_owned()
-        } else {
-            cause.to_string()
-        };
+        let deepest = causes(status).skip(1).last();
+        let why = deepest.map_or_else(|| status.message().to_owned(), ToString::to_string);
         format!("stage {} at {}: {why}", self.name, self.addresses)
     }
 }
@@ -174,20 +168,14 @@ impl Upstream {
 /// Whether a call was ended by its own timeout: by the timer of its channel, or by that of the server, which is all that ends a
 /// call with CANCELLED over a connection that is whole.
 fn is_timeout(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    let is_answer = cause.is_none();
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    is_answer
+    std::error::Error::source(status).is_none() || balance::is_time_up(status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::TimeoutExpired;
+
     use crate::Address;
 
     #[tokio::test]

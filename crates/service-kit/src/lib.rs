@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod admission;
+mod causes;
 pub mod client;
 mod connections;
 pub mod context;
@@ -26,6 +27,7 @@ pub mod telemetry;
 mod transport;
 
 pub use admission::Permit;
+pub use causes::is_caused_by;
 pub use context::Context;
 pub use health::{Health, Unfit};
 pub use listener::{Address, ListenAddress, Listener};

@@ -23,8 +23,8 @@ use super::endpoints::{Endpoints, is_name};
 use super::measured::measured;
 use super::retry::{ATTEMPTS, Budget, Verdict, judge, wait_after};
 use super::{Addresses, health};
-use crate::Refusal;
 use crate::context::parse_timeout;
+use crate::{Refusal, is_caused_by};
 
 const TIMEOUT: &str = "grpc-timeout";
 /// gRPC writes at most eight digits.
@@ -305,15 +305,8 @@ impl Outcome {
 }
 
 /// Whether the call's own timer ended it.
-fn is_time_up(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+pub(super) fn is_time_up(error: &(dyn std::error::Error + 'static)) -> bool {
+    is_caused_by::<TimeoutExpired>(error)
 }
 
 impl Service<Request<Body>> for Channel {

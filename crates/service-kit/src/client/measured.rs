@@ -8,6 +8,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tower::BoxError;
 use tracing::Span;
 
+use crate::causes::causes;
 use crate::ending::Ending;
 use crate::telemetry::calls::Call;
 
@@ -29,17 +30,11 @@ pub(super) async fn measured(
 
 /// The status that a call without an answer ends with.
 fn code(error: &(dyn Error + 'static)) -> Code {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<TimeoutExpired>() {
-            return Code::DeadlineExceeded;
-        }
-        if let Some(status) = error.downcast_ref::<Status>() {
-            return status.code();
-        }
-        cause = error.source();
-    }
-    Code::Unavailable
+    let known = causes(error).find_map(|cause| match cause.downcast_ref::<Status>() {
+        Some(status) => Some(status.code()),
+        None => cause.is::<TimeoutExpired>().then_some(Code::DeadlineExceeded),
+    });
+    known.unwrap_or(Code::Unavailable)
 }
 
 #[cfg(test)]
