@@ -10,8 +10,8 @@ use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::names::Named;
 use reverie_proto::retrieval::v1::KnowledgeBase;
-use reverie_proto::tensor::v1::ImageFormat;
 
+use crate::convert::OUTPUT_FORMATS;
 use crate::settings::{Defaults, Limits};
 use crate::stages::Models;
 
@@ -51,7 +51,7 @@ pub(crate) fn of(
         default_neighbours: defaults.neighbours.min(max_neighbours),
         retrieval_strategies: all_if::<RetrievalStrategy>(!knowledge_bases.is_empty()),
         knowledge_bases: knowledge_bases.into_iter().map(searchable).collect(),
-        output_formats: [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp].map(i32::from).to_vec(),
+        output_formats: OUTPUT_FORMATS.map(i32::from).to_vec(),
         limits: Some(RequestLimits {
             max_text_bytes: bytes(MAX_TEXT_BYTES),
             max_image_bytes: bytes(MAX_ENCODED_BYTES),

@@ -22,6 +22,8 @@ use crate::settings::Defaults;
 use crate::stages::{Models, ServedLevel};
 
 const MAX_NAME_BYTES: usize = 200;
+/// The encodings that an image may be asked for in.
+pub(crate) const OUTPUT_FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 
 /// A picture to draw, checked.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ pub(crate) fn run(
     }
     let output_format = match ImageFormat::try_from(request.output_format) {
         Ok(ImageFormat::Unspecified) => ImageFormat::Png,
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Webp)) => format,
+        Ok(format) if OUTPUT_FORMATS.contains(&format) => format,
         _ => {
             violations.add("output_format", "must be PNG, JPEG or WEBP");
             ImageFormat::Png
