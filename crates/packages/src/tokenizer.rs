@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 
-use tokenizers::{PostProcessor as _, TruncationDirection};
+use tokenizers::{ModelWrapper, PostProcessor as _, TruncationDirection};
 
 use crate::PackageError;
 use crate::package::Package;
@@ -73,6 +73,14 @@ impl Tokenizer {
         };
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(package.file(&facts.file)?)
             .map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
+        // BPE-dropout (Provilkov et al., ACL 2020) regularises training; a text to draw has the same tokens each time.
+        if let ModelWrapper::BPE(merges) = tokenizer.get_model()
+            && merges.dropout.is_some()
+        {
+            let mut merges = merges.clone();
+            merges.dropout = None;
+            tokenizer.with_model(merges);
+        }
         // Length is ours to deal with: a text that is too long may have to be refused.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
