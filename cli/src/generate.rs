@@ -8,7 +8,7 @@ use reverie_proto::diffusion::v1::{
 };
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval};
-use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Fit;
 use reverie_service_kit::output::print;
@@ -112,12 +112,21 @@ struct MemoryArguments {
     /// Knowledge base to search.
     #[arg(long, value_name = "NAME")]
     knowledge_base: Option<String>,
+    /// Text to search for. Default: the prompt.
+    #[arg(long, value_name = "TEXT")]
+    query: Option<String>,
+    /// Score below which an entry does not match, -1 to 1.
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    minimum_score: Option<f32>,
+    /// What to do if nothing in the knowledge base matches.
+    #[arg(long, value_parser = parser::<NoMatch>())]
+    no_match: Option<NoMatch>,
     /// Draws from the text alone.
-    #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "references"])]
+    #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "query", "minimum_score", "no_match", "references"])]
     no_retrieval: bool,
     /// Your own reference image and its caption, instead of a search; may be repeated.
     #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
-          conflicts_with_all = ["neighbours", "retrieval", "knowledge_base"])]
+          conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "query", "minimum_score", "no_match"])]
     references: Vec<(PathBuf, String)>,
 }
 
@@ -216,22 +225,22 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
 
 /// What was asked for; none leaves it to the mesh, which may have nothing to retrieve.
 async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>, Failure> {
-    let MemoryArguments { neighbours, retrieval, knowledge_base, no_retrieval, references } = arguments;
-    if *no_retrieval {
+    if arguments.no_retrieval {
         return Ok(Some(Memory::None(NoMemory {})));
     }
-    if references.is_empty() {
-        let is_asked_for = neighbours.is_some() || retrieval.is_some() || knowledge_base.is_some();
-        return Ok(is_asked_for.then(|| {
-            Memory::Retrieval(Retrieval {
-                knowledge_base: knowledge_base.clone().unwrap_or_default(),
-                neighbours: *neighbours,
-                strategy: retrieval.unwrap_or_default().into(),
-            })
-        }));
+    if arguments.references.is_empty() {
+        let retrieval = Retrieval {
+            knowledge_base: arguments.knowledge_base.clone().unwrap_or_default(),
+            neighbours: arguments.neighbours,
+            strategy: arguments.retrieval.unwrap_or_default().into(),
+            minimum_score: arguments.minimum_score,
+            no_match: arguments.no_match.unwrap_or_default().into(),
+            query: arguments.query.clone(),
+        };
+        return Ok((retrieval != Retrieval::default()).then_some(Memory::Retrieval(retrieval)));
     }
     let mut pictures = Vec::new();
-    for (file, caption) in references {
+    for (file, caption) in &arguments.references {
         let image = Some(picture_file::read(file).await?);
         pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
     }

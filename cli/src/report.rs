@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reverie_proto::generation::v1::StageReport;
+use reverie_proto::generation::v1::{NeighboursFound, StageReport};
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
@@ -17,6 +17,9 @@ fn name(report: &StageReport) -> String {
 pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
     let mut text = String::new();
     let found = &outcome.neighbours;
+    if found.nothing_matched {
+        let _ = writeln!(text, "{}", nothing_matched(found));
+    }
     if !found.neighbours.is_empty() {
         let from = if found.knowledge_base.is_empty() {
             "your references".to_owned()
@@ -48,13 +51,33 @@ pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
     text
 }
 
+fn nothing_matched(found: &NeighboursFound) -> String {
+    let without = if found.neighbours.is_empty() { "drawn without reference images" } else { "the nearest" };
+    let unmatched: Vec<String> = found.unmatched_words.iter().map(|word| format!("{word:?}")).collect();
+    let why = if unmatched.is_empty() {
+        String::new()
+    } else {
+        format!(": no caption names {}", unmatched.join(", "))
+    };
+    format!("nothing in {} matches{why}; {without}", found.knowledge_base)
+}
+
 /// For scripts: one JSON object.
 pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> Value {
     let found = &outcome.neighbours;
     let neighbours: Vec<Value> = found
         .neighbours
         .iter()
-        .map(|n| json!({"id": n.id, "caption": n.caption, "score": n.score, "attribution": n.attribution}))
+        .map(|n| {
+            json!({
+                "id": n.id,
+                "caption": n.caption,
+                "score": n.score,
+                "similarity": n.similarity,
+                "matched_words": n.matched_words,
+                "attribution": n.attribution,
+            })
+        })
         .collect();
     let stages: Vec<Value> = outcome
         .completed
@@ -101,6 +124,8 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
         "knowledge_base": found.knowledge_base,
         "epoch": found.epoch,
         "neighbours": neighbours,
+        "nothing_matched": found.nothing_matched,
+        "unmatched_words": found.unmatched_words,
         "stages": stages,
         "base_steps": kinds,
         "guidance": guidance,

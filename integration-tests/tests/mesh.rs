@@ -12,8 +12,10 @@ use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{NoMemory, Reference, References, Retrieval, Stage};
-use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::generation::v1::{
+    GenerateRequest, NoMemory, Reference, References, Retrieval, Stage,
+};
+use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::refusal::is_callers_deadline;
 use tonic::{Code, Status};
@@ -110,13 +112,8 @@ fn a_seed_is_chosen_and_told_if_none_is_given() -> Fallible<()> {
 fn a_name_retrieves_its_own_images() -> Fallible<()> {
     with_mesh(async |pipeline| {
         for name in creatures::names(3).await? {
-            // For BM25 every word counts, and other creatures are small and on the left, too: it is asked for the name.
-            let cases = [
-                (RetrievalStrategy::Unspecified, format!("a small {name} on the left, snow")),
-                (RetrievalStrategy::Bm25, name.clone()),
-            ];
-            for (strategy, prompt) in cases {
-                let mut request = quick(&prompt, 64, 3);
+            for strategy in [RetrievalStrategy::Unspecified, RetrievalStrategy::Bm25] {
+                let mut request = quick(&format!("a small {name} on the left, snow"), 64, 3);
                 let retrieval =
                     Retrieval { neighbours: Some(4), strategy: strategy.into(), ..Default::default() };
                 request.memory = Some(Memory::Retrieval(retrieval));
@@ -128,6 +125,43 @@ fn a_name_retrieves_its_own_images() -> Fallible<()> {
                 assert!(scores.is_sorted_by(|best, next| best >= next), "{scores:?}");
                 assert_eq!(outcome.neighbours.knowledge_base, "creatures");
             }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_name_that_no_caption_has_is_drawn_without_neighbours_and_told() -> Fallible<()> {
+    with_mesh(async |pipeline| {
+        let prompt = "a small quopplix on the left, snow";
+        let plain = draw(&pipeline, quick(prompt, 64, 5)).await?;
+        assert!(plain.neighbours.nothing_matched && neighbour_ids(&plain).is_empty());
+        assert_eq!(plain.neighbours.unmatched_words, ["quopplix"]);
+        assert_eq!(plain.neighbours.knowledge_base, "creatures");
+        let ask = |retrieval: Retrieval| {
+            let memory = Some(Memory::Retrieval(retrieval));
+            draw(&pipeline, GenerateRequest { memory, ..quick(prompt, 64, 5) })
+        };
+        let mut without = quick(prompt, 64, 5);
+        without.memory = Some(Memory::None(NoMemory {}));
+        assert_eq!(plain.image.data, draw(&pipeline, without).await?.image.data);
+
+        let nearest = ask(Retrieval { no_match: NoMatch::Nearest.into(), ..Default::default() }).await?;
+        assert!(nearest.neighbours.nothing_matched && neighbour_ids(&nearest).len() == 2);
+        assert_ne!(plain.image.data, nearest.image.data);
+
+        let refused = ask(Retrieval { no_match: NoMatch::Refuse.into(), ..Default::default() }).await;
+        let status = refused.err().ok_or("it is drawn")?;
+        assert_eq!(status.code(), Code::NotFound, "{status}");
+        assert!(status.message().contains("retrieval.no_match"), "{status}");
+
+        // Other words may be searched for than those that are drawn.
+        let name = creatures::names(1).await?.remove(0);
+        let found = ask(Retrieval { query: Some(name.clone()), ..Default::default() }).await?;
+        assert!(!found.neighbours.nothing_matched);
+        for neighbour in &found.neighbours.neighbours {
+            assert_eq!(name_of(&neighbour.id), Some(name.as_str()));
+            assert_eq!((neighbour.matched_words.as_slice(), neighbour.score), (&[name.clone()][..], 1.0));
         }
         Ok(())
     })

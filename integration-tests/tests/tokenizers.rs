@@ -155,3 +155,31 @@ fn textual_inversions_of_several_vectors_are_read_whole() -> Fallible<()> {
     assert_eq!(ids("a <dog>")?, [a, 607]);
     Ok(())
 }
+
+/// A tokenizer.json that was saved while it was trained with dropout (Provilkov et al., ACL 2020).
+#[test]
+fn a_text_has_the_same_tokens_whatever_the_dropout_of_training() -> Fallible<()> {
+    let place = tempfile::tempdir()?;
+    let pipeline = place.path().join("pipeline");
+    folders::copy(&fixtures().join("stable-diffusion-xl"), &pipeline)?;
+    let runtime = Runtime::new()?;
+    let text = "a photograph of a small zunin wearing an enormous hat, unbelievably detailed";
+    let mut found = Vec::new();
+    for dropout in [Value::Null, serde_json::json!(0.5)] {
+        let file = pipeline.join("tokenizer_2/tokenizer.json");
+        let mut value: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        assert_eq!(value["model"]["type"], "BPE");
+        value["model"]["dropout"] = dropout;
+        fs::write(&file, value.to_string())?;
+        let out = tempfile::tempdir()?;
+        let request = reverie_import::Request { from: pipeline.clone(), ..Default::default() };
+        reverie_import::import(&request, &out.path().join("bundle"))?;
+        let package = runtime.block_on(async {
+            let bundle = Bundle::open(&out.path().join("bundle").display().to_string()).await?;
+            bundle.package("text-encoder-2", Role::TextEncoder).await
+        })?;
+        found.push(Tokenizer::load(&package)?.encode(text, Overflow::Refuse)?);
+    }
+    assert_eq!(found[0], found[1]);
+    Ok(())
+}

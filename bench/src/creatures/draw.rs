@@ -268,6 +268,7 @@ impl Library {
                 knowledge_base: self.name.clone(),
                 neighbours: job.arm.neighbours,
                 strategy: strategy.into(),
+                ..Retrieval::default()
             };
             Ok((Remembered::Retrieval(retrieval), Vec::new()))
         };

@@ -2,7 +2,7 @@
 
 use crate::diffusion::v1::{GuidanceStrategy, NoiseLevels, Sampler, Thresholding};
 use crate::generation::v1::Stage;
-use crate::knowledge::v1::RetrievalStrategy;
+use crate::knowledge::v1::{NoMatch, RetrievalStrategy};
 use crate::tensor::v1::Fit;
 
 /// An enum of the contracts whose values have names: `SAMPLER_EULER_ANCESTRAL` is `euler_ancestral`.
@@ -34,6 +34,7 @@ macro_rules! named {
 named! {
     Fit: "FIT_";
     GuidanceStrategy: "GUIDANCE_STRATEGY_";
+    NoMatch: "NO_MATCH_";
     NoiseLevels: "NOISE_LEVELS_";
     RetrievalStrategy: "RETRIEVAL_STRATEGY_";
     Sampler: "SAMPLER_";

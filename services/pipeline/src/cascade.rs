@@ -34,7 +34,7 @@ use crate::{images, kept, latents};
 
 /// The stages that a run goes through.
 fn started(run: &Run) -> Started {
-    let retrieve = matches!(run.memory, Memory::Retrieval(_)).then_some(Stage::Retrieve);
+    let retrieve = matches!(run.memory, Memory::Retrieval { .. }).then_some(Stage::Retrieve);
     let works_on_latents = run.base.latent.is_some();
     let encode_picture = (works_on_latents && run.initial.is_some()).then_some(Stage::EncodePicture);
     let decode = works_on_latents.then_some(Stage::Decode);
@@ -71,7 +71,7 @@ pub(crate) async fn draw(
         ledger.done(Stage::Retrieve, 1, found, None, None).await;
     }
     let neighbours = memory.found.neighbours.clone();
-    if !neighbours.is_empty() {
+    if memory.searched || !neighbours.is_empty() {
         ledger.tell(Event::Neighbours(memory.found)).await;
     }
 
@@ -175,7 +175,7 @@ pub(crate) async fn predict(
     let fields = Fields::of(run);
     let request = PredictRequest {
         neighbours: match &run.memory {
-            Memory::Retrieval(request) => request.limit,
+            Memory::Retrieval { request, .. } => request.limit,
             Memory::References { captions, .. } => captions.len() as u32,
             Memory::None => 0,
         },
@@ -262,12 +262,17 @@ async fn neighbours_of(
 ) -> Result<References, Status> {
     match memory {
         Memory::None => Ok(References::default()),
-        Memory::Retrieval(request) => {
+        Memory::Retrieval { request, refuse } => {
             let answer = stages.retrieve(context, request, Fields::retrieval).await?;
+            if refuse && answer.nothing_matched {
+                return Err(nothing_matched(&answer.knowledge_base).into());
+            }
             let mut found = NeighboursFound {
                 neighbours: answer.neighbours,
                 knowledge_base: answer.knowledge_base,
                 epoch: answer.epoch,
+                nothing_matched: answer.nothing_matched,
+                unmatched_words: answer.unmatched_words,
             };
             let pictures = images::of_neighbours(&mut found, reader).await?;
             Ok(References { searched: true, found, pictures })
@@ -283,6 +288,14 @@ async fn neighbours_of(
             Ok(References { searched: false, found, pictures })
         }
     }
+}
+
+/// It does not say what the text names: messages are logged.
+fn nothing_matched(knowledge_base: &str) -> Refusal {
+    Refusal::not_found(format!(
+        "nothing in the knowledge base {knowledge_base:?} matches; set retrieval.query to other words, or retrieval.no_match to draw \
+         without reference images"
+    ))
 }
 
 /// Tells the caller what happens, and keeps account of the stages.

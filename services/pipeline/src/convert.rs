@@ -9,7 +9,7 @@ use reverie_proto::denoiser::v1::{GetModelResponse, NeighbourPicture};
 use reverie_proto::diffusion::v1::{Guidance, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
-use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
 use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::sizes::Size;
@@ -57,7 +57,11 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) enum Memory {
     /// A search.
-    Retrieval(RetrieveRequest),
+    Retrieval {
+        request: RetrieveRequest,
+        /// Whether the image is refused if nothing matches.
+        refuse: bool,
+    },
     /// The caller's own.
     References {
         captions: Vec<String>,
@@ -240,12 +244,21 @@ fn memory(
                 violations.text("retrieval.knowledge_base", &retrieval.knowledge_base, MAX_NAME_BYTES);
             }
             ranges::known::<RetrievalStrategy>(violations, "retrieval.strategy", retrieval.strategy);
-            Memory::Retrieval(RetrieveRequest {
+            ranges::known::<NoMatch>(violations, "retrieval.no_match", retrieval.no_match);
+            violations.in_range("retrieval.minimum_score", retrieval.minimum_score, -1.0..=1.0);
+            if let Some(query) = &retrieval.query {
+                violations.text("retrieval.query", query, MAX_TEXT_BYTES);
+            }
+            let no_match = retrieval.no_match();
+            let request = RetrieveRequest {
                 knowledge_base: retrieval.knowledge_base,
-                text: prompt.to_owned(),
+                text: retrieval.query.unwrap_or_else(|| prompt.to_owned()),
                 limit,
                 strategy: retrieval.strategy,
-            })
+                minimum_score: retrieval.minimum_score,
+                nearest: no_match == NoMatch::Nearest,
+            };
+            Memory::Retrieval { request, refuse: no_match == NoMatch::Refuse }
         }
         MemoryMessage::References(references) => {
             let count = references.references.len();

@@ -43,7 +43,7 @@ impl Fields {
         Some(match field {
             "text" => "prompt".to_owned(),
             "limit" => "retrieval.neighbours".to_owned(),
-            "strategy" | "knowledge_base" => format!("retrieval.{field}"),
+            "strategy" | "knowledge_base" | "minimum_score" => format!("retrieval.{field}"),
             _ => return None,
         })
     }

@@ -1,11 +1,11 @@
 //! BM25 over captions (Robertson & Zaragoza 2009; k1 = 1.2, b = 0.75), on an index in memory.
 //!
 //! A query is the set of words of the text (`words.rs`), each optional: user text never meets a query language. A word that
-//! every caption has ("a", "on") has next to no weight by itself, so there is no list of stop words.
+//! every caption has ("a", "on") has next to no weight by itself.
 
 use tantivy::collector::TopDocs;
 use tantivy::merge_policy::NoMergePolicy;
-use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
+use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, Term};
@@ -16,19 +16,26 @@ use crate::words::words;
 const POSITION: &str = "position";
 /// Memory of the index writer, bytes; the least that tantivy takes is 15 MB.
 const WRITER_MEMORY: usize = 50_000_000;
-/// In a small knowledge base no share of it is small; a word of this many captions is rare in any.
-const RARE_IN_ANY: u64 = 4;
+
+/// Captions of other things that are counted beside those of a knowledge base: a small one is a part of the world.
+const OTHERS: f64 = 50.0;
+
+/// What counts as the number of captions where there are `captions`.
+pub(crate) fn size(captions: u64) -> f64 {
+    captions as f64 + OTHERS
+}
+
+/// How much a word says that `count` captions of `size` have: ln(1 + (N - n + 0.5) / (n + 0.5)), the IDF of BM25. A word that no
+/// caption has is as rare as one that a single caption has.
+pub(crate) fn weight(count: u64, size: f64) -> f64 {
+    let count = count.max(1) as f64;
+    (1.0 + (size - count + 0.5) / (count + 0.5)).ln()
+}
 
 /// The captions of a knowledge base, ready for search.
 pub(crate) struct Captions {
     reader: IndexReader,
     caption: Field,
-}
-
-/// A word of a query and the number of captions that have it.
-struct Word {
-    term: Term,
-    captions: u64,
 }
 
 impl Captions {
@@ -55,57 +62,49 @@ impl Captions {
 
     /// The best `limit` captions that have a word of `text`. Blocking.
     pub(crate) fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, TantivyError> {
-        let words =
-            self.words(text)?.into_iter().map(|word| (Occur::Should, term_query(word.term))).collect();
+        let words = self.terms(text).into_iter().map(|term| (Occur::Should, term_query(term))).collect();
         self.find(&BooleanQuery::new(words), limit)
     }
 
-    /// The best `limit` captions that have one of the rarest words of `text`, ranked by all its words; nothing if no word
-    /// is rare. Names are rare words: this finds what a text names.
-    ///
-    /// A word is rare if less than `rare_share` of the captions have it, or four captions at most, and the text has no word
-    /// that less than half as many captions have: beside a name, a word that is merely seldom does not count. Blocking.
-    pub(crate) fn search_rare(
+    /// The best `limit` captions that have `word`, ranked by all the words of `text`. Blocking.
+    pub(crate) fn search_having(
         &self,
+        word: &str,
         text: &str,
         limit: usize,
-        rare_share: f64,
     ) -> Result<Vec<Hit>, TantivyError> {
-        let size = self.reader.searcher().num_docs() as f64;
-        let words = self.words(text)?;
-        let rarest = words.iter().map(|word| word.captions).min().unwrap_or_default();
-        let (rare, others): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| {
-            let seldom = word.captions <= RARE_IN_ANY || (word.captions as f64) < rare_share * size;
-            seldom && word.captions <= 2 * rarest
-        });
-        if rare.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rare = rare.into_iter().map(|word| (Occur::Should, term_query(word.term))).collect();
-        let named: Box<dyn Query> = Box::new(BooleanQuery::new(rare));
-        let others = others.into_iter().map(|word| (Occur::Should, term_query(word.term)));
-        let all = std::iter::once((Occur::Must, named)).chain(others).collect();
-        self.find(&BooleanQuery::new(all), limit)
+        let all = self.terms(text).into_iter().map(|term| (Occur::Should, term_query(term)));
+        // It is among all of them too, and counts once.
+        let having: Box<dyn Query> = Box::new(BoostQuery::new(term_query(self.term(word)), 0.0));
+        let having = (Occur::Must, having);
+        self.find(&BooleanQuery::new(std::iter::once(having).chain(all).collect()), limit)
     }
 
-    /// The different words of `text` that some caption has.
-    fn words(&self, text: &str) -> Result<Vec<Word>, TantivyError> {
-        let mut terms: Vec<Term> =
-            words(text).iter().map(|word| Term::from_field_text(self.caption, word)).collect();
+    /// Keys of `limit` captions that have a word which is one letter off `word`. Blocking.
+    pub(crate) fn search_near(&self, word: &str, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+        self.find(&FuzzyTermQuery::new(self.term(word), 1, true), limit)
+    }
+
+    /// How much `word` says ([`weight`]), and how many captions have it.
+    pub(crate) fn weigh(&self, word: &str) -> Result<(f64, u64), TantivyError> {
+        let searcher = self.reader.searcher();
+        let count = searcher.doc_freq(&self.term(word))?;
+        Ok((weight(count, size(searcher.num_docs())), count))
+    }
+
+    fn term(&self, word: &str) -> Term {
+        Term::from_field_text(self.caption, word)
+    }
+
+    /// The different words of `text`.
+    fn terms(&self, text: &str) -> Vec<Term> {
+        let mut terms: Vec<Term> = words(text).iter().map(|word| self.term(word)).collect();
         terms.sort_unstable();
         terms.dedup();
-        let searcher = self.reader.searcher();
-        let mut words = Vec::new();
-        for term in terms {
-            let captions = searcher.doc_freq(&term)?;
-            if captions > 0 {
-                words.push(Word { term, captions });
-            }
-        }
-        Ok(words)
+        terms
     }
 
-    fn find(&self, query: &BooleanQuery, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+    fn find(&self, query: &dyn Query, limit: usize) -> Result<Vec<Hit>, TantivyError> {
         let searcher = self.reader.searcher();
         let found = searcher.search(query, &TopDocs::with_limit(limit).order_by_score())?;
         let mut hits = Vec::with_capacity(found.len());
@@ -180,19 +179,6 @@ mod tests {
     fn ties_are_told_in_order_of_position() {
         let captions = captions(&["a fox"; 20]);
         assert_eq!(keys(&captions.search("fox", 5).unwrap()), [0, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn only_what_a_text_names_is_found_by_its_rare_words() {
-        let mut texts = vec!["a hen on the left, snow"; 50];
-        texts.extend(["a tilted hen"; 10]);
-        texts.extend(["a dribago on sand", "a dribago on snow", "a quopple"]);
-        let captions = captions(&texts);
-        assert_eq!(keys(&captions.search_rare("a tilted dribago, snow", 9, 0.3).unwrap()), [61, 60]);
-        let both = captions.search_rare("a dribago and a quopple", 9, 0.3).unwrap();
-        assert_eq!(both.len(), 3);
-        assert!(captions.search_rare("a hen on the left", 9, 0.3).unwrap().is_empty());
-        assert_eq!(captions.search_rare("a tilted hen", 99, 0.3).unwrap().len(), 10);
     }
 
     #[test]

@@ -11,9 +11,8 @@ use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations, ranges};
 use tonic::Status;
 
-use crate::fusion::Hit;
 use crate::knowledge_base::KnowledgeBase;
-use crate::strategy::{Retrieve, Strategy};
+use crate::strategy::{Outcome, Retrieve, Strategy};
 
 /// Checks a request; `default` is the knowledge base of one that names none.
 pub(crate) fn retrieve(
@@ -31,6 +30,7 @@ pub(crate) fn retrieve(
         RetrievalStrategy::Embedding => Strategy::Embedding,
         RetrievalStrategy::Unspecified | RetrievalStrategy::Hybrid => Strategy::Hybrid,
     };
+    violations.in_range("minimum_score", request.minimum_score, -1.0..=1.0);
     violations.into_result()?;
     let name = if request.knowledge_base.is_empty() { default } else { &request.knowledge_base };
     let Some(knowledge_base) = knowledge_bases.get(name) else {
@@ -41,13 +41,20 @@ pub(crate) fn retrieve(
         ))
         .into());
     };
-    Ok(Retrieve { knowledge_base: Arc::clone(knowledge_base), text, limit, strategy })
+    Ok(Retrieve {
+        knowledge_base: Arc::clone(knowledge_base),
+        text,
+        limit,
+        strategy,
+        minimum_score: request.minimum_score,
+        nearest: request.nearest,
+    })
 }
 
 /// The neighbours with their pictures. The bytes are shared with the knowledge base, not copied.
-pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::RetrieveResponse {
-    let neighbours = hits.iter().filter_map(|hit| {
-        let entry = knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
+pub(crate) fn response(knowledge_base: &KnowledgeBase, outcome: Outcome) -> v1::RetrieveResponse {
+    let neighbours = outcome.found.into_iter().filter_map(|found| {
+        let entry = knowledge_base.entries.get(usize::try_from(found.key).ok()?)?;
         let image = Image {
             format: format::of(&entry.image).unwrap_or_default().into(),
             width: 0,
@@ -58,8 +65,10 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
             id: entry.id.clone(),
             caption: entry.caption.clone(),
             image: Some(image),
-            score: hit.score,
+            score: found.score,
             attribution: entry.attribution.clone(),
+            matched_words: found.words,
+            similarity: found.similarity,
         })
     });
     v1::RetrieveResponse {
@@ -67,6 +76,8 @@ pub(crate) fn response(knowledge_base: &KnowledgeBase, hits: &[Hit]) -> v1::Retr
         knowledge_base: knowledge_base.name.clone(),
         epoch: knowledge_base.epoch,
         content_digest: knowledge_base.content_digest.clone(),
+        nothing_matched: !outcome.is_match,
+        unmatched_words: outcome.unmatched,
     }
 }
 

@@ -52,8 +52,9 @@ impl RetrievalService for Retrieval {
         let work = async {
             let retrieve = convert::retrieve(request.get_ref(), &self.knowledge_bases, &self.default)?;
             gen_ai::retrieval(&retrieve.knowledge_base.name, &retrieve.text);
-            let hits = retrieve.run(context, &self.embedding, self.fusion).await?;
-            Ok(Response::new(convert::response(&retrieve.knowledge_base, &hits)))
+            let knowledge_base = Arc::clone(&retrieve.knowledge_base);
+            let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
+            Ok(Response::new(convert::response(&knowledge_base, outcome)))
         };
         context.within("retrieval", work).await
     }

@@ -9,6 +9,8 @@ use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 
 use crate::bm25::Captions;
 use crate::error::KnowledgeError;
+use crate::naming;
+use crate::subjects::Subjects;
 
 // The largest answer is a message between services.
 const _: () =
@@ -28,6 +30,7 @@ pub(crate) struct KnowledgeBase {
     /// A hit's key is a position in here.
     pub(crate) entries: Vec<Entry>,
     pub(crate) captions: Captions,
+    pub(crate) subjects: Subjects,
 }
 
 impl KnowledgeBase {
@@ -48,9 +51,10 @@ impl KnowledgeBase {
                 return Err(wrong("is not PNG, JPEG or WebP".to_owned()));
             }
         }
-        let (entries, captions) = tokio::task::spawn_blocking(move || {
-            let captions = Captions::index(entries.iter().map(|entry| entry.caption.as_str()))?;
-            Ok::<_, KnowledgeError>((entries, captions))
+        let (entries, captions, subjects) = tokio::task::spawn_blocking(move || {
+            let texts = || entries.iter().map(|entry| entry.caption.as_str());
+            let (captions, subjects) = (Captions::index(texts())?, Subjects::learn(texts()));
+            Ok::<_, KnowledgeError>((entries, captions, subjects))
         })
         .await??;
         Ok(Self {
@@ -62,7 +66,15 @@ impl KnowledgeBase {
             dimension: manifest.dimension as usize,
             entries,
             captions,
+            subjects,
         })
+    }
+}
+
+impl KnowledgeBase {
+    /// Where names are looked for.
+    pub(crate) fn names(&self) -> naming::Base<'_> {
+        naming::Base { captions: &self.captions, subjects: &self.subjects, entries: &self.entries }
     }
 }
 

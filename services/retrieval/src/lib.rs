@@ -4,14 +4,18 @@
 
 mod agreement;
 mod bm25;
+mod common;
 mod convert;
 mod embedding;
 mod error;
 mod fusion;
 mod grpc;
 mod knowledge_base;
+mod naming;
 mod settings;
+mod shares;
 mod strategy;
+mod subjects;
 mod words;
 
 use std::collections::BTreeMap;

@@ -50,12 +50,8 @@ pub struct Stages {
 pub struct Fusion {
     /// How many hits of each side are fused.
     pub candidates: u32,
-    /// A hit of rank r counts weight / (`rank_constant` + r).
+    /// A hit of rank r counts 1 / (`rank_constant` + r).
     pub rank_constant: f64,
-    /// A word that fewer than this share of the captions contain is rare.
-    pub rare_share: f64,
-    /// Weight of BM25 against 1 of the embeddings if a rare word of the prompt occurs in the captions.
-    pub rare_weight: f64,
 }
 
 impl Settings {
@@ -79,8 +75,6 @@ impl ServiceSettings for Settings {
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
         within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;
-        within("fusion.rare_share", self.fusion.rare_share, 0.0, 1.0)?;
-        within("fusion.rare_weight", self.fusion.rare_weight, 1.0, 100.0)?;
         if !self.knowledge_bases().any(|(name, _)| name == self.default_knowledge_base) {
             let known: Vec<_> = self.knowledge_bases().map(|(name, _)| name).collect();
             let why = format!(
@@ -130,8 +124,6 @@ mod tests {
             ("limits.max_in_flight", "0"),
             ("fusion.candidates", "7"),
             ("fusion.rank_constant", "0.5"),
-            ("fusion.rare_share", "nan"),
-            ("fusion.rare_weight", "0.9"),
             ("default_knowledge_base", "birds"),
         ] {
             let error = with(key, value).unwrap_err().to_string();

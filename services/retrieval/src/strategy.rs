@@ -1,14 +1,18 @@
-//! How neighbours are found: by words, by embedding, or by both.
+//! How neighbours are found: by words, by embedding, or by both; and what is said of each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_service_kit::{Context, Refusal};
+use tantivy::TantivyError;
 use tonic::Status;
 
 use crate::embedding::EmbeddingSearch;
-use crate::fusion::{Hit, Ranking, fuse};
+use crate::fusion::{Hit, fuse};
 use crate::knowledge_base::KnowledgeBase;
+use crate::naming::Named;
 use crate::settings::Fusion;
+use crate::shares::Shares;
 
 /// How neighbours are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,52 +31,129 @@ pub(crate) struct Retrieve {
     pub(crate) text: String,
     pub(crate) limit: u32,
     pub(crate) strategy: Strategy,
+    /// Entries of a lower score do not match.
+    pub(crate) minimum_score: Option<f32>,
+    /// Whether to answer with the nearest entries if none matches.
+    pub(crate) nearest: bool,
+}
+
+/// An entry that was found, and why.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Position in the knowledge base's entry list.
+    pub(crate) key: u64,
+    /// See `Neighbour.score`.
+    pub(crate) score: f32,
+    /// Words of the text that the caption has.
+    pub(crate) words: Vec<String>,
+    /// Cosine similarity of the text and the picture, if it was among the nearest.
+    pub(crate) similarity: Option<f32>,
+}
+
+/// What a search found.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Best first.
+    pub(crate) found: Vec<Found>,
+    /// Whether they match; if not, they are merely the nearest.
+    pub(crate) is_match: bool,
+    /// What the text names and no caption has.
+    pub(crate) unmatched: Vec<String>,
+}
+
+/// What the words of a text found.
+struct Worded {
+    /// By what the text names, if it names something.
+    named: Option<Named>,
+    /// By all its words, best first.
+    plain: Vec<Hit>,
+    shares: Shares,
 }
 
 impl Retrieve {
-    /// The neighbours, best first.
     pub(crate) async fn run(
-        &self,
+        self,
         context: Context,
         embedding: &EmbeddingSearch,
         fusion: Fusion,
-    ) -> Result<Vec<Hit>, Status> {
-        match self.strategy {
-            Strategy::Bm25 => self.by_words(self.limit as usize).await,
+    ) -> Result<Outcome, Status> {
+        let near = |limit| embedding.search(context, &self.knowledge_base, &self.text, limit);
+        let (worded, near) = match self.strategy {
+            Strategy::Bm25 => (self.by_words(fusion).await?, Vec::new()),
+            Strategy::Hybrid => tokio::try_join!(self.by_words(fusion), near(fusion.candidates))?,
             Strategy::Embedding => {
-                embedding.search(context, &self.knowledge_base, &self.text, self.limit).await
+                let near = near(self.limit).await?;
+                let nearest = || near.iter().map(Found::near).collect();
+                return Ok(self.judge(nearest(), Vec::new(), nearest));
             }
-            Strategy::Hybrid => {
-                let near = embedding.search(context, &self.knowledge_base, &self.text, fusion.candidates);
-                let (worded, near) = tokio::try_join!(self.by_rare_words(fusion), near)?;
-                let rankings = [worded, Ranking { weight: 1.0, hits: near }];
-                Ok(fuse(&rankings, fusion.rank_constant, self.limit as usize))
-            }
-        }
+        };
+        let limit = self.limit as usize;
+        let similarities: BTreeMap<u64, f32> = near.iter().map(|hit| (hit.key, hit.score)).collect();
+        let nearest = || self.nearest(&worded, &near, &similarities, fusion);
+        let Some(named) = worded.named.as_ref() else {
+            return Ok(self.judge(nearest(), Vec::new(), nearest));
+        };
+        // Those that have the same of what the text names are ordered by all its words and by embedding.
+        let ties = fuse(&[&named.by_words, &near], fusion.rank_constant);
+        let found = named.rank(&ties, limit).into_iter().map(|found| Found {
+            key: found.key,
+            score: found.share,
+            words: found.words.clone(),
+            similarity: similarities.get(&found.key).copied(),
+        });
+        Ok(self.judge(found.collect(), named.unmatched.clone(), nearest))
     }
 
-    async fn by_words(&self, limit: usize) -> Result<Vec<Hit>, Status> {
-        let (knowledge_base, text) = (Arc::clone(&self.knowledge_base), self.text.clone());
-        tokio::task::spawn_blocking(move || knowledge_base.captions.search(&text, limit))
-            .await
-            .map_err(Refusal::internal)?
-            .map_err(|error| Refusal::internal(error).into())
+    /// Those of `found` that match; if none does, the nearest, if they are wanted.
+    fn judge(
+        &self,
+        mut found: Vec<Found>,
+        unmatched: Vec<String>,
+        nearest: impl FnOnce() -> Vec<Found>,
+    ) -> Outcome {
+        found.retain(|found| self.minimum_score.is_none_or(|minimum| found.score >= minimum));
+        let is_match = !found.is_empty();
+        if !is_match && self.nearest {
+            found = nearest();
+        }
+        Outcome { found, is_match, unmatched }
     }
 
-    /// What the text names, with more weight; what has its words, if it names nothing.
-    async fn by_rare_words(&self, fusion: Fusion) -> Result<Ranking, Status> {
-        let (knowledge_base, text) = (Arc::clone(&self.knowledge_base), self.text.clone());
-        let limit = fusion.candidates as usize;
-        let named = tokio::task::spawn_blocking(move || {
-            knowledge_base.captions.search_rare(&text, limit, fusion.rare_share)
-        })
-        .await
-        .map_err(Refusal::internal)?
-        .map_err(Refusal::internal)?;
-        if named.is_empty() {
-            Ok(Ranking { weight: 1.0, hits: self.by_words(limit).await? })
-        } else {
-            Ok(Ranking { weight: fusion.rare_weight, hits: named })
-        }
+    /// What is nearest to the whole text, whether or not it has what the text names.
+    fn nearest(
+        &self,
+        worded: &Worded,
+        near: &[Hit],
+        similarities: &BTreeMap<u64, f32>,
+        fusion: Fusion,
+    ) -> Vec<Found> {
+        let fused = fuse(&[&worded.plain, near], fusion.rank_constant);
+        let found = fused.iter().take(self.limit as usize).filter_map(|hit| {
+            let entry = self.knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
+            let (share, words) = worded.shares.in_caption(&entry.caption);
+            let similarity = similarities.get(&hit.key).copied();
+            Some(Found { key: hit.key, score: share.max(similarity.unwrap_or(0.0)), words, similarity })
+        });
+        found.collect()
+    }
+
+    async fn by_words(&self, fusion: Fusion) -> Result<Worded, Status> {
+        let (base, text) = (Arc::clone(&self.knowledge_base), self.text.clone());
+        let limit = (fusion.candidates.max(self.limit)) as usize;
+        let search = move || {
+            Ok::<_, TantivyError>(Worded {
+                named: Named::find(&base.names(), &text, limit)?,
+                plain: base.captions.search(&text, limit)?,
+                shares: Shares::of(&text, &base.captions)?,
+            })
+        };
+        let searched = tokio::task::spawn_blocking(search).await.map_err(Refusal::internal)?;
+        searched.map_err(|error| Refusal::internal(error).into())
+    }
+}
+
+impl Found {
+    fn near(hit: &Hit) -> Self {
+        Self { key: hit.key, score: hit.score, words: Vec::new(), similarity: Some(hit.score) }
     }
 }

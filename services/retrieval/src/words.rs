@@ -6,6 +6,8 @@
 //! 3. In scripts that are written without spaces (Chinese, Japanese, Thai, Khmer ...), and in Korean, whose particles stick
 //!    to the noun, every one, two and three characters in a row are a word: no dictionary knows the names that matter here.
 
+use std::ops::Range;
+
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{
     DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup, LineBreak, Script,
@@ -17,25 +19,68 @@ const LONGEST_GRAM: usize = 3;
 
 /// The words of `text` in order, with repetitions.
 pub(crate) fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut run = Run::default();
+    runs(text).iter().flat_map(Run::words).collect()
+}
+
+/// What stands in a text between separators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// A word of a script that separates its words.
+    Word(String),
+    /// Characters in a row, each with its marks, of a script that does not.
+    Unspaced(Vec<String>),
+}
+
+impl Run {
+    /// What it is found by.
+    fn words(&self) -> Vec<String> {
+        match self {
+            Self::Word(word) => vec![word.clone()],
+            Self::Unspaced(characters) => {
+                gram_ranges(characters.len()).map(|part| characters[part].concat()).collect()
+            }
+        }
+    }
+}
+
+/// Every one, two and three of so many characters in a row.
+pub(crate) fn gram_ranges(characters: usize) -> impl Iterator<Item = Range<usize>> {
+    let from = move |start| (start + 1..=characters.min(start + LONGEST_GRAM)).map(move |end| start..end);
+    (0..characters).flat_map(from)
+}
+
+/// The runs of `text`, in order.
+pub(crate) fn runs(text: &str) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut open = Open::default();
     for character in folded(text).chars() {
         let kind = Kind::of(character);
         match kind {
             // A mark belongs to the character before it.
-            Kind::Mark if !run.characters.is_empty() => run.extend_last(character),
-            Kind::Mark | Kind::Separator => run.end(&mut words),
+            Kind::Mark if !open.characters.is_empty() => open.extend_last(character),
+            Kind::Mark | Kind::Separator => open.end(&mut runs),
             Kind::Spaced | Kind::Unspaced => {
-                if run.kind != kind {
-                    run.end(&mut words);
-                    run.kind = kind;
+                if open.kind != kind {
+                    open.end(&mut runs);
+                    open.kind = kind;
                 }
-                run.characters.push(character.to_string());
+                open.characters.push(character.to_string());
             }
         }
     }
-    run.end(&mut words);
-    words
+    open.end(&mut runs);
+    runs
+}
+
+/// Whether a word is some characters of a text without spaces.
+pub(crate) fn is_part(word: &str) -> bool {
+    word.chars().next().is_some_and(|first| Kind::of(first) == Kind::Unspaced)
+}
+
+/// Whether one character is a whole word as often as not.
+pub(crate) fn is_ideograph(character: &str) -> bool {
+    let first = character.chars().next();
+    first.is_some_and(|first| CodePointMapData::<Script>::new().get(first) == Script::Han)
 }
 
 /// What a character is to the words of a text.
@@ -78,32 +123,28 @@ fn is_south_east_asian(character: char) -> bool {
     CodePointMapData::<LineBreak>::new().get(character) == LineBreak::ComplexContext
 }
 
-/// Characters of one kind in a row, each with its marks.
+/// A run that is being read.
 #[derive(Debug, Default)]
-struct Run {
+struct Open {
     kind: Kind,
     characters: Vec<String>,
 }
 
-impl Run {
+impl Open {
     fn extend_last(&mut self, mark: char) {
         if let Some(last) = self.characters.last_mut() {
             last.push(mark);
         }
     }
 
-    /// Gives out the words of this run and begins a new one.
-    fn end(&mut self, words: &mut Vec<String>) {
-        if self.kind == Kind::Unspaced {
-            for start in 0..self.characters.len() {
-                let grams =
-                    (1..=LONGEST_GRAM).filter_map(|length| self.characters.get(start..start + length));
-                words.extend(grams.map(<[String]>::concat));
-            }
-        } else if !self.characters.is_empty() {
-            words.push(self.characters.concat());
+    /// Gives out this run and begins a new one.
+    fn end(&mut self, runs: &mut Vec<Run>) {
+        let Self { kind, characters } = std::mem::take(self);
+        if kind == Kind::Unspaced {
+            runs.push(Run::Unspaced(characters));
+        } else if !characters.is_empty() {
+            runs.push(Run::Word(characters.concat()));
         }
-        *self = Self::default();
     }
 }
 

@@ -197,6 +197,7 @@ fn ask(text: &str, strategy: RetrievalStrategy) -> RetrieveRequest {
         text: text.to_owned(),
         limit: 4,
         strategy: strategy.into(),
+        ..RetrieveRequest::default()
     }
 }
 
@@ -240,14 +241,54 @@ async fn each_strategy_ranks_by_its_own_score() {
     assert_eq!(neighbour.attribution, "drawn by nobody");
     let image = neighbour.image.as_ref().unwrap();
     assert_eq!((image.format(), image.data.as_ref()), (ImageFormat::Png, PNG));
-    // Nothing is named and no caption has a word of it: the embeddings alone decide.
-    let found =
-        mesh.client.retrieve(ask("unheard-of", RetrievalStrategy::Hybrid)).await.unwrap().into_inner();
-    assert_eq!(ids(&found), ["0", "1", "2", "3"]);
-    let found = mesh.client.retrieve(ask("unheard-of", RetrievalStrategy::Bm25)).await.unwrap().into_inner();
-    assert!(found.neighbours.is_empty());
     let listed = mesh.client.list_knowledge_bases(ListKnowledgeBasesRequest {}).await.unwrap().into_inner();
     assert_eq!((listed.knowledge_bases[0].name.as_str(), listed.knowledge_bases[0].size), ("creatures", 160));
+}
+
+#[tokio::test]
+async fn a_name_that_no_caption_has_is_an_answer() {
+    let mut mesh = mesh("a", false, true).await;
+    for strategy in [RetrievalStrategy::Hybrid, RetrievalStrategy::Bm25] {
+        let request = ask("a small quopple on the left, snow", strategy);
+        let found = mesh.client.retrieve(request.clone()).await.unwrap().into_inner();
+        assert!(found.nothing_matched && found.neighbours.is_empty());
+        assert_eq!(found.unmatched_words, ["quopple"]);
+        let request = RetrieveRequest { nearest: true, ..request };
+        let found = mesh.client.retrieve(request).await.unwrap().into_inner();
+        assert!(found.nothing_matched && found.neighbours.len() == 4);
+        assert!(found.neighbours.iter().all(|neighbour| neighbour.score < 1.0));
+    }
+    // Pictures that are like a text without names match.
+    let found = mesh.client.retrieve(ask("small, on the left", RetrievalStrategy::Hybrid)).await.unwrap();
+    let found = found.into_inner();
+    assert!(!found.nothing_matched && found.unmatched_words.is_empty());
+    assert_eq!(found.neighbours.len(), 4);
+}
+
+#[tokio::test]
+async fn each_neighbour_says_why_it_was_found() {
+    let mut mesh = mesh("a", false, true).await;
+    let request = ask("a small dribago and a quopple, snow", RetrievalStrategy::Hybrid);
+    let found = mesh.client.retrieve(request.clone()).await.unwrap().into_inner();
+    assert_eq!(
+        (found.nothing_matched, found.unmatched_words.as_slice()),
+        (false, &["quopple".to_owned()][..])
+    );
+    for neighbour in &found.neighbours {
+        assert_eq!(neighbour.matched_words, ["dribago"]);
+        assert!(neighbour.score > 0.4 && neighbour.score < 0.8, "{}", neighbour.score);
+    }
+    let request = RetrieveRequest { minimum_score: Some(0.9), ..request };
+    assert!(mesh.client.retrieve(request).await.unwrap().into_inner().nothing_matched);
+    let request =
+        RetrieveRequest { minimum_score: Some(0.85), ..ask("dribago", RetrievalStrategy::Embedding) };
+    let found = mesh.client.retrieve(request.clone()).await.unwrap().into_inner();
+    assert!(!found.neighbours.is_empty());
+    for neighbour in found.neighbours {
+        assert!(neighbour.matched_words.is_empty() && neighbour.similarity == Some(neighbour.score));
+    }
+    let request = RetrieveRequest { minimum_score: Some(0.95), ..request };
+    assert!(mesh.client.retrieve(request).await.unwrap().into_inner().nothing_matched);
 }
 
 #[tokio::test]
@@ -260,6 +301,11 @@ async fn what_cannot_be_asked_is_told_by_field() {
         (RetrieveRequest { limit: 0, ..good.clone() }, Code::InvalidArgument, "limit"),
         (RetrieveRequest { limit: 9, ..good.clone() }, Code::InvalidArgument, "limit"),
         (RetrieveRequest { strategy: 99, ..good.clone() }, Code::InvalidArgument, "strategy"),
+        (
+            RetrieveRequest { minimum_score: Some(f32::NAN), ..good.clone() },
+            Code::InvalidArgument,
+            "minimum_score",
+        ),
         (RetrieveRequest { knowledge_base: "birds".to_owned(), ..good.clone() }, Code::NotFound, "creatures"),
     ];
     for (request, code, told) in cases {
