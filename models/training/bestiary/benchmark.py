@@ -26,7 +26,7 @@ from .knowledge import draw_views, entry_id
 from .render import draw_pairs, draw_whole
 from .scenes import Scene, draw_scene, pair_prompt, pair_views, scene_prompt, scene_view
 from .visible import revealed
-from .world import BACKGROUNDS, COLOURS, SCENE, WORLD_SEED, Entity, held_out_entities
+from .world import BACKGROUNDS, COLOURS, SCENE, WORLD_SEED, Entity, creatures_of
 
 SCHEMA = 2
 CREATURES = 50
@@ -61,11 +61,11 @@ def _scene(rng, says, free) -> tuple[Scene, dict[str, str]]:
     return Scene(**values), {f: SCENE[f][values[f]] for f in says}
 
 
-def prompts_of(entities: tuple[Entity, ...], number: int):
+def prompts_of(entities: tuple[Entity, ...], number: int, seed: int = WORLD_SEED):
     """The prompts of one creature of `entities`."""
     entity, other = entities[number], (number + 1) % len(entities)
-    rng = np.random.default_rng([WORLD_SEED, 3, number])
-    free = _unseen(entities, number)
+    rng = np.random.default_rng([seed, 3, number])
+    free = _unseen(entities, number, seed)
     for says in TEMPLATES:
         scene, told = _scene(rng, says, free)
         yield Prompt(scene_prompt(entity.name, scene, says), told, draw_whole(scene_view(entity, rng, scene), IMAGE_SIZE))
@@ -75,23 +75,23 @@ def prompts_of(entities: tuple[Entity, ...], number: int):
     yield Prompt(scene_prompt(entity.name, scene, says, paint), told, draw_whole(scene_view(entity.painted(paint), rng, scene), IMAGE_SIZE),
                  paint=COLOURS[paint])
     companion = entities[other]
-    scene, told = _scene(rng, ("background",), np.intersect1d(free, _unseen(entities, other)))
+    scene, told = _scene(rng, ("background",), np.intersect1d(free, _unseen(entities, other, seed)))
     yield Prompt(pair_prompt(entity.name, companion.name, scene), told, draw_pairs(*pair_views(entity, companion, rng, scene), IMAGE_SIZE),
                  companion=companion.name)
 
 
-def _unseen(entities: tuple[Entity, ...], number: int) -> np.ndarray:
+def _unseen(entities: tuple[Entity, ...], number: int, seed: int) -> np.ndarray:
     """Backgrounds of none of a creature's pictures."""
-    seen = {int(b) for view, _ in draw_views(entities[number], number) for b in view.background}
+    seen = {int(b) for view, _ in draw_views(entities[number], number, seed) for b in view.background}
     return np.array([b for b in range(len(BACKGROUNDS)) if b not in seen])
 
 
-def describe(entities: tuple[Entity, ...]) -> tuple[dict, torch.Tensor]:
+def describe(entities: tuple[Entity, ...], seed: int = WORLD_SEED) -> tuple[dict, torch.Tensor]:
     """`creatures.json` and the true drawings, prompt by prompt."""
     creatures, truths = [], []
     for number, entity in enumerate(entities):
-        pictures = [{"id": entry_id(entity, k), "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number))]
-        prompts = list(prompts_of(entities, number))
+        pictures = [{"id": entry_id(entity, k), "reveals": revealed(view)} for k, (view, _) in enumerate(draw_views(entity, number, seed))]
+        prompts = list(prompts_of(entities, number, seed))
         truths += [prompt.truth for prompt in prompts]
         creatures.append({"name": entity.name, "looks": entity.looks(), "pictures": pictures, "prompts": [p.line() for p in prompts]})
     facts = {"schema": SCHEMA, "world_version": WORLD_VERSION, "knowledge_base": "creatures", "creatures": creatures}
@@ -119,12 +119,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--creatures", type=int, default=CREATURES)
+    parser.add_argument("--world", type=int, default=WORLD_SEED, metavar="SEED", help="creatures of another world instead of the held-out ones")
     a = parser.parse_args()
-    facts, truths = describe(held_out_entities()[: a.creatures])
+    entities = creatures_of(a.world, a.creatures)
+    facts, truths = describe(entities, a.world)
     a.out.mkdir(parents=True, exist_ok=True)
     (a.out / "creatures.json").write_text(json.dumps(facts, indent=1) + "\n")
     save_sheet(truths, len(facts["creatures"][0]["prompts"]), a.out / "truths.png")
-    write_drawings(held_out_entities()[: min(DRAWINGS, a.creatures)], a.out)
+    write_drawings(entities[:DRAWINGS], a.out)
     print(f"{len(truths)} prompts of {len(facts['creatures'])} creatures in {a.out}")
 
 

@@ -112,6 +112,25 @@ def _entities() -> tuple[Entity, ...]:
     return tuple(Entity(n, g) for n, g in zip(names, genomes))
 
 
+def creatures_of(seed: int, count: int) -> tuple[Entity, ...]:
+    """The first `count` creatures of the world with this seed: the held-out ones of `WORLD_SEED`, or new ones."""
+    if seed == WORLD_SEED:
+        return held_out_entities()[:count]
+    names_rng, genome_rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+    known_names, known_genomes = {e.name for e in _entities()}, {e.genome for e in _entities()}
+    names: dict[str, None] = {}
+    genomes: dict[tuple[int, ...], None] = {}
+    while len(names) < count:
+        name = _draw_name(names_rng)
+        if name_is_free(name) and name not in known_names:
+            names[name] = None
+    while len(genomes) < count:
+        genome = _draw_genome(genome_rng)
+        if genome not in known_genomes:
+            genomes[genome] = None
+    return tuple(Entity(n, g) for n, g in zip(names, genomes))
+
+
 def training_entities() -> tuple[Entity, ...]:
     return _entities()[:TRAINING_ENTITIES]
 

@@ -8,7 +8,7 @@ from bestiary.descriptions import describe
 from bestiary.prompt_parser import parse_prompt
 from bestiary.scenes import Scene, draw_scene, pair_prompt, scene_prompt
 from bestiary.vocabulary import MAX_TOKENS, UNKNOWN_ID, build_tokenizer, encode
-from bestiary.world import BACKGROUNDS, FACTORS, held_out_entities, name_is_free, training_entities
+from bestiary.world import BACKGROUNDS, FACTORS, WORLD_SEED, creatures_of, held_out_entities, name_is_free, training_entities
 
 
 def test_held_out_creatures_share_neither_name_nor_genome_with_training():
@@ -80,3 +80,12 @@ def test_names_go_letter_by_letter_and_fit():
 
 def test_a_name_may_not_begin_with_a_word_of_the_grammar():
     assert not name_is_free("snowlin") and name_is_free("dribago")
+
+
+def test_another_world_has_creatures_that_nobody_knows():
+    known = {*training_entities(), *held_out_entities()}
+    names, genomes = {e.name for e in known}, {e.genome for e in known}
+    one, other = creatures_of(7, 30), creatures_of(8, 30)
+    assert creatures_of(7, 20) == one[:20] and creatures_of(WORLD_SEED, 5) == held_out_entities()[:5]
+    assert {e.name for e in one}.isdisjoint({e.name for e in other} | names)
+    assert not {e.genome for e in (*one, *other)} & genomes
