@@ -12,9 +12,7 @@ use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling, StepKind};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{
-    GenerateRequest, NoMemory, Reference, References, Retrieval, Stage,
-};
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval, Stage};
 use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::refusal::is_callers_deadline;

@@ -24,7 +24,9 @@ struct CommonWords {
     stems: HashMap<String, Languages>,
     /// How many languages there are.
     count: u32,
-    /// Characters of the longest word in a script without spaces.
+    /// Languages with words in a script without spaces.
+    unspaced: Languages,
+    /// Characters of the longest of those words.
     longest: usize,
 }
 
@@ -131,6 +133,7 @@ impl CommonWords {
                         Run::Word(word) => *parsed.whole.entry(word).or_default() |= language,
                         Run::Unspaced(characters) => {
                             parsed.longest = parsed.longest.max(characters.len());
+                            parsed.unspaced |= language;
                             *parsed.whole.entry(characters.concat()).or_default() |= language;
                         }
                     }
@@ -169,21 +172,27 @@ impl CommonWords {
 
     /// The language, or languages, in which most of a text is common.
     fn language(&self, runs: &[Run]) -> Languages {
-        let common_in = |language: u32| {
-            let counts = runs.iter().map(|run| match run {
-                Run::Word(word) => usize::from(self.languages(word) & (1 << language) != 0),
-                Run::Unspaced(characters) => {
-                    self.covered(characters, 1 << language).into_iter().filter(|covered| *covered).count()
+        let mut counts = vec![0; self.count as usize];
+        let languages = |set: Languages| (0..self.count).filter(move |language| set & (1 << language) != 0);
+        for run in runs {
+            match run {
+                Run::Word(word) => {
+                    for language in languages(self.languages(word)) {
+                        counts[language as usize] += 1;
+                    }
                 }
-            });
-            counts.sum::<usize>()
-        };
-        let counts: Vec<usize> = (0..self.count).map(common_in).collect();
+                Run::Unspaced(characters) => {
+                    for language in languages(self.unspaced) {
+                        let covered = self.covered(characters, 1 << language);
+                        counts[language as usize] += covered.into_iter().filter(|covered| *covered).count();
+                    }
+                }
+            }
+        }
         let most = counts.iter().max().copied().unwrap_or_default();
-        (0..self.count)
-            .zip(counts)
-            .filter(|(_, count)| *count == most)
-            .fold(0, |all, (one, _)| all | (1 << one))
+        languages(Languages::MAX)
+            .filter(|&one| counts[one as usize] == most)
+            .fold(0, |all, one| all | (1 << one))
     }
 }
 

@@ -333,3 +333,43 @@ fn the_table() {
         );
     }
 }
+
+#[test]
+#[ignore = "prints times of a million captions; takes some minutes"]
+fn a_million_captions() {
+    use std::time::Instant;
+    let random = &mut StdRng::seed_from_u64(1);
+    let grammar = creatures("creatures", Vec::new());
+    let names = invented(250_000, random);
+    let fill = |name: &String, random: &mut StdRng| {
+        grammar.fill(grammar.captions.choose(random).unwrap(), name, "", random)
+    };
+    let captions: Vec<String> =
+        names.iter().flat_map(|name| [name; PICTURES]).map(|name| fill(name, random)).collect();
+    let begun = Instant::now();
+    let captions_index = Captions::index(captions.iter().map(String::as_str)).unwrap();
+    println!("{} captions indexed in {:?}", captions.len(), begun.elapsed());
+    drop(captions_index);
+    let begun = Instant::now();
+    drop(Subjects::learn(captions.iter().map(String::as_str)));
+    println!("subjects learnt in {:?}", begun.elapsed());
+    let base = Library::new(captions.iter().map(String::as_str));
+    let mut times = Vec::new();
+    let mut right = 0;
+    for _ in 0..1000 {
+        let name = names.choose(random).unwrap();
+        let text = grammar.fill(grammar.prompts.choose(random).unwrap(), name, "", random);
+        let begun = Instant::now();
+        let found = base.search(&text, K);
+        times.push(begun.elapsed());
+        right +=
+            found.iter().filter(|key| names[usize::try_from(**key).unwrap() / PICTURES] == *name).count();
+    }
+    times.sort_unstable();
+    println!(
+        "1,000 searches: median {:?}, p99 {:?}, found {:.3}",
+        times[500],
+        times[990],
+        right as f64 / 2000.0
+    );
+}
