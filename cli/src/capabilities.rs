@@ -118,7 +118,7 @@ fn text(told: &GetCapabilitiesResponse) -> String {
                 limits.max_request_seconds
             ),
         );
-        line("", format!("{} images at a time", limits.max_in_flight));
+        line("", format!("{} images at a time, {} in a request", limits.max_in_flight, limits.max_images));
     }
     text
 }
@@ -180,6 +180,7 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
             "max_text_bytes": limits.max_text_bytes, "max_image_bytes": limits.max_image_bytes,
             "max_image_side": limits.max_image_side, "max_request_bytes": limits.max_request_bytes,
             "max_request_seconds": limits.max_request_seconds, "max_in_flight": limits.max_in_flight,
+            "max_images": limits.max_images,
         },
     })
 }

@@ -26,7 +26,7 @@ const EARLIER: Seconds = 1e-6;
 /// Whose the work is that other pipelines have given the stages.
 const OTHERS: u64 = u64::MAX;
 
-/// What a request needs of a stage.
+/// What an image needs of a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
     pub(crate) place: Place,
@@ -49,6 +49,8 @@ struct State {
 /// What is left of a need.
 #[derive(Debug, Clone, Copy)]
 struct Part {
+    /// Which image of the request it is for, from 0.
+    image: usize,
     need: Need,
     /// The share that is not done, 0 to 1.
     left: f64,
@@ -76,15 +78,21 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Books what a request needs, or refuses it: with `RESOURCE_EXHAUSTED` if it has to wait, with `DEADLINE_EXCEEDED` if waiting does
+    /// Books what a request of so many `images` needs, `needs` for each of them, or refuses it: with `RESOURCE_EXHAUSTED` if it has to wait, with `DEADLINE_EXCEEDED` if waiting does
     /// not help.
-    pub(crate) fn admit(self: &Arc<Self>, context: Context, needs: &[Need]) -> Result<Booking, Status> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        context: Context,
+        needs: &[Need],
+        images: usize,
+    ) -> Result<Booking, Status> {
         let now = self.seconds(Instant::now());
         let call = lanes::call(context);
         let mut state = self.lock();
         let State { next_id, requests, resources } = &mut *state;
         resources.retain(|_, resource| !resource.jobs.is_empty() || now - resource.used < FORGET);
-        let parts: Vec<Part> = needs.iter().map(|need| Part { need: *need, left: 1.0 }).collect();
+        let of_image = |image| needs.iter().map(move |need| Part { image, need: *need, left: 1.0 });
+        let parts: Vec<Part> = (0..images).flat_map(of_image).collect();
         let mut job = Job {
             id: *next_id,
             caller: call.caller,
@@ -172,20 +180,32 @@ fn update(job: &mut Job, resource: u64, parts: &[Part]) {
     let of_resource = parts.iter().filter(|part| part.need.prediction.resource == resource);
     job.work_left =
         BESIDE * of_resource.map(|part| part.left * part.need.prediction.unit_seconds).sum::<Seconds>();
-    job.alone_left =
-        BESIDE * parts.iter().map(|part| part.left * part.need.prediction.seconds).sum::<Seconds>();
+    job.alone_left = BESIDE * alone(parts);
     job.alone_at_best = job.alone_left;
 }
 
+/// How long `parts` take at least if nothing else ran: the stages of an image come one after another, and no resource does more at a
+/// time than it has units.
+fn alone(parts: &[Part]) -> Seconds {
+    let (mut images, mut resources) = (BTreeMap::new(), BTreeMap::new());
+    for Part { image, need, left } in parts {
+        let Prediction { seconds, resource, units, unit_seconds, .. } = need.prediction;
+        *images.entry(*image).or_insert(0.0) += left * seconds;
+        *resources.entry(resource).or_insert(0.0) += left * unit_seconds / f64::from(units.max(1));
+    }
+    images.into_values().chain(resources.into_values()).fold(0.0, Seconds::max)
+}
+
 impl Booking {
-    /// The request is at `place`, of which `share` is done: what comes before it is over.
-    pub(crate) fn reach(&self, place: Place, share: f64) {
+    /// An image is at `place`, of which `share` is done: what comes before it is over.
+    pub(crate) fn reach(&self, image: usize, place: Place, share: f64) {
         let mut state = self.admission.lock();
         let State { requests, resources, .. } = &mut *state;
         let Some(parts) = requests.get_mut(&self.id) else { return };
-        let Some(at) = parts.iter().position(|part| part.need.place == place) else { return };
-        parts[..at].iter_mut().for_each(|part| part.left = 0.0);
-        parts[at].left = 1.0 - share;
+        let mut of_image: Vec<_> = parts.iter_mut().filter(|part| part.image == image).collect();
+        let Some(at) = of_image.iter().position(|part| part.need.place == place) else { return };
+        of_image[..at].iter_mut().for_each(|part| part.left = 0.0);
+        of_image[at].left = 1.0 - share;
         for (id, resource) in resources {
             if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == self.id) {
                 update(job, *id, parts);
@@ -193,11 +213,25 @@ impl Booking {
         }
     }
 
-    /// Predicted seconds of the stages after `place`, if nothing else ran.
-    pub(crate) fn after(&self, place: Place) -> Seconds {
+    /// An image has ended, drawn or not: it needs nothing any more.
+    pub(crate) fn end(&self, image: usize) {
+        let mut state = self.admission.lock();
+        let State { requests, resources, .. } = &mut *state;
+        let Some(parts) = requests.get_mut(&self.id) else { return };
+        parts.retain(|part| part.image != image);
+        for (id, resource) in resources {
+            if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == self.id) {
+                update(job, *id, parts);
+            }
+        }
+    }
+
+    /// Predicted seconds of an image's stages after `place`, if nothing else ran.
+    pub(crate) fn after(&self, image: usize, place: Place) -> Seconds {
         let state = self.admission.lock();
         let parts = state.requests.get(&self.id).map(Vec::as_slice).unwrap_or_default();
-        let after = parts.iter().skip_while(|part| part.need.place != place).skip(1);
+        let of_image = parts.iter().filter(|part| part.image == image);
+        let after = of_image.skip_while(|part| part.need.place != place).skip(1);
         BESIDE * after.map(|part| part.need.prediction.seconds).sum::<Seconds>()
     }
 }
@@ -244,12 +278,31 @@ mod tests {
     #[test]
     fn what_cannot_be_done_in_time_is_refused_with_what_it_takes() {
         let admission = Arc::<Admission>::default();
-        let refused = admission.admit(within(1), &needs(0.0)).err().unwrap();
+        let refused = admission.admit(within(1), &needs(0.0), 1).err().unwrap();
         assert_eq!(refused.code(), Code::DeadlineExceeded);
         assert!(refused.message().contains("it takes 2.20 s alone"), "{refused}");
-        assert!(admission.admit(within(3), &needs(0.0)).is_ok());
+        assert!(admission.admit(within(3), &needs(0.0), 1).is_ok());
         // Stages that predict nothing are not waited for.
-        assert!(admission.admit(within(1), &[]).is_ok());
+        assert!(admission.admit(within(1), &[], 1).is_ok());
+    }
+
+    #[test]
+    fn a_request_asks_for_the_work_of_all_its_images() {
+        let admission = Arc::<Admission>::default();
+        // Of 3.3 s of two cores each: one image has to wait for its own stages, several for the cores.
+        let refused = admission.admit(within(10), &needs(0.0), 8).err().unwrap();
+        assert_eq!(refused.code(), Code::DeadlineExceeded, "waiting does not help");
+        assert!(refused.message().contains("it takes 13.20 s alone"), "{refused}");
+        let booked = admission.admit(within(10), &needs(0.0), 4).ok().unwrap();
+        let busy = admission.admit(within(10), &needs(0.0), 3).err().unwrap();
+        assert_eq!(busy.code(), Code::ResourceExhausted);
+        // Two are done, the third has a level left.
+        booked.end(0);
+        booked.end(1);
+        booked.reach(2, Place::level(0), 0.0);
+        assert!((booked.after(3, Stage::Base.into()) - 1.1).abs() < 1e-9);
+        assert!(booked.after(0, Stage::Base.into()) < 1e-9);
+        assert!(admission.admit(within(10), &needs(0.0), 3).is_ok());
     }
 
     #[test]
@@ -257,7 +310,7 @@ mod tests {
         let admission = Arc::<Admission>::default();
         let mut booked = Vec::new();
         let refused = loop {
-            match admission.admit(within(10), &needs(0.0)) {
+            match admission.admit(within(10), &needs(0.0), 1) {
                 Ok(booking) => booked.push(booking),
                 Err(refused) => break refused,
             }
@@ -268,9 +321,9 @@ mod tests {
         assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() >= Duration::from_secs(1));
         // What is done makes room, and so does what ends.
         for booking in &booked {
-            booking.reach(Place::level(0), 0.5);
+            booking.reach(0, Place::level(0), 0.5);
         }
-        booked.push(admission.admit(within(10), &needs(0.0)).ok().unwrap());
+        booked.push(admission.admit(within(10), &needs(0.0), 1).ok().unwrap());
         booked.clear();
         assert!(admission.lock().requests.is_empty());
         assert!(admission.lock().resources.values().all(|resource| resource.jobs.is_empty()));
@@ -279,12 +332,12 @@ mod tests {
     #[test]
     fn work_of_other_pipelines_counts_and_own_work_counts_once() {
         let admission = Arc::<Admission>::default();
-        let refused = admission.admit(within(10), &needs(20.0)).err().unwrap();
+        let refused = admission.admit(within(10), &needs(20.0), 1).err().unwrap();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         let _booked: Vec<_> =
-            (0..4).map(|_| admission.admit(within(10), &needs(0.0)).ok().unwrap()).collect();
+            (0..4).map(|_| admission.admit(within(10), &needs(0.0), 1).ok().unwrap()).collect();
         // Of 6 s in each of two lanes, all are those of the four.
-        assert!(admission.admit(within(10), &needs(6.0)).is_ok());
+        assert!(admission.admit(within(10), &needs(6.0), 1).is_ok());
     }
 
     #[test]
@@ -292,12 +345,12 @@ mod tests {
         let admission = Arc::<Admission>::default();
         let named = |name: &str| within(10).asked_by(name.as_bytes());
         // It has asked before, as a caller that comes now and then has.
-        drop(admission.admit(named("modest"), &needs(0.0)));
+        drop(admission.admit(named("modest"), &needs(0.0), 1));
         let mut flood = Vec::new();
-        while let Ok(booking) = admission.admit(named("flood"), &needs(0.0)) {
+        while let Ok(booking) = admission.admit(named("flood"), &needs(0.0), 1) {
             flood.push(booking);
         }
-        let modest = admission.admit(named("modest"), &needs(0.0));
+        let modest = admission.admit(named("modest"), &needs(0.0), 1);
         assert!(modest.is_ok(), "{:?}", modest.err());
     }
 }

@@ -11,7 +11,7 @@ use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::names::Named;
 use reverie_proto::retrieval::v1::KnowledgeBase;
 
-use crate::convert::OUTPUT_FORMATS;
+use crate::convert::{OUTPUT_FORMATS, max_images};
 use crate::settings::{Defaults, Limits};
 use crate::stages::Models;
 
@@ -59,6 +59,7 @@ pub(crate) fn of(
             max_request_bytes: bytes(limits.max_request_mib << 20),
             max_request_seconds: u32::try_from(limits.max_request_seconds).unwrap_or(u32::MAX),
             max_in_flight: bytes(limits.max_in_flight),
+            max_images: max_images(limits),
         }),
     }
 }

@@ -83,23 +83,26 @@ impl Generation {
                 }
                 needs => needs?,
             };
-            let booking = self.admission.admit(context, &needs)?;
+            let booking = self.admission.admit(context, &needs, run.seeds.len())?;
             let model = run.base.model.as_ref().map_or("", |model| &model.name);
-            gen_ai::image(model, run.seed, &run.prompt);
+            gen_ai::image(model, run.seeds[0], &run.prompt);
             context.within("decoding the request's images", images.decode(&mut run)).await?;
             return Ok((run, booking));
         }
     }
 
-    /// Checks a request against `models`.
+    /// Checks a request against `models`, and takes a place in flight for each of its images.
     async fn plan(
         &self,
         models: Models,
         request: GenerateRequest,
         permit: &Permit,
     ) -> Result<(Run, Undecoded), Status> {
-        let defaults = self.defaults.clone();
-        permit.clone().run_blocking(move || convert::run(request, models, &defaults)).await
+        let (defaults, limits) = (self.defaults.clone(), self.limits.clone());
+        let checked = permit.clone().run_blocking(move || convert::run(request, models, &defaults, &limits));
+        let (run, images) = checked.await?;
+        permit.hold(run.seeds.len())?;
+        Ok((run, images))
     }
 
     /// The models that are there now, where a call was refused because those of the plan, with these digests, are gone; `refused` if
@@ -118,8 +121,8 @@ impl Generation {
         Ok(models)
     }
 
-    /// Draws an image. If the models that it was planned with are gone, it is planned anew with those that are there, and drawn from
-    /// the beginning with the same seed: an image is never of two bundles.
+    /// Draws the images. If the models that they were planned with are gone, they are planned anew with those that are there, and all
+    /// drawn from the beginning with the same seeds: an image is never of two bundles, nor are the images of a request.
     async fn draw(
         &self,
         mut run: Run,
@@ -131,19 +134,19 @@ impl Generation {
     ) -> Result<(), Status> {
         let mut plans = 1;
         loop {
-            let (digests, seed) = (run.digests.clone(), run.seed);
+            let (digests, seed) = (run.digests.clone(), run.seeds[0]);
             let drawn = cascade::draw(run, &self.stages, context, news, position, &self.pace);
-            // On the heap: it holds what the stages answer.
-            let status = match Box::pin(drawn).await {
+            let status = match drawn.await {
                 Err(status) if plans < PLANS && is_for_other_models(&status) => status,
                 outcome => return outcome,
             };
-            let models = self.other_models(&digests, status, context).await?;
+            let asking = self.other_models(&digests, status, context);
+            let models = context.within("asking for the models", asking).await?;
             plans += 1;
             let request = GenerateRequest { seed: Some(seed), ..request.clone() };
             let images;
             (run, images) = self.plan(models, request, permit).await?;
-            images.decode(&mut run).await?;
+            context.within("decoding the request's images", images.decode(&mut run)).await?;
         }
     }
 }
@@ -171,13 +174,7 @@ impl GenerationService for Generation {
         let generation = self.clone();
         let work = async move {
             let position = Position::new(booking);
-            let draw = generation.draw(run, request, context, &permit, &news, &position);
-            let outcome = context.within("drawing", draw).await;
-            let outcome = outcome.map_err(|status| match status.code() {
-                // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
-                Code::DeadlineExceeded => context.out_of_time(&position),
-                _ => status,
-            });
+            let outcome = generation.draw(run, request, context, &permit, &news, &position).await;
             measured.end(outcome.as_ref().copied());
             outcome
         };
