@@ -27,6 +27,7 @@ pub(crate) fn of(
     let max_neighbours = base.max_neighbours.min(MAX_NEIGHBOURS);
     // A model that takes no neighbours searches for none.
     let knowledge_bases = if max_neighbours == 0 { Vec::new() } else { knowledge_bases };
+    let max_step_previews_per_second = limits.step_previews(&base);
     let GetModelResponse { model, image_size, other_sizes, latent, .. } = base;
     let level = |level: crate::stages::ServedLevel| Level {
         model: Some(level.model),
@@ -52,6 +53,7 @@ pub(crate) fn of(
         retrieval_strategies: all_if::<RetrievalStrategy>(!knowledge_bases.is_empty()),
         knowledge_bases: knowledge_bases.into_iter().map(searchable).collect(),
         output_formats: OUTPUT_FORMATS.map(i32::from).to_vec(),
+        max_step_previews_per_second,
         limits: Some(RequestLimits {
             max_text_bytes: bytes(MAX_TEXT_BYTES),
             max_image_bytes: bytes(MAX_ENCODED_BYTES),

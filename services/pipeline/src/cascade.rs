@@ -3,6 +3,7 @@
 //!
 //! Each step is one call to one service; no stage knows the next one.
 
+mod anytime;
 mod image;
 mod ledger;
 mod prediction;
@@ -21,7 +22,6 @@ use reverie_proto::knowledge::v1::Neighbour;
 use reverie_proto::tensor::v1::{Image, TextTokens};
 use reverie_service_kit::Context;
 use reverie_service_kit::refusal::{is_for_other_models, of_part};
-use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status};
 
 use self::image::{Drawing, Drawn, Source};
@@ -29,6 +29,7 @@ use self::ledger::Ledger;
 pub(crate) use self::prediction::predict;
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
+use crate::news::News;
 use crate::pace::Pace;
 use crate::position::Position;
 use crate::stages::Stages;
@@ -55,7 +56,7 @@ pub(crate) async fn draw(
     mut run: Run,
     stages: &Stages,
     context: Context,
-    news: &Sender<Event>,
+    news: &News,
     position: &Position,
     pace: &Pace,
 ) -> Result<(), Status> {
@@ -138,6 +139,7 @@ fn completed(mut drawn: Vec<Drawn>, ledger: &mut Ledger<'_>, begun: Instant) -> 
         completed.guidance = *guidance;
     }
     completed.images = drawn.into_iter().map(|image| image.report).collect();
+    completed.degraded = completed.images.iter().any(|image| image.degraded);
     completed
 }
 

@@ -52,6 +52,11 @@ pub(crate) struct Run {
     pub(crate) levels: Vec<(ServedLevel, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
     pub(crate) previews: bool,
+    /// Whether a smaller image will do; never where there are no levels to leave out.
+    pub(crate) may_degrade: bool,
+    pub(crate) step_previews: bool,
+    /// The least time between two of them.
+    pub(crate) step_preview_milliseconds: u32,
 }
 
 /// Where the reference images come from.
@@ -137,6 +142,12 @@ pub(crate) fn run(
             ImageFormat::Png
         }
     };
+    violations.require(
+        !request.step_previews || limits.step_previews(base) > 0.0,
+        "step_previews",
+        "must not be set: the base model works on latents, which are not decoded between steps, or they are turned off here \
+         (limits.step_previews_per_second)",
+    );
     violations.into_result()?;
     let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
     let sides = levels.iter().take(depth).map(|level| (level.low_side, level.side));
@@ -163,6 +174,9 @@ pub(crate) fn run(
         base: models.base,
         output_format,
         previews: request.previews,
+        may_degrade: request.allow_degraded && depth > 0,
+        step_previews: request.step_previews,
+        step_preview_milliseconds: (1000.0 / limits.step_previews_per_second).ceil() as u32,
     };
     Ok((run, undecoded))
 }

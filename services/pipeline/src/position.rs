@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::names::Named as _;
+use reverie_service_kit::Context;
 
 use crate::admission::Booking;
 
@@ -55,6 +56,11 @@ impl Position {
     /// The position of one image of the request, which has not begun.
     pub(crate) fn of_image(&self, image: usize) -> Self {
         Self { at: Mutex::default(), booking: self.booking.clone(), image }
+    }
+
+    /// Whether the stage at `place` can be done by the deadline of `context`, as far as is known.
+    pub(crate) fn can_do(&self, context: Context, place: Place) -> bool {
+        self.booking.as_ref().is_none_or(|booking| booking.can_do(context, self.image, place))
     }
 
     /// The image has ended, drawn or not.

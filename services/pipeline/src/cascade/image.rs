@@ -1,26 +1,34 @@
-//! One image of a request: the base picture (decoded, where the model works on latents), enlarged level by level.
+//! One image of a request: the base picture (decoded, where the model works on latents), enlarged level by level, or as far as the time
+//! suffices.
 
 use std::time::Instant;
 
 use reverie_imaging::pictures;
-use reverie_proto::denoiser::v1::{DenoiseCompleted, DenoiseRequest, InitialLatent, NeighbourCondition};
+use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
+use reverie_proto::denoiser::v1::{
+    DenoiseCompleted, DenoiseRequest, Estimate, InitialLatent, NeighbourCondition,
+};
 use reverie_proto::diffusion::v1::{Guidance, InitialPicture};
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{GeneratedImage, ImageReport, Preview, Stage, SuperResolutionOptions};
+use reverie_proto::generation::v1::{GeneratedImage, ImageReport, Preview, Stage};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
 use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::{Context, Refusal};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::ledger::Ledger;
 use super::timed;
 use crate::convert::Run;
 use crate::fields::Fields;
-use crate::kept;
 use crate::pace::{Pace, Route};
 use crate::position::Place;
-use crate::stages::{ServedLevel, Stages};
+use crate::stages::Stages;
+use crate::{kept, measure};
+
+/// The longest side of an estimate that is shown, pixels.
+const MAX_ESTIMATE_SIDE: u32 = 256;
 
 /// What all images of a request are drawn from, besides their seeds.
 pub(super) struct Source {
@@ -59,42 +67,74 @@ impl Drawing<'_> {
         let run = self.run;
         let base = self.base(&mut ledger).await?;
         let drawn = Instant::now();
-        let (mut image, mut place) = match base.latent {
+        let (image, place) = match base.latent {
             None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
             Some(latent) => {
                 let image = self.decode(latent, &mut ledger).await?;
                 (kept::put_back(run.initial.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
             }
         };
-        for (number, (level, options)) in run.levels.iter().enumerate() {
-            if run.previews {
-                let image = encode(image.clone(), run.output_format).await?;
-                let Place { stage, level } = place;
-                let preview = Preview { stage: stage.into(), level, image: Some(image), index: self.index };
-                ledger.tell(Event::Preview(preview)).await;
-            }
-            image = self.enlarge(image, number, level, options, &mut ledger).await?;
-            place = Place::level(number);
-        }
-        let image = encode(image, run.output_format).await?;
-        if run.seeds.len() == 1 {
+        let (image, level) = if run.may_degrade {
+            self.enlarge_while_in_time(image, place, &mut ledger).await?
+        } else {
+            (self.enlarge_all(image, place, &mut ledger).await?, run.levels.len() as u32)
+        };
+        let degraded = (level as usize) < run.levels.len();
+        if run.seeds.len() == 1 && !degraded {
             // Several wait for each other, which is no time of the stages.
             self.pace.note(self.route(), drawn.elapsed());
         }
         let Self { index, seed, .. } = *self;
-        ledger.tell(Event::Image(GeneratedImage { image: Some(image), index, seed })).await;
+        measure::image(degraded);
+        ledger.tell(Event::Image(GeneratedImage { image: Some(image), index, seed, degraded, level })).await;
         let report = ImageReport {
             index,
             seed,
             stages: ledger.take_reports(),
             step_kinds: base.step_kinds,
             total_seconds: self.begun.elapsed().as_secs_f64(),
+            degraded,
+            level,
         };
         Ok(Drawn { report, guidance: base.guidance })
     }
 
+    /// The stages after the base model.
     fn route(&self) -> Route {
         Route { decodes: self.run.base.latent.is_some(), levels: self.run.levels.len() }
+    }
+
+    /// The image of the last level, encoded.
+    async fn enlarge_all(
+        &self,
+        mut image: Image,
+        mut place: Place,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<Image, Status> {
+        for number in 0..self.run.levels.len() {
+            if self.run.previews {
+                self.preview(self.encode(image.clone()).await?, place, ledger).await;
+            }
+            image = self.enlarge(self.context, image, number, ledger).await?;
+            place = Place::level(number);
+        }
+        self.encode(image).await
+    }
+
+    /// Tells the caller of the image of a smaller level.
+    pub(super) async fn preview(&self, image: Image, Place { stage, level }: Place, ledger: &Ledger<'_>) {
+        let index = self.index;
+        let preview = Preview { stage: stage.into(), level, image: Some(image), index, ..Preview::default() };
+        ledger.tell(Event::Preview(preview)).await;
+    }
+
+    /// An image as the caller wants it.
+    pub(super) async fn encode(&self, image: Image) -> Result<Image, Status> {
+        let pixels = Size { width: image.width, height: image.height }.pixels();
+        let begun = Instant::now();
+        let encoded = encode(image, self.run.output_format, u32::MAX).await?;
+        self.pace.note_encoding(pixels, begun.elapsed());
+        Ok(encoded)
     }
 
     /// What the base model draws.
@@ -114,17 +154,53 @@ impl Drawing<'_> {
             initial_latent: source.initial_latent.clone(),
             size: Some(run.size),
             model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
+            estimate_interval_milliseconds: if run.step_previews { run.step_preview_milliseconds } else { 0 },
         };
         let position = ledger.position;
         position.enter(Stage::Base);
         let own = |field: &str| self.fields.base(field);
-        let later = self.pace.after_base(self.route()).max(position.time_after(Stage::Base));
-        let step = |step| ledger.step(Stage::Base.into(), step);
-        let drawing = timed(self.stages.denoise(context.reserving(later), request, own, step));
-        let (mut base, seconds) = drawing.await?;
+        let later = if run.may_degrade {
+            let Route { decodes, .. } = self.route();
+            self.pace.after_base(Route { decodes, levels: 0 }) + ledger.news.time_to_answer()
+        } else {
+            self.pace.after_base(self.route()).max(position.time_after(Stage::Base))
+        };
+        let (estimates, latest) = watch::channel(None);
+        let tell = |event| match event {
+            DenoiseEvent::Progress(step) => ledger.step(Stage::Base.into(), step),
+            DenoiseEvent::Estimate(estimate) => drop(estimates.send_replace(Some(estimate))),
+            DenoiseEvent::Completed(_) => {}
+        };
+        let drawing = timed(self.stages.denoise(context.reserving(later), request, own, tell));
+        let drawn = tokio::select! {
+            drawn = drawing => drawn,
+            failed = self.show_estimates(latest, ledger) => Err(failed),
+        };
+        // None is shown after the image that it is an estimate of.
+        ledger.news.hide(self.index);
+        let (mut base, seconds) = drawn?;
         let steps = base.step_kinds.len() as u32;
         ledger.done(Stage::Base, steps, seconds, base.timings.take(), base.model.take()).await;
         Ok(base)
+    }
+
+    /// Shows the latest estimate of the base image whenever there is another, if they are asked for. It ends if one cannot be read.
+    async fn show_estimates(
+        &self,
+        mut latest: watch::Receiver<Option<Estimate>>,
+        ledger: &Ledger<'_>,
+    ) -> Status {
+        while self.run.step_previews && latest.changed().await.is_ok() {
+            let Some(Estimate { step, steps, image }) = latest.borrow_and_update().clone() else { continue };
+            let image = encode(image.unwrap_or_default(), self.run.output_format, MAX_ESTIMATE_SIDE).await;
+            let image = match image {
+                Ok(image) => Some(image),
+                Err(failed) => return failed,
+            };
+            let (stage, index) = (Stage::Base.into(), self.index);
+            ledger.news.show(Preview { stage, image, index, step, steps, level: 0 });
+        }
+        std::future::pending().await
     }
 
     async fn decode(&self, latent: Latent, ledger: &mut Ledger<'_>) -> Result<Image, Status> {
@@ -136,14 +212,14 @@ impl Drawing<'_> {
     }
 
     /// The image of the next level.
-    async fn enlarge(
+    pub(super) async fn enlarge(
         &self,
+        context: Context,
         image: Image,
         number: usize,
-        level: &ServedLevel,
-        options: &SuperResolutionOptions,
         ledger: &mut Ledger<'_>,
     ) -> Result<Image, Status> {
+        let (level, options) = &self.run.levels[number];
         let text = &self.source.text;
         let request = UpscaleRequest {
             seed: self.seed,
@@ -160,7 +236,7 @@ impl Drawing<'_> {
         ledger.position.enter(place);
         let mut steps = 1;
         let own = |field: &str| Fields::level(number, field);
-        let enlarging = timed(self.stages.upscale(self.context, level, request, own, |step| {
+        let enlarging = timed(self.stages.upscale(context, level, request, own, |step| {
             steps = step.steps;
             ledger.step(place, step);
         }));
@@ -171,8 +247,19 @@ impl Drawing<'_> {
     }
 }
 
-async fn encode(image: Image, format: ImageFormat) -> Result<Image, Status> {
-    let encode = move || pictures::decode(&image).and_then(|picture| pictures::encode(&picture, format));
+/// An image of a stage, encoded; one whose sides are longer than `most` pixels is made smaller.
+async fn encode(image: Image, format: ImageFormat, most: u32) -> Result<Image, Status> {
+    let encode = move || {
+        let picture = pictures::decode(&image)?;
+        let (width, height) = picture.dimensions();
+        let longest = width.max(height);
+        if longest <= most {
+            return pictures::encode(&picture, format);
+        }
+        let side = |side: u32| (u64::from(side) * u64::from(most) / u64::from(longest)).max(1) as u32;
+        let size = Size { width: side(width), height: side(height) };
+        pictures::encode(&pictures::shrink(&picture, size), format)
+    };
     let encoded = tokio::task::spawn_blocking(encode).await.map_err(Refusal::internal)?;
     encoded.map_err(|error| {
         Refusal::internal(format!("a stage gave a picture that cannot be read: {error}")).into()

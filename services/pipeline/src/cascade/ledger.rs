@@ -5,14 +5,14 @@ use std::mem;
 use reverie_proto::diffusion::v1::{ModelIdentity, StageTimings, StepProgress};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{Progress, StageReport};
-use tokio::sync::mpsc::Sender;
 
 use crate::measure;
+use crate::news::News;
 use crate::position::{Place, Position};
 
 /// Tells the caller what happens, and keeps account of the stages: of one image, or of what is done once for all of a request.
 pub(crate) struct Ledger<'a> {
-    news: &'a Sender<Event>,
+    pub(super) news: &'a News,
     pub(super) position: &'a Position,
     /// Which image, from 0; 0 also for what is done once for all.
     index: u32,
@@ -20,20 +20,19 @@ pub(crate) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(news: &'a Sender<Event>, position: &'a Position, index: u32) -> Self {
+    pub(super) fn new(news: &'a News, position: &'a Position, index: u32) -> Self {
         Self { news, position, index, reports: Vec::new() }
     }
 
-    /// A caller that is gone hears nothing; the run is then cancelled from outside.
     pub(super) async fn tell(&self, event: Event) {
-        let _ = self.news.send(event).await;
+        self.news.tell(event).await;
     }
 
     /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
     pub(super) fn step(&self, place: Place, StepProgress { step, steps }: StepProgress) {
         self.position.step(place, step, steps);
         if step < steps {
-            let _ = self.news.try_send(Event::Progress(self.progress(place, step, steps)));
+            self.news.offer(Event::Progress(self.progress(place, step, steps)));
         }
     }
 

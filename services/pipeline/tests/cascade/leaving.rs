@@ -1,10 +1,41 @@
 //! Callers that leave, wait or do not read.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use reverie_proto::generation::v1::GenerateRequest;
+use reverie_proto::generation::v1::generate_response::Event;
+use tonic::Code;
 
 use crate::stages::{Conduct, Mesh, PATIENCE, request};
+
+/// What a caller does not read waits for it, as far as there is room; its images end at the time limit, and it hears of that when it reads.
+#[tokio::test]
+async fn a_caller_that_does_not_read_holds_nothing_up_for_longer_than_the_time_limit() {
+    let mesh = Mesh::start_with(
+        |stages| stages.level = Conduct::Hangs,
+        |settings| settings.limits.max_request_seconds = 1,
+    )
+    .await;
+    let mut answers = mesh.ask_for(GenerateRequest { count: Some(3), ..request() }, PATIENCE).await.unwrap();
+    while mesh.seen.hanging.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    while mesh.seen.hanging.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut told = 0;
+    let status = loop {
+        match answers.message().await {
+            Ok(Some(answer)) => told += usize::from(matches!(answer.event, Some(Event::Preview(_)))),
+            Ok(None) => panic!("it ended well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(told, 6, "the base image and the first level of each");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("limits.max_request_seconds"), "{status}");
+}
 
 /// Wherever in the answer a caller leaves: its stages are given up, and the places of all its images are free.
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test, and stages that fail as they are told to")]
 
+mod anytime;
 mod failures;
 mod leaving;
 mod several;
 mod stages;
+mod step_previews;

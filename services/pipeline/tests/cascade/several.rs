@@ -5,27 +5,13 @@ use std::time::Duration;
 
 use reverie_pipeline::Settings;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{
-    Completed, GenerateRequest, GeneratedImage, GetCapabilitiesRequest, Stage,
-};
+use reverie_proto::generation::v1::{GenerateRequest, GetCapabilitiesRequest, Stage};
 use tonic::Code;
 
-use crate::stages::{Conduct, Mesh, PATIENCE, request};
+use crate::stages::{Conduct, Mesh, PATIENCE, completed, images, request};
 
 fn several(seed: u64, count: u32) -> GenerateRequest {
     GenerateRequest { seed: Some(seed), count: Some(count), ..request() }
-}
-
-fn images(told: &[Event]) -> Vec<&GeneratedImage> {
-    let image = |event| if let &Event::Image(ref image) = event { Some(image) } else { None };
-    told.iter().filter_map(image).collect()
-}
-
-fn completed(told: &[Event]) -> &Completed {
-    let completed = |event: &Event| matches!(event, Event::Completed(_));
-    assert_eq!(told.iter().filter(|event| completed(event)).count(), 1, "{told:?}");
-    let Some(Event::Completed(completed)) = told.last() else { panic!("{told:?}") };
-    completed
 }
 
 #[tokio::test]
@@ -46,7 +32,7 @@ async fn each_image_is_that_of_a_request_of_its_own() {
     for image in images {
         let (own, outcome) = mesh.draw_for(several(image.seed, 1), PATIENCE).await;
         outcome.unwrap();
-        let own = self::images(&own)[0];
+        let own = crate::stages::images(&own)[0];
         assert!(own.image == image.image && own.index == 0, "seed {}", image.seed);
         let previews = told
             .iter()

@@ -15,7 +15,7 @@ use reverie_proto::encoder::v1::encoder_service_server::{self, EncoderService, E
 use reverie_proto::encoder::v1::{self as encoder};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
-use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
+use reverie_proto::generation::v1::{Completed, GenerateRequest, GeneratedImage, SuperResolutionOptions};
 use reverie_proto::superresolution::v1::super_resolution_service_server::{
     self, SuperResolutionService, SuperResolutionServiceServer,
 };
@@ -58,6 +58,8 @@ pub(crate) struct Stages {
     pub(crate) check: Conduct,
     /// The seed of the only images with which `base` and `level` are not right; none for all.
     pub(crate) odd_seed: Option<u64>,
+    /// What the base model and each level say that an image takes, seconds; none if they cannot tell.
+    pub(crate) predicted: Option<[f64; 4]>,
     pub(crate) seen: Arc<Seen>,
 }
 
@@ -65,6 +67,8 @@ pub(crate) struct Stages {
 pub(crate) struct Seen {
     /// Images that stages were asked to draw.
     pub(crate) calls: AtomicUsize,
+    /// Of those, images that estimates were asked for of.
+    pub(crate) with_estimates: AtomicUsize,
     /// Calls of the encoder.
     pub(crate) encodings: AtomicUsize,
     /// How often the models were replaced.
@@ -92,7 +96,12 @@ fn image(side: u32, seed: u64) -> Image {
     Image { format: ImageFormat::Rgb8.into(), width, height, data }
 }
 
-pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// All stages compute on two cores.
+fn prediction(seconds: f64) -> diffusion::Prediction {
+    diffusion::Prediction { seconds, resource: 7, units: 2, unit_seconds: seconds, backlog_unit_seconds: 0.0 }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Stages {
     /// The answers of a stage that draws an image of `side`.
@@ -185,9 +194,20 @@ impl DenoiserService for Stages {
         request: Request<DenoiseRequest>,
     ) -> Result<Response<Self::DenoiseStream>, Status> {
         assert!(request.metadata().contains_key("grpc-timeout"), "every call has a deadline");
-        self.draw(
+        let seed = request.get_ref().seed;
+        let interval = request.get_ref().estimate_interval_milliseconds;
+        let estimates = (interval > 0).then(|| {
+            self.seen.with_estimates.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(interval, 500, "two per second");
+            (1..STEPS).map(move |step| {
+                let image = Some(image(SIDES[0], 200 + u64::from(step)));
+                let estimate = denoiser::Estimate { step, steps: STEPS, image };
+                Ok(DenoiseResponse { event: Some(DenoiseEvent::Estimate(estimate)) })
+            })
+        });
+        let drawn = self.draw(
             self.base,
-            request.get_ref().seed,
+            seed,
             SIDES[0],
             |step| DenoiseResponse { event: Some(DenoiseEvent::Progress(step)) },
             |image| {
@@ -196,14 +216,28 @@ impl DenoiserService for Stages {
                 let completed = denoiser::DenoiseCompleted { image, step_kinds, ..Default::default() };
                 DenoiseResponse { event: Some(DenoiseEvent::Completed(completed)) }
             },
-        )
+        );
+        let Some(estimates) = estimates else { return drawn };
+        // Between the steps and the image, each after the one before was seen.
+        let spaced = stream::iter(estimates).then(async |estimate| {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            estimate
+        });
+        let last = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+        let spaced = spaced.chain(last.filter_map(async |()| None));
+        Ok(Response::new(Box::pin(spaced.chain(drawn?.into_inner()))))
     }
 
     async fn predict(
         &self,
         _: Request<denoiser::PredictRequest>,
     ) -> Result<Response<denoiser::PredictResponse>, Status> {
-        Err(Status::unimplemented("a service of an earlier version"))
+        let Some(predicted) = self.predicted else {
+            return Err(Status::unimplemented("a service of an earlier version"));
+        };
+        Ok(Response::new(denoiser::PredictResponse { prediction: Some(prediction(predicted[0])) }))
     }
 
     async fn get_model(
@@ -261,7 +295,12 @@ impl SuperResolutionService for Stages {
                 Err(violations.into_result().unwrap_err())
             }
             Conduct::Fails(code) if is_second => Err(Status::new(code, "as ordered")),
-            _ => Ok(Response::new(superresolution::CheckOptionsResponse::default())),
+            _ => {
+                let low_side = request.get_ref().low_resolution_size;
+                let level = SIDES.iter().position(|side| *side == low_side).unwrap();
+                let prediction = self.predicted.map(|predicted| prediction(predicted[level + 1]));
+                Ok(Response::new(superresolution::CheckOptionsResponse { prediction }))
+            }
         }
     }
 
@@ -328,6 +367,7 @@ impl Mesh {
             level: Conduct::Right,
             check: Conduct::Right,
             odd_seed: None,
+            predicted: None,
             seen: Arc::default(),
         };
         change(&mut stages);
@@ -402,6 +442,19 @@ impl Mesh {
         let outcome = outcome.await;
         (told, outcome)
     }
+}
+
+pub(crate) fn images(told: &[Event]) -> Vec<&GeneratedImage> {
+    let image = |event| if let &Event::Image(ref image) = event { Some(image) } else { None };
+    told.iter().filter_map(image).collect()
+}
+
+/// The last event, of which there is one.
+pub(crate) fn completed(told: &[Event]) -> &Completed {
+    let completed = |event: &&Event| matches!(event, Event::Completed(_));
+    assert_eq!(told.iter().filter(completed).count(), 1, "{told:?}");
+    let Some(Event::Completed(completed)) = told.last() else { panic!("{told:?}") };
+    completed
 }
 
 type Answer = reverie_proto::generation::v1::GenerateResponse;
