@@ -57,6 +57,8 @@ pub async fn ask(
                 // Again if the models were replaced: the image is begun anew.
                 Event::Started(started) => outcome = Outcome { started, ..Outcome::default() },
                 Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
+                // An estimate between two steps is for those who watch.
+                Event::Preview(preview) if preview.step > 0 => {}
                 Event::Preview(preview) => outcome.previews.push(preview),
                 Event::Image(image) => outcome.images.push(image),
                 Event::Completed(completed) => (outcome.completed, is_completed) = (completed, true),

@@ -9,7 +9,7 @@ use reverie_proto::diffusion::v1::{
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{
-    GenerateRequest, GeneratedImage, NoMemory, Reference, References, Retrieval,
+    GenerateRequest, GeneratedImage, NoMemory, Preview, Reference, References, Retrieval,
 };
 use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::limits::MAX_IMAGES;
@@ -45,6 +45,13 @@ pub struct Arguments {
     /// Also writes a contact sheet: the neighbours and every level of the cascade, a row for each image.
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
+    /// Takes a smaller image if --timeout does not suffice for the whole: that of the last level that was done.
+    #[arg(long)]
+    pub allow_degraded: bool,
+    /// Writes, while the base model draws, what it takes the image for to this file, over the one before; of the encoding of --out, and
+    /// with numbers if there are several images.
+    #[arg(long, value_name = "FILE")]
+    pub step_previews: Option<PathBuf>,
     /// Prints one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
@@ -161,19 +168,25 @@ fn interval(text: &str) -> Result<GuidanceInterval, String> {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let files = picture_file::numbered(&arguments.out, arguments.count);
-    for file in files.iter().chain(&arguments.sheet) {
+    let watched = watched(&arguments)?;
+    for file in files.iter().chain(&arguments.sheet).chain(&watched) {
         picture_file::check(file).await?;
     }
     let request = request(&arguments).await?;
     let mut bars = Bars::new(arguments.json);
     let timeout = arguments.mesh.timeout();
-    let mut drawn = Vec::new();
+    let (mut drawn, mut not_shown) = (Vec::new(), None);
     let asked = arguments.mesh.with_pipeline(async |address| {
         let outcome = ask(address, request, timeout, |event| {
             bars.show(event);
             match event {
                 Event::Started(_) => drawn.clear(),
                 Event::Image(image) => drawn.push(image.clone()),
+                Event::Preview(Preview { step: 1.., index, image: Some(image), .. }) => {
+                    // Small, a few per second, and nothing else is to do.
+                    let shown = watched.get(*index as usize).map(|file| std::fs::write(file, &image.data));
+                    not_shown = not_shown.take().or(shown.and_then(Result::err));
+                }
                 _ => {}
             }
         });
@@ -184,6 +197,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let outcome = asked.await;
     // If one of several failed, those that are there are written.
     drawn.retain(|_| outcome.is_ok() || files.len() > 1);
+    drawn.sort_by_key(|image| image.index);
     let mut written = Vec::new();
     for GeneratedImage { index, image, .. } in &drawn {
         if let Some((file, image)) = files.get(*index as usize).zip(image.as_ref()) {
@@ -197,6 +211,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         outcome => outcome?,
     };
+    if let Some(error) = not_shown {
+        return Err(format!("a preview between steps was not written: {error}").into());
+    }
     let sheet = arguments.sheet.as_deref();
     if let Some(path) = sheet {
         picture_file::write(path, &sheet::stack(&sheet::rows(&outcome)?, format_of(path)?)?).await?;
@@ -207,6 +224,16 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         print(format_args!("{}", report::text(&outcome, &files, sheet)))?;
     }
     Ok(())
+}
+
+/// The files that show what the base model takes each image for; none if they are not asked for.
+fn watched(arguments: &Arguments) -> Result<Vec<PathBuf>, Failure> {
+    let Some(file) = &arguments.step_previews else { return Ok(Vec::new()) };
+    if format_of(file)? != format_of(&arguments.out)? {
+        let (file, out) = (file.display(), arguments.out.display());
+        return Err(format!("{file}: must have the encoding of --out, {out}").into());
+    }
+    Ok(picture_file::numbered(file, arguments.count))
 }
 
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
@@ -243,6 +270,8 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         negative_prompt: arguments.negative_prompt.clone(),
         initial: arguments.initial.message(fit).await?,
         count: Some(arguments.count),
+        allow_degraded: arguments.allow_degraded,
+        step_previews: arguments.step_previews.is_some(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use reverie_proto::diffusion::v1::StepKind;
-use reverie_proto::generation::v1::{GeneratedImage, ImageReport, StageReport};
+use reverie_proto::generation::v1::{GeneratedImage, ImageReport, Stage, StageReport};
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
@@ -55,7 +55,12 @@ pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Strin
     for (file, image, report) in images(outcome, files) {
         let size = image.image.as_ref().map_or((0, 0), |image| (image.width, image.height));
         let seed = report.map_or(outcome.completed.seed, |report| report.seed);
-        let _ = writeln!(text, "{} ({} x {}), seed {seed}", file.display(), size.0, size.1);
+        let _ = write!(text, "{} ({} x {}), seed {seed}", file.display(), size.0, size.1);
+        if image.degraded {
+            let levels = outcome.started.stages().filter(|stage| *stage == Stage::SuperResolution).count();
+            let _ = write!(text, ", degraded: level {} of {levels}, there was no time for more", image.level);
+        }
+        text.push('\n');
     }
     if let Some(sheet) = sheet {
         let _ = writeln!(text, "{} (contact sheet)", sheet.display());
@@ -99,6 +104,8 @@ pub fn json(prompt: &str, outcome: &Outcome, files: &[PathBuf], sheet: Option<&P
             "seed": report.map_or(outcome.completed.seed, |report| report.seed),
             "width": size.0,
             "height": size.1,
+            "degraded": image.degraded,
+            "level": image.level,
             "stages": report.map(|report| stages_json(&report.stages)),
             "base_steps": report.map(|report| kinds_json(&report.step_kinds)),
             "total_seconds": report.map(|report| report.total_seconds),
@@ -133,6 +140,7 @@ pub fn json(prompt: &str, outcome: &Outcome, files: &[PathBuf], sheet: Option<&P
         "base_steps": kinds_json(&outcome.completed.step_kinds),
         "guidance": guidance,
         "total_seconds": outcome.completed.total_seconds,
+        "degraded": outcome.completed.degraded,
         "images": images,
     })
 }

@@ -9,7 +9,7 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::{GenerationService, GenerationServiceServer};
 use reverie_proto::generation::v1::{
     Completed, GenerateRequest, GenerateResponse, GeneratedImage, GetCapabilitiesRequest,
-    GetCapabilitiesResponse, Progress, Started,
+    GetCapabilitiesResponse, Progress, Stage, Started,
 };
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;
@@ -87,6 +87,21 @@ async fn the_images_that_came_before_another_failed_are_written() -> Result<(), 
     let (ended, _) = generate_from(Ends(missing, None), &["--count", "3"]).await?;
     let told = String::from_utf8(ended.stderr)?;
     assert!(told.contains("the pipeline ended with 2 of 3 pictures"), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_smaller_image_is_told_as_such() -> Result<(), Box<dyn Error>> {
+    let level = Stage::SuperResolution.into();
+    let stages = vec![Stage::Base.into(), level, level];
+    let started = Event::Started(Started { seeds: vec![7], stages, ..Started::default() });
+    let image = Image { data: b"a picture".as_slice().into(), width: 256, height: 256, ..Image::default() };
+    let image = GeneratedImage { image: Some(image), degraded: true, level: 1, ..GeneratedImage::default() };
+    let completed = Event::Completed(Completed { seed: 7, degraded: true, ..Completed::default() });
+    let (ended, _) = generate(vec![started, Event::Image(image), completed]).await?;
+    let told = String::from_utf8(ended.stdout)?;
+    let expected = "out.png (256 x 256), seed 7, degraded: level 1 of 2, there was no time for more";
+    assert!(told.contains(expected), "{told}");
     Ok(())
 }
 

@@ -68,6 +68,31 @@ fn several_images_have_files_of_their_own() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// An image that comes in time instead of one that does not, and what it looks like on the way.
+#[test]
+fn a_smaller_image_is_told_as_such_and_estimates_are_written() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let draw = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["generate", "a small zunin on the left, snow", "--bundle", BUNDLE, "--seed", "5"]);
+        command.args(["--allow-degraded", "--out"]).arg(at("picture.png")).arg("--step-previews");
+        command.arg(at("step.png")).args(more).output()
+    };
+    let ended = draw(&["--size", "64", "--steps", "40", "--json"])?;
+    assert!(ended.status.success(), "{}", String::from_utf8(ended.stderr)?);
+    let told: Value = serde_json::from_slice(&ended.stdout)?;
+    assert_eq!((&told["degraded"], &told["images"][0]["level"]), (&false.into(), &0.into()));
+    assert!(at("step.png").is_file() && at("picture.png").is_file());
+
+    let ended = Command::new(env!("CARGO_BIN_EXE_reverie"))
+        .args(["generate", "a zunin", "--bundle", "/nowhere", "--step-previews", "step.jpg"])
+        .output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert!(told.contains("step.jpg: must have the encoding of --out, picture.png"), "{told}");
+    Ok(())
+}
+
 /// Nobody has to guess what to do about a mesh that is not running.
 #[test]
 fn a_server_that_is_not_there_is_told_with_what_to_do() -> Result<(), Box<dyn Error>> {
