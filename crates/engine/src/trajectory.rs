@@ -266,9 +266,10 @@ impl<C> Flight<C> {
             variance.copy_from_slice(&outputs[0][elements..]);
             &mut self.guided
         };
-        let now = Instant::now();
-        if let Some(estimates) = self.estimates.as_mut().filter(|estimates| estimates.is_due(now))
+        if let Some(estimates) = &mut self.estimates
+            && let now = Instant::now()
             && progress.step < progress.steps
+            && estimates.is_due(now)
         {
             let mut x0 = output[..elements].to_vec();
             sampler.x0(self.step, x, &mut x0);

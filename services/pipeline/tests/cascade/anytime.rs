@@ -42,6 +42,21 @@ async fn at_the_deadline_the_last_finished_level_is_sent() {
     assert_eq!(drawn(|_| (), 1).await, [(64, false, 3)]);
 }
 
+/// Callers that are far away need the answer earlier; what the caller itself lags behind comes on top.
+#[tokio::test]
+async fn the_time_to_answer_is_kept() {
+    let mesh = Mesh::start_with(
+        |stages| stages.level = Conduct::Hangs,
+        |settings| settings.limits.answer_milliseconds = 800,
+    )
+    .await;
+    let begun = Instant::now();
+    let (told, outcome) = mesh.draw_for(anytime(1), DEADLINE).await;
+    outcome.unwrap();
+    assert_eq!(images(&told)[0].level, 1);
+    assert!(begun.elapsed() < Duration::from_millis(1600), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn each_of_several_images_is_degraded_by_itself() {
     let hangs = |stages: &mut Stages| {

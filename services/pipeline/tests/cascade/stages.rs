@@ -445,7 +445,7 @@ impl Mesh {
 }
 
 pub(crate) fn images(told: &[Event]) -> Vec<&GeneratedImage> {
-    let image = |event| if let &Event::Image(ref image) = event { Some(image) } else { None };
+    let image = |event| if let Event::Image(image) = event { Some(image) } else { None };
     told.iter().filter_map(image).collect()
 }
 

@@ -13,7 +13,7 @@ fn asked(count: u32) -> GenerateRequest {
 }
 
 fn previews(told: &[Event]) -> Vec<&Preview> {
-    let preview = |event| if let &Event::Preview(ref preview) = event { Some(preview) } else { None };
+    let preview = |event| if let Event::Preview(preview) = event { Some(preview) } else { None };
     told.iter().filter_map(preview).collect()
 }
 
