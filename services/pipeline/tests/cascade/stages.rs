@@ -445,8 +445,11 @@ impl Mesh {
 }
 
 pub(crate) fn images(told: &[Event]) -> Vec<&GeneratedImage> {
-    let image = |event| if let Event::Image(image) = event { Some(image) } else { None };
-    told.iter().filter_map(image).collect()
+    let images = told.iter().filter_map(|event| match event {
+        Event::Image(image) => Some(image),
+        _ => None,
+    });
+    images.collect()
 }
 
 /// The last event, of which there is one.

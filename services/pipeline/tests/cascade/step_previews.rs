@@ -13,8 +13,11 @@ fn asked(count: u32) -> GenerateRequest {
 }
 
 fn previews(told: &[Event]) -> Vec<&Preview> {
-    let preview = |event| if let Event::Preview(preview) = event { Some(preview) } else { None };
-    told.iter().filter_map(preview).collect()
+    let previews = told.iter().filter_map(|event| match event {
+        Event::Preview(preview) => Some(preview),
+        _ => None,
+    });
+    previews.collect()
 }
 
 #[tokio::test]
