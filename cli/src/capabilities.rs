@@ -88,6 +88,13 @@ fn text(told: &GetCapabilitiesResponse) -> String {
     }
     line("negative prompt", yes(told.takes_negative_prompt));
     line("initial image", if told.needs_mask { "required, with a mask" } else { "yes" }.to_owned());
+    line(
+        "step previews",
+        match told.max_step_previews_per_second {
+            0.0 => yes(false),
+            rate => format!("up to {rate} per second"),
+        },
+    );
     match told.max_neighbours {
         0 => line("references", yes(false)),
         most => line("references", format!("up to {most} (default {})", told.default_neighbours)),
@@ -118,7 +125,7 @@ fn text(told: &GetCapabilitiesResponse) -> String {
                 limits.max_request_seconds
             ),
         );
-        line("", format!("{} images at a time", limits.max_in_flight));
+        line("", format!("{} images at a time, {} in a request", limits.max_in_flight, limits.max_images));
     }
     text
 }
@@ -167,6 +174,7 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
             "strategy": name(guidance.strategy()), "text_weight": guidance.text_weight,
             "neighbour_weight": guidance.neighbour_weight, "interleave_ratio": guidance.interleave_ratio,
         },
+        "max_step_previews_per_second": told.max_step_previews_per_second,
         "takes_negative_prompt": told.takes_negative_prompt,
         "needs_mask": told.needs_mask,
         "max_neighbours": told.max_neighbours,
@@ -180,6 +188,7 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
             "max_text_bytes": limits.max_text_bytes, "max_image_bytes": limits.max_image_bytes,
             "max_image_side": limits.max_image_side, "max_request_bytes": limits.max_request_bytes,
             "max_request_seconds": limits.max_request_seconds, "max_in_flight": limits.max_in_flight,
+            "max_images": limits.max_images,
         },
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
 use reverie_proto::generation::v1::{
-    Completed, GenerateRequest, GetCapabilitiesRequest, GetCapabilitiesResponse, NeighboursFound, Preview,
-    Progress, Started,
+    Completed, GenerateRequest, GeneratedImage, GetCapabilitiesRequest, GetCapabilitiesResponse,
+    NeighboursFound, Preview, Progress, Started,
 };
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
@@ -23,10 +23,12 @@ pub struct Outcome {
     pub started: Started,
     /// The neighbours, if there are any.
     pub neighbours: NeighboursFound,
-    /// The smaller levels, if they were asked for.
+    /// The smaller levels, if they were asked for; those of several images mixed.
     pub previews: Vec<Preview>,
-    /// The picture.
+    /// The first image.
     pub image: Image,
+    /// All images, by index.
+    pub images: Vec<GeneratedImage>,
     /// The last event.
     pub completed: Completed,
 }
@@ -55,8 +57,10 @@ pub async fn ask(
                 // Again if the models were replaced: the image is begun anew.
                 Event::Started(started) => outcome = Outcome { started, ..Outcome::default() },
                 Event::Neighbours(neighbours) => outcome.neighbours = neighbours,
+                // An estimate between two steps is for those who watch.
+                Event::Preview(preview) if preview.step > 0 => {}
                 Event::Preview(preview) => outcome.previews.push(preview),
-                Event::Image(image) => outcome.image = image.image.unwrap_or_default(),
+                Event::Image(image) => outcome.images.push(image),
                 Event::Completed(completed) => (outcome.completed, is_completed) = (completed, true),
                 Event::Progress(progress) => reached = Some(progress),
             }
@@ -114,11 +118,22 @@ fn is_unreachable(status: &Status) -> bool {
 }
 
 /// A stream that just ends has no picture, whichever pipeline it comes from.
-fn completed(outcome: Outcome, is_completed: bool) -> Result<Outcome, Status> {
-    if is_completed && !outcome.image.data.is_empty() {
-        Ok(outcome)
-    } else {
-        Err(Refusal::internal("the pipeline ended without a picture").into())
+fn completed(mut outcome: Outcome, is_completed: bool) -> Result<Outcome, Status> {
+    outcome.images.sort_by_key(|image| image.index);
+    // An earlier pipeline does not say how many there are: there is one.
+    let expected = outcome.started.seeds.len().max(1);
+    let drawn = |image: &&GeneratedImage| image.image.as_ref().is_some_and(|image| !image.data.is_empty());
+    let count = outcome.images.iter().filter(drawn).count();
+    match outcome.images.first() {
+        Some(GeneratedImage { image: Some(image), .. }) if is_completed && count == expected => {
+            outcome.image = image.clone();
+            Ok(outcome)
+        }
+        _ if expected > 1 => {
+            let told = format!("the pipeline ended with {count} of {expected} pictures");
+            Err(Refusal::internal(told).into())
+        }
+        _ => Err(Refusal::internal("the pipeline ended without a picture").into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `reverie generate`: one picture.
+//! `reverie generate`: one picture, or several of one prompt.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,12 @@ use reverie_proto::diffusion::v1::{
     Thresholding,
 };
 use reverie_proto::generation::v1::generate_request::Memory;
-use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, References, Retrieval};
+use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::{
+    GenerateRequest, GeneratedImage, NoMemory, Preview, Reference, References, Retrieval,
+};
 use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
+use reverie_proto::limits::MAX_IMAGES;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Fit;
 use reverie_service_kit::output::print;
@@ -23,7 +27,7 @@ use crate::picture_file::{self, format_of};
 use crate::progress::Bars;
 use crate::{report, sheet};
 
-/// Draws one picture.
+/// Draws one picture, or several of one prompt.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to draw, such as "a small zunin on the left, snow".
@@ -32,12 +36,22 @@ pub struct Arguments {
     /// latent consistency models).
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub negative_prompt: Option<String>,
-    /// Where to write the image; .png, .jpg or .webp.
+    /// Where to write the image; .png, .jpg or .webp. With --count, picture.png stands for picture-1.png, picture-2.png and so on.
     #[arg(long, short, value_name = "FILE", default_value = "picture.png")]
     pub out: PathBuf,
-    /// Also writes a contact sheet: the neighbours and every level of the cascade.
+    /// How many images to draw, 1 to 16, with the seeds --seed, --seed + 1 and so on.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IMAGES)))]
+    pub count: u32,
+    /// Also writes a contact sheet: the neighbours and every level of the cascade, a row for each image.
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
+    /// Takes a smaller image if --timeout does not suffice for the whole: that of the last level that was done.
+    #[arg(long)]
+    pub allow_degraded: bool,
+    /// Writes, while the base model draws, what it takes the image for to this file, over the one before; of the encoding of --out, and
+    /// with numbers if there are several images.
+    #[arg(long, value_name = "FILE")]
+    pub step_previews: Option<PathBuf>,
     /// Prints one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
@@ -162,29 +176,73 @@ fn interval(text: &str) -> Result<GuidanceInterval, String> {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    for file in [Some(&arguments.out), arguments.sheet.as_ref()].into_iter().flatten() {
+    let files = picture_file::numbered(&arguments.out, arguments.count);
+    let watched = watched(&arguments)?;
+    for file in files.iter().chain(&arguments.sheet).chain(&watched) {
         picture_file::check(file).await?;
     }
     let request = request(&arguments).await?;
     let mut bars = Bars::new(arguments.json);
     let timeout = arguments.mesh.timeout();
+    let (mut drawn, mut not_shown) = (Vec::new(), None);
     let asked = arguments.mesh.with_pipeline(async |address| {
-        let outcome = ask(address, request, timeout, |event| bars.show(event)).await;
+        let outcome = ask(address, request, timeout, |event| {
+            bars.show(event);
+            match event {
+                Event::Started(_) => drawn.clear(),
+                Event::Image(image) => drawn.push(image.clone()),
+                Event::Preview(Preview { step: 1.., index, image: Some(image), .. }) => {
+                    // Small, a few per second, and nothing else is to do.
+                    let shown = watched.get(*index as usize).map(|file| std::fs::write(file, &image.data));
+                    not_shown = not_shown.take().or(shown.and_then(Result::err));
+                }
+                _ => {}
+            }
+        });
+        let outcome = outcome.await;
         bars.finish();
         Ok(outcome.map_err(|status| explain(&status, timeout))?)
     });
-    let outcome = asked.await?;
-
-    picture_file::write(&arguments.out, &outcome.image).await?;
-    if let Some(path) = &arguments.sheet {
-        picture_file::write(path, &sheet::stack(&[sheet::row(&outcome, None)?], format_of(path)?)?).await?;
+    let outcome = asked.await;
+    // If one of several failed, those that are there are written.
+    drawn.retain(|_| outcome.is_ok() || files.len() > 1);
+    drawn.sort_by_key(|image| image.index);
+    let mut written = Vec::new();
+    for GeneratedImage { index, image, .. } in &drawn {
+        if let Some((file, image)) = files.get(*index as usize).zip(image.as_ref()) {
+            picture_file::write(file, image).await?;
+            written.push(file.display().to_string());
+        }
+    }
+    let outcome = match outcome {
+        Err(failure) if !written.is_empty() => {
+            return Err(format!("{failure}; written: {}", written.join(", ")).into());
+        }
+        outcome => outcome?,
+    };
+    if let Some(error) = not_shown {
+        return Err(format!("a preview between steps was not written: {error}").into());
+    }
+    let sheet = arguments.sheet.as_deref();
+    if let Some(path) = sheet {
+        picture_file::write(path, &sheet::stack(&sheet::rows(&outcome)?, format_of(path)?)?).await?;
     }
     if arguments.json {
-        say!("{}", report::json(&arguments.prompt, &outcome, &arguments.out, arguments.sheet.as_deref()))?;
+        say!("{}", report::json(&arguments.prompt, &outcome, &files, sheet))?;
     } else {
-        print(format_args!("{}", report::text(&outcome, &arguments.out, arguments.sheet.as_deref())))?;
+        print(format_args!("{}", report::text(&outcome, &files, sheet)))?;
     }
     Ok(())
+}
+
+/// The files that show what the base model takes each image for; none if they are not asked for.
+fn watched(arguments: &Arguments) -> Result<Vec<PathBuf>, Failure> {
+    let Some(file) = &arguments.step_previews else { return Ok(Vec::new()) };
+    if format_of(file)? != format_of(&arguments.out)? {
+        let (file, out) = (file.display(), arguments.out.display());
+        return Err(format!("{file}: must have the encoding of --out, {out}").into());
+    }
+    Ok(picture_file::numbered(file, arguments.count))
 }
 
 async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
@@ -220,6 +278,9 @@ async fn request(arguments: &Arguments) -> Result<GenerateRequest, Failure> {
         previews: arguments.sheet.is_some(),
         negative_prompt: arguments.negative_prompt.clone(),
         initial: arguments.initial.message(fit).await?,
+        count: Some(arguments.count),
+        allow_degraded: arguments.allow_degraded,
+        step_previews: arguments.step_previews.is_some(),
     })
 }
 

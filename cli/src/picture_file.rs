@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 
@@ -20,6 +20,21 @@ pub fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
         Some("webp") => Ok(ImageFormat::Webp),
         _ => Err(format!("{}: write .png, .jpg or .webp", path.display()).into()),
     }
+}
+
+/// The files of `count` pictures: the one at `path`, or, of several, picture-1.png, picture-2.png and so on beside it.
+pub fn numbered(path: &Path, count: u32) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.to_owned()];
+    }
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_owned();
+    let name = |number: u32| {
+        let mut name = part(path.file_stem());
+        name.push(format!("-{number}."));
+        name.push(part(path.extension()));
+        path.with_file_name(name)
+    };
+    (1..=count).map(name).collect()
 }
 
 /// Finds out whether a picture can be written to `path`, without leaving a trace, and gives its encoding.
@@ -77,6 +92,13 @@ pub async fn read(path: &Path) -> Result<Image, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_pictures_have_numbers() {
+        assert_eq!(numbered(Path::new("a/b.c.png"), 1), [Path::new("a/b.c.png")]);
+        let several = numbered(Path::new("a/b.c.png"), 2);
+        assert_eq!(several, [Path::new("a/b.c-1.png"), Path::new("a/b.c-2.png")]);
+    }
 
     #[tokio::test]
     async fn what_cannot_be_written_is_told_beforehand_and_nothing_is_left_behind() {

@@ -6,12 +6,20 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::generation::v1::generate_response::Event;
 
-/// The bars of one picture, on standard error; nothing where that is no terminal.
+/// The bars of a request, on standard error; nothing where that is no terminal.
 #[derive(Debug)]
 pub struct Bars {
     all: MultiProgress,
     /// By stage and level.
-    of_stage: HashMap<(i32, u32), ProgressBar>,
+    of_stage: HashMap<(i32, u32), Bar>,
+}
+
+/// The bar of a stage, which counts the steps of all images.
+#[derive(Debug)]
+struct Bar {
+    bar: ProgressBar,
+    /// Steps done of each image.
+    done: Vec<u64>,
 }
 
 /// A stage's name for people; `level` tells the levels of super-resolution apart, from 1.
@@ -48,13 +56,18 @@ impl Bars {
                     let level = if is_level { levels } else { 0 };
                     let bar = ProgressBar::new(1).with_style(style.clone());
                     let bar = self.all.add(bar.with_prefix(stage_name(stage, level)));
-                    self.of_stage.insert((stage.into(), level), bar);
+                    let is_shared = matches!(stage, Stage::Encode | Stage::Retrieve | Stage::EncodePicture);
+                    let images = if is_shared { 1 } else { started.seeds.len().max(1) };
+                    self.of_stage.insert((stage.into(), level), Bar { bar, done: vec![0; images] });
                 }
             }
             Event::Progress(progress) => {
-                if let Some(bar) = self.of_stage.get(&(progress.stage, progress.level)) {
-                    bar.set_length(u64::from(progress.steps));
-                    bar.set_position(u64::from(progress.step));
+                if let Some(Bar { bar, done }) = self.of_stage.get_mut(&(progress.stage, progress.level)) {
+                    if let Some(done) = done.get_mut(progress.index as usize) {
+                        *done = u64::from(progress.step);
+                    }
+                    bar.set_length(u64::from(progress.steps) * done.len() as u64);
+                    bar.set_position(done.iter().sum());
                     bar.tick();
                 }
             }
@@ -64,7 +77,7 @@ impl Bars {
 
     /// Leaves the bars as they are.
     pub fn finish(&self) {
-        for bar in self.of_stage.values() {
+        for Bar { bar, .. } in self.of_stage.values() {
             bar.abandon();
         }
     }

@@ -1,9 +1,10 @@
 //! What `reverie generate` says when the picture is done, for people and for scripts.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use reverie_proto::generation::v1::{NeighboursFound, StageReport};
+use reverie_proto::diffusion::v1::StepKind;
+use reverie_proto::generation::v1::{GeneratedImage, ImageReport, NeighboursFound, Stage, StageReport};
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
@@ -13,8 +14,17 @@ fn name(report: &StageReport) -> String {
     stage_name(report.stage(), report.level)
 }
 
-/// For people.
-pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
+/// The images with their files and reports, by index.
+fn images<'a>(
+    outcome: &'a Outcome,
+    files: &'a [PathBuf],
+) -> impl Iterator<Item = (&'a PathBuf, &'a GeneratedImage, Option<&'a ImageReport>)> {
+    let reports = outcome.completed.images.iter().map(Some).chain(std::iter::repeat(None));
+    files.iter().zip(&outcome.images).zip(reports).map(|((file, image), report)| (file, image, report))
+}
+
+/// For people. Of several images, only the stages that ran once for all are listed.
+pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> String {
     let mut text = String::new();
     let found = &outcome.neighbours;
     if found.nothing_matched {
@@ -31,7 +41,9 @@ pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
             let _ = writeln!(text, "  {:<20} {:>7.4}  {}", neighbour.id, neighbour.score, neighbour.caption);
         }
     }
-    for stage in &outcome.completed.stages {
+    let own = outcome.completed.images.first().map_or(0, |first| first.stages.len());
+    let own = if files.len() > 1 { own } else { 0 };
+    for stage in outcome.completed.stages.iter().rev().skip(own).rev() {
         let _ = write!(text, "{:>20} {:>7.3} s", name(stage), stage.seconds);
         if let Some(timings) = stage.timings {
             let _ = write!(
@@ -42,9 +54,17 @@ pub fn text(outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> String {
         }
         text.push('\n');
     }
-    let Outcome { completed, image, .. } = outcome;
-    let _ = writeln!(text, "{:>20} {:>7.3} s", "in all", completed.total_seconds);
-    let _ = writeln!(text, "{} ({} x {}), seed {}", out.display(), image.width, image.height, completed.seed);
+    let _ = writeln!(text, "{:>20} {:>7.3} s", "in all", outcome.completed.total_seconds);
+    for (file, image, report) in images(outcome, files) {
+        let size = image.image.as_ref().map_or((0, 0), |image| (image.width, image.height));
+        let seed = report.map_or(outcome.completed.seed, |report| report.seed);
+        let _ = write!(text, "{} ({} x {}), seed {seed}", file.display(), size.0, size.1);
+        if image.degraded {
+            let levels = outcome.started.stages().filter(|stage| *stage == Stage::SuperResolution).count();
+            let _ = write!(text, ", degraded: level {} of {levels}, there was no time for more", image.level);
+        }
+        text.push('\n');
+    }
     if let Some(sheet) = sheet {
         let _ = writeln!(text, "{} (contact sheet)", sheet.display());
     }
@@ -62,8 +82,28 @@ fn nothing_matched(found: &NeighboursFound) -> String {
     format!("nothing in {} matches{why}; {without}", found.knowledge_base)
 }
 
-/// For scripts: one JSON object.
-pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -> Value {
+fn stages_json(stages: &[StageReport]) -> Vec<Value> {
+    let stage = |stage: &StageReport| {
+        json!({
+            "stage": name(stage),
+            "seconds": stage.seconds,
+            "queue_seconds": stage.timings.map(|timings| timings.queue_seconds),
+            "compute_seconds": stage.timings.map(|timings| timings.compute_seconds),
+            "model_seconds": stage.timings.map(|timings| timings.model_seconds),
+            "model": stage.model.as_ref().map(|model| json!({
+                "name": model.name, "version": model.version, "digest": model.digest,
+            })),
+        })
+    };
+    stages.iter().map(stage).collect()
+}
+
+fn kinds_json(kinds: &[i32]) -> Vec<&'static str> {
+    kinds.iter().map(|&kind| StepKind::try_from(kind).unwrap_or_default().as_str_name()).collect()
+}
+
+/// For scripts: one JSON object. What `images` has of each is beside it for the first, after the stages that ran once for all.
+pub fn json(prompt: &str, outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Value {
     let found = &outcome.neighbours;
     let neighbours: Vec<Value> = found
         .neighbours
@@ -79,27 +119,22 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
             })
         })
         .collect();
-    let stages: Vec<Value> = outcome
-        .completed
-        .stages
-        .iter()
-        .map(|stage| {
-            json!({
-                "stage": name(stage),
-                "seconds": stage.seconds,
-                "queue_seconds": stage.timings.map(|timings| timings.queue_seconds),
-                "compute_seconds": stage.timings.map(|timings| timings.compute_seconds),
-                "model_seconds": stage.timings.map(|timings| timings.model_seconds),
-                "model": stage.model.as_ref().map(|model| json!({
-                    "name": model.name, "version": model.version, "digest": model.digest,
-                })),
-            })
+    let images = images(outcome, files).map(|(file, image, report)| {
+        let size = image.image.as_ref().map(|image| (image.width, image.height)).unwrap_or_default();
+        json!({
+            "picture": file,
+            "index": image.index,
+            "seed": report.map_or(outcome.completed.seed, |report| report.seed),
+            "width": size.0,
+            "height": size.1,
+            "degraded": image.degraded,
+            "level": image.level,
+            "stages": report.map(|report| stages_json(&report.stages)),
+            "base_steps": report.map(|report| kinds_json(&report.step_kinds)),
+            "total_seconds": report.map(|report| report.total_seconds),
         })
-        .collect();
-    let steps = outcome.completed.step_kinds.iter();
-    let kinds: Vec<_> = steps
-        .map(|&kind| reverie_proto::diffusion::v1::StepKind::try_from(kind).unwrap_or_default().as_str_name())
-        .collect();
+    });
+    let images: Vec<Value> = images.collect();
     let guidance = outcome.completed.guidance.map(|guidance| {
         // An interval without end is written as null: JSON has no infinity.
         let interval = guidance.interval.unwrap_or_default();
@@ -116,7 +151,7 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
     });
     json!({
         "prompt": prompt,
-        "picture": out,
+        "picture": files.first(),
         "sheet": sheet,
         "width": outcome.image.width,
         "height": outcome.image.height,
@@ -126,9 +161,11 @@ pub fn json(prompt: &str, outcome: &Outcome, out: &Path, sheet: Option<&Path>) -
         "neighbours": neighbours,
         "nothing_matched": found.nothing_matched,
         "unmatched_words": found.unmatched_words,
-        "stages": stages,
-        "base_steps": kinds,
+        "stages": stages_json(&outcome.completed.stages),
+        "base_steps": kinds_json(&outcome.completed.step_kinds),
         "guidance": guidance,
         "total_seconds": outcome.completed.total_seconds,
+        "degraded": outcome.completed.degraded,
+        "images": images,
     })
 }

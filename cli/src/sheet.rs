@@ -7,6 +7,8 @@ use reverie_imaging::pictures::{self, Rgb};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 
+use reverie_proto::generation::v1::GeneratedImage;
+
 use crate::Failure;
 use crate::client::Outcome;
 
@@ -29,6 +31,21 @@ pub fn row(outcome: &Outcome, without: Option<&Outcome>) -> Result<Rgb, Failure>
     let parts = parts.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
     let parts: Vec<Vec<Option<&Rgb>>> = parts.iter().map(|part| part.iter().map(Some).collect()).collect();
     Ok(lay_out(&parts, CELL))
+}
+
+/// Lays out what came of a request that asked for previews, a row for each image. The neighbours, which are the same for all, are in
+/// the first.
+pub fn rows(outcome: &Outcome) -> Result<Vec<Rgb>, Failure> {
+    let neighbours = outcome.neighbours.neighbours.iter().filter_map(|neighbour| neighbour.image.as_ref());
+    let neighbours = neighbours.map(pictures::decode).collect::<Result<Vec<_>, _>>()?;
+    let row = |image: &GeneratedImage| {
+        let levels = outcome.previews.iter().filter(|preview| preview.index == image.index);
+        let levels = levels.filter_map(|preview| preview.image.as_ref()).chain(&image.image);
+        let levels = levels.map(pictures::decode).collect::<Result<Vec<_>, _>>()?;
+        let neighbours = neighbours.iter().map(|neighbour| Some(neighbour).filter(|_| image.index == 0));
+        Ok(lay_out(&[neighbours.collect(), levels.iter().map(Some).collect()], CELL))
+    };
+    outcome.images.iter().map(row).collect()
 }
 
 /// A row of parts, apart from each other; a cell without a picture stays blank. `side`: of a cell, pixels.
@@ -110,6 +127,17 @@ mod tests {
         let without = Outcome { image: picture(1024, 200), ..Outcome::default() };
         assert_eq!(cells(&row(&outcome(2), Some(&without)).unwrap()), [0, 1, 100, 101, 102, 200]);
         assert_eq!(cells(&row(&outcome(0), None).unwrap()), [100, 101, 102]);
+    }
+
+    #[test]
+    fn each_image_has_a_row_and_the_first_shows_the_neighbours() {
+        let mut several = outcome(2);
+        let image =
+            |index, red| GeneratedImage { image: Some(picture(1024, red)), index, ..Default::default() };
+        several.images = vec![image(0, 102), image(1, 112)];
+        several.previews.insert(0, Preview { image: Some(picture(64, 110)), index: 1, ..Default::default() });
+        let rows = rows(&several).unwrap();
+        assert_eq!(rows.iter().map(cells).collect::<Vec<_>>(), [vec![0, 1, 100, 101, 102], vec![110, 112]]);
     }
 
     #[test]

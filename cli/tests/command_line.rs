@@ -35,6 +35,64 @@ fn the_last_word_of_a_command_that_fails_is_why() -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
+/// Several images of one prompt: a file for each, the same seed gives the same image alone.
+#[test]
+fn several_images_have_files_of_their_own() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let draw = |name: &str, more: &[&str]| -> Result<Value, Box<dyn Error>> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["generate", "a small zunin on the left, snow", "--bundle", BUNDLE, "--size", "64"]);
+        command.args(["--steps", "2", "--json", "--out"]).arg(folder.path().join(name)).args(more);
+        let ended = command.output()?;
+        assert!(ended.status.success(), "{}", String::from_utf8(ended.stderr)?);
+        Ok(serde_json::from_slice(&ended.stdout)?)
+    };
+    let sheet = folder.path().join("sheet.png");
+    let sheet = sheet.to_str().ok_or("no text")?;
+    let told = draw("picture.png", &["--count", "3", "--seed", "5", "--sheet", sheet])?;
+    let images = told["images"].as_array().ok_or("no images")?;
+    assert_eq!(images.len(), 3);
+    for (number, image) in (1..).zip(images) {
+        let file = folder.path().join(format!("picture-{number}.png"));
+        assert_eq!(image["picture"].as_str(), file.to_str());
+        assert_eq!((image["seed"].as_u64(), image["width"].as_u64()), (Some(4 + number), Some(64)));
+        assert_eq!(image["base_steps"].as_array().map(Vec::len), Some(2));
+        assert!(file.is_file());
+    }
+    assert!(Path::new(sheet).is_file() && !folder.path().join("picture.png").exists());
+    assert_eq!(told["picture"], images[0]["picture"]);
+    let alone = draw("alone.png", &["--seed", "6"])?;
+    assert_eq!(alone["images"].as_array().map(Vec::len), Some(1));
+    let bytes = |name: &str| fs::read(folder.path().join(name));
+    assert_eq!(bytes("alone.png")?, bytes("picture-2.png")?);
+    Ok(())
+}
+
+/// An image that comes in time instead of one that does not, and what it looks like on the way.
+#[test]
+fn a_smaller_image_is_told_as_such_and_estimates_are_written() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let draw = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["generate", "a small zunin on the left, snow", "--bundle", BUNDLE, "--seed", "5"]);
+        command.args(["--allow-degraded", "--out"]).arg(at("picture.png")).arg("--step-previews");
+        command.arg(at("step.png")).args(more).output()
+    };
+    let ended = draw(&["--size", "64", "--steps", "40", "--json"])?;
+    assert!(ended.status.success(), "{}", String::from_utf8(ended.stderr)?);
+    let told: Value = serde_json::from_slice(&ended.stdout)?;
+    assert_eq!((&told["degraded"], &told["images"][0]["level"]), (&false.into(), &0.into()));
+    assert!(at("step.png").is_file() && at("picture.png").is_file());
+
+    let ended = Command::new(env!("CARGO_BIN_EXE_reverie"))
+        .args(["generate", "a zunin", "--bundle", "/nowhere", "--step-previews", "step.jpg"])
+        .output()?;
+    let told = String::from_utf8(ended.stderr)?;
+    assert!(told.contains("step.jpg: must have the encoding of --out, picture.png"), "{told}");
+    Ok(())
+}
+
 /// Nobody has to guess what to do about a mesh that is not running.
 #[test]
 fn a_server_that_is_not_there_is_told_with_what_to_do() -> Result<(), Box<dyn Error>> {

@@ -4,7 +4,7 @@ use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
-use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
+use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, neighbours, steps};
 use reverie_integration_tests::{Fallible, WORKSPACE, health};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
@@ -100,6 +100,39 @@ async fn what_a_mask_keeps_is_exact_though_it_was_a_latent() -> Fallible<()> {
     }
     assert_eq!(kept, 512, "the right half is the caller's");
     assert!(drawn_anew > 400, "{drawn_anew} of the left half's pixels are others");
+    mesh.shutdown().await;
+    Ok(())
+}
+
+/// The initial image is encoded once for all images; each is the one that a request of its own gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_images_start_from_one_latent() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion")?;
+    let mesh = start(&bundle).await?;
+    let initial = InitialPicture {
+        image: Some(pictures::raw(own(32))),
+        mask: Some(pictures::raw(half(32))),
+        ..InitialPicture::default()
+    };
+    let one = GenerateRequest { initial: Some(initial), ..request(3) };
+    let several = draw(mesh.pipeline(), GenerateRequest { count: Some(3), ..one.clone() }).await?;
+    let stages = |reports: &[StageReport]| reports.iter().map(StageReport::stage).collect::<Vec<_>>();
+    let all = [Stage::Encode, Stage::EncodePicture, Stage::Base, Stage::Decode];
+    assert_eq!(stages(&several.completed.stages), all);
+    for (image, report) in several.images.iter().zip(&several.completed.images) {
+        assert_eq!(stages(&report.stages), all[2..]);
+        let own = draw(mesh.pipeline(), GenerateRequest { seed: Some(image.seed), ..one.clone() }).await?;
+        assert_eq!(image.image.as_ref(), Some(&own.image), "seed {}", image.seed);
+    }
+    // There is nothing to show between steps, and a level that could be left out neither.
+    let told = reverie::client::capabilities(mesh.pipeline(), PATIENCE).await?;
+    assert!(told.max_step_previews_per_second.abs() < f64::EPSILON);
+    let refused = draw(mesh.pipeline(), GenerateRequest { step_previews: true, ..request(1) }).await;
+    let status = refused.expect_err("a latent is not decoded between steps");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("step_previews: must not be set"), "{status}");
+    let smaller = draw(mesh.pipeline(), GenerateRequest { allow_degraded: true, ..request(1) }).await?;
+    assert!(!smaller.completed.degraded);
     mesh.shutdown().await;
     Ok(())
 }

@@ -4,16 +4,19 @@
 //! treats rows independently and all randomness is addressed by (seed, sample, stage, step), a trajectory ends in the same image alone
 //! or in company.
 
+mod estimates;
 mod outlet;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use reverie_diffusion::guidance::{Condition, MAX_ROWS, Plan, StepKind, StepPlan, combine, rescale};
 use reverie_diffusion::{InitialSample, NoiseSource, Sampler, Stream};
 use tokio::sync::mpsc;
 
+pub use self::estimates::{Estimate, Estimates};
 use self::outlet::Outlet;
 use crate::Identity;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
@@ -151,8 +154,22 @@ impl<C: Send + Sync + 'static> Trajectory<C> {
     where
         M: RowModel<Row = Row<C>, Output = Vec<f32>>,
     {
+        self.submit_with(lane, call, progress_events, None)
+    }
+
+    /// As [`Self::submit`], with `estimates` of x0 on the way. They change nothing of the sample.
+    pub fn submit_with<M>(
+        self,
+        lane: &Lane<M>,
+        call: Call,
+        progress_events: usize,
+        estimates: Option<Estimates>,
+    ) -> Result<mpsc::Receiver<Event>, SubmitError>
+    where
+        M: RowModel<Row = Row<C>, Output = Vec<f32>>,
+    {
         let (outlet, events) = Outlet::new(progress_events);
-        lane.submit(call, Flight::new(self, outlet))?;
+        lane.submit(call, Flight { estimates, ..Flight::new(self, outlet) })?;
         Ok(events)
     }
 }
@@ -162,6 +179,7 @@ struct Flight<C> {
     trajectory: Trajectory<C>,
     identity: Identity,
     outlet: Outlet,
+    estimates: Option<Estimates>,
     /// `x_t`, where t is the timestep of step `step`; empty before the first.
     x: Arc<Vec<f32>>,
     /// Steps taken, which is also the number of the step to take.
@@ -184,6 +202,7 @@ impl<C> Flight<C> {
             trajectory,
             identity: Identity::unique(),
             outlet,
+            estimates: None,
             x: Arc::default(),
             step: 0,
             plan,
@@ -247,6 +266,15 @@ impl<C> Flight<C> {
             variance.copy_from_slice(&outputs[0][elements..]);
             &mut self.guided
         };
+        if let Some(estimates) = &mut self.estimates
+            && let now = Instant::now()
+            && progress.step < progress.steps
+            && estimates.is_due(now)
+        {
+            let mut x0 = output[..elements].to_vec();
+            sampler.x0(self.step, x, &mut x0);
+            estimates.give(Estimate { step: progress.step, steps: progress.steps, x0 }, now);
+        }
         let taken = if sampler.takes_variance() { output.len() } else { elements };
         sampler.step(self.step, x, &mut output[..taken], noise);
         if let Some(initial) = initial {

@@ -32,15 +32,25 @@ impl Admission {
         }
     }
 
+    /// Tells how many places are taken, as long as there is an admission.
+    pub(crate) fn places_taken(&self) -> impl Fn() -> Option<usize> + Send + Sync + 'static {
+        let (places, limit) = (Arc::downgrade(&self.places), self.limit);
+        move || places.upgrade().map(|places| limit - places.available_permits())
+    }
+
     /// Takes a place until the permit and all its clones are dropped.
     pub(crate) fn admit(&self) -> Result<Permit, Refusal> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| {
             Refusal::overloaded(format!("all {} places for requests in flight are taken", self.limit))
         })?;
-        Ok(Permit(Some(Arc::new(Held { place: Arc::new(place), bytes: Mutex::new(None), of: self.clone() }))))
+        let place = Arc::new(Mutex::new(place));
+        Ok(Permit(Some(Arc::new(Held { place, bytes: Mutex::new(None), of: self.clone() }))))
     }
 }
+
+/// A place among those in flight, or several; shared by a call and its answer.
+pub(crate) type Places = Arc<Mutex<OwnedSemaphorePermit>>;
 
 /// A call's place among those in flight, and the memory of its message. Work that goes on when its caller is gone keeps a clone,
 /// so that it still counts.
@@ -49,7 +59,7 @@ pub struct Permit(Option<Arc<Held>>);
 
 #[derive(Debug)]
 struct Held {
-    place: Arc<OwnedSemaphorePermit>,
+    place: Places,
     bytes: Mutex<Option<OwnedSemaphorePermit>>,
     of: Admission,
 }
@@ -75,6 +85,30 @@ impl Permit {
         run.await.map_err(|_| Refusal::internal("the service panicked; its log says more"))?
     }
 
+    /// Holds `count` places until the call and its answer end, for a call that counts as so many.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if not so many are free; the call keeps what it has.
+    pub fn hold(&self, count: usize) -> Result<(), Refusal> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        let mut place = held.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let Admission { places, limit, .. } = &held.of;
+        let more = count.saturating_sub(place.num_permits());
+        let taken = u32::try_from(more).ok().and_then(|more| {
+            let places = Arc::clone(places);
+            places.try_acquire_many_owned(more).ok()
+        });
+        let taken = taken.ok_or_else(|| {
+            let free = places.available_permits() + place.num_permits();
+            let why = format!(
+                "{count} of the {limit} places for requests in flight are needed and {free} are free"
+            );
+            Refusal::overloaded(why)
+        })?;
+        place.merge(taken);
+        Ok(())
+    }
+
     /// Counts `count` more bytes of the message.
     pub(crate) fn add_bytes(&self, count: usize) -> Result<(), Refusal> {
         let Some(held) = &self.0 else { return Ok(()) };
@@ -95,7 +129,7 @@ impl Permit {
     }
 
     /// The place alone, for an answer that outlives the message.
-    pub(crate) fn place(&self) -> Option<Arc<OwnedSemaphorePermit>> {
+    pub(crate) fn place(&self) -> Option<Places> {
         self.0.as_ref().map(|held| Arc::clone(&held.place))
     }
 }
@@ -119,6 +153,26 @@ mod tests {
         assert!(admission.admit().is_err(), "a clone still counts");
         drop(kept);
         assert!(admission.admit().is_ok());
+    }
+
+    #[test]
+    fn a_call_may_hold_several_places_until_its_answer_ends() {
+        let admission = Admission::new(3, 0);
+        let (permit, other) = (admission.admit().unwrap(), admission.admit().unwrap());
+        let refused: Status = permit.hold(3).unwrap_err().into();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("3 of the 3 places") && refused.message().ends_with("2 are free"));
+        permit.hold(2).unwrap();
+        permit.hold(2).unwrap();
+        assert_eq!(admission.places_taken()(), Some(3));
+        assert!(admission.admit().is_err(), "two and one are three");
+        drop(other);
+        permit.hold(3).unwrap();
+        let of_answer = permit.place();
+        drop(permit);
+        assert!(admission.admit().is_err());
+        drop(of_answer);
+        admission.admit().unwrap().hold(3).unwrap();
     }
 
     #[tokio::test]

@@ -118,6 +118,14 @@ impl Context {
         Ok(headers.get(CALLER).map_or(context, |name| context.asked_by(name.as_bytes())))
     }
 
+    /// The same context; `DEADLINE_EXCEEDED` if its deadline has passed already.
+    fn in_time(self) -> Result<Self, Status> {
+        match self.deadline {
+            Some(deadline) if deadline <= Instant::now() => Err(self.out_of_time("before the call came")),
+            _ => Ok(self),
+        }
+    }
+
     /// The same context, of a caller without a name.
     #[must_use]
     pub fn asked_by_nobody(self) -> Self {

@@ -14,14 +14,14 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, Permit, Places};
 use crate::client::CALLER;
 use crate::{Refusal, Shutdown};
 
@@ -76,10 +76,9 @@ impl Gate {
         }))
     }
 
-    /// Tells of the calls in flight as long as there is a gate: for metrics, which outlive it.
-    pub(crate) fn calls(&self) -> impl Fn() -> Option<usize> + Send + Sync + 'static {
-        let in_flight = Arc::downgrade(&self.in_flight);
-        move || in_flight.upgrade().map(|in_flight| in_flight.borrow().calls)
+    /// Tells of the places that are taken as long as there is a gate: for metrics, which outlive it.
+    pub(crate) fn places_taken(&self) -> impl Fn() -> Option<usize> + Send + Sync + 'static {
+        self.admission.places_taken()
     }
 
     pub(crate) fn in_flight(&self) -> InFlight {
@@ -292,7 +291,7 @@ struct Answer {
     body: Body,
     ends: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _call: Option<Call>,
-    _place: Option<Arc<OwnedSemaphorePermit>>,
+    _place: Option<Places>,
 }
 
 impl Answer {

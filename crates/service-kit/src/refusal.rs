@@ -148,6 +148,12 @@ pub fn is_callers_deadline(status: &Status) -> bool {
     status.code() == Code::DeadlineExceeded && status.get_details_error_info().is_some_and(is_callers)
 }
 
+/// The same status of a `part` of what was asked for, such as "image 2", which the message begins with.
+pub fn of_part(part: impl Display, status: &Status) -> Status {
+    let message = format!("{part}: {}", status.message());
+    Status::with_error_details(status.code(), message, status.get_error_details())
+}
+
 /// Tells a caller of its own fields what a stage finds wrong with the fields of the call that was made for it. `own` gives the
 /// caller's name of a stage's field, or none if the caller has no such field. Then the call was wrong and not the caller: that is
 /// INTERNAL.

@@ -182,7 +182,7 @@ impl Server {
         }
         let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
         let gate = Gate::new(limit, max_bytes, Duration::from_secs(settings.receive_seconds));
-        calls::observe(service, limit, gate.calls());
+        calls::observe(service, limit, gate.places_taken());
         Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
     }
 

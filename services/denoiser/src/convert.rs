@@ -1,5 +1,7 @@
 //! Requests checked against the model's facts.
 
+use std::time::Duration;
+
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler};
 use reverie_engine::policy::Left;
@@ -32,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) guidance: Settled,
     pub(crate) noise: NoiseSource,
     pub(crate) start: Start,
+    /// The least time between two estimates of the image; none if they are not asked for.
+    pub(crate) estimates: Option<Duration>,
 }
 
 /// A reference image and its caption.
@@ -96,11 +100,18 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let plan = sampler.as_ref().and_then(|sampler| {
         plan(&mut violations, &guidance, sampler, !request.neighbours.is_empty(), noise, facts)
     });
+    violations.require(
+        request.estimate_interval_milliseconds == 0 || facts.diffusion.latent.is_none(),
+        "estimate_interval_milliseconds",
+        "must be 0: this model works on latents, which are not decoded between steps",
+    );
     violations.into_result()?;
     let (Some(texts), Some(sampler), Some(plan)) = (texts, sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    Ok(Job { texts, neighbours, frame, sampler, plan, guidance, noise, start })
+    let interval = Duration::from_millis(request.estimate_interval_milliseconds.into());
+    let estimates = (!interval.is_zero()).then_some(interval);
+    Ok(Job { texts, neighbours, frame, sampler, plan, guidance, noise, start, estimates })
 }
 
 /// Checks a request whose text and images are not there yet. Gives what there is to compute, and the weight of a row.

@@ -4,9 +4,9 @@ use std::mem;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 use reverie_engine::Lane;
-use reverie_engine::trajectory::Trajectory;
+use reverie_engine::trajectory::{Estimates, Trajectory};
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::denoiser::v1::denoiser_service_server::DenoiserService;
 use reverie_proto::denoiser::v1::{
@@ -25,7 +25,7 @@ use crate::base_model::{BaseModel, Conditions};
 use crate::convert::{self, Job};
 use crate::facts::{Facts, Frame};
 use crate::neighbour_encoder::{EncodeError, Features, NeighbourEncoder};
-use crate::start;
+use crate::{estimates, start};
 
 pub(crate) struct Denoiser {
     facts: Arc<Facts>,
@@ -131,8 +131,9 @@ impl DenoiserService for Denoiser {
             initial: job.start.sample,
             conditions,
         };
+        let (estimates, latest) = job.estimates.map(Estimates::new).unzip();
         let events = trajectory
-            .submit(&self.models.base, lanes::call(context), self.progress_events)
+            .submit_with(&self.models.base, lanes::call(context), self.progress_events, estimates)
             .map_err(|error| lanes::submit_status(&error, context))?;
 
         let model = Some(self.facts.identity.clone());
@@ -163,7 +164,10 @@ impl DenoiserService for Denoiser {
                 }
             },
         );
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(match latest {
+            None => stream.boxed(),
+            Some(latest) => estimates::between(stream, latest, size).boxed(),
+        }))
     }
 
     async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {

@@ -5,6 +5,7 @@
 
 mod base_model;
 mod convert;
+mod estimates;
 mod facts;
 mod grpc;
 mod guidance;

@@ -4,17 +4,22 @@
 //! need, by what computes them: stages of one process share its cores. The policy is that of the lanes
 //! ([`reverie_engine::policy`]), with requests for jobs and the cores for sessions: deadlines, then equal shares of callers.
 
+mod booking;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use reverie_engine::SubmitError;
-use reverie_engine::policy::{Caller, Class, Job, Policy, PolicySettings, Seconds};
+use reverie_engine::policy::{Caller, Class, Job, Policy, PolicySettings, Refused, Seconds};
+use reverie_engine::{Call, SubmitError};
 use reverie_proto::diffusion::v1::Prediction;
 use reverie_service_kit::Context;
 use reverie_stage::lanes;
 use tonic::Status;
 
+pub(crate) use self::booking::Booking;
 use crate::position::Place;
 
 /// What an image takes beside what its lanes compute: texts, neighbours, image files, messages.
@@ -26,7 +31,7 @@ const EARLIER: Seconds = 1e-6;
 /// Whose the work is that other pipelines have given the stages.
 const OTHERS: u64 = u64::MAX;
 
-/// What a request needs of a stage.
+/// What an image needs of a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
     pub(crate) place: Place,
@@ -49,6 +54,8 @@ struct State {
 /// What is left of a need.
 #[derive(Debug, Clone, Copy)]
 struct Part {
+    /// Which image of the request it is for, from 0.
+    image: usize,
     need: Need,
     /// The share that is not done, 0 to 1.
     left: f64,
@@ -63,12 +70,6 @@ struct Resource {
     used: Seconds,
 }
 
-/// What an admitted request has booked, until this is dropped.
-pub(crate) struct Booking {
-    admission: Arc<Admission>,
-    id: u64,
-}
-
 impl Default for Admission {
     fn default() -> Self {
         Self { epoch: Instant::now(), state: Mutex::default() }
@@ -76,21 +77,77 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Books what a request needs, or refuses it: with `RESOURCE_EXHAUSTED` if it has to wait, with `DEADLINE_EXCEEDED` if waiting does
+    /// Books what a request of so many `images` needs, `needs` for each of them or, if there is no room for all, fewer of the stages but
+    /// at least the first `least`; or refuses it: with `RESOURCE_EXHAUSTED` if it has to wait, with `DEADLINE_EXCEEDED` if waiting does
     /// not help.
-    pub(crate) fn admit(self: &Arc<Self>, context: Context, needs: &[Need]) -> Result<Booking, Status> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        context: Context,
+        needs: &[Need],
+        images: usize,
+        least: usize,
+    ) -> Result<Booking, Status> {
         let now = self.seconds(Instant::now());
         let call = lanes::call(context);
+        let deadline = call.deadline.map(|deadline| self.seconds(deadline));
         let mut state = self.lock();
-        let State { next_id, requests, resources } = &mut *state;
-        resources.retain(|_, resource| !resource.jobs.is_empty() || now - resource.used < FORGET);
-        let parts: Vec<Part> = needs.iter().map(|need| Part { need: *need, left: 1.0 }).collect();
+        state.resources.retain(|_, resource| !resource.jobs.is_empty() || now - resource.used < FORGET);
+        let mut depth = needs.len();
+        loop {
+            // What a request asks for in vain counts as its caller's demand, once.
+            let policies = state.policies(needs);
+            match state.book(call, deadline, &needs[..depth], images, now) {
+                Ok(id) => return Ok(Booking { admission: Arc::clone(self), id, needs: needs.to_vec() }),
+                Err(_) if depth > least => {
+                    depth -= 1;
+                    state.restore(policies);
+                }
+                Err(refused) => return Err(lanes::submit_status(&SubmitError::Policy(refused), context)),
+            }
+        }
+    }
+
+    fn seconds(&self, at: Instant) -> Seconds {
+        at.saturating_duration_since(self.epoch).as_secs_f64()
+    }
+
+    /// Nothing that holds the lock leaves the state half changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The policies of the resources of `needs`, as they are now.
+    fn policies(&self, needs: &[Need]) -> Vec<(u64, Policy)> {
+        let ids = needs.iter().map(|need| need.prediction.resource);
+        ids.filter_map(|id| Some((id, self.resources.get(&id)?.policy.clone()))).collect()
+    }
+
+    fn restore(&mut self, policies: Vec<(u64, Policy)>) {
+        for (id, policy) in policies {
+            self.resources.entry(id).and_modify(|resource| resource.policy = policy);
+        }
+    }
+
+    /// Books `needs` for each of so many `images`, or nothing.
+    fn book(
+        &mut self,
+        call: Call,
+        deadline: Option<Seconds>,
+        needs: &[Need],
+        images: usize,
+        now: Seconds,
+    ) -> Result<u64, Refused> {
+        let Self { next_id, requests, resources } = self;
+        let of_image = |image| needs.iter().map(move |need| Part { image, need: *need, left: 1.0 });
+        let parts: Vec<Part> = (0..images).flat_map(of_image).collect();
         let mut job = Job {
             id: *next_id,
             caller: call.caller,
             class: call.class,
             arrived: now,
-            deadline: call.deadline.map(|deadline| self.seconds(deadline)),
+            deadline,
             work_left: 0.0,
             alone_left: 0.0,
             alone_at_best: 0.0,
@@ -109,9 +166,7 @@ impl Admission {
                 needs.iter().map(|need| need.prediction).filter(|of| of.resource == prediction.resource);
             let backlog = backlog.map(|prediction| prediction.backlog_unit_seconds).sum();
             update(&mut job, prediction.resource, &parts);
-            resource
-                .admit(&job, backlog, now)
-                .map_err(|refused| lanes::submit_status(&SubmitError::Policy(refused), context))?;
+            resource.admit(&job, backlog, now)?;
             booked.push((prediction.resource, job));
         }
         for (id, job) in booked {
@@ -119,16 +174,7 @@ impl Admission {
         }
         requests.insert(*next_id, parts);
         *next_id += 1;
-        Ok(Booking { admission: Arc::clone(self), id: job.id })
-    }
-
-    fn seconds(&self, at: Instant) -> Seconds {
-        at.saturating_duration_since(self.epoch).as_secs_f64()
-    }
-
-    /// Nothing that holds the lock leaves the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(job.id)
     }
 }
 
@@ -138,12 +184,7 @@ impl Resource {
     }
 
     /// Whether `newcomer` may use it, if its stages have a `backlog`, of which more may be other pipelines' than what is booked here.
-    fn admit(
-        &mut self,
-        newcomer: &Job,
-        backlog: Seconds,
-        now: Seconds,
-    ) -> Result<(), reverie_engine::policy::Refused> {
+    fn admit(&mut self, newcomer: &Job, backlog: Seconds, now: Seconds) -> Result<(), Refused> {
         let own: Seconds = self.jobs.iter().map(|job| job.work_left).sum();
         let others = backlog - own;
         if others <= 0.0 {
@@ -172,132 +213,18 @@ fn update(job: &mut Job, resource: u64, parts: &[Part]) {
     let of_resource = parts.iter().filter(|part| part.need.prediction.resource == resource);
     job.work_left =
         BESIDE * of_resource.map(|part| part.left * part.need.prediction.unit_seconds).sum::<Seconds>();
-    job.alone_left =
-        BESIDE * parts.iter().map(|part| part.left * part.need.prediction.seconds).sum::<Seconds>();
+    job.alone_left = BESIDE * alone(parts);
     job.alone_at_best = job.alone_left;
 }
 
-impl Booking {
-    /// The request is at `place`, of which `share` is done: what comes before it is over.
-    pub(crate) fn reach(&self, place: Place, share: f64) {
-        let mut state = self.admission.lock();
-        let State { requests, resources, .. } = &mut *state;
-        let Some(parts) = requests.get_mut(&self.id) else { return };
-        let Some(at) = parts.iter().position(|part| part.need.place == place) else { return };
-        parts[..at].iter_mut().for_each(|part| part.left = 0.0);
-        parts[at].left = 1.0 - share;
-        for (id, resource) in resources {
-            if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == self.id) {
-                update(job, *id, parts);
-            }
-        }
+/// How long `parts` take at least if nothing else ran: the stages of an image come one after another, and no resource does more at a
+/// time than it has units.
+fn alone(parts: &[Part]) -> Seconds {
+    let (mut images, mut resources) = (BTreeMap::new(), BTreeMap::new());
+    for Part { image, need, left } in parts {
+        let Prediction { seconds, resource, units, unit_seconds, .. } = need.prediction;
+        *images.entry(*image).or_insert(0.0) += left * seconds;
+        *resources.entry(resource).or_insert(0.0) += left * unit_seconds / f64::from(units.max(1));
     }
-
-    /// Predicted seconds of the stages after `place`, if nothing else ran.
-    pub(crate) fn after(&self, place: Place) -> Seconds {
-        let state = self.admission.lock();
-        let parts = state.requests.get(&self.id).map(Vec::as_slice).unwrap_or_default();
-        let after = parts.iter().skip_while(|part| part.need.place != place).skip(1);
-        BESIDE * after.map(|part| part.need.prediction.seconds).sum::<Seconds>()
-    }
-}
-
-impl Drop for Booking {
-    fn drop(&mut self) {
-        let mut state = self.admission.lock();
-        state.requests.remove(&self.id);
-        for resource in state.resources.values_mut() {
-            resource.jobs.retain(|job| job.id != self.id);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use reverie_proto::generation::v1::Stage;
-    use tonic::Code;
-    use tonic_types::StatusExt as _;
-
-    use super::*;
-
-    /// One second of two cores in the base model, and a second of one core in a level of the same process.
-    fn needs(backlog: f64) -> Vec<Need> {
-        let prediction = Prediction {
-            seconds: 1.0,
-            resource: 7,
-            units: 2,
-            unit_seconds: 2.0,
-            backlog_unit_seconds: backlog,
-        };
-        vec![
-            Need { place: Stage::Base.into(), prediction },
-            Need { place: Place::level(0), prediction: Prediction { unit_seconds: 1.0, ..prediction } },
-        ]
-    }
-
-    fn within(seconds: u64) -> Context {
-        Context::with_timeout(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn what_cannot_be_done_in_time_is_refused_with_what_it_takes() {
-        let admission = Arc::<Admission>::default();
-        let refused = admission.admit(within(1), &needs(0.0)).err().unwrap();
-        assert_eq!(refused.code(), Code::DeadlineExceeded);
-        assert!(refused.message().contains("it takes 2.20 s alone"), "{refused}");
-        assert!(admission.admit(within(3), &needs(0.0)).is_ok());
-        // Stages that predict nothing are not waited for.
-        assert!(admission.admit(within(1), &[]).is_ok());
-    }
-
-    #[test]
-    fn what_would_be_late_behind_others_is_told_when_to_come_again() {
-        let admission = Arc::<Admission>::default();
-        let mut booked = Vec::new();
-        let refused = loop {
-            match admission.admit(within(10), &needs(0.0)) {
-                Ok(booking) => booked.push(booking),
-                Err(refused) => break refused,
-            }
-        };
-        // Two cores do twenty seconds of work in ten, and a request takes 3.3.
-        assert!((5..=6).contains(&booked.len()), "{}", booked.len());
-        assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() >= Duration::from_secs(1));
-        // What is done makes room, and so does what ends.
-        for booking in &booked {
-            booking.reach(Place::level(0), 0.5);
-        }
-        booked.push(admission.admit(within(10), &needs(0.0)).ok().unwrap());
-        booked.clear();
-        assert!(admission.lock().requests.is_empty());
-        assert!(admission.lock().resources.values().all(|resource| resource.jobs.is_empty()));
-    }
-
-    #[test]
-    fn work_of_other_pipelines_counts_and_own_work_counts_once() {
-        let admission = Arc::<Admission>::default();
-        let refused = admission.admit(within(10), &needs(20.0)).err().unwrap();
-        assert_eq!(refused.code(), Code::ResourceExhausted);
-        let _booked: Vec<_> =
-            (0..4).map(|_| admission.admit(within(10), &needs(0.0)).ok().unwrap()).collect();
-        // Of 6 s in each of two lanes, all are those of the four.
-        assert!(admission.admit(within(10), &needs(6.0)).is_ok());
-    }
-
-    #[test]
-    fn a_flood_leaves_room_for_a_modest_caller() {
-        let admission = Arc::<Admission>::default();
-        let named = |name: &str| within(10).asked_by(name.as_bytes());
-        // It has asked before, as a caller that comes now and then has.
-        drop(admission.admit(named("modest"), &needs(0.0)));
-        let mut flood = Vec::new();
-        while let Ok(booking) = admission.admit(named("flood"), &needs(0.0)) {
-            flood.push(booking);
-        }
-        let modest = admission.admit(named("modest"), &needs(0.0));
-        assert!(modest.is_ok(), "{:?}", modest.err());
-    }
+    images.into_values().chain(resources.into_values()).fold(0.0, Seconds::max)
 }

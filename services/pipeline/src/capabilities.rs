@@ -11,7 +11,7 @@ use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::names::Named;
 use reverie_proto::retrieval::v1::KnowledgeBase;
 
-use crate::convert::OUTPUT_FORMATS;
+use crate::convert::{OUTPUT_FORMATS, max_images};
 use crate::settings::{Defaults, Limits};
 use crate::stages::Models;
 
@@ -27,6 +27,7 @@ pub(crate) fn of(
     let max_neighbours = base.max_neighbours.min(MAX_NEIGHBOURS);
     // A model that takes no neighbours searches for none.
     let knowledge_bases = if max_neighbours == 0 { Vec::new() } else { knowledge_bases };
+    let max_step_previews_per_second = limits.step_previews(&base);
     let GetModelResponse { model, image_size, other_sizes, latent, .. } = base;
     let level = |level: crate::stages::ServedLevel| Level {
         model: Some(level.model),
@@ -52,6 +53,7 @@ pub(crate) fn of(
         retrieval_strategies: all_if::<RetrievalStrategy>(!knowledge_bases.is_empty()),
         knowledge_bases: knowledge_bases.into_iter().map(searchable).collect(),
         output_formats: OUTPUT_FORMATS.map(i32::from).to_vec(),
+        max_step_previews_per_second,
         limits: Some(RequestLimits {
             max_text_bytes: bytes(MAX_TEXT_BYTES),
             max_image_bytes: bytes(MAX_ENCODED_BYTES),
@@ -59,6 +61,7 @@ pub(crate) fn of(
             max_request_bytes: bytes(limits.max_request_mib << 20),
             max_request_seconds: u32::try_from(limits.max_request_seconds).unwrap_or(u32::MAX),
             max_in_flight: bytes(limits.max_in_flight),
+            max_images: max_images(limits),
         }),
     }
 }

@@ -1,36 +1,39 @@
-//! The cascade: encode the prompt and find neighbours side by side, draw the base picture (and decode it, where the model works
-//! on latents), enlarge it level by level.
+//! The cascade: encode the prompt and find neighbours side by side, once for all images of a request; then draw each image
+//! (`cascade/image.rs`): the base picture (decoded, where the model works on latents), enlarged level by level.
 //!
 //! Each step is one call to one service; no stage knows the next one.
+
+mod anytime;
+mod image;
+mod ledger;
+mod prediction;
 
 use std::mem;
 use std::time::Instant;
 
-use futures::future::try_join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use reverie_imaging::fit::Reader;
-use reverie_imaging::pictures;
-use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent, NeighbourCondition, PredictRequest};
-use reverie_proto::diffusion::v1::{InitialPicture, ModelIdentity, StageTimings};
+use reverie_proto::denoiser::v1::{InitialLatent, NeighbourCondition};
+use reverie_proto::diffusion::v1::InitialPicture;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{
-    Completed, GeneratedImage, NeighboursFound, Preview, Progress, Stage, StageReport, Started,
-};
+use reverie_proto::generation::v1::{Completed, NeighboursFound, Stage, Started};
 use reverie_proto::knowledge::v1::Neighbour;
-use reverie_proto::sizes::Size;
-use reverie_proto::superresolution::v1::UpscaleRequest;
-use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
+use reverie_proto::tensor::v1::{Image, TextTokens};
+use reverie_service_kit::refusal::{is_for_other_models, of_part};
 use reverie_service_kit::{Context, Refusal};
-use tokio::sync::mpsc::Sender;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::admission::Need;
+use self::image::{Drawing, Drawn, Source};
+use self::ledger::Ledger;
+pub(crate) use self::prediction::predict;
 use crate::convert::{Memory, Run};
 use crate::fields::Fields;
-use crate::measure;
-use crate::pace::{Pace, Route};
-use crate::position::{Place, Position};
+use crate::news::News;
+use crate::pace::Pace;
+use crate::position::Position;
 use crate::stages::Stages;
-use crate::{images, kept, latents};
+use crate::{images, latents};
 
 /// The stages that a run goes through.
 fn started(run: &Run) -> Started {
@@ -41,28 +44,120 @@ fn started(run: &Run) -> Started {
     let levels = run.levels.iter().map(|_| Stage::SuperResolution);
     let before = [Stage::Encode].into_iter().chain(retrieve).chain(encode_picture);
     let stages = before.chain([Stage::Base]).chain(decode).chain(levels);
-    Started { seed: run.seed, stages: stages.map(Into::into).collect() }
+    Started { seed: run.seeds[0], stages: stages.map(Into::into).collect(), seeds: run.seeds.clone() }
 }
 
-/// Draws one picture and tells `news` about it.
+/// Draws all images of a request and tells `news` about them.
+///
+/// # Errors
+/// If some of several images fail: the status of the first that did, once the others are drawn. If a model is gone that they were
+/// planned with: that, at once.
 pub(crate) async fn draw(
     mut run: Run,
     stages: &Stages,
     context: Context,
-    news: &Sender<Event>,
+    news: &News,
     position: &Position,
     pace: &Pace,
 ) -> Result<(), Status> {
     let begun = Instant::now();
     let fields = Fields::of(&run);
-    let mut ledger = Ledger { news, position, reports: Vec::new() };
-    ledger.tell(Event::Started(started(&run))).await;
+    let mut ledger = Ledger::new(news, position, 0);
+    let preparing = prepare(&mut run, &fields, stages, context, &mut ledger);
+    // On the heap, as the images: they hold what the stages answer.
+    let source = in_time(context, position, Box::pin(preparing)).await?;
+
+    let (run, source, fields) = (&run, &source, &fields);
+    let mut drawing: FuturesUnordered<_> = (0..)
+        .zip(&run.seeds)
+        .map(async |(index, &seed)| {
+            let position = position.of_image(index as usize);
+            let drawing = Drawing { index, seed, begun, run, source, fields, stages, context, pace };
+            let drawn = drawing.draw(Ledger::new(news, &position, index));
+            let drawn = in_time(context, &position, Box::pin(drawn)).await;
+            position.end();
+            drawn.map_err(|status| (index, status))
+        })
+        .collect();
+    let (mut drawn, mut failure) = (Vec::new(), None);
+    while let Some(outcome) = drawing.next().await {
+        match outcome {
+            Ok(image) => drawn.push(image),
+            Err((_, status)) if is_for_other_models(&status) => return Err(status),
+            Err(failed) => failure = failure.or(Some(failed)),
+        }
+    }
+    drop(drawing);
+    if let Some((index, status)) = failure {
+        return Err(told_of(index, &run.seeds, drawn.len(), status));
+    }
+    let completed = completed(drawn, &mut ledger, begun);
+    in_time(context, position, async {
+        ledger.tell(Event::Completed(completed)).await;
+        Ok(())
+    })
+    .await
+}
+
+/// Does `work` until the deadline. Whichever stage's timer was the first: the caller hears whose limit it was, and of its image.
+async fn in_time<T>(
+    context: Context,
+    position: &Position,
+    work: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let done = context.within("drawing", work).await;
+    done.map_err(|status| match status.code() {
+        Code::DeadlineExceeded => context.out_of_time(position),
+        _ => status,
+    })
+}
+
+/// The failure of the image at `index`; if there are several, it says which, and how many were `drawn`.
+fn told_of(index: u32, seeds: &[u64], drawn: usize, status: Status) -> Status {
+    if seeds.len() == 1 {
+        return status;
+    }
+    let (seed, count) = (seeds[index as usize], seeds.len());
+    of_part(
+        format_args!("image at index {index} (seed {seed}; {drawn} of {count} images were drawn)"),
+        &status,
+    )
+}
+
+/// What is needed to repeat the images. They come in the order in which they were done.
+fn completed(mut drawn: Vec<Drawn>, ledger: &mut Ledger<'_>, begun: Instant) -> Completed {
+    drawn.sort_by_key(|image| image.report.index);
+    let mut completed = Completed {
+        stages: ledger.take_reports(),
+        total_seconds: begun.elapsed().as_secs_f64(),
+        ..Completed::default()
+    };
+    if let Some(Drawn { report, guidance }) = drawn.first() {
+        completed.seed = report.seed;
+        completed.stages.extend(report.stages.iter().cloned());
+        completed.step_kinds.clone_from(&report.step_kinds);
+        completed.guidance = *guidance;
+    }
+    completed.images = drawn.into_iter().map(|image| image.report).collect();
+    completed.degraded = completed.images.iter().any(|image| image.degraded);
+    completed
+}
+
+/// What is done once for all images.
+async fn prepare(
+    run: &mut Run,
+    fields: &Fields,
+    stages: &Stages,
+    context: Context,
+    ledger: &mut Ledger<'_>,
+) -> Result<Source, Status> {
+    ledger.tell(Event::Started(started(run))).await;
 
     // 1. The prompt's tokens and the reference images.
     let (has_negative_prompt, encoder) =
         (run.negative_prompt.is_some(), run.base.text_encoder_digest.clone());
-    let texts = texts_of(&mut run);
-    position.enter(Stage::Encode);
+    let texts = texts_of(run);
+    ledger.position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, &encoder, texts, false, |field| fields.texts(field)));
     let retrieving =
         timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
@@ -82,120 +177,11 @@ pub(crate) async fn draw(
     let encoding = timed(stages.encode(context, &encoder, captions, memory.searched, own));
     let (captions, caption_seconds) = encoding.await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
-    let neighbours = memory.pictures.into_iter().zip(captions).map(prepared);
+    let neighbours = memory.pictures.into_iter().zip(captions).map(prepared).collect();
 
-    // 3. The base picture.
-    let (initial, initial_latent) = start(&mut run, &fields, stages, context, &mut ledger).await?;
-    let request = DenoiseRequest {
-        seed: run.seed,
-        sample: 0,
-        text: text.first().cloned(),
-        neighbours: neighbours.collect(),
-        guidance: run.guidance,
-        sampling: run.base_sampling,
-        // The empty text is for those that take it; others are told nothing.
-        negative_text: text.get(1).filter(|_| has_negative_prompt || run.base.takes_empty_text).cloned(),
-        initial,
-        initial_latent,
-        size: Some(run.size),
-        model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
-    };
-    position.enter(Stage::Base);
-    let own = |field: &str| fields.base(field);
-    let route = Route { decodes: run.base.latent.is_some(), levels: run.levels.len() };
-    let in_time = context.reserving(pace.after_base(route).max(position.time_after(Stage::Base)));
-    let drawing = timed(stages.denoise(in_time, request, own, |step| ledger.step(Stage::Base.into(), step)));
-    let (base, seconds) = drawing.await?;
-    let drawn = Instant::now();
-    ledger.done(Stage::Base, base.step_kinds.len() as u32, seconds, base.timings, base.model).await;
-    let (mut image, mut place) = match base.latent {
-        None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
-        Some(latent) => {
-            let image = decode(latent, &fields, stages, context, &mut ledger).await?;
-            (kept::put_back(run.initial.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
-        }
-    };
-
-    // 4. Level by level.
-    for (index, (level, options)) in run.levels.into_iter().enumerate() {
-        if run.previews {
-            let image = encode_picture(image.clone(), run.output_format).await?;
-            let Place { stage, level } = place;
-            ledger.tell(Event::Preview(Preview { stage: stage.into(), level, image: Some(image) })).await;
-        }
-        place = Place::level(index);
-        let request = UpscaleRequest {
-            seed: run.seed,
-            sample: 0,
-            image: Some(image),
-            text: text.first().cloned(),
-            guidance_weight: options.guidance_weight,
-            noise_level: options.noise_level,
-            sampling: options.sampling,
-            negative_text: text.get(1).filter(|_| level.takes_empty_text).cloned(),
-            model_digest: level.model.digest.clone(),
-        };
-        position.enter(place);
-        let mut steps = 1;
-        let own = |field: &str| Fields::level(index, field);
-        let enlarging = timed(stages.upscale(context, &level, request, own, |step| {
-            steps = step.steps;
-            ledger.step(place, step);
-        }));
-        let (larger, seconds) = enlarging.await?;
-        ledger.done(place, steps, seconds, larger.timings, larger.model).await;
-        image =
-            kept::put_back(run.initial.as_ref(), Size::square(level.side), larger.image.unwrap_or_default())
-                .await?;
-    }
-
-    // 5. The picture, and what one needs to repeat it.
-    let image = encode_picture(image, run.output_format).await?;
-    pace.note(route, drawn.elapsed());
-    ledger.tell(Event::Image(GeneratedImage { image: Some(image) })).await;
-    let completed = Completed {
-        seed: run.seed,
-        stages: mem::take(&mut ledger.reports),
-        step_kinds: base.step_kinds,
-        total_seconds: begun.elapsed().as_secs_f64(),
-        guidance: base.guidance,
-    };
-    ledger.tell(Event::Completed(completed)).await;
-    Ok(())
-}
-
-/// Asks the base model and every level what they would need, in the order of the cascade. A level that cannot use its options says so
-/// now, and not when the image before it is drawn.
-pub(crate) async fn predict(
-    run: &Run,
-    strength: Option<f64>,
-    stages: &Stages,
-    context: Context,
-) -> Result<Vec<Need>, Status> {
-    let fields = Fields::of(run);
-    let request = PredictRequest {
-        neighbours: match &run.memory {
-            Memory::Retrieval { request, .. } => request.limit,
-            Memory::References { captions, .. } => captions.len() as u32,
-            Memory::None => 0,
-        },
-        guidance: run.guidance,
-        sampling: run.base_sampling,
-        strength,
-        size: Some(run.size),
-        model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
-    };
-    let base = async {
-        let prediction = stages.predict(context, request, |field| fields.base(field)).await?;
-        Ok::<_, Status>(prediction.map(|prediction| Need { place: Stage::Base.into(), prediction }))
-    };
-    let levels = run.levels.iter().enumerate().map(async |(index, (level, options))| {
-        let own = move |field: &str| Fields::level(index, field);
-        let prediction = stages.check_options(context, level, options, own).await?;
-        Ok::<_, Status>(prediction.map(|prediction| Need { place: Place::level(index), prediction }))
-    });
-    let (base, levels) = tokio::try_join!(base, try_join_all(levels))?;
-    Ok(base.into_iter().chain(levels.into_iter().flatten()).collect())
+    // 3. What the base model starts from.
+    let (initial, initial_latent) = start(run, fields, stages, context, ledger).await?;
+    Ok(Source { text, has_negative_prompt, neighbours, initial, initial_latent })
 }
 
 /// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.
@@ -208,7 +194,7 @@ fn texts_of(run: &mut Run) -> Vec<String> {
 
 /// What the base model starts from: the caller's picture at its size, or its latent.
 async fn start(
-    run: &mut Run,
+    run: &Run,
     fields: &Fields,
     stages: &Stages,
     context: Context,
@@ -224,26 +210,12 @@ async fn start(
     Ok((None, Some(initial)))
 }
 
-async fn decode(
-    latent: Latent,
-    fields: &Fields,
-    stages: &Stages,
-    context: Context,
-    ledger: &mut Ledger<'_>,
-) -> Result<Image, Status> {
-    ledger.position.enter(Stage::Decode);
-    let decoding = timed(stages.decode(context, latent, |field| fields.autoencoder(field)));
-    let (decoded, seconds) = decoding.await?;
-    ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
-    Ok(decoded.image.unwrap_or_default())
-}
-
 /// A neighbour whose picture is the square that the model sees.
 fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
     NeighbourCondition { image: Some(image), caption: Some(caption), is_prepared: true }
 }
 
-/// What an image is drawn from besides its prompt.
+/// What images are drawn from besides their prompt.
 #[derive(Default)]
 struct References {
     /// Whether a knowledge base was searched.
@@ -298,54 +270,7 @@ fn nothing_matched(knowledge_base: &str) -> Refusal {
     ))
 }
 
-/// Tells the caller what happens, and keeps account of the stages.
-struct Ledger<'a> {
-    news: &'a Sender<Event>,
-    position: &'a Position,
-    reports: Vec<StageReport>,
-}
-
-impl Ledger<'_> {
-    /// A caller that is gone hears nothing; the run is then cancelled from outside.
-    async fn tell(&self, event: Event) {
-        let _ = self.news.send(event).await;
-    }
-
-    /// Left out, rather than waited for, when the caller lags behind. The last step is told when the picture is there.
-    fn step(&self, place: Place, step: reverie_proto::diffusion::v1::StepProgress) {
-        self.position.step(place, step.step, step.steps);
-        if step.step < step.steps {
-            let Place { stage, level } = place;
-            let progress = Progress { stage: stage.into(), level, step: step.step, steps: step.steps };
-            let _ = self.news.try_send(Event::Progress(progress));
-        }
-    }
-
-    async fn done(
-        &mut self,
-        place: impl Into<Place>,
-        steps: u32,
-        seconds: f64,
-        timings: Option<StageTimings>,
-        model: Option<ModelIdentity>,
-    ) {
-        let place = place.into();
-        measure::stage(place, seconds);
-        let Place { stage, level } = place;
-        self.reports.push(StageReport { stage: stage.into(), level, seconds, timings, model });
-        self.tell(Event::Progress(Progress { stage: stage.into(), level, step: steps, steps })).await;
-    }
-}
-
 async fn timed<T>(work: impl Future<Output = Result<T, Status>>) -> Result<(T, f64), Status> {
     let begun = Instant::now();
     Ok((work.await?, begun.elapsed().as_secs_f64()))
-}
-
-async fn encode_picture(image: Image, format: ImageFormat) -> Result<Image, Status> {
-    let encode = move || pictures::decode(&image).and_then(|picture| pictures::encode(&picture, format));
-    let encoded = tokio::task::spawn_blocking(encode).await.map_err(Refusal::internal)?;
-    encoded.map_err(|error| {
-        Refusal::internal(format!("a stage gave a picture that cannot be read: {error}")).into()
-    })
 }

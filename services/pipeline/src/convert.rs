@@ -10,7 +10,7 @@ use reverie_proto::diffusion::v1::{Guidance, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
 use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
-use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SHARE};
+use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_IMAGES, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
@@ -18,14 +18,14 @@ use reverie_service_kit::{Violations, ranges};
 use tonic::Status;
 
 use crate::images::{self, Undecoded};
-use crate::settings::Defaults;
+use crate::settings::{Defaults, Limits};
 use crate::stages::{Models, ServedLevel};
 
 const MAX_NAME_BYTES: usize = 200;
 /// The encodings that an image may be asked for in.
 pub(crate) const OUTPUT_FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 
-/// A picture to draw, checked.
+/// Images to draw, checked.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The digests of the models that it was planned with.
@@ -33,7 +33,8 @@ pub(crate) struct Run {
     pub(crate) base: GetModelResponse,
     pub(crate) prompt: String,
     pub(crate) negative_prompt: Option<String>,
-    pub(crate) seed: u64,
+    /// Of each image, by index; at least one.
+    pub(crate) seeds: Vec<u64>,
     pub(crate) memory: Memory,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
@@ -51,6 +52,11 @@ pub(crate) struct Run {
     pub(crate) levels: Vec<(ServedLevel, SuperResolutionOptions)>,
     pub(crate) output_format: ImageFormat,
     pub(crate) previews: bool,
+    /// Whether a smaller image will do; never where there are no levels to leave out.
+    pub(crate) may_degrade: bool,
+    pub(crate) step_previews: bool,
+    /// The least time between two of them.
+    pub(crate) step_preview_milliseconds: u32,
 }
 
 /// Where the reference images come from.
@@ -77,6 +83,7 @@ pub(crate) fn run(
     request: GenerateRequest,
     models: Models,
     defaults: &Defaults,
+    limits: &Limits,
 ) -> Result<(Run, Undecoded), Status> {
     let Models { base, levels, .. } = &models;
     let mut violations = Violations::new();
@@ -92,6 +99,7 @@ pub(crate) fn run(
             violations.add("negative_prompt", why);
         }
     }
+    let seeds = seeds(&mut violations, request.seed, request.count, max_images(limits));
     let mut undecoded = Undecoded::default();
     let memory = memory(&mut violations, request.memory, &prompt, &models, defaults, &mut undecoded);
     if let Some(guidance) = &request.guidance {
@@ -138,6 +146,12 @@ pub(crate) fn run(
             ImageFormat::Png
         }
     };
+    violations.require(
+        !request.step_previews || limits.step_previews(base) > 0.0,
+        "step_previews",
+        "must not be set: the base model works on latents, which are not decoded between steps, or they are turned off here \
+         (limits.step_previews_per_second)",
+    );
     violations.into_result()?;
     let options = request.super_resolution.into_iter().chain(std::iter::repeat_with(Default::default));
     let sides = levels.iter().take(depth).map(|level| (level.low_side, level.side));
@@ -148,7 +162,7 @@ pub(crate) fn run(
         digests: models.digests(),
         prompt,
         negative_prompt,
-        seed: request.seed.unwrap_or_else(choose_seed),
+        seeds,
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
@@ -164,13 +178,38 @@ pub(crate) fn run(
         base: models.base,
         output_format,
         previews: request.previews,
+        may_degrade: request.allow_degraded && depth > 0,
+        step_previews: request.step_previews,
+        step_preview_milliseconds: (1000.0 / limits.step_previews_per_second).ceil() as u32,
     };
     Ok((run, undecoded))
 }
 
-/// A seed below 2^53: JSON's numbers, as JavaScript and jq read them, are exact up to there, and a seed is there to be used again.
-fn choose_seed() -> u64 {
-    rand::random::<u64>() >> 11
+/// The most images of a request: each is one in flight.
+pub(crate) fn max_images(limits: &Limits) -> u32 {
+    u32::try_from(limits.max_in_flight).unwrap_or(u32::MAX).min(MAX_IMAGES)
+}
+
+/// The seed of each image.
+fn seeds(violations: &mut Violations, seed: Option<u64>, count: Option<u32>, most: u32) -> Vec<u64> {
+    let count = u64::from(violations.in_range("count", count, 1..=most).unwrap_or(1));
+    let first = seed.unwrap_or_else(|| choose_seed(count));
+    let last = u64::MAX - (count - 1);
+    violations.require(
+        first <= last,
+        "seed",
+        format_args!(
+            "must be at most {last} for {count} images, whose seeds are seed to seed + {} (got {first})",
+            count - 1
+        ),
+    );
+    (0..count).map(|index| first.saturating_add(index)).collect()
+}
+
+/// A seed that is below 2^53 with those after it, `count` in all: JSON's numbers, as JavaScript and jq read them, are exact up to
+/// there, and a seed is there to be used again.
+fn choose_seed(count: u64) -> u64 {
+    (rand::random::<u64>() >> 11).min((1 << 53) - count)
 }
 
 /// The size of the base picture, and how many levels enlarge it.
@@ -298,9 +337,22 @@ mod tests {
 
     #[test]
     fn a_chosen_seed_is_a_number_of_json() {
-        let seeds: Vec<u64> = (0..64).map(|_| choose_seed()).collect();
-        assert!(seeds.iter().all(|seed| *seed < 1 << 53), "{seeds:?}");
+        let seeds: Vec<u64> = (0..64).map(|_| choose_seed(16)).collect();
+        assert!(seeds.iter().all(|seed| seed + 15 < 1 << 53), "{seeds:?}");
         // All 53 bits are used: one that never is would be missing in all of 64 with a chance of 53 in 2^64.
         assert_eq!(seeds.iter().fold(0, |all, seed| all | seed), (1 << 53) - 1);
+    }
+
+    #[test]
+    fn seeds_do_not_wrap() {
+        let told = |seed, count| {
+            let mut violations = Violations::new();
+            let seeds = seeds(&mut violations, Some(seed), Some(count), 16);
+            violations.into_result().map(|()| seeds).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(told(u64::MAX - 2, 3).unwrap(), [u64::MAX - 2, u64::MAX - 1, u64::MAX]);
+        let refused = told(u64::MAX - 1, 3).unwrap_err();
+        assert!(refused.starts_with("seed: must be at most 18446744073709551613 for 3 images"), "{refused}");
+        assert_eq!(told(5, 17).unwrap_err(), "count: must be 1 to 16 (got 17)");
     }
 }

@@ -5,17 +5,13 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
 use reverie_imaging::initial::Opened;
-use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{
-    GenerateRequest, GenerateResponse, GetCapabilitiesRequest, GetCapabilitiesResponse,
+    GenerateRequest, GenerateResponse, GetCapabilitiesRequest, GetCapabilitiesResponse, Stage,
 };
 use reverie_service_kit::refusal::is_for_other_models;
 use reverie_service_kit::telemetry::gen_ai;
 use reverie_service_kit::{Context, Permit, Refusal};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::{Receiver, Sender};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
@@ -25,6 +21,7 @@ use crate::callers::Callers;
 use crate::convert::Run;
 use crate::images::Undecoded;
 use crate::measure::Measured;
+use crate::news::{self, News, Told};
 use crate::pace::Pace;
 use crate::position::Position;
 use crate::settings::{Defaults, Limits, Settings};
@@ -83,23 +80,28 @@ impl Generation {
                 }
                 needs => needs?,
             };
-            let booking = self.admission.admit(context, &needs)?;
+            let of_base = needs.iter().filter(|need| need.place.stage == Stage::Base).count();
+            let least = if run.may_degrade { of_base } else { needs.len() };
+            let booking = self.admission.admit(context, &needs, run.seeds.len(), least)?;
             let model = run.base.model.as_ref().map_or("", |model| &model.name);
-            gen_ai::image(model, run.seed, &run.prompt);
+            gen_ai::image(model, run.seeds[0], &run.prompt);
             context.within("decoding the request's images", images.decode(&mut run)).await?;
             return Ok((run, booking));
         }
     }
 
-    /// Checks a request against `models`.
+    /// Checks a request against `models`, and takes a place in flight for each of its images.
     async fn plan(
         &self,
         models: Models,
         request: GenerateRequest,
         permit: &Permit,
     ) -> Result<(Run, Undecoded), Status> {
-        let defaults = self.defaults.clone();
-        permit.clone().run_blocking(move || convert::run(request, models, &defaults)).await
+        let (defaults, limits) = (self.defaults.clone(), self.limits.clone());
+        let checked = permit.clone().run_blocking(move || convert::run(request, models, &defaults, &limits));
+        let (run, images) = checked.await?;
+        permit.hold(run.seeds.len())?;
+        Ok((run, images))
     }
 
     /// The models that are there now, where a call was refused because those of the plan, with these digests, are gone; `refused` if
@@ -118,32 +120,32 @@ impl Generation {
         Ok(models)
     }
 
-    /// Draws an image. If the models that it was planned with are gone, it is planned anew with those that are there, and drawn from
-    /// the beginning with the same seed: an image is never of two bundles.
+    /// Draws the images. If the models that they were planned with are gone, they are planned anew with those that are there, and all
+    /// drawn from the beginning with the same seeds: an image is never of two bundles, nor are the images of a request.
     async fn draw(
         &self,
         mut run: Run,
         request: GenerateRequest,
         context: Context,
         permit: &Permit,
-        news: &Sender<Event>,
+        news: &News,
         position: &Position,
     ) -> Result<(), Status> {
         let mut plans = 1;
         loop {
-            let (digests, seed) = (run.digests.clone(), run.seed);
+            let (digests, seed) = (run.digests.clone(), run.seeds[0]);
             let drawn = cascade::draw(run, &self.stages, context, news, position, &self.pace);
-            // On the heap: it holds what the stages answer.
-            let status = match Box::pin(drawn).await {
+            let status = match drawn.await {
                 Err(status) if plans < PLANS && is_for_other_models(&status) => status,
                 outcome => return outcome,
             };
-            let models = self.other_models(&digests, status, context).await?;
+            let asking = self.other_models(&digests, status, context);
+            let models = context.within("asking for the models", asking).await?;
             plans += 1;
             let request = GenerateRequest { seed: Some(seed), ..request.clone() };
             let images;
             (run, images) = self.plan(models, request, permit).await?;
-            images.decode(&mut run).await?;
+            context.within("decoding the request's images", images.decode(&mut run)).await?;
         }
     }
 }
@@ -167,17 +169,11 @@ impl GenerationService for Generation {
                 return Err(status);
             }
         };
-        let (news, events) = mpsc::channel(EVENTS);
+        let (news, events) = news::channel(EVENTS, Duration::from_millis(self.limits.answer_milliseconds));
         let generation = self.clone();
         let work = async move {
             let position = Position::new(booking);
-            let draw = generation.draw(run, request, context, &permit, &news, &position);
-            let outcome = context.within("drawing", draw).await;
-            let outcome = outcome.map_err(|status| match status.code() {
-                // Whichever stage's timer was the first: the caller hears whose limit it was, and of its picture.
-                Code::DeadlineExceeded => context.out_of_time(&position),
-                _ => status,
-            });
+            let outcome = generation.draw(run, request, context, &permit, &news, &position).await;
             measured.end(outcome.as_ref().copied());
             outcome
         };
@@ -199,11 +195,11 @@ impl GenerationService for Generation {
 
 /// The answer of a run: its events, then how `work` ended, which sends them. It is given up when the caller drops the answer.
 fn answer(
-    events: Receiver<Event>,
+    events: Told,
     work: impl Future<Output = Result<(), Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<GenerateResponse, Status>> + Send + 'static {
     let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
-    let events = ReceiverStream::new(events).map(|event| Ok(GenerateResponse { event: Some(event) }));
+    let events = events.map(|event| Ok(GenerateResponse { event: Some(event) }));
     let end = async {
         let outcome = task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "the cascade panicked");
@@ -223,24 +219,31 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
+    use reverie_proto::generation::v1::generate_response::Event;
     use reverie_proto::generation::v1::{Completed, Started};
+    use reverie_service_kit::Listener;
+    use reverie_service_kit::settings::{self, Sources};
     use tonic::Code;
 
     use super::*;
 
+    fn channel() -> (News, Told) {
+        news::channel(1, Duration::ZERO)
+    }
+
     async fn all(
         work: impl Future<Output = Result<(), Status>> + Send + 'static,
-        events: Receiver<Event>,
+        events: Told,
     ) -> Vec<Result<GenerateResponse, Status>> {
         answer(events, work).collect().await
     }
 
     #[tokio::test]
     async fn a_panic_in_the_cascade_is_the_status_that_ends_the_stream() {
-        let (news, events) = mpsc::channel(1);
+        let (news, events) = channel();
         let told = all(
             async move {
-                let _ = news.send(Event::Started(Started::default())).await;
+                news.tell(Event::Started(Started::default())).await;
                 panic!("a bug in the cascade");
             },
             events,
@@ -253,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_ends_the_stream_and_a_success_adds_nothing() {
-        let (news, events) = mpsc::channel(1);
+        let (news, events) = channel();
         let work = async move {
             let _news = news;
             Err(Refusal::unavailable("a stage is gone").into())
@@ -263,9 +266,9 @@ mod tests {
             told.iter().map(|event| event.as_ref().unwrap_err().code()).collect::<Vec<_>>(),
             [Code::Unavailable]
         );
-        let (news, events) = mpsc::channel(1);
+        let (news, events) = channel();
         let work = async move {
-            let _ = news.send(Event::Completed(Completed::default())).await;
+            news.tell(Event::Completed(Completed::default())).await;
             Ok(())
         };
         let told = all(work, events).await;
@@ -273,8 +276,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_deadline_that_has_passed_is_told_before_any_stage_is_asked() {
+        let mut settings: Settings = settings::load(&Sources::default()).unwrap();
+        // Nothing answers there, or anywhere.
+        settings.stages.denoiser = Listener::memory().1.into();
+        let generation = Generation::new(Stages::new(&settings.stages), &settings);
+        for allow_degraded in [false, true] {
+            let request = GenerateRequest { prompt: "a".to_owned(), allow_degraded, ..Default::default() };
+            let mut request = Request::new(request);
+            request.extensions_mut().insert(Context::with_timeout(Duration::ZERO));
+            let status = generation.generate(request).await.map(drop).unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+            assert!(status.message().starts_with("the caller's deadline passed"), "{status}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_caller_that_leaves_ends_the_work() {
-        let (news, events) = mpsc::channel(1);
+        let (news, events) = channel();
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let running = answer(events, async move {
             let _ = begun.send(());
@@ -284,7 +303,7 @@ mod tests {
         });
         has_begun.await.unwrap();
         let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
-        let (_, events) = mpsc::channel(1);
+        let (_, events) = channel();
         let kept = answer(events, async move {
             let _gone = gone;
             std::future::pending().await

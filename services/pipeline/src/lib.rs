@@ -12,6 +12,7 @@ mod images;
 mod kept;
 mod latents;
 mod measure;
+mod news;
 mod pace;
 mod plan;
 mod position;

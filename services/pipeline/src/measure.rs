@@ -54,12 +54,18 @@ pub(crate) fn stage(place: Place, seconds: f64) {
     instruments().stages.record(seconds, &[KeyValue::new("stage", place.to_string())]);
 }
 
+/// An image was drawn; `degraded`, if it is smaller than was asked for.
+pub(crate) fn image(degraded: bool) {
+    instruments().images.add(1, &[KeyValue::new("degraded", degraded)]);
+}
+
 fn count(outcome: &'static str) {
     instruments().requests.add(1, &[KeyValue::new("outcome", outcome)]);
 }
 
 struct Instruments {
     requests: Counter<u64>,
+    images: Counter<u64>,
     stages: Histogram<f64>,
 }
 
@@ -71,6 +77,10 @@ fn instruments() -> &'static Instruments {
             requests: meter
                 .u64_counter("reverie.requests")
                 .with_description("Requests for an image that were admitted, by how they ended")
+                .build(),
+            images: meter
+                .u64_counter("reverie.images")
+                .with_description("Images that were drawn, by whether they are smaller than was asked for")
                 .build(),
             stages: meter
                 .f64_histogram("reverie.stage.duration")

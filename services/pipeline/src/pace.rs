@@ -1,4 +1,4 @@
-//! How long the stages after the base model take, as measured.
+//! How long the stages after the base model take, and encoding an image, as measured.
 //!
 //! The base model has most of the work, and its lane admits a request only if it can be drawn in time. What the later stages need is
 //! taken off its deadline first: an image that could be drawn but not enlarged in time is not begun.
@@ -10,10 +10,12 @@ use std::time::Duration;
 /// The weight of the newest measurement.
 const NEWEST: f64 = 0.2;
 
-/// The time from the base image to the end, by the stages that follow it.
+/// The time from the base image to the end, by the stages that follow it, and of encoding.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     seconds: Mutex<BTreeMap<Route, f64>>,
+    /// Of encoding, for each pixel; none until it was measured.
+    seconds_per_pixel: Mutex<Option<f64>>,
 }
 
 /// The stages after the base model, as far as their time depends on them.
@@ -39,11 +41,34 @@ impl Pace {
         let mean = seconds.entry(route).or_insert(time.as_secs_f64());
         *mean += NEWEST * (time.as_secs_f64() - *mean);
     }
+
+    /// What encoding an image of so many pixels takes; nothing until it was measured.
+    pub(crate) fn encoding(&self, pixels: u64) -> Duration {
+        let seconds = *self.seconds_per_pixel.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::try_from_secs_f64(seconds.unwrap_or_default() * pixels as f64).unwrap_or_default()
+    }
+
+    /// Notes what encoding took of so many pixels.
+    pub(crate) fn note_encoding(&self, pixels: u64, time: Duration) {
+        let seconds = time.as_secs_f64() / pixels.max(1) as f64;
+        let mut mean = self.seconds_per_pixel.lock().unwrap_or_else(PoisonError::into_inner);
+        *mean = Some(mean.map_or(seconds, |mean| mean + NEWEST * (seconds - mean)));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encoding_takes_time_by_the_pixel() {
+        let pace = Pace::default();
+        assert_eq!(pace.encoding(100), Duration::ZERO);
+        pace.note_encoding(100, Duration::from_secs(1));
+        assert_eq!(pace.encoding(1600), Duration::from_secs(16));
+        pace.note_encoding(200, Duration::from_secs(4));
+        assert!(pace.encoding(100).abs_diff(Duration::from_millis(1200)) < Duration::from_millis(1));
+    }
 
     #[test]
     fn each_route_has_a_pace_of_its_own_that_follows_what_is_measured() {

@@ -1,11 +1,12 @@
-//! How far a picture has come, for a caller whose time is up.
+//! How far an image has come, for a caller whose time is up.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::names::Named as _;
+use reverie_service_kit::Context;
 
 use crate::admission::Booking;
 
@@ -30,11 +31,13 @@ impl From<Stage> for Place {
     }
 }
 
-/// Where a run is, and what it has booked.
+/// Where an image is, or what comes before all images of a request, and what is booked for it.
 #[derive(Default)]
 pub(crate) struct Position {
     at: Mutex<Option<At>>,
-    booking: Option<Booking>,
+    booking: Option<Arc<Booking>>,
+    /// Which image, from 0.
+    image: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +50,29 @@ struct At {
 impl Position {
     /// Of a run that has not begun.
     pub(crate) fn new(booking: Booking) -> Self {
-        Self { booking: Some(booking), ..Self::default() }
+        Self { booking: Some(Arc::new(booking)), ..Self::default() }
+    }
+
+    /// The position of one image of the request, which has not begun.
+    pub(crate) fn of_image(&self, image: usize) -> Self {
+        Self { at: Mutex::default(), booking: self.booking.clone(), image }
+    }
+
+    /// Whether the stage at `place` can be done by the deadline of `context`, as far as is known.
+    pub(crate) fn can_do(&self, context: Context, place: Place) -> bool {
+        self.booking.as_ref().is_none_or(|booking| booking.can_do(context, self.image, place))
+    }
+
+    /// The image has ended, drawn or not.
+    pub(crate) fn end(&self) {
+        if let Some(booking) = &self.booking {
+            booking.end(self.image);
+        }
     }
 
     /// Predicted time of the stages after `place`, if nothing else ran.
     pub(crate) fn time_after(&self, place: impl Into<Place>) -> Duration {
-        let seconds = self.booking.as_ref().map_or(0.0, |booking| booking.after(place.into()));
+        let seconds = self.booking.as_ref().map_or(0.0, |booking| booking.after(self.image, place.into()));
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 
@@ -70,7 +90,7 @@ impl Position {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         if let Some(booking) = &self.booking {
             let share = |(step, steps)| f64::from(step) / f64::from(steps).max(1.0);
-            booking.reach(at.place, at.steps.map_or(0.0, share));
+            booking.reach(self.image, at.place, at.steps.map_or(0.0, share));
         }
     }
 }

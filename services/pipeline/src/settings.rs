@@ -1,6 +1,9 @@
 //! Settings of the pipeline service; `settings.toml` says what each key means.
 
+use std::ops::RangeInclusive;
+
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
+use reverie_proto::denoiser::v1::GetModelResponse;
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
@@ -10,6 +13,12 @@ use crate::callers::Callers;
 
 /// The largest request that is taken, MiB: references, an initial image and its mask of the largest size, and 1 MiB of text.
 const MAX_REQUEST_MIB: usize = 1 + (((MAX_NEIGHBOURS as usize + 2) * MAX_ENCODED_BYTES) >> 20);
+
+/// Less than 20 ms, and the deadline would pass while the image is sent.
+const ANSWER_MILLISECONDS: RangeInclusive<u64> = 20..=10_000;
+
+/// As many as eyes can tell apart.
+const MAX_STEP_PREVIEWS: f64 = 25.0;
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,7 +57,6 @@ pub struct StageAddresses {
 /// Bounds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "they are the keys of settings.toml")]
 pub struct Limits {
     /// Pictures in flight.
     pub max_in_flight: usize,
@@ -56,6 +64,17 @@ pub struct Limits {
     pub max_request_mib: usize,
     /// Seconds that a request may take.
     pub max_request_seconds: u64,
+    /// Milliseconds before the deadline at which a smaller image is sent.
+    pub answer_milliseconds: u64,
+    /// Previews between steps, for each image.
+    pub step_previews_per_second: f64,
+}
+
+impl Limits {
+    /// Previews between the steps of this base model, per second of an image; 0 if there are none.
+    pub(crate) fn step_previews(&self, base: &GetModelResponse) -> f64 {
+        if base.latent.is_some() { 0.0 } else { self.step_previews_per_second }
+    }
 }
 
 /// What a request that says nothing gets.
@@ -85,6 +104,17 @@ impl ServiceSettings for Settings {
         }
         if self.limits.max_request_seconds == 0 {
             return Err(SettingsError::value("limits.max_request_seconds", "must be at least 1"));
+        }
+        let answer = self.limits.answer_milliseconds;
+        if !ANSWER_MILLISECONDS.contains(&answer) {
+            let (least, most) = (ANSWER_MILLISECONDS.start(), ANSWER_MILLISECONDS.end());
+            let why = format!("must be {least} to {most} (got {answer})");
+            return Err(SettingsError::value("limits.answer_milliseconds", why));
+        }
+        let rate = self.limits.step_previews_per_second;
+        if !(0.0..=MAX_STEP_PREVIEWS).contains(&rate) {
+            let why = format!("must be 0 to {MAX_STEP_PREVIEWS} (got {rate})");
+            return Err(SettingsError::value("limits.step_previews_per_second", why));
         }
         self.callers.validate()?;
         if !(1..=MAX_NEIGHBOURS).contains(&self.defaults.neighbours) {

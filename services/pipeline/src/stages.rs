@@ -255,7 +255,7 @@ impl Stages {
         context: Context,
         request: DenoiseRequest,
         own: impl Fn(&str) -> Option<String> + Send + Sync,
-        mut progress: impl FnMut(StepProgress) + Send,
+        mut tell: impl FnMut(DenoiseEvent) + Send,
     ) -> Result<DenoiseCompleted, Status> {
         let stage = &self.denoiser;
         let blame = |status| stage.blame_fields(context, status, &own);
@@ -265,8 +265,8 @@ impl Stages {
         // To its end, so that the stage sees its call end well and not given up.
         while let Some(message) = news.message().await.map_err(blame)? {
             match message.event {
-                Some(DenoiseEvent::Progress(step)) => progress(step),
                 Some(DenoiseEvent::Completed(completed)) => drawn = Some(completed),
+                Some(event) => tell(event),
                 None => {}
             }
         }

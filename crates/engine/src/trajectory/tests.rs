@@ -331,6 +331,34 @@ fn every_step_is_reported() {
 }
 
 #[test]
+fn estimates_are_of_the_image_and_change_nothing_of_it() {
+    let plain = draw(&Bench::free(1), trajectory(0.3, 6)).x;
+    let bench = Bench::gated(1, &SETTINGS);
+    let (estimates, mut latest) = Estimates::new(Duration::ZERO);
+    let mut events = trajectory(0.3, 6).submit_with(&bench.lane, call(), PROGRESS, Some(estimates)).unwrap();
+    let mut seen = Vec::new();
+    let x = loop {
+        bench.order(Order::Evaluate);
+        bench.order(Order::Evaluate);
+        match events.blocking_recv().unwrap() {
+            // There is none of the last step: that is the image.
+            Event::Progress(Progress { step: 6, .. }) => assert!(!latest.has_changed().unwrap_or(false)),
+            Event::Progress(Progress { step, .. }) => {
+                let estimate = latest.borrow_and_update().clone().unwrap();
+                assert_eq!((estimate.step, estimate.steps), (step, 6));
+                seen.push(estimate.x0);
+            }
+            Event::Finished(Finished { x, .. }) => break x,
+            Event::Failed(failure) => panic!("{failure}"),
+        }
+    };
+    assert_eq!(x, plain);
+    let apart = |x0: &[f32]| x0.iter().zip(&x).map(|(x0, x)| (x0 - x).abs()).sum::<f32>() / x.len() as f32;
+    let apart: Vec<f32> = seen.iter().map(|x0| apart(x0)).collect();
+    assert!(apart[4] < apart[0] && apart[4] < 0.1, "{apart:?}");
+}
+
+#[test]
 fn the_rows_of_a_step_run_side_by_side() {
     let bench = Bench::gated(2, &SETTINGS);
     let events = bench.submit(trajectory(0.1, 2));

@@ -58,7 +58,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let context = match Context::of_headers(request.headers()) {
+        let context = match Context::of_headers(request.headers()).and_then(Context::in_time) {
             Ok(context) => context,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
@@ -155,6 +155,27 @@ mod tests {
             assert_eq!((field.name(), format!("{value:?}").as_str()), ("otel.status_code", "\"ERROR\""));
             self.1.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_of_zero_has_passed() {
+        let mut reached = 0;
+        let mut told = Vec::new();
+        for timeout in ["0n", "0H", "1n", "1H"] {
+            let respond = |_: http::Request<()>| {
+                reached += 1;
+                std::future::ready(Ok::<_, std::convert::Infallible>(Status::ok("").into_http::<Body>()))
+            };
+            let mut service = ContextLayer::new("test").layer(tower::service_fn(respond));
+            let request = http::Request::builder().uri("/reverie.Test/Call").header("grpc-timeout", timeout);
+            let response = service.call(request.body(()).unwrap()).await.unwrap();
+            let status = Status::from_header_map(response.headers()).unwrap();
+            told.push((status.code(), status.message().to_owned()));
+        }
+        let passed =
+            || (Code::DeadlineExceeded, "the caller's deadline passed before the call came".to_owned());
+        assert_eq!(told, [passed(), passed(), passed(), (Code::Ok, String::new())]);
+        assert_eq!(reached, 1);
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ fn durations(name: &'static str, description: &'static str) -> Histogram<f64> {
         .build()
 }
 
-/// Reports the calls of `service` in flight, as long as `in_flight` gives them, and the `limit` of those that work.
+/// Reports the places for calls of `service` that are taken, as long as `in_flight` gives them, and the `limit`.
 pub(crate) fn observe(
     service: &'static str,
     limit: usize,
@@ -91,7 +91,7 @@ pub(crate) fn observe(
     meter
         .u64_observable_gauge("reverie.calls.in_flight")
         .with_unit("{call}")
-        .with_description("Calls that were admitted and have not ended")
+        .with_description("Calls that are worked on; a request for several images is as many")
         .with_callback(move |observer| {
             if let Some(calls) = calls() {
                 observer.observe(calls as u64, &[KeyValue::new("service", service)]);

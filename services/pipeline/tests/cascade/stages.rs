@@ -1,6 +1,4 @@
-//! The cascade over stages that the test plays: each can be right, fail, panic, lie, hang, or end without an image.
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test, and stages that fail as they are told to")]
+//! Stages that the tests play: each can be right, fail, panic, lie, hang, or end without an image.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +15,7 @@ use reverie_proto::encoder::v1::encoder_service_server::{self, EncoderService, E
 use reverie_proto::encoder::v1::{self as encoder};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
-use reverie_proto::generation::v1::{GenerateRequest, Stage, SuperResolutionOptions};
+use reverie_proto::generation::v1::{Completed, GenerateRequest, GeneratedImage, SuperResolutionOptions};
 use reverie_proto::superresolution::v1::super_resolution_service_server::{
     self, SuperResolutionService, SuperResolutionServiceServer,
 };
@@ -29,12 +27,12 @@ use reverie_service_kit::{Address, Context, Listener, Refusal, Server, Shutdown,
 use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Sides of the images: the base model's, then each level's.
-const SIDES: [u32; 4] = [8, 16, 32, 64];
-const STEPS: u32 = 3;
+pub(crate) const SIDES: [u32; 4] = [8, 16, 32, 64];
+pub(crate) const STEPS: u32 = 3;
 
 /// What a stage does when it is asked to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Conduct {
+pub(crate) enum Conduct {
     Right,
     Fails(Code),
     Panics,
@@ -45,25 +43,40 @@ enum Conduct {
     EndsEarly,
     /// Reports a step, and nothing more.
     Hangs,
+    /// Has another model than the call is for, from now on.
+    IsReplaced,
 }
 
 /// How the stages behave, and what they saw.
 #[derive(Clone)]
-struct Stages {
-    encoder: Conduct,
-    base: Conduct,
+pub(crate) struct Stages {
+    pub(crate) encoder: Conduct,
+    pub(crate) base: Conduct,
     /// Of the second level.
-    level: Conduct,
+    pub(crate) level: Conduct,
     /// Of the second level, asked about options.
-    check: Conduct,
-    seen: Arc<Seen>,
+    pub(crate) check: Conduct,
+    /// The seed of the only images with which `base` and `level` are not right; none for all.
+    pub(crate) odd_seed: Option<u64>,
+    /// What the base model and each level say that an image takes, seconds; none if they cannot tell.
+    pub(crate) predicted: Option<[f64; 4]>,
+    pub(crate) seen: Arc<Seen>,
 }
 
 #[derive(Default)]
-struct Seen {
-    calls: AtomicUsize,
+pub(crate) struct Seen {
+    /// Images that stages were asked to draw.
+    pub(crate) calls: AtomicUsize,
+    /// Of those, images that estimates were asked for of.
+    pub(crate) with_estimates: AtomicUsize,
+    /// Calls of the encoder.
+    pub(crate) encodings: AtomicUsize,
+    /// How often the models were replaced.
+    pub(crate) bundle: AtomicUsize,
+    /// Stages that hang now.
+    pub(crate) hanging: AtomicUsize,
     /// A stage that hangs was given up.
-    is_given_up: AtomicBool,
+    pub(crate) is_given_up: AtomicBool,
 }
 
 /// Notes that a stage's work was dropped.
@@ -71,14 +84,21 @@ struct GivenUp(Arc<Seen>);
 
 impl Drop for GivenUp {
     fn drop(&mut self) {
+        self.0.hanging.fetch_sub(1, Ordering::SeqCst);
         self.0.is_given_up.store(true, Ordering::SeqCst);
     }
 }
 
-fn image(side: u32) -> Image {
+/// An image whose every byte tells its seed.
+fn image(side: u32, seed: u64) -> Image {
     let (width, height) = (side, side);
-    let data = vec![100; 3 * (side * side) as usize].into();
+    let data = vec![seed as u8; 3 * (side * side) as usize].into();
     Image { format: ImageFormat::Rgb8.into(), width, height, data }
+}
+
+/// All stages compute on two cores.
+fn prediction(seconds: f64) -> diffusion::Prediction {
+    diffusion::Prediction { seconds, resource: 7, units: 2, unit_seconds: seconds, backlog_unit_seconds: 0.0 }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -88,6 +108,7 @@ impl Stages {
     fn draw<T: Send + 'static>(
         &self,
         conduct: Conduct,
+        seed: u64,
         side: u32,
         progress: impl Fn(diffusion::StepProgress) -> T,
         completed: impl FnOnce(Image) -> T,
@@ -95,14 +116,21 @@ impl Stages {
         self.seen.calls.fetch_add(1, Ordering::SeqCst);
         let steps = (1..=STEPS).map(|step| Ok(progress(diffusion::StepProgress { step, steps: STEPS })));
         let steps: Vec<_> = steps.collect();
-        let drawn = match conduct {
-            Conduct::Right => image(side),
-            Conduct::LiesAboutSize => image(side + 1),
-            Conduct::GivesNoImage => Image { data: vec![1, 2, 3].into(), ..image(side) },
+        let is_odd = self.odd_seed.is_none_or(|odd| odd == seed);
+        let drawn = match if is_odd { conduct } else { Conduct::Right } {
+            Conduct::Right => image(side, seed),
+            Conduct::LiesAboutSize => image(side + 1, seed),
+            Conduct::GivesNoImage => Image { data: vec![1, 2, 3].into(), ..image(side, seed) },
+            Conduct::IsReplaced if self.seen.bundle.load(Ordering::SeqCst) > 0 => image(side, seed),
+            Conduct::IsReplaced => {
+                self.seen.bundle.fetch_add(1, Ordering::SeqCst);
+                return Err(Refusal::model_changed("as ordered").into());
+            }
             Conduct::Fails(code) => return Err(Status::new(code, "as ordered")),
             Conduct::Panics => panic!("as ordered"),
             Conduct::EndsEarly => return Ok(Response::new(Box::pin(stream::iter(steps)))),
             Conduct::Hangs => {
+                self.seen.hanging.fetch_add(1, Ordering::SeqCst);
                 let given_up = GivenUp(Arc::clone(&self.seen));
                 let forever = stream::once(async move {
                     let _given_up = given_up;
@@ -123,6 +151,7 @@ impl EncoderService for Stages {
         &self,
         request: Request<encoder::EncodeTextRequest>,
     ) -> Result<Response<encoder::EncodeTextResponse>, Status> {
+        self.seen.encodings.fetch_add(1, Ordering::SeqCst);
         let count = match self.encoder {
             Conduct::Right => request.get_ref().texts.len(),
             Conduct::LiesAboutSize => request.get_ref().texts.len() - 1,
@@ -165,8 +194,20 @@ impl DenoiserService for Stages {
         request: Request<DenoiseRequest>,
     ) -> Result<Response<Self::DenoiseStream>, Status> {
         assert!(request.metadata().contains_key("grpc-timeout"), "every call has a deadline");
-        self.draw(
+        let seed = request.get_ref().seed;
+        let interval = request.get_ref().estimate_interval_milliseconds;
+        let estimates = (interval > 0).then(|| {
+            self.seen.with_estimates.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(interval, 500, "two per second");
+            (1..STEPS).map(move |step| {
+                let image = Some(image(SIDES[0], 200 + u64::from(step)));
+                let estimate = denoiser::Estimate { step, steps: STEPS, image };
+                Ok(DenoiseResponse { event: Some(DenoiseEvent::Estimate(estimate)) })
+            })
+        });
+        let drawn = self.draw(
             self.base,
+            seed,
             SIDES[0],
             |step| DenoiseResponse { event: Some(DenoiseEvent::Progress(step)) },
             |image| {
@@ -175,14 +216,28 @@ impl DenoiserService for Stages {
                 let completed = denoiser::DenoiseCompleted { image, step_kinds, ..Default::default() };
                 DenoiseResponse { event: Some(DenoiseEvent::Completed(completed)) }
             },
-        )
+        );
+        let Some(estimates) = estimates else { return drawn };
+        // Between the steps and the image, each after the one before was seen.
+        let spaced = stream::iter(estimates).then(async |estimate| {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            estimate
+        });
+        let last = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+        let spaced = spaced.chain(last.filter_map(async |()| None));
+        Ok(Response::new(Box::pin(spaced.chain(drawn?.into_inner()))))
     }
 
     async fn predict(
         &self,
         _: Request<denoiser::PredictRequest>,
     ) -> Result<Response<denoiser::PredictResponse>, Status> {
-        Err(Status::unimplemented("a service of an earlier version"))
+        let Some(predicted) = self.predicted else {
+            return Err(Status::unimplemented("a service of an earlier version"));
+        };
+        Ok(Response::new(denoiser::PredictResponse { prediction: Some(prediction(predicted[0])) }))
     }
 
     async fn get_model(
@@ -191,6 +246,10 @@ impl DenoiserService for Stages {
     ) -> Result<Response<denoiser::GetModelResponse>, Status> {
         Ok(Response::new(denoiser::GetModelResponse {
             image_size: SIDES[0],
+            model: Some(diffusion::ModelIdentity {
+                digest: format!("base-{}", self.seen.bundle.load(Ordering::SeqCst)),
+                ..Default::default()
+            }),
             text_encoder_digest: "encoder".to_owned(),
             ..Default::default()
         }))
@@ -213,6 +272,7 @@ impl SuperResolutionService for Stages {
         };
         self.draw(
             if level == 1 { self.level } else { Conduct::Right },
+            request.get_ref().seed,
             SIDES[level + 1],
             |step| UpscaleResponse { event: Some(UpscaleEvent::Progress(step)) },
             |image| {
@@ -235,7 +295,12 @@ impl SuperResolutionService for Stages {
                 Err(violations.into_result().unwrap_err())
             }
             Conduct::Fails(code) if is_second => Err(Status::new(code, "as ordered")),
-            _ => Ok(Response::new(superresolution::CheckOptionsResponse::default())),
+            _ => {
+                let low_side = request.get_ref().low_resolution_size;
+                let level = SIDES.iter().position(|side| *side == low_side).unwrap();
+                let prediction = self.predicted.map(|predicted| prediction(predicted[level + 1]));
+                Ok(Response::new(superresolution::CheckOptionsResponse { prediction }))
+            }
         }
     }
 
@@ -253,10 +318,22 @@ impl SuperResolutionService for Stages {
     }
 }
 
+/// One image of all levels, with previews.
+pub(crate) fn request() -> GenerateRequest {
+    // The last level is left to its defaults.
+    let options = SuperResolutionOptions { noise_level: Some(0.5), ..Default::default() };
+    GenerateRequest {
+        prompt: "a".to_owned(),
+        previews: true,
+        super_resolution: vec![options; 2],
+        ..Default::default()
+    }
+}
+
 /// A pipeline over the stages, until it is dropped.
-struct Mesh {
+pub(crate) struct Mesh {
     pipeline: Address,
-    seen: Arc<Seen>,
+    pub(crate) seen: Arc<Seen>,
     shutdown: Shutdown,
 }
 
@@ -275,16 +352,27 @@ fn settings() -> Settings {
 
 impl Mesh {
     /// A mesh in which all stages are right, but for what `change` says.
-    async fn start(change: impl FnOnce(&mut Stages)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut Stages)) -> Self {
+        Self::start_with(change, |_| ()).await
+    }
+
+    /// The same, with other settings of the pipeline.
+    pub(crate) async fn start_with(
+        change: impl FnOnce(&mut Stages),
+        set: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut stages = Stages {
             encoder: Conduct::Right,
             base: Conduct::Right,
             level: Conduct::Right,
             check: Conduct::Right,
+            odd_seed: None,
+            predicted: None,
             seen: Arc::default(),
         };
         change(&mut stages);
         let (mut settings, shutdown) = (settings(), Shutdown::new());
+        set(&mut settings);
         macro_rules! serve {
             ($name:literal, $contract:expr, $service:expr) => {{
                 let (listener, address) = Listener::memory();
@@ -316,25 +404,36 @@ impl Mesh {
         Self { pipeline, seen: stages.seen, shutdown }
     }
 
-    async fn ask(&self, timeout: Duration) -> Result<Streaming<Answer>, Status> {
-        let stage = client::Upstream::new("pipeline", &self.pipeline);
-        let mut client = GenerationServiceClient::new(stage.channel());
-        // The last level is left to its defaults.
-        let options = SuperResolutionOptions { noise_level: Some(0.5), ..Default::default() };
-        let request = GenerateRequest {
-            prompt: "a".to_owned(),
-            previews: true,
-            super_resolution: vec![options; 2],
-            ..Default::default()
-        };
-        Ok(client.generate(Context::with_timeout(timeout).outgoing(request)).await?.into_inner())
+    pub(crate) fn client(&self) -> GenerationServiceClient<client::Channel> {
+        GenerationServiceClient::new(client::Upstream::new("pipeline", &self.pipeline).channel())
+    }
+
+    pub(crate) async fn ask_for(
+        &self,
+        request: GenerateRequest,
+        timeout: Duration,
+    ) -> Result<Streaming<Answer>, Status> {
+        let request = Context::with_timeout(timeout).outgoing(request);
+        Ok(self.client().generate(request).await?.into_inner())
+    }
+
+    pub(crate) async fn ask(&self, timeout: Duration) -> Result<Streaming<Answer>, Status> {
+        self.ask_for(request(), timeout).await
     }
 
     /// All that a request is told, and the status that it ends with.
-    async fn draw(&self, timeout: Duration) -> (Vec<Event>, Result<(), Status>) {
+    pub(crate) async fn draw(&self, timeout: Duration) -> (Vec<Event>, Result<(), Status>) {
+        self.draw_for(request(), timeout).await
+    }
+
+    pub(crate) async fn draw_for(
+        &self,
+        request: GenerateRequest,
+        timeout: Duration,
+    ) -> (Vec<Event>, Result<(), Status>) {
         let mut told = Vec::new();
         let outcome = async {
-            let mut answers = self.ask(timeout).await?;
+            let mut answers = self.ask_for(request, timeout).await?;
             while let Some(answer) = answers.message().await? {
                 told.extend(answer.event);
             }
@@ -345,142 +444,22 @@ impl Mesh {
     }
 }
 
-type Answer = reverie_proto::generation::v1::GenerateResponse;
-
-const PATIENCE: Duration = Duration::from_mins(1);
-
-#[tokio::test]
-async fn a_cascade_has_as_many_levels_as_there_are() {
-    let (told, outcome) = Mesh::start(|_| ()).await.draw(PATIENCE).await;
-    outcome.unwrap();
-    let Some(Event::Completed(completed)) = told.last() else { panic!("{told:?}") };
-    let stages: Vec<_> = completed.stages.iter().map(|report| (report.stage(), report.level)).collect();
-    let level = Stage::SuperResolution;
-    assert_eq!(stages, [(Stage::Encode, 0), (Stage::Base, 0), (level, 1), (level, 2), (level, 3)]);
-    let previews: Vec<_> = told
-        .iter()
-        .filter_map(|event| match event {
-            Event::Preview(preview) => Some((preview.level, preview.image.as_ref()?.width)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(previews, [(0, 8), (1, 16), (2, 32)]);
-    let image = told.iter().find_map(|event| match event {
-        Event::Image(image) => image.image.clone(),
+pub(crate) fn images(told: &[Event]) -> Vec<&GeneratedImage> {
+    let images = told.iter().filter_map(|event| match event {
+        Event::Image(image) => Some(image),
         _ => None,
     });
-    assert_eq!(image.unwrap().width, 64);
+    images.collect()
 }
 
-/// Whatever a stage does, the caller hears of it, once and at the end, and nothing of it is the caller's fault.
-#[tokio::test]
-async fn what_a_stage_does_wrong_ends_the_image_with_a_reason() {
-    use Conduct::{EndsEarly, Fails, GivesNoImage, LiesAboutSize, Panics};
-    let expected = [
-        (Fails(Code::Internal), Code::Internal),
-        (Fails(Code::Unavailable), Code::Unavailable),
-        (Fails(Code::ResourceExhausted), Code::ResourceExhausted),
-        (Fails(Code::InvalidArgument), Code::Internal),
-        (Fails(Code::Unknown), Code::Unavailable),
-        (EndsEarly, Code::Unavailable),
-        (LiesAboutSize, Code::Internal),
-        (GivesNoImage, Code::Internal),
-        (Panics, Code::Internal),
-    ];
-    for (conduct, code) in expected {
-        for stage in ["base", "level"] {
-            let mesh = Mesh::start(|stages| match stage {
-                "base" => stages.base = conduct,
-                _ => stages.level = conduct,
-            });
-            let (told, outcome) = mesh.await.draw(PATIENCE).await;
-            let status = outcome.expect_err(stage);
-            let codes = if conduct == Panics { [code, Code::Unavailable] } else { [code; 2] };
-            assert!(codes.contains(&status.code()), "{stage} {conduct:?}: {status}");
-            assert!(!status.message().is_empty(), "{stage} {conduct:?}");
-            let is_whole = told.iter().any(|event| matches!(event, Event::Completed(_) | Event::Image(_)));
-            assert!(!is_whole, "{stage} {conduct:?}: {told:?}");
-        }
-    }
+/// The last event, of which there is one.
+pub(crate) fn completed(told: &[Event]) -> &Completed {
+    let completed = |event: &&Event| matches!(event, Event::Completed(_));
+    assert_eq!(told.iter().filter(completed).count(), 1, "{told:?}");
+    let Some(Event::Completed(completed)) = told.last() else { panic!("{told:?}") };
+    completed
 }
 
-#[tokio::test]
-async fn options_that_a_level_refuses_are_refused_before_anything_is_drawn() {
-    let mesh = Mesh::start(|stages| stages.check = Conduct::Fails(Code::InvalidArgument)).await;
-    let (_, outcome) = mesh.draw(PATIENCE).await;
-    let status = outcome.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-    assert!(status.message().contains("super_resolution[1].sampling.sampler"), "{status}");
-    assert_eq!(mesh.seen.calls.load(Ordering::SeqCst), 0, "nothing was drawn");
-}
+type Answer = reverie_proto::generation::v1::GenerateResponse;
 
-#[tokio::test]
-async fn a_level_of_an_earlier_version_checks_its_options_when_it_upscales() {
-    let mesh = Mesh::start(|stages| stages.check = Conduct::Fails(Code::Unimplemented)).await;
-    mesh.draw(PATIENCE).await.1.unwrap();
-}
-
-#[tokio::test]
-async fn an_encoder_that_loses_a_text_is_no_fault_of_the_caller() {
-    for (conduct, code) in [
-        (Conduct::LiesAboutSize, Code::Internal),
-        (Conduct::Fails(Code::Unavailable), Code::Unavailable),
-        (Conduct::Fails(Code::Internal), Code::Internal),
-    ] {
-        let (_, outcome) = Mesh::start(|stages| stages.encoder = conduct).await.draw(PATIENCE).await;
-        assert_eq!(outcome.unwrap_err().code(), code, "{conduct:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_stage_that_hangs_is_given_up_at_the_deadline() {
-    let mesh = Mesh::start(|stages| stages.level = Conduct::Hangs).await;
-    let (_, outcome) = mesh.draw(Duration::from_secs(4)).await;
-    let status = outcome.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded);
-    assert!(
-        !status.details().is_empty(),
-        "it is the pipeline's answer, not the client's own timer: {status}"
-    );
-    assert!(status.message().contains("in stage super-resolution-2, after 1 of 3 steps"), "{status}");
-    while !mesh.seen.is_given_up.load(Ordering::SeqCst) {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_caller_that_leaves_ends_the_work_of_the_stage() {
-    let mesh = Mesh::start(|stages| stages.base = Conduct::Hangs).await;
-    let mut answers = mesh.ask(PATIENCE).await.unwrap();
-    while mesh.seen.calls.load(Ordering::SeqCst) == 0 {
-        answers.message().await.unwrap();
-    }
-    assert!(!mesh.seen.is_given_up.load(Ordering::SeqCst));
-    drop(answers);
-    while !mesh.seen.is_given_up.load(Ordering::SeqCst) {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn a_caller_that_reads_slowly_gets_everything_that_matters() {
-    let mesh = Mesh::start(|_| ()).await;
-    let mut answers = mesh.ask(PATIENCE).await.unwrap();
-    let mut told = Vec::new();
-    while let Some(answer) = answers.message().await.unwrap() {
-        told.extend(answer.event);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(matches!(told[0], Event::Started(_)) && matches!(told.last(), Some(Event::Completed(_))));
-    assert_eq!(told.iter().filter(|event| matches!(event, Event::Image(_))).count(), 1);
-    assert_eq!(told.iter().filter(|event| matches!(event, Event::Preview(_))).count(), 3);
-}
-
-#[tokio::test]
-async fn a_refusal_of_a_stage_keeps_its_reason() {
-    let refused: Status = Refusal::overloaded("full").into();
-    let mesh = Mesh::start(|stages| stages.base = Conduct::Fails(refused.code())).await;
-    let (_, outcome) = mesh.draw(PATIENCE).await;
-    let status = outcome.unwrap_err();
-    assert!(status.message().contains("denoiser") && status.message().contains("as ordered"), "{status}");
-}
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
