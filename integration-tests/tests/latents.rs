@@ -4,7 +4,7 @@ use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
-use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, neighbours, steps};
+use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
 use reverie_integration_tests::{Fallible, WORKSPACE, health};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use reverie_proto::generation::v1::GenerateRequest;
 use tonic::Code;
 
-use crate::stages::{Conduct, Mesh, PATIENCE, SIDES, Stages, completed, images, request};
+use crate::mesh::{Mesh, PATIENCE, completed, images, request};
+use crate::stages::{Conduct, SIDES, Stages};
 
 const DEADLINE: Duration = Duration::from_secs(2);
 

@@ -8,7 +8,8 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_service_kit::Refusal;
 use tonic::{Code, Status};
 
-use crate::stages::{Conduct, Mesh, PATIENCE};
+use crate::mesh::{Mesh, PATIENCE};
+use crate::stages::Conduct;
 
 #[tokio::test]
 async fn a_cascade_has_as_many_levels_as_there_are() {

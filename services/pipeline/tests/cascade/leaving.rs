@@ -7,7 +7,8 @@ use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::generation::v1::generate_response::Event;
 use tonic::Code;
 
-use crate::stages::{Conduct, Mesh, PATIENCE, request};
+use crate::mesh::{Mesh, PATIENCE, request};
+use crate::stages::Conduct;
 
 /// What a caller does not read waits for it, as far as there is room; its images end at the time limit, and it hears of that when it reads.
 #[tokio::test]

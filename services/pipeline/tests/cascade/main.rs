@@ -5,6 +5,7 @@
 mod anytime;
 mod failures;
 mod leaving;
+mod mesh;
 mod several;
 mod stages;
 mod step_previews;

@@ -8,7 +8,8 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{GenerateRequest, GetCapabilitiesRequest, Stage};
 use tonic::Code;
 
-use crate::stages::{Conduct, Mesh, PATIENCE, completed, images, request};
+use crate::mesh::{Mesh, PATIENCE, completed, images, request};
+use crate::stages::Conduct;
 
 fn several(seed: u64, count: u32) -> GenerateRequest {
     GenerateRequest { seed: Some(seed), count: Some(count), ..request() }
@@ -32,7 +33,7 @@ async fn each_image_is_that_of_a_request_of_its_own() {
     for image in images {
         let (own, outcome) = mesh.draw_for(several(image.seed, 1), PATIENCE).await;
         outcome.unwrap();
-        let own = crate::stages::images(&own)[0];
+        let own = crate::mesh::images(&own)[0];
         assert!(own.image == image.image && own.index == 0, "seed {}", image.seed);
         let previews = told
             .iter()

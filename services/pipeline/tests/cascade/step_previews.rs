@@ -6,7 +6,8 @@ use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{GenerateRequest, GetCapabilitiesRequest, Preview, Stage};
 use tonic::Code;
 
-use crate::stages::{Conduct, Mesh, PATIENCE, images, request};
+use crate::mesh::{Mesh, PATIENCE, images, request};
+use crate::stages::Conduct;
 
 fn asked(count: u32) -> GenerateRequest {
     GenerateRequest { seed: Some(7), count: Some(count), step_previews: true, previews: false, ..request() }
