@@ -101,7 +101,7 @@ impl Permit {
         let taken = taken.ok_or_else(|| {
             let free = places.available_permits() + place.num_permits();
             let why = format!(
-                "{count} of the {limit} places for requests in flight are needed and {free} are free"
+                "the request needs {count} of the {limit} places for requests in flight; free: {free}"
             );
             Refusal::overloaded(why)
         })?;
@@ -161,7 +161,7 @@ mod tests {
         let (permit, other) = (admission.admit().unwrap(), admission.admit().unwrap());
         let refused: Status = permit.hold(3).unwrap_err().into();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.message().contains("3 of the 3 places") && refused.message().ends_with("2 are free"));
+        assert!(refused.message().contains("3 of the 3 places") && refused.message().ends_with("free: 2"));
         permit.hold(2).unwrap();
         permit.hold(2).unwrap();
         assert_eq!(admission.places_taken()(), Some(3));

@@ -178,7 +178,7 @@ async fn each_image_is_one_in_flight() {
     held.message().await.unwrap().unwrap();
     let status = mesh.draw_for(several(20, 2), PATIENCE).await.1.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    assert_eq!(status.message(), "2 of the 4 places for requests in flight are needed and 1 are free");
+    assert_eq!(status.message(), "the request needs 2 of the 4 places for requests in flight; free: 1");
     mesh.draw_for(several(20, 1), PATIENCE).await.1.unwrap();
     drop(held);
     // Its places are free as soon as the pipeline has heard that it left.
