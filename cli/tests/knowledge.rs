@@ -370,7 +370,8 @@ fn a_long_caption_of_a_knowledge_base_fails_nobody_elses_prompt() -> Fallible<()
     };
     let mut with = OsStr::new("mine=").to_owned();
     with.push(pictures.at("out"));
-    let words = ["--knowledge-base", "mine", "--neighbours", "2", "--with-knowledge-base"].map(OsStr::new);
+    let words = ["--query", "a zumbel with a cake", "--knowledge-base", "mine", "--with-knowledge-base"];
+    let words = words.map(OsStr::new);
     let told = succeeds(&generate("a zumbel", &[&words[..], &[&with]].concat())?)?;
     let report: serde_json::Value = serde_json::from_str(told.trim())?;
     let captions: Vec<_> = report["neighbours"]

@@ -17,7 +17,7 @@ use crate::bm25::weight;
 use crate::common::read;
 
 /// A word that more than this share of the captions have is not a subject.
-const LARGEST_SHARE: f64 = 0.25;
+const LARGEST_SHARE: f64 = 0.75;
 /// How likely a common word is the subject, in comparison with an uncommon one.
 const COMMON: f64 = 0.01;
 /// Passes over all captions.
@@ -52,7 +52,8 @@ impl Subjects {
         }
         let size = crate::bm25::size(texts.len() as u64);
         let idf: Vec<f64> = counts.iter().map(|&count| weight(count, size)).collect();
-        let is_rare: Vec<bool> = counts.iter().map(|&count| count as f64 <= LARGEST_SHARE * size).collect();
+        let is_rare: Vec<bool> =
+            counts.iter().map(|&count| count as f64 <= LARGEST_SHARE * texts.len() as f64).collect();
         for text in &mut texts {
             text.retain(|&(word, _)| is_rare[word]);
         }

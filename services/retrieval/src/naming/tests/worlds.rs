@@ -258,6 +258,31 @@ fn names_are_found_in_small_and_large_worlds() {
 }
 
 #[test]
+fn few_entities_of_many_pictures_are_found() {
+    for (count, pictures) in [(1, 50), (2, 100), (3, 30), (5, 50)] {
+        let random = &mut StdRng::seed_from_u64(count as u64);
+        let grammar = creatures("creatures", invented(count, random));
+        let captions: Vec<String> = grammar
+            .entities
+            .iter()
+            .flat_map(|entity| vec![entity; pictures])
+            .map(|entity| grammar.fill(grammar.captions.choose(random).unwrap(), entity, "", random))
+            .collect();
+        let base = Library::new(captions.iter().map(String::as_str));
+        for _ in 0..20 {
+            let entity = random.random_range(0..count);
+            let template = grammar.prompts.choose(random).unwrap();
+            let text = grammar.fill(template, &grammar.entities[entity], "", random);
+            let found = base.search(&text, K);
+            assert!(
+                found.len() == K && found.iter().all(|key| *key as usize / pictures == entity),
+                "{count} x {pictures}: {text} {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn names_of_two_ordinary_words_are_found() {
     for count in [5, 20, 80] {
         let found = measure(|random| creatures("ordinary", ordinary(count, random)), count, 100..103, 40);
