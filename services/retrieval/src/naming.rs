@@ -82,8 +82,13 @@ impl Named {
             return Ok(None);
         }
         let mut weighed = Vec::new();
-        for (word, _) in read {
-            weighed.extend(base.weigh(&word)?.map(|weight| (word, weight)));
+        // Not by common words alone: they are what it says of something that all captions are about.
+        let mut has_names = false;
+        for (word, is_common) in read {
+            if let Some(weight) = base.weigh(&word)? {
+                has_names |= !is_common;
+                weighed.push((word, weight));
+            }
         }
         let rare: HashSet<&String> = uncommon.iter().filter_map(Uncommon::word).collect();
         let mut unmatched = Vec::new();
@@ -96,6 +101,7 @@ impl Named {
                 Uncommon::Word(word) => base.near(word, limit)?,
                 Uncommon::Characters(_) => BTreeSet::new(),
             };
+            has_names = true;
             if near.is_empty() {
                 let written = match word {
                     Uncommon::Word(word) => word.clone(),
@@ -111,6 +117,9 @@ impl Named {
                     weighed.push((near, weight));
                 }
             }
+        }
+        if !has_names {
+            return Ok(None);
         }
         weighed.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         let most = weighed.first().map_or(0.0, |(_, weight)| *weight);
