@@ -29,6 +29,8 @@ pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Strin
     let found = &outcome.neighbours;
     if found.nothing_matched {
         let _ = writeln!(text, "{}", nothing_matched(found));
+    } else if !found.unmatched_words.is_empty() {
+        let _ = writeln!(text, "no caption names {}", unmatched(found));
     }
     if !found.neighbours.is_empty() {
         let from = if found.knowledge_base.is_empty() {
@@ -73,13 +75,17 @@ pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Strin
 
 fn nothing_matched(found: &NeighboursFound) -> String {
     let without = if found.neighbours.is_empty() { "drawn without reference images" } else { "the nearest" };
-    let unmatched: Vec<String> = found.unmatched_words.iter().map(|word| format!("{word:?}")).collect();
-    let why = if unmatched.is_empty() {
+    let why = if found.unmatched_words.is_empty() {
         String::new()
     } else {
-        format!(": no caption names {}", unmatched.join(", "))
+        format!(": no caption names {}", unmatched(found))
     };
     format!("nothing in {} matches{why}; {without}", found.knowledge_base)
+}
+
+fn unmatched(found: &NeighboursFound) -> String {
+    let words: Vec<String> = found.unmatched_words.iter().map(|word| format!("{word:?}")).collect();
+    words.join(", ")
 }
 
 fn stages_json(stages: &[StageReport]) -> Vec<Value> {

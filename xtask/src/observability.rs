@@ -13,7 +13,7 @@ mod prometheus;
 mod sink;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::collected::Collected;
 use self::collector::Collector;
@@ -64,6 +64,12 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     if mesh.generate(PROMPT, &["--knowledge-base", "birds"]).is_ok() {
         return Err("an image was drawn with a knowledge base that does not exist".into());
     }
+    let ended = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    wait::until("Prometheus to ask every service after both images", PATIENCE, || {
+        let services = prometheus.value("count(up == 1)")?;
+        let asked = prometheus.value("min(timestamp(up))")?;
+        (services >= mesh::SERVICES.len() as f64 && asked > ended).then_some(())
+    })?;
     wait::until("Prometheus to see both images", PATIENCE, || {
         let ended = |code: &str| {
             let selector = format!("rpc_method=\"{GENERATE}\",rpc_response_status_code=\"{code}\"");
