@@ -20,6 +20,9 @@ const WRITER_MEMORY: usize = 50_000_000;
 /// Captions of other things that are counted beside those of a knowledge base: a small one is a part of the world.
 const OTHERS: f64 = 50.0;
 
+/// The most words of a text that order the captions which have a certain one.
+const MAX_RANKED_BY: usize = 256;
+
 /// What counts as the number of captions where there are `captions`.
 pub(crate) fn size(captions: u64) -> f64 {
     captions as f64 + OTHERS
@@ -73,7 +76,8 @@ impl Captions {
         text: &str,
         limit: usize,
     ) -> Result<Vec<Hit>, TantivyError> {
-        let all = self.terms(text).into_iter().map(|term| (Occur::Should, term_query(term)));
+        let all =
+            self.terms(text).into_iter().take(MAX_RANKED_BY).map(|term| (Occur::Should, term_query(term)));
         // It is among all of them too, and counts once.
         let having: Box<dyn Query> = Box::new(BoostQuery::new(term_query(self.term(word)), 0.0));
         let having = (Occur::Must, having);

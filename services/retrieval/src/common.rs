@@ -30,6 +30,8 @@ struct CommonWords {
     longest: usize,
 }
 
+/// The most uncommon words of a text that are told; what a text names stands at its beginning.
+const MAX_UNCOMMON: usize = 64;
 /// The longest ending that a word has after a stem, characters.
 const LONGEST_ENDING: usize = 3;
 
@@ -38,7 +40,7 @@ const LONGEST_ENDING: usize = 3;
 pub(crate) struct Reading {
     /// What captions are indexed by (`words.rs`), each once; whether it is common.
     pub(crate) words: Vec<(String, bool)>,
-    /// What is not common, each once.
+    /// What is not common, each once; the first [`MAX_UNCOMMON`].
     pub(crate) uncommon: Vec<Uncommon>,
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn read(text: &str) -> Reading {
     let runs = runs(text);
     let language = common.language(&runs);
     let mut reading = Reading::default();
+    let mut places = HashMap::new();
     for run in runs {
         match run {
             Run::Word(word) => {
@@ -75,7 +78,7 @@ pub(crate) fn read(text: &str) -> Reading {
                 if !is_common {
                     reading.add_uncommon(Uncommon::Word(word.clone()));
                 }
-                reading.add(word, is_common);
+                reading.add(&mut places, word, is_common);
             }
             Run::Unspaced(characters) => {
                 let covered = common.covered(&characters, language);
@@ -83,7 +86,7 @@ pub(crate) fn read(text: &str) -> Reading {
                     // A single letter says as little as one of another script.
                     let is_letter = part.len() == 1 && !is_ideograph(&characters[part.start]);
                     let is_common = is_letter || covered[part.clone()].iter().all(|covered| *covered);
-                    reading.add(characters[part].concat(), is_common);
+                    reading.add(&mut places, characters[part].concat(), is_common);
                 }
                 let mut start = 0;
                 for stretch in covered.chunk_by(|one, other| one == other) {
@@ -101,15 +104,19 @@ pub(crate) fn read(text: &str) -> Reading {
 }
 
 impl Reading {
-    fn add(&mut self, word: String, is_common: bool) {
-        match self.words.iter_mut().find(|(known, _)| *known == word) {
-            Some((_, known)) => *known &= is_common,
-            None => self.words.push((word, is_common)),
+    /// `places` has where in `words` a word stands.
+    fn add(&mut self, places: &mut HashMap<String, usize>, word: String, is_common: bool) {
+        match places.get(&word) {
+            Some(&place) => self.words[place].1 &= is_common,
+            None => {
+                places.insert(word.clone(), self.words.len());
+                self.words.push((word, is_common));
+            }
         }
     }
 
     fn add_uncommon(&mut self, word: Uncommon) {
-        if !self.uncommon.contains(&word) {
+        if self.uncommon.len() < MAX_UNCOMMON && !self.uncommon.contains(&word) {
             self.uncommon.push(word);
         }
     }

@@ -98,8 +98,8 @@ impl Named {
                 continue;
             }
             let near = match word {
-                Uncommon::Word(word) => base.near(word, limit)?,
-                Uncommon::Characters(_) => BTreeSet::new(),
+                Uncommon::Word(word) if unmatched.len() < MAX_LOOKUPS => base.near(word, limit)?,
+                _ => BTreeSet::new(),
             };
             has_names = true;
             if near.is_empty() {

@@ -148,3 +148,23 @@ fn names_of_scripts_without_spaces_are_found_by_their_parts() {
     assert_eq!(named.unmatched, ["琉璃猫"]);
     assert!(named.rank(&[], 5).is_empty());
 }
+
+/// The longest text that a request may have, in words that no caption has, and in one run without spaces.
+#[test]
+fn the_longest_text_takes_no_long_time() {
+    let captions: Vec<String> =
+        (0..3000).map(|number| format!("a zuni{number} near io{number}x in the snow")).collect();
+    let base = Library::new(captions.iter().map(String::as_str));
+    let words: String = (0..1200).map(|number| format!("ab{number}c ")).collect();
+    let run: String = (0..2600).filter_map(|number| char::from_u32(0x4e00 + number)).collect();
+    for text in [words, run.clone(), format!("{run} zuni7")] {
+        let begun = std::time::Instant::now();
+        let named = base.find(&text).unwrap();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        println!("{:?}, {} not matched", begun.elapsed(), named.unmatched.len());
+    }
+    // And a caption may be as long.
+    let begun = std::time::Instant::now();
+    Library::new([run.as_str(); 20]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
