@@ -106,12 +106,11 @@ pub(crate) fn read(text: &str) -> Reading {
 impl Reading {
     /// `places` has where in `words` a word stands.
     fn add(&mut self, places: &mut HashMap<String, usize>, word: String, is_common: bool) {
-        match places.get(&word) {
-            Some(&place) => self.words[place].1 &= is_common,
-            None => {
-                places.insert(word.clone(), self.words.len());
-                self.words.push((word, is_common));
-            }
+        if let Some(&place) = places.get(&word) {
+            self.words[place].1 &= is_common;
+        } else {
+            places.insert(word.clone(), self.words.len());
+            self.words.push((word, is_common));
         }
     }
 
