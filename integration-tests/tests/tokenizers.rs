@@ -183,3 +183,27 @@ fn a_text_has_the_same_tokens_whatever_the_dropout_of_training() -> Fallible<()>
     assert_eq!(found[0], found[1]);
     Ok(())
 }
+
+/// The library panics over a table of characters that is no base64.
+#[test]
+fn a_broken_table_of_characters_is_refused() -> Fallible<()> {
+    let place = tempfile::tempdir()?;
+    let pipeline = place.path().join("pipeline");
+    folders::copy(&fixtures().join("flux"), &pipeline)?;
+    let file = pipeline.join("tokenizer_2/tokenizer.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    let table = &mut value["normalizer"]["normalizers"][0]["precompiled_charsmap"];
+    *table = format!("={}", table.as_str().ok_or("no table")?).into();
+    fs::write(&file, value.to_string())?;
+    let out = place.path().join("bundle");
+    let request = reverie_import::Request { from: pipeline, ..Default::default() };
+    reverie_import::import(&request, &out)?;
+    let refused = Runtime::new()?.block_on(async {
+        let bundle = Bundle::open(&out.display().to_string()).await?;
+        let package = bundle.package("text-encoder-2", Role::TextEncoder).await?;
+        Tokenizer::load(&package).map(|_| ())
+    });
+    let told = refused.err().ok_or("it is read")?.to_string();
+    assert!(told.contains("tokenizer.json") && told.contains("broken"), "{told}");
+    Ok(())
+}

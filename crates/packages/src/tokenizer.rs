@@ -58,10 +58,10 @@ pub enum Overflow {
 }
 
 /// Runs what panics in the library where a `tokenizer.json` contradicts itself, such as one whose template names a token that it
-/// does not have.
+/// does not have, or where a part of it is broken that is coded for itself (`precompiled_charsmap`).
 fn unwinding<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("tokenizer.json contradicts itself".into()))
+        .unwrap_or_else(|_| Err("it is broken, or contradicts itself".into()))
 }
 
 impl Tokenizer {
@@ -71,7 +71,8 @@ impl Tokenizer {
         let Some(facts) = &package.manifest.tokenizer else {
             return Err(wrong("model.toml: [tokenizer] is missing".to_owned()));
         };
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(package.file(&facts.file)?)
+        let file = package.file(&facts.file)?;
+        let mut tokenizer = unwinding(|| tokenizers::Tokenizer::from_bytes(file))
             .map_err(|error| wrong(format!("{}: {error}", facts.file)))?;
         // BPE-dropout (Provilkov et al., ACL 2020) regularises training; a text to draw has the same tokens each time.
         if let ModelWrapper::BPE(merges) = tokenizer.get_model()
