@@ -142,18 +142,7 @@ impl State {
         let Self { next_id, requests, resources } = self;
         let of_image = |image| needs.iter().map(move |need| Part { image, need: *need, left: 1.0 });
         let parts: Vec<Part> = (0..images).flat_map(of_image).collect();
-        let mut job = Job {
-            id: *next_id,
-            caller: call.caller,
-            class: call.class,
-            arrived: now,
-            deadline,
-            work_left: 0.0,
-            alone_left: 0.0,
-            alone_at_best: 0.0,
-            row: 0.0,
-            is_ready: true,
-        };
+        let mut job = job(*next_id, call, deadline, now);
         let mut booked = Vec::new();
         for Need { prediction, .. } in needs {
             if booked.iter().any(|(id, _)| *id == prediction.resource) {
@@ -175,6 +164,17 @@ impl State {
         requests.insert(*next_id, parts);
         *next_id += 1;
         Ok(job.id)
+    }
+
+    /// Changes what is left of a request's needs with `change`, and brings up to date what it needs of each resource.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Vec<Part>)) {
+        let Some(parts) = self.requests.get_mut(&id) else { return };
+        change(parts);
+        for (resource_id, resource) in &mut self.resources {
+            if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == id) {
+                update(job, *resource_id, parts);
+            }
+        }
     }
 }
 
@@ -205,6 +205,22 @@ impl Resource {
         };
         let jobs: Vec<Job> = self.jobs.iter().copied().chain([before]).collect();
         self.policy.admit(&jobs, newcomer, now)
+    }
+}
+
+/// A request that needs nothing yet.
+fn job(id: u64, call: Call, deadline: Option<Seconds>, now: Seconds) -> Job {
+    Job {
+        id,
+        caller: call.caller,
+        class: call.class,
+        arrived: now,
+        deadline,
+        work_left: 0.0,
+        alone_left: 0.0,
+        alone_at_best: 0.0,
+        row: 0.0,
+        is_ready: true,
     }
 }
 

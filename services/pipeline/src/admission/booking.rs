@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reverie_engine::policy::{Job, Seconds};
+use reverie_engine::policy::Seconds;
 use reverie_proto::diffusion::v1::Prediction;
 use reverie_service_kit::Context;
 use reverie_stage::lanes;
 
-use super::{Admission, BESIDE, Need, Part, Resource, State, update};
+use super::{Admission, BESIDE, Need, Part, Resource, State, job, update};
 use crate::position::Place;
 
 /// What an admitted request has booked, until this is dropped.
@@ -22,18 +22,12 @@ pub(crate) struct Booking {
 impl Booking {
     /// An image is at `place`, of which `share` is done: what comes before it is over.
     pub(crate) fn reach(&self, image: usize, place: Place, share: f64) {
-        let mut state = self.admission.lock();
-        let State { requests, resources, .. } = &mut *state;
-        let Some(parts) = requests.get_mut(&self.id) else { return };
-        let mut of_image: Vec<_> = parts.iter_mut().filter(|part| part.image == image).collect();
-        let Some(at) = of_image.iter().position(|part| part.need.place == place) else { return };
-        of_image[..at].iter_mut().for_each(|part| part.left = 0.0);
-        of_image[at].left = 1.0 - share;
-        for (id, resource) in resources {
-            if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == self.id) {
-                update(job, *id, parts);
-            }
-        }
+        self.admission.lock().change(self.id, |parts| {
+            let mut of_image: Vec<_> = parts.iter_mut().filter(|part| part.image == image).collect();
+            let Some(at) = of_image.iter().position(|part| part.need.place == place) else { return };
+            of_image[..at].iter_mut().for_each(|part| part.left = 0.0);
+            of_image[at].left = 1.0 - share;
+        });
     }
 
     /// Whether a stage of an image can be done by the deadline of `context`, in which case it is booked if it was not. A stage that
@@ -55,18 +49,7 @@ impl Booking {
         let Prediction { resource: id, units, .. } = need.prediction;
         let resource = resources.entry(id).or_insert_with(|| Resource::new((units as usize).max(1)));
         resource.used = now;
-        let mut job = Job {
-            id: self.id,
-            caller: call.caller,
-            class: call.class,
-            arrived: now,
-            deadline,
-            work_left: 0.0,
-            alone_left: 0.0,
-            alone_at_best: 0.0,
-            row: 0.0,
-            is_ready: true,
-        };
+        let mut job = job(self.id, call, deadline, now);
         parts.push(Part { image, need: *need, left: 1.0 });
         update(&mut job, id, parts);
         let own = resource.jobs.iter().position(|job| job.id == self.id);
@@ -84,15 +67,7 @@ impl Booking {
 
     /// An image has ended, drawn or not: it needs nothing any more.
     pub(crate) fn end(&self, image: usize) {
-        let mut state = self.admission.lock();
-        let State { requests, resources, .. } = &mut *state;
-        let Some(parts) = requests.get_mut(&self.id) else { return };
-        parts.retain(|part| part.image != image);
-        for (id, resource) in resources {
-            if let Some(job) = resource.jobs.iter_mut().find(|job| job.id == self.id) {
-                update(job, *id, parts);
-            }
-        }
+        self.admission.lock().change(self.id, |parts| parts.retain(|part| part.image != image));
     }
 
     /// Predicted seconds of an image's stages after `place`, if nothing else ran.
