@@ -8,6 +8,7 @@ use crate::bm25::Captions;
 use crate::words::words;
 
 /// The different words of a text, each with its weight.
+#[derive(Default)]
 pub(crate) struct Shares {
     words: Vec<(String, f64)>,
 }
@@ -15,14 +16,10 @@ pub(crate) struct Shares {
 impl Shares {
     /// Weighs the words of `text` in `captions` ([`Captions::weigh`]). Blocking.
     pub(crate) fn of(text: &str, captions: &Captions) -> Result<Self, TantivyError> {
-        let mut weighed: Vec<(String, f64)> = Vec::new();
-        for word in words(text) {
-            if weighed.iter().all(|(known, _)| *known != word) {
-                let (weight, _) = captions.weigh(&word)?;
-                weighed.push((word, weight));
-            }
-        }
-        Ok(Self { words: weighed })
+        let mut known = HashSet::new();
+        let different = words(text).into_iter().filter(|word| known.insert(word.clone()));
+        let weigh = |word: String| captions.weigh(&word).map(|(weight, _)| (word, weight));
+        Ok(Self { words: different.map(weigh).collect::<Result<_, _>>()? })
     }
 
     /// The share of the text, 0 to 1 by weight, that `caption` has, and the words that both have.

@@ -65,7 +65,7 @@ pub(crate) struct Outcome {
 struct Worded {
     /// By what the text names, if it names something.
     named: Option<Named>,
-    /// By all its words, best first.
+    /// By all its words, best first, where that may be the answer.
     plain: Vec<Hit>,
     shares: Shares,
 }
@@ -140,12 +140,15 @@ impl Retrieve {
     async fn by_words(&self, fusion: Fusion) -> Result<Worded, Status> {
         let (base, text) = (Arc::clone(&self.knowledge_base), self.text.clone());
         let limit = (fusion.candidates.max(self.limit)) as usize;
+        let wants_nearest = self.nearest;
         let search = move || {
-            Ok::<_, TantivyError>(Worded {
-                named: Named::find(&base.names(), &text, limit)?,
-                plain: base.captions.search(&text, limit)?,
-                shares: Shares::of(&text, &base.captions)?,
-            })
+            let named = Named::find(&base.names(), &text, limit)?;
+            let (mut plain, mut shares) = (Vec::new(), Shares::default());
+            if named.is_none() || wants_nearest {
+                plain = base.captions.search(&text, limit)?;
+                shares = Shares::of(&text, &base.captions)?;
+            }
+            Ok::<_, TantivyError>(Worded { named, plain, shares })
         };
         let searched = tokio::task::spawn_blocking(search).await.map_err(Refusal::internal)?;
         searched.map_err(|error| Refusal::internal(error).into())
