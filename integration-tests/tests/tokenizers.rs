@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use reverie_integration_tests::{Fallible, WORKSPACE, folders};
 use reverie_packages::tokenizer::Overflow;
-use reverie_packages::{Bundle, Role, Tokenizer};
+use reverie_packages::{Bundle, PackageError, Role, Tokenizer};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -35,33 +35,35 @@ fn fixtures() -> PathBuf {
 }
 
 /// The tokenizer of `pipeline/tokenizer…` as the bundle of the imported pipeline has it.
-fn imported(folder: &str, runtime: &Runtime) -> Fallible<Tokenizer> {
+fn imported(folder: &str) -> Fallible<Tokenizer> {
     let (pipeline, tokenizer) = folder.split_once('/').ok_or("a folder is pipeline/tokenizer")?;
+    // Super-resolution has no bundle of its own; its tokenizer is that of the pipeline before it.
+    let pipeline = if pipeline == "if-super-resolution" { "if" } else { pipeline };
+    let package = tokenizer.replace("tokenizer", "text-encoder").replace('_', "-");
+    Ok(imported_from(&fixtures().join(pipeline), &package)??)
+}
+
+/// The tokenizer of a package of the bundle that `pipeline` is imported as, or why it is refused.
+fn imported_from(pipeline: &Path, package: &str) -> Fallible<Result<Tokenizer, PackageError>> {
     let place = tempfile::tempdir()?;
     let out = place.path().join("bundle");
-    let mut request = reverie_import::Request { from: fixtures().join(pipeline), ..Default::default() };
-    if pipeline == "if-super-resolution" {
-        // It has no bundle of its own; its tokenizer is that of the pipeline before it.
-        request.from = fixtures().join("if");
-    }
+    let request = reverie_import::Request { from: pipeline.to_owned(), ..Default::default() };
     reverie_import::import(&request, &out)?;
-    let package = tokenizer.replace("tokenizer", "text-encoder").replace('_', "-");
-    let package = runtime.block_on(async {
+    let package = Runtime::new()?.block_on(async {
         let bundle = Bundle::open(&out.display().to_string()).await?;
-        bundle.package(&package, Role::TextEncoder).await
+        bundle.package(package, Role::TextEncoder).await
     })?;
-    Ok(Tokenizer::load(&package)?)
+    Ok(Tokenizer::load(&package))
 }
 
 #[test]
 fn ids_are_those_of_transformers() -> Fallible<()> {
-    let runtime = Runtime::new()?;
     let text = fs::read_to_string(fixtures().join("tokens.json"))?;
     let References { texts, tokenizers } = serde_json::from_str(&text)?;
     let mut compared = 0;
     for reference in &tokenizers {
         for folder in &reference.folders {
-            let tokenizer = imported(folder, &runtime)?;
+            let tokenizer = imported(folder)?;
             // A pipeline that names CLIPTokenizer has the one in Python.
             let is_slow = !fixtures().join(folder).join("tokenizer.json").is_file();
             for (number, text) in texts.iter().enumerate() {
@@ -108,14 +110,7 @@ fn tokens_of_old_configurations_are_found() -> Fallible<()> {
     // What textual inversion adds.
     fs::write(folder.join("added_tokens.json"), r#"{"<cat-toy>": 604}"#)?;
 
-    let out = place.path().join("bundle");
-    let request = reverie_import::Request { from: pipeline, ..Default::default() };
-    reverie_import::import(&request, &out)?;
-    let package = Runtime::new()?.block_on(async {
-        let bundle = Bundle::open(&out.display().to_string()).await?;
-        bundle.package("text-encoder", Role::TextEncoder).await
-    })?;
-    let found = Tokenizer::load(&package)?.encode("a <cat-toy>!", Overflow::Refuse)?;
+    let found = imported_from(&pipeline, "text-encoder")??.encode("a <cat-toy>!", Overflow::Refuse)?;
     assert_eq!(found.ids[..5], [602, 320, 604, 0, 603]);
     assert!(found.ids[5..].iter().all(|id| *id == 0), "it pads with !");
     Ok(())
@@ -137,14 +132,7 @@ fn textual_inversions_of_several_vectors_are_read_whole() -> Fallible<()> {
     }
     fs::write(&config, value.to_string())?;
 
-    let out = place.path().join("bundle");
-    let request = reverie_import::Request { from: pipeline, ..Default::default() };
-    reverie_import::import(&request, &out)?;
-    let package = Runtime::new()?.block_on(async {
-        let bundle = Bundle::open(&out.display().to_string()).await?;
-        bundle.package("text-encoder", Role::TextEncoder).await
-    })?;
-    let tokenizer = Tokenizer::load(&package)?;
+    let tokenizer = imported_from(&pipeline, "text-encoder")??;
     let ids = |text: &str| -> Fallible<Vec<i64>> {
         let found = tokenizer.encode(text, Overflow::Refuse)?;
         Ok(found.ids[1..found.length - 1].to_vec())
@@ -162,7 +150,6 @@ fn a_text_has_the_same_tokens_whatever_the_dropout_of_training() -> Fallible<()>
     let place = tempfile::tempdir()?;
     let pipeline = place.path().join("pipeline");
     folders::copy(&fixtures().join("stable-diffusion-xl"), &pipeline)?;
-    let runtime = Runtime::new()?;
     let text = "a photograph of a small zunin wearing an enormous hat, unbelievably detailed";
     let mut found = Vec::new();
     for dropout in [Value::Null, serde_json::json!(0.5)] {
@@ -171,14 +158,7 @@ fn a_text_has_the_same_tokens_whatever_the_dropout_of_training() -> Fallible<()>
         assert_eq!(value["model"]["type"], "BPE");
         value["model"]["dropout"] = dropout;
         fs::write(&file, value.to_string())?;
-        let out = tempfile::tempdir()?;
-        let request = reverie_import::Request { from: pipeline.clone(), ..Default::default() };
-        reverie_import::import(&request, &out.path().join("bundle"))?;
-        let package = runtime.block_on(async {
-            let bundle = Bundle::open(&out.path().join("bundle").display().to_string()).await?;
-            bundle.package("text-encoder-2", Role::TextEncoder).await
-        })?;
-        found.push(Tokenizer::load(&package)?.encode(text, Overflow::Refuse)?);
+        found.push(imported_from(&pipeline, "text-encoder-2")??.encode(text, Overflow::Refuse)?);
     }
     assert_eq!(found[0], found[1]);
     Ok(())
@@ -195,14 +175,7 @@ fn a_broken_table_of_characters_is_refused() -> Fallible<()> {
     let table = &mut value["normalizer"]["normalizers"][0]["precompiled_charsmap"];
     *table = format!("={}", table.as_str().ok_or("no table")?).into();
     fs::write(&file, value.to_string())?;
-    let out = place.path().join("bundle");
-    let request = reverie_import::Request { from: pipeline, ..Default::default() };
-    reverie_import::import(&request, &out)?;
-    let refused = Runtime::new()?.block_on(async {
-        let bundle = Bundle::open(&out.display().to_string()).await?;
-        let package = bundle.package("text-encoder-2", Role::TextEncoder).await?;
-        Tokenizer::load(&package).map(|_| ())
-    });
+    let refused = imported_from(&pipeline, "text-encoder-2")?;
     let told = refused.err().ok_or("it is read")?.to_string();
     assert!(told.contains("tokenizer.json") && told.contains("broken"), "{told}");
     Ok(())
