@@ -9,10 +9,10 @@ use reverie_proto::generation::v1::{
     NeighboursFound, Preview, Progress, Started,
 };
 use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::refusal::is_callers_deadline;
 use reverie_service_kit::{Address, Context, Refusal, is_caused_by};
-use tonic::Status;
+use tonic::{Response, Status};
 
 use crate::progress::stage_name;
 
@@ -90,12 +90,24 @@ pub async fn ask(
 
 /// Asks the pipeline at `address` what it can do.
 pub async fn capabilities(address: &Address, timeout: Duration) -> Result<GetCapabilitiesResponse, Status> {
+    call(address, timeout, async |channel, context| {
+        GenerationServiceClient::new(channel)
+            .get_capabilities(context.outgoing(GetCapabilitiesRequest {}))
+            .await
+    })
+    .await
+}
+
+/// Makes one call to the pipeline at `address`.
+pub(crate) async fn call<T>(
+    address: &Address,
+    timeout: Duration,
+    call: impl AsyncFnOnce(Channel, Context) -> Result<Response<T>, Status>,
+) -> Result<T, Status> {
     let stage = Upstream::new("pipeline", address);
     let context = Context::with_timeout(timeout);
-    let mut client = GenerationServiceClient::new(stage.channel());
-    let answer = client.get_capabilities(context.outgoing(GetCapabilitiesRequest {}));
-    let answer = context.within("asking for the capabilities", answer).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| blame(&stage, context, status))
+    let answer = context.within("waiting for the answer", call(stage.channel(), context)).await;
+    answer.map(Response::into_inner).map_err(|status| blame(&stage, context, status))
 }
 
 /// Why a call failed. A refusal of the pipeline's own has details and says all; anything else is a call that broke.

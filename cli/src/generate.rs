@@ -8,10 +8,11 @@ use reverie_proto::diffusion::v1::{
 };
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::retrieval::Embed;
 use reverie_proto::generation::v1::{
     GenerateRequest, GeneratedImage, NoMemory, Preview, Reference, References, Retrieval,
 };
-use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
+use reverie_proto::knowledge::v1::NoMatch;
 use reverie_proto::limits::MAX_IMAGES;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Fit;
@@ -25,6 +26,7 @@ use crate::mesh::AskArguments;
 use crate::names::parser;
 use crate::picture_file::{self, format_of};
 use crate::progress::Bars;
+use crate::selection::SearchArguments;
 use crate::{report, sheet};
 
 /// Draws one picture, or several of one prompt.
@@ -120,27 +122,20 @@ struct MemoryArguments {
     /// K: how many neighbours to retrieve, 1 to 8.
     #[arg(long, short = 'k', value_name = "K", allow_negative_numbers = true)]
     neighbours: Option<u32>,
-    /// How to search for neighbours.
-    #[arg(long, value_parser = parser::<RetrievalStrategy>())]
-    retrieval: Option<RetrievalStrategy>,
-    /// Knowledge base to search.
-    #[arg(long, value_name = "NAME")]
-    knowledge_base: Option<String>,
-    /// Text to search for. Default: the prompt.
+    /// Text to search for. Default: the prompt or, with --query-image, none.
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
-    /// Score below which an entry does not match, -1 to 1.
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
-    minimum_score: Option<f32>,
+    #[command(flatten)]
+    search: SearchArguments,
     /// What to do if nothing in the knowledge base matches.
     #[arg(long, value_parser = parser::<NoMatch>())]
     no_match: Option<NoMatch>,
     /// Draws from the text alone.
-    #[arg(long, conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "query", "minimum_score", "no_match", "references"])]
+    #[arg(long, conflicts_with_all = ["SearchArguments", "neighbours", "query", "no_match", "references"])]
     no_retrieval: bool,
-    /// Your own reference image and its caption, instead of a search; may be repeated.
-    #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption,
-          conflicts_with_all = ["neighbours", "retrieval", "knowledge_base", "query", "minimum_score", "no_match"])]
+    /// Your own reference image and its caption; may be repeated. They are used instead of a search or, if there is an option of a
+    /// search, before what it finds.
+    #[arg(long = "reference", value_name = "FILE=CAPTION", value_parser = file_and_caption)]
     references: Vec<(PathBuf, String)>,
 }
 
@@ -289,21 +284,31 @@ async fn memory(arguments: &MemoryArguments, fit: Fit) -> Result<Option<Memory>,
     if arguments.no_retrieval {
         return Ok(Some(Memory::None(NoMemory {})));
     }
-    if arguments.references.is_empty() {
-        let retrieval = Retrieval {
-            knowledge_base: arguments.knowledge_base.clone().unwrap_or_default(),
-            neighbours: arguments.neighbours,
-            strategy: arguments.retrieval.unwrap_or_default().into(),
-            minimum_score: arguments.minimum_score,
-            no_match: arguments.no_match.unwrap_or_default().into(),
-            query: arguments.query.clone(),
-        };
-        return Ok((retrieval != Retrieval::default()).then_some(Memory::Retrieval(retrieval)));
-    }
-    let mut pictures = Vec::new();
+    let mut references = Vec::new();
     for (file, caption) in &arguments.references {
         let image = Some(picture_file::read(file).await?);
-        pictures.push(Reference { image, caption: caption.clone(), fit: fit.into() });
+        references.push(Reference { image, caption: caption.clone(), fit: fit.into() });
     }
-    Ok(Some(Memory::References(References { references: pictures })))
+    let search = &arguments.search;
+    let retrieval = Retrieval {
+        knowledge_base: search.knowledge_base.clone().unwrap_or_default(),
+        neighbours: arguments.neighbours,
+        strategy: search.retrieval.unwrap_or_default().into(),
+        minimum_score: search.minimum_score,
+        no_match: arguments.no_match.unwrap_or_default().into(),
+        query: arguments.query.clone(),
+        embed: match &search.query_image {
+            Some(file) => Some(Embed::QueryImage(picture_file::read(file).await?)),
+            None => None,
+        },
+        selection: search.selection(),
+        ..Retrieval::default()
+    };
+    Ok(if retrieval != Retrieval::default() {
+        Some(Memory::Retrieval(Retrieval { references, ..retrieval }))
+    } else if references.is_empty() {
+        None
+    } else {
+        Some(Memory::References(References { references }))
+    })
 }

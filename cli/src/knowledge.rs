@@ -1,8 +1,9 @@
-//! `reverie knowledge`: makes knowledge bases.
+//! `reverie knowledge`: makes and searches knowledge bases.
 
 mod build;
 mod embedding;
 mod picture_files;
+mod search;
 mod source;
 mod target;
 mod unfinished;
@@ -11,7 +12,7 @@ use clap::Subcommand;
 
 use crate::Failure;
 
-/// Builds knowledge bases.
+/// Builds and searches knowledge bases.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -22,10 +23,14 @@ pub struct Arguments {
 enum Command {
     /// Builds one from a folder with `entries.jsonl` and the pictures it names.
     Build(build::Arguments),
+    /// Searches one for a text, an image, or both, without drawing.
+    Search(search::Arguments),
 }
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Command::Build(arguments) = arguments.command;
-    build::run(arguments).await
+    match arguments.command {
+        Command::Build(arguments) => build::run(arguments).await,
+        Command::Search(arguments) => search::run(arguments).await,
+    }
 }

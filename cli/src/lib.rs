@@ -18,6 +18,7 @@ pub mod picture_file;
 pub mod program;
 pub mod progress;
 pub mod report;
+mod selection;
 pub mod serve;
 pub mod sheet;
 

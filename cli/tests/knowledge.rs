@@ -392,3 +392,52 @@ fn a_long_caption_of_a_knowledge_base_fails_nobody_elses_prompt() -> Fallible<()
     }
     Ok(())
 }
+
+/// Metadata is checked, kept, and what a search filters by.
+#[test]
+fn a_search_finds_what_its_filters_say() -> Fallible<()> {
+    let mut pictures = Pictures::numbered(4)?;
+    let metadata = [
+        r#"{"kind": "fox", "year": 1999}"#,
+        r#"{"kind": "hen", "year": 2026.5, "wild": true}"#,
+        r#"{"kind": "1999"}"#,
+        r#"{"kind": ["a list"]}"#,
+    ];
+    let lines = pictures.lines.lines().zip(metadata);
+    pictures.lines = lines
+        .map(|(line, said)| line.replace(r#""id""#, &format!(r#""metadata":{said},"id""#)) + "\n")
+        .collect();
+    let told = pictures.refusal(&[])?;
+    assert!(told.contains("line 4: ") && told.contains("metadata must be a string, a number"), "{told}");
+    succeeds(&pictures.build(BUNDLE, &["--skip-bad"])?)?;
+
+    let mut with = OsStr::new("mine=").to_owned();
+    with.push(pictures.at("out"));
+    let search = |more: &[&str]| -> Fallible<Vec<String>> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["knowledge", "search", "--bundle", BUNDLE, "--knowledge-base", "mine", "--json"]);
+        let ended = command.arg("--with-knowledge-base").arg(&with).args(more).output()?;
+        let found: serde_json::Value = serde_json::from_str(succeeds(&ended)?.trim())?;
+        let neighbours = found["neighbours"].as_array().ok_or("no neighbours")?;
+        Ok(neighbours.iter().map(|found| found["id"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    let all = search(&["picture", "--retrieval", "bm25"])?;
+    assert_eq!(all.len(), 3, "{all:?}");
+    let image = pictures.at("pictures/2.png");
+    let image = image.to_str().ok_or("no text")?;
+    for (more, expected) in [
+        (&["picture", "--filter", "kind=fox"][..], &["0"][..]),
+        (&["picture", "--filter", "kind=\"1999\""], &["2"]),
+        (&["picture", "--filter", "year=..2000"], &["0"]),
+        (&["picture", "--filter", "year=1999..", "--filter", "kind!=fox"], &["1"]),
+        (&["picture", "--filter", "wild=true", "--exclude", "1"], &[]),
+        (&["--query-image", image, "--limit", "1"], &["2"]),
+    ] {
+        assert_eq!(search(more)?, expected, "{more:?}");
+    }
+    let sheet = pictures.at("sheet.png");
+    let named = sheet.to_str().ok_or("no text")?;
+    assert_eq!(search(&["picture", "--group-by", "--sheet", named])?.len(), 3);
+    assert!(image::open(&sheet)?.width() > 300);
+    Ok(())
+}

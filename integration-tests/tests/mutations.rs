@@ -11,7 +11,9 @@ use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::folders::{self, Copy};
 use reverie_integration_tests::mutation::{self, Random, choose};
 use reverie_integration_tests::{BUNDLE, Fallible};
-use reverie_knowledge::epoch::{Entry, Manifest as Epoch, NewEpoch, Vectors, write_epoch};
+use reverie_knowledge::epoch::{
+    Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, Vectors, write_epoch,
+};
 use reverie_knowledge::{FileDigest, Folder};
 use reverie_packages::package::{Manifest, Package, Role};
 use reverie_packages::tokenizer::{Overflow, Tokenizer};
@@ -207,6 +209,10 @@ async fn epoch(place: &Path) -> Fallible<()> {
         id: id.to_owned(),
         caption: format!("a {id}"),
         attribution: String::new(),
+        metadata: Metadata::from([
+            ("kind".to_owned(), Said::Text(id.to_owned())),
+            ("year".to_owned(), Said::Number(1.5)),
+        ]),
         image: id.to_owned().into(),
     };
     let vectors = Vectors { index: vec![7; 100].into(), keys: Some(vec![0, 0, 2]) };

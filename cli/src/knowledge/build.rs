@@ -27,7 +27,7 @@ const FIRST_EPOCH: u64 = 1;
 const TOLD: usize = 50;
 
 /// Each line of `entries.jsonl` is an object with `id`, `caption`, `image` (a path within the folder) and, if wanted,
-/// `attribution`. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
+/// `attribution` and `metadata`, an object of texts, numbers, and true or false. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
 /// again with the same --out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -166,8 +166,8 @@ mod tests {
     use crate::knowledge::picture_files::Picture;
 
     fn candidate(bytes: usize, pixels: u64) -> Candidate {
-        let (id, caption, attribution) = Default::default();
-        let label = Label { id, caption, attribution };
+        let (id, caption, attribution, metadata) = Default::default();
+        let label = Label { id, caption, attribution, metadata };
         let picture = Picture { digest: String::new(), bytes, pixels };
         Candidate { label, file: String::new(), line: 1, picture }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use reverie_knowledge::epoch::{Label, check_attribution, check_caption, check_id};
+use reverie_knowledge::epoch::{Label, Metadata, check_attribution, check_caption, check_id, check_metadata};
 use serde::Deserialize;
 
 use super::picture_files::{Picture, PictureFolder};
@@ -80,6 +80,8 @@ struct Line {
     image: String,
     #[serde(default)]
     attribution: String,
+    #[serde(default)]
+    metadata: Metadata,
 }
 
 /// Reads all of a folder. Fails only if there is no list that could be read.
@@ -106,8 +108,8 @@ pub(super) async fn read(folder: &Path) -> Result<Source, Failure> {
     for ((number, line), picture) in lines.into_iter().zip(pictures) {
         match picture {
             Ok(picture) => {
-                let Line { id, caption, attribution, image: file } = line;
-                let label = Label { id, caption, attribution };
+                let Line { id, caption, attribution, metadata, image: file } = line;
+                let label = Label { id, caption, attribution, metadata };
                 candidates.push(Candidate { label, file, line: number, picture });
             }
             Err(why) => problems.push(Problem { line: number, id: line.id, file: line.image, why }),
@@ -152,7 +154,7 @@ fn in_words(error: &serde_json::Error) -> String {
     format!("column {}: {}", error.column(), told.strip_suffix(&place).unwrap_or(&told))
 }
 
-/// What is wrong with ids, captions and attributions.
+/// What is wrong with ids, captions, attributions and metadata.
 fn check_texts(lines: &[(usize, Line)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut first_lines: HashMap<&str, usize> = HashMap::new();
@@ -160,8 +162,13 @@ fn check_texts(lines: &[(usize, Line)]) -> Vec<Problem> {
         let first = *first_lines.entry(&line.id).or_insert(*number);
         let unique =
             if first == *number { Ok(()) } else { Err(format!("line {first} has the same id already")) };
-        let checked =
-            [check_id(&line.id), unique, check_caption(&line.caption), check_attribution(&line.attribution)];
+        let checked = [
+            check_id(&line.id),
+            unique,
+            check_caption(&line.caption),
+            check_attribution(&line.attribution),
+            check_metadata(&line.metadata),
+        ];
         problems.extend(checked.into_iter().filter_map(Result::err).map(|why| Problem {
             line: *number,
             id: line.id.clone(),
@@ -213,6 +220,7 @@ mod tests {
             caption: caption.to_owned(),
             image: String::new(),
             attribution: String::new(),
+            metadata: Metadata::new(),
         };
         let lines = [(1, line("a", "a fox")), (2, line("b", " ")), (5, line("a", "a\u{0}hen"))];
         let told: Vec<String> = check_texts(&lines).iter().map(ToString::to_string).collect();

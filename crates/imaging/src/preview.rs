@@ -7,32 +7,43 @@ use reverie_proto::tensor::v1::{Image, ImageFormat};
 use crate::PictureError;
 use crate::pictures::{encode, shrink};
 
-/// Longest side of a preview, pixels.
-pub const MAX_SIDE: u32 = 512;
-/// Most bytes of a preview: eight of them and their captions stay below 4 MiB, which is what gRPC clients take unless told
-/// otherwise.
-pub const MAX_BYTES: usize = 448 << 10;
+/// How large a preview may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest side, pixels; at least 1.
+    pub side: u32,
+    /// Most bytes.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    /// 512 pixels and 448 KiB: eight of them and their captions stay below 4 MiB, which is what gRPC clients take unless told
+    /// otherwise.
+    fn default() -> Self {
+        Self { side: 512, bytes: 448 << 10 }
+    }
+}
 
 /// Whether an encoded image of that size is small enough to be sent as it is.
-pub fn is_small(image: &Image, size: Size) -> bool {
-    size.width.max(size.height) <= MAX_SIDE
-        && image.data.len() <= MAX_BYTES
+pub fn is_small(image: &Image, size: Size, bounds: Bounds) -> bool {
+    size.width.max(size.height) <= bounds.side
+        && image.data.len() <= bounds.bytes
         && image.format != i32::from(ImageFormat::Rgb8)
 }
 
-/// A smaller image of the same proportions, JPEG, of at most [`MAX_SIDE`] pixels a side and [`MAX_BYTES`].
+/// A smaller image of the same proportions, JPEG, within `bounds` (unless they have fewer bytes than a JPEG of one pixel).
 ///
 /// # Errors
 /// If it cannot be encoded.
-pub fn of(picture: &RgbImage) -> Result<Image, PictureError> {
+pub fn of(picture: &RgbImage, bounds: Bounds) -> Result<Image, PictureError> {
     let own = Size::from(picture.dimensions());
     let longest = own.width.max(own.height);
-    let mut side = MAX_SIDE.min(longest);
+    let mut side = bounds.side.min(longest);
     loop {
         let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(longest)).max(1) as u32;
         let size = Size { width: scaled(own.width), height: scaled(own.height) };
         let preview = encode(&shrink(picture, size), ImageFormat::Jpeg)?;
-        if preview.data.len() <= MAX_BYTES || side == 1 {
+        if preview.data.len() <= bounds.bytes || side == 1 {
             return Ok(preview);
         }
         side = (side * 3 / 4).max(1);
@@ -55,22 +66,26 @@ mod tests {
 
     #[test]
     fn a_preview_is_bounded_in_pixels_and_bytes() {
-        for (width, height) in [(2000, 1500), (600, 600), (4096, 1), (512, 512), (1, 700)] {
-            let picture = noise(width, height);
-            let preview = of(&picture).unwrap();
-            assert!(preview.data.len() <= MAX_BYTES, "{width} x {height}: {} bytes", preview.data.len());
-            assert!(preview.width.max(preview.height) <= MAX_SIDE, "{} x {}", preview.width, preview.height);
-            assert!(is_small(&preview, (preview.width, preview.height).into()));
+        for bounds in [Bounds::default(), Bounds { side: 192, bytes: 35 << 10 }] {
+            for (width, height) in [(2000, 1500), (600, 600), (4096, 1), (512, 512), (1, 700)] {
+                let picture = noise(width, height);
+                let preview = of(&picture, bounds).unwrap();
+                let (bytes, size) = (preview.data.len(), (preview.width, preview.height));
+                assert!(bytes <= bounds.bytes, "{width} x {height}: {bytes} bytes");
+                assert!(size.0.max(size.1) <= bounds.side, "{size:?}");
+                assert!(is_small(&preview, size.into(), bounds));
+            }
         }
-        let flat = of(&RgbImage::new(2000, 1000)).unwrap();
+        let flat = of(&RgbImage::new(2000, 1000), Bounds::default()).unwrap();
         assert_eq!((flat.width, flat.height), (512, 256));
     }
 
     #[test]
     fn large_files_and_large_pictures_are_not_small() {
+        let is_small = |image: &Image, size| is_small(image, size, Bounds::default());
         let small = Image { data: vec![0; 100].into(), ..Image::default() };
         assert!(is_small(&small, Size::square(512)) && !is_small(&small, Size::square(513)));
-        let heavy = Image { data: vec![0; MAX_BYTES + 1].into(), ..Image::default() };
+        let heavy = Image { data: vec![0; Bounds::default().bytes + 1].into(), ..Image::default() };
         assert!(!is_small(&heavy, Size::square(64)));
         let raw = Image { format: ImageFormat::Rgb8.into(), ..small };
         assert!(!is_small(&raw, Size::square(8)), "not a file that can be opened");

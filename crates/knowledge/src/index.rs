@@ -7,16 +7,15 @@
 //! no way out. So equal vectors are indexed once. Nearly equal ones are a weaker trap, against which the graph has more links
 //! and looks further than usearch's defaults, and is built in an order that has nothing to do with the entries' own.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
+use crate::UnitVector;
 use crate::epoch::Vectors;
-
-mod unit_vector;
-
-pub use unit_vector::UnitVector;
 
 /// Links of a vector in the graph.
 const LINKS: usize = 48;
@@ -56,11 +55,20 @@ pub struct Hit {
     pub score: f32,
 }
 
+impl Hit {
+    /// Orders by score, and hits of one score by key.
+    pub fn best_first(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.key.cmp(&other.key))
+    }
+}
+
 /// A segment's index, in memory.
 pub struct SegmentIndex {
     index: Index,
     /// By key, the positions of all entries that have its vector, where there are several.
     shared: BTreeMap<u64, Vec<u64>>,
+    /// The key of each position that has not its own.
+    keys: HashMap<u64, u64>,
 }
 
 impl std::fmt::Debug for SegmentIndex {
@@ -86,33 +94,89 @@ impl SegmentIndex {
         }
         drop(keys);
         shared.retain(|_, positions| positions.len() > 1);
-        Ok(Self { index, shared })
+        let others = shared.iter().flat_map(|(&key, positions)| positions.iter().map(move |&one| (one, key)));
+        let keys = others.filter(|(position, key)| position != key).collect();
+        Ok(Self { index, shared, keys })
     }
 
-    /// At least the `limit` entries nearest to `query`, if there are so many, in no order. Exact if the different vectors have at
-    /// most `exact_bytes`. Blocking.
+    /// At least the `limit` entries nearest to `query`, if there are so many, in no order; only those in `allowed`, if it is given.
+    /// Exact if the different vectors, or those of the allowed entries, have at most `exact_bytes`. Blocking.
     pub fn search(
         &self,
         query: &UnitVector,
         limit: usize,
         exact_bytes: usize,
+        allowed: Option<&RoaringBitmap>,
     ) -> Result<Vec<Hit>, IndexError> {
         let count = limit.min(self.index.size());
-        let bytes = self.index.size() * self.index.dimensions() * size_of::<f32>();
-        let found = if bytes <= exact_bytes {
-            self.index.exact_search(query.values(), count)
-        } else {
-            self.index.search(query.values(), count)
-        }
-        .map_err(|error| IndexError::engine(&error))?;
+        let is_small = |vectors: usize| vectors * self.index.dimensions() * size_of::<f32>() <= exact_bytes;
+        let found = match allowed {
+            Some(allowed) if is_small(allowed.len() as usize) => return self.look_at(query, limit, allowed),
+            Some(allowed) => {
+                let is_allowed = |key| self.positions(&key).iter().any(|&one| has(allowed, one));
+                self.index.filtered_search(query.values(), count, is_allowed)
+            }
+            None if is_small(self.index.size()) => self.index.exact_search(query.values(), count),
+            None => self.index.search(query.values(), count),
+        };
+        let found = found.map_err(|error| IndexError::engine(&error))?;
         let mut hits = Vec::with_capacity(limit);
         for (key, distance) in found.keys.iter().zip(&found.distances) {
             let score = (1.0 - distance).clamp(-1.0, 1.0);
-            let positions = self.shared.get(key).map_or(std::slice::from_ref(key), Vec::as_slice);
-            hits.extend(positions.iter().take(limit).map(|&key| Hit { key, score }));
+            let positions =
+                self.positions(key).iter().filter(|&&one| allowed.is_none_or(|all| has(all, one)));
+            hits.extend(positions.take(limit).map(|&key| Hit { key, score }));
         }
         Ok(hits)
     }
+
+    /// The vector of the entry at `position`, of unit length; none if there is no such entry.
+    pub fn vector(&self, position: u64) -> Result<Option<Vec<f32>>, IndexError> {
+        let mut vector = vec![0.0; self.index.dimensions()];
+        Ok(self.copy(position, &mut vector)?.then_some(vector))
+    }
+
+    /// Compares `query` with each of the allowed entries.
+    fn look_at(
+        &self,
+        query: &UnitVector,
+        limit: usize,
+        allowed: &RoaringBitmap,
+    ) -> Result<Vec<Hit>, IndexError> {
+        let mut vector = vec![0.0; self.index.dimensions()];
+        let mut hits = Vec::with_capacity(allowed.len() as usize);
+        for position in allowed {
+            let key = u64::from(position);
+            if self.copy(key, &mut vector)? {
+                hits.push(Hit { key, score: cosine(query.values(), &vector) });
+            }
+        }
+        if limit < hits.len() {
+            hits.select_nth_unstable_by(limit, Hit::best_first);
+            hits.truncate(limit);
+        }
+        Ok(hits)
+    }
+
+    /// Copies the vector of the entry at `position`, if there is one.
+    fn copy(&self, position: u64, vector: &mut [f32]) -> Result<bool, IndexError> {
+        let key = self.keys.get(&position).copied().unwrap_or(position);
+        Ok(self.index.get(key, vector).map_err(|error| IndexError::engine(&error))? > 0)
+    }
+
+    /// The entries that have the vector of a key.
+    fn positions<'a>(&'a self, key: &'a u64) -> &'a [u64] {
+        self.shared.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
+    }
+}
+
+/// Cosine similarity of two vectors of unit length.
+pub fn cosine(one: &[f32], other: &[f32]) -> f32 {
+    one.iter().zip(other).map(|(one, other)| one * other).sum::<f32>().clamp(-1.0, 1.0)
+}
+
+fn has(allowed: &RoaringBitmap, position: u64) -> bool {
+    u32::try_from(position).is_ok_and(|position| allowed.contains(position))
 }
 
 /// Builds the index of a segment from its entries' vectors, one per row, in entry order. One thread writes: concurrent insertion

@@ -9,7 +9,9 @@ pub mod error;
 pub mod folder;
 #[cfg(feature = "index")]
 pub mod index;
+mod unit_vector;
 
 pub use digest::{FileDigest, Verifying, sha256_hex};
 pub use error::StorageError;
 pub use folder::{Folder, local_path};
+pub use unit_vector::UnitVector;

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use reverie_knowledge::index::{SegmentIndex, UnitVector, build_index};
+use reverie_knowledge::UnitVector;
+use reverie_knowledge::index::{SegmentIndex, build_index};
+use roaring::RoaringBitmap;
 
 const SEED: u64 = 20_261_126;
 const DIMENSION: usize = 32;
@@ -27,16 +29,14 @@ fn index(rows: &[Vec<f32>]) -> SegmentIndex {
 /// The entries nearest to `query`, by an exact search if the index has at most `exact_bytes`.
 fn nearest(index: &SegmentIndex, query: &[f32], exact_bytes: usize) -> BTreeSet<u64> {
     let query = UnitVector::new(query, DIMENSION as u32).unwrap();
-    let mut hits = index.search(&query, NEAREST, exact_bytes).unwrap();
+    let mut hits = index.search(&query, NEAREST, exact_bytes, None).unwrap();
     hits.sort_by(|one, other| other.score.total_cmp(&one.score));
     hits.iter().take(NEAREST).map(|hit| hit.key).collect()
 }
 
 /// The entries nearest to `query`, by looking at all of them.
 fn true_nearest(rows: &[Vec<f32>], query: &[f32]) -> BTreeSet<u64> {
-    let dot = |one: &[f32], other: &[f32]| -> f32 { one.iter().zip(other).map(|(a, b)| a * b).sum() };
-    let score = |row: &[f32]| dot(row, query) / dot(row, row).sqrt();
-    let mut scores: Vec<_> = rows.iter().map(|row| score(row)).zip(0..).collect();
+    let mut scores: Vec<_> = rows.iter().map(|row| score(row, query)).zip(0..).collect();
     scores.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     scores.iter().take(NEAREST).map(|(_, key)| *key).collect()
 }
@@ -77,4 +77,47 @@ fn each_search_is_the_one_that_is_asked_for() {
     println!("recall@{NEAREST}: {approximate} approximate, {exact} exact");
     assert!(exact > 0.999, "{exact}");
     assert!(approximate < exact, "{approximate}");
+}
+
+/// Of 1, 10 and 50 % of the entries, both searches find the nearest; of equal vectors, those that are allowed.
+#[test]
+fn a_search_among_some_entries_finds_the_nearest_of_them() {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut rows: Vec<_> = (0..VECTORS).map(|_| vector(&mut random)).collect();
+    // Every vector of the first half is there twice, and the graph has it once.
+    let (first, second) = rows.split_at_mut(VECTORS / 2);
+    second.clone_from_slice(first);
+    let index = index(&rows);
+    for step in [100, 10, 2] {
+        // Odd ones of the second half too: those have their vectors from entries that are not allowed.
+        let allowed: RoaringBitmap =
+            (0..VECTORS as u32).filter(|key| (key + key / 3000) % step == 0).collect();
+        for exact_bytes in [0, usize::MAX] {
+            let mut found = 0;
+            for _ in 0..50 {
+                let query = vector(&mut random);
+                let mut scores: Vec<f32> =
+                    allowed.iter().map(|key| score(&rows[key as usize], &query)).collect();
+                scores.sort_by(|one, other| other.total_cmp(one));
+                let unit = UnitVector::new(&query, DIMENSION as u32).unwrap();
+                let mut hits = index.search(&unit, NEAREST, exact_bytes, Some(&allowed)).unwrap();
+                hits.sort_by(|one, other| one.best_first(other));
+                hits.truncate(NEAREST);
+                let keys: BTreeSet<u64> = hits.iter().map(|hit| hit.key).collect();
+                assert_eq!((keys.len(), hits.len()), (NEAREST, NEAREST));
+                assert!(keys.iter().all(|&key| allowed.contains(key as u32)));
+                let length = score(&query, &query);
+                found += hits.iter().filter(|hit| hit.score > scores[NEAREST - 1] / length - 1e-4).count();
+            }
+            let recall = found as f64 / (50 * NEAREST) as f64;
+            println!("1 of {step} entries, exact up to {exact_bytes} bytes: {recall}");
+            assert!(recall > if exact_bytes == 0 { 0.95 } else { 0.999 }, "{step} {exact_bytes}: {recall}");
+        }
+    }
+}
+
+/// The cosine similarity of `row` and `query`, times the length of `query`.
+fn score(row: &[f32], query: &[f32]) -> f32 {
+    let dot = |one: &[f32], other: &[f32]| -> f32 { one.iter().zip(other).map(|(a, b)| a * b).sum() };
+    dot(row, query) / dot(row, row).sqrt()
 }

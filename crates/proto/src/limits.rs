@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 pub const MAX_TEXT_BYTES: usize = 8000;
 /// Most neighbours, or references, of one image.
 pub const MAX_NEIGHBOURS: u32 = 8;
+/// Most neighbours that a search without drawing finds.
+pub const MAX_FOUND: u32 = 100;
 /// Most images of one request.
 pub const MAX_IMAGES: u32 = 16;
 /// Steps of a sampler.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_proto::vector::v1::{
-    ListCollectionsRequest, ListCollectionsResponse, SearchRequest, SearchResponse,
+    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, SearchRequest,
+    SearchResponse,
 };
 use reverie_service_kit::client::{Addresses, Channel, Upstream};
 use reverie_service_kit::serve::ServerSettings;
@@ -55,6 +56,10 @@ impl VectorService for Searching {
             Manner::Refuses => return Err(Refusal::unavailable("not now").into()),
         }
         Ok(Response::new(SearchResponse::default()))
+    }
+
+    async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_collections(

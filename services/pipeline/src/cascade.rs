@@ -27,8 +27,9 @@ use tonic::{Code, Status};
 use self::image::{Drawing, Drawn, Source};
 use self::ledger::Ledger;
 pub(crate) use self::prediction::predict;
-use crate::convert::{Memory, Run};
+use crate::convert::Run;
 use crate::fields::Fields;
+use crate::memory::{Memory, Search};
 use crate::news::News;
 use crate::pace::Pace;
 use crate::position::Position;
@@ -37,7 +38,7 @@ use crate::{images, latents};
 
 /// The stages that a run goes through.
 fn started(run: &Run) -> Started {
-    let retrieve = matches!(run.memory, Memory::Retrieval { .. }).then_some(Stage::Retrieve);
+    let retrieve = run.memory.search.is_some().then_some(Stage::Retrieve);
     let works_on_latents = run.base.latent.is_some();
     let encode_picture = (works_on_latents && run.initial.is_some()).then_some(Stage::EncodePicture);
     let decode = works_on_latents.then_some(Stage::Decode);
@@ -159,25 +160,32 @@ async fn prepare(
     let texts = texts_of(run);
     ledger.position.enter(Stage::Encode);
     let encoding = timed(stages.encode(context, &encoder, texts, false, |field| fields.texts(field)));
-    let retrieving =
-        timed(neighbours_of(mem::replace(&mut run.memory, Memory::None), run.reader, stages, context));
-    let ((text, encode_seconds), (memory, retrieve_seconds)) = tokio::try_join!(encoding, retrieving)?;
-    if let Some(found) = memory.searched.then_some(retrieve_seconds) {
-        ledger.done(Stage::Retrieve, 1, found, None, None).await;
+    let Memory { search, own } = mem::take(&mut run.memory);
+    let searches = search.is_some();
+    let retrieving = timed(search_for(search, run.reader, fields, stages, context));
+    let ((text, encode_seconds), (found, retrieve_seconds)) = tokio::try_join!(encoding, retrieving)?;
+    if searches {
+        ledger.done(Stage::Retrieve, 1, retrieve_seconds, None, None).await;
     }
-    let neighbours = memory.found.neighbours.clone();
-    if memory.searched || !neighbours.is_empty() {
-        ledger.tell(Event::Neighbours(memory.found)).await;
+    let References { mut told, images: found_images } = found;
+    let found_captions = told.neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
+    told.neighbours.splice(0..0, own.captions.iter().zip(1_u32..).map(own_reference));
+    if searches || !told.neighbours.is_empty() {
+        ledger.tell(Event::Neighbours(told)).await;
     }
 
     // 2. The neighbours' captions: the base model's DStack reads a neighbour's picture and its caption.
-    let captions = neighbours.iter().map(|neighbour| neighbour.caption.clone()).collect();
     // Those of a knowledge base are cut to fit: who asks did not write them.
-    let own = |field: &str| fields.captions(field);
-    let encoding = timed(stages.encode(context, &encoder, captions, memory.searched, own));
-    let (captions, caption_seconds) = encoding.await?;
+    let encoding = async {
+        tokio::try_join!(
+            stages.encode(context, &encoder, own.captions, false, |field| fields.captions(field)),
+            stages.encode(context, &encoder, found_captions, true, |_| None),
+        )
+    };
+    let ((own_captions, found_captions), caption_seconds) = timed(encoding).await?;
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
-    let neighbours = memory.pictures.into_iter().zip(captions).map(prepared).collect();
+    let images = own.images.into_iter().chain(found_images);
+    let neighbours = images.zip(own_captions.into_iter().chain(found_captions)).map(prepared).collect();
 
     // 3. What the base model starts from.
     let (initial, initial_latent) = start(run, fields, stages, context, ledger).await?;
@@ -215,51 +223,41 @@ fn prepared((image, caption): (Image, TextTokens)) -> NeighbourCondition {
     NeighbourCondition { image: Some(image), caption: Some(caption), is_prepared: true }
 }
 
-/// What images are drawn from besides their prompt.
+/// What a search found.
 #[derive(Default)]
 struct References {
-    /// Whether a knowledge base was searched.
-    searched: bool,
     /// What the caller is told.
-    found: NeighboursFound,
-    /// The neighbours' pictures as the base model sees them, in the same order.
-    pictures: Vec<Image>,
+    told: NeighboursFound,
+    /// The images as the base model sees them, in the same order.
+    images: Vec<Image>,
 }
 
-async fn neighbours_of(
-    memory: Memory,
+async fn search_for(
+    search: Option<Search>,
     reader: Option<Reader>,
+    fields: &Fields,
     stages: &Stages,
     context: Context,
 ) -> Result<References, Status> {
-    match memory {
-        Memory::None => Ok(References::default()),
-        Memory::Retrieval { request, refuse } => {
-            let answer = stages.retrieve(context, request, Fields::retrieval).await?;
-            if refuse && answer.nothing_matched {
-                return Err(nothing_matched(&answer.knowledge_base).into());
-            }
-            let mut found = NeighboursFound {
-                neighbours: answer.neighbours,
-                knowledge_base: answer.knowledge_base,
-                epoch: answer.epoch,
-                nothing_matched: answer.nothing_matched,
-                unmatched_words: answer.unmatched_words,
-            };
-            let pictures = images::of_neighbours(&mut found, reader).await?;
-            Ok(References { searched: true, found, pictures })
-        }
-        Memory::References { captions, pictures } => {
-            let neighbour = |(caption, number)| Neighbour {
-                id: format!("reference-{number}"),
-                caption,
-                ..Neighbour::default()
-            };
-            let neighbours = captions.into_iter().zip(1_u32..).map(neighbour).collect();
-            let found = NeighboursFound { neighbours, ..NeighboursFound::default() };
-            Ok(References { searched: false, found, pictures })
-        }
+    let Some(Search { request, refuse, detail }) = search else { return Ok(References::default()) };
+    let answer = stages.retrieve(context, request, |field| fields.retrieval(field)).await?;
+    if refuse && answer.nothing_matched {
+        return Err(nothing_matched(&answer.knowledge_base).into());
     }
+    let mut told = NeighboursFound {
+        neighbours: answer.neighbours,
+        knowledge_base: answer.knowledge_base,
+        epoch: answer.epoch,
+        nothing_matched: answer.nothing_matched,
+        unmatched_words: answer.unmatched_words,
+    };
+    let images = images::of_neighbours(&mut told, reader, detail).await?;
+    Ok(References { told, images })
+}
+
+/// What is told of the caller's own reference of that number.
+fn own_reference((caption, number): (&String, u32)) -> Neighbour {
+    Neighbour { id: format!("reference-{number}"), caption: caption.clone(), ..Neighbour::default() }
 }
 
 /// It does not say what the text names: messages are logged.

@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use reverie_imaging::Encoded;
-use reverie_imaging::fit::{Fit, Reader};
+use reverie_imaging::fit::Reader;
 use reverie_imaging::initial::{Initial, InitialError, Opened};
 use reverie_proto::denoiser::v1::{GetModelResponse, NeighbourPicture};
 use reverie_proto::diffusion::v1::{Guidance, Sampling};
-use reverie_proto::generation::v1::generate_request::Memory as MemoryMessage;
-use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
-use reverie_proto::knowledge::v1::{NoMatch, RetrievalStrategy};
-use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_IMAGES, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SHARE};
-use reverie_proto::retrieval::v1::RetrieveRequest;
+use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
+use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_IMAGES, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::sizes::Size;
-use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_proto::tensor::v1::ImageFormat;
 use reverie_service_kit::{Violations, ranges};
 use tonic::Status;
 
 use crate::images::{self, Undecoded};
+use crate::memory::Memory;
 use crate::settings::{Defaults, Limits};
 use crate::stages::{Models, ServedLevel};
 
-const MAX_NAME_BYTES: usize = 200;
+pub(crate) const MAX_NAME_BYTES: usize = 200;
 /// The encodings that an image may be asked for in.
 pub(crate) const OUTPUT_FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 
@@ -59,25 +56,6 @@ pub(crate) struct Run {
     pub(crate) step_preview_milliseconds: u32,
 }
 
-/// Where the reference images come from.
-#[derive(Debug)]
-pub(crate) enum Memory {
-    /// A search.
-    Retrieval {
-        request: RetrieveRequest,
-        /// Whether the image is refused if nothing matches.
-        refuse: bool,
-    },
-    /// The caller's own.
-    References {
-        captions: Vec<String>,
-        /// As the base model sees them; none until they are decoded.
-        pictures: Vec<Image>,
-    },
-    /// None.
-    None,
-}
-
 /// Checks a request: all but the pixels of its images, which are decoded when all else is right.
 pub(crate) fn run(
     request: GenerateRequest,
@@ -101,7 +79,8 @@ pub(crate) fn run(
     }
     let seeds = seeds(&mut violations, request.seed, request.count, max_images(limits));
     let mut undecoded = Undecoded::default();
-    let memory = memory(&mut violations, request.memory, &prompt, &models, defaults, &mut undecoded);
+    let most = defaults.neighbours;
+    let memory = Memory::read(&mut violations, request.memory, &prompt, &models, most, &mut undecoded);
     if let Some(guidance) = &request.guidance {
         for (field, why) in base.unfit_guidance(guidance) {
             violations.add(format!("guidance.{field}"), why);
@@ -249,79 +228,8 @@ fn size(
     (own, 0)
 }
 
-fn memory(
-    violations: &mut Violations,
-    memory: Option<MemoryMessage>,
-    prompt: &str,
-    models: &Models,
-    defaults: &Defaults,
-    opened: &mut Undecoded,
-) -> Memory {
-    let most = models.base.max_neighbours.min(MAX_NEIGHBOURS);
-    let can_search = most > 0 && models.has_retrieval;
-    let memory = memory.unwrap_or_else(|| {
-        if can_search {
-            MemoryMessage::Retrieval(Retrieval::default())
-        } else {
-            MemoryMessage::None(NoMemory {})
-        }
-    });
-    match memory {
-        MemoryMessage::None(_) => Memory::None,
-        MemoryMessage::Retrieval(_) | MemoryMessage::References(_) if most == 0 => {
-            violations.add("memory", "must be none: the model of this mesh takes no neighbours");
-            Memory::None
-        }
-        MemoryMessage::Retrieval(_) if !models.has_retrieval => {
-            violations.add("retrieval", "must not be set: this mesh has no knowledge bases; give references");
-            Memory::None
-        }
-        MemoryMessage::Retrieval(retrieval) => {
-            let limit = violations.in_range("retrieval.neighbours", retrieval.neighbours, 1..=most);
-            let limit = limit.unwrap_or(defaults.neighbours.min(most));
-            if !retrieval.knowledge_base.is_empty() {
-                violations.text("retrieval.knowledge_base", &retrieval.knowledge_base, MAX_NAME_BYTES);
-            }
-            ranges::known::<RetrievalStrategy>(violations, "retrieval.strategy", retrieval.strategy);
-            ranges::known::<NoMatch>(violations, "retrieval.no_match", retrieval.no_match);
-            violations.in_range("retrieval.minimum_score", retrieval.minimum_score, -1.0..=1.0);
-            if let Some(query) = &retrieval.query {
-                violations.text("retrieval.query", query, MAX_TEXT_BYTES);
-            }
-            let no_match = retrieval.no_match();
-            let request = RetrieveRequest {
-                knowledge_base: retrieval.knowledge_base,
-                text: retrieval.query.unwrap_or_else(|| prompt.to_owned()),
-                limit,
-                strategy: retrieval.strategy,
-                minimum_score: retrieval.minimum_score,
-                nearest: no_match == NoMatch::Nearest,
-            };
-            Memory::Retrieval { request, refuse: no_match == NoMatch::Refuse }
-        }
-        MemoryMessage::References(references) => {
-            let count = references.references.len();
-            violations.require(
-                (1..=most as usize).contains(&count),
-                "references.references",
-                format!("must be 1 to {most} pictures, not {count}"),
-            );
-            for (index, reference) in references.references.iter().enumerate().take(most as usize) {
-                let field = |name: &str| images::reference_field(index, name);
-                violations.text(&field("caption"), &reference.caption, MAX_TEXT_BYTES);
-                foreign_notation(violations, &field("caption"), &reference.caption);
-                let image = violations.take(field("image"), Encoded::required(reference.image.as_ref()));
-                let fit = violations.take(field("fit"), Fit::from_message(reference.fit));
-                opened.references.extend(image.zip(fit));
-            }
-            let captions = references.references.into_iter().map(|reference| reference.caption);
-            Memory::References { captions: captions.collect(), pictures: Vec::new() }
-        }
-    }
-}
-
 /// Refuses what other programs read as an order to add weights, and what would be drawn as words here.
-fn foreign_notation(violations: &mut Violations, field: &str, text: &str) {
+pub(crate) fn foreign_notation(violations: &mut Violations, field: &str, text: &str) {
     let text = text.to_lowercase();
     if let Some(tag) = ["<lora:", "<lyco:", "<hypernet:"].into_iter().find(|tag| text.contains(tag)) {
         violations.add(

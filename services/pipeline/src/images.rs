@@ -5,25 +5,22 @@ use std::sync::Arc;
 
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::initial::Opened;
-use reverie_imaging::{Encoded, PictureError, pictures, pool, preview};
+use reverie_imaging::preview::{self, Bounds};
+use reverie_imaging::{Encoded, PictureError, pictures, pool};
 use reverie_proto::generation::v1::NeighboursFound;
+use reverie_proto::knowledge::v1::ImageDetail;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
 use tonic::Status;
 
-use crate::convert::{Memory, Run};
+use crate::convert::Run;
 
 /// The images of a request that is otherwise right, as far as their headers tell.
 #[derive(Debug, Default)]
 pub(crate) struct Undecoded {
     pub(crate) references: Vec<(Encoded, Fit)>,
     pub(crate) initial: Option<Opened>,
-}
-
-/// The field of a reference.
-pub(crate) fn reference_field(index: usize, name: &str) -> String {
-    format!("references.references[{index}].{name}")
 }
 
 impl Undecoded {
@@ -36,13 +33,11 @@ impl Undecoded {
     pub(crate) async fn decode(self, run: &mut Run) -> Result<(), Status> {
         let _turn = pool::turn(self.pixels()).await;
         let mut violations = Violations::new();
-        if let Memory::References { pictures, .. } = &mut run.memory {
+        for (index, (image, fit)) in self.references.into_iter().enumerate() {
             let reader = run.reader.ok_or_else(missing_reader)?;
-            for (index, (image, fit)) in self.references.into_iter().enumerate() {
-                let square =
-                    pool::decode(image, move |picture| pictures::raw(reader.square(picture, fit))).await;
-                pictures.extend(violations.take(reference_field(index, "image"), square));
-            }
+            let square = pool::decode(image, move |picture| pictures::raw(reader.square(picture, fit))).await;
+            let own = &mut run.memory.own;
+            own.images.extend(violations.take(format!("{}[{index}].image", own.field), square));
         }
         if let Some(initial) = self.initial {
             match initial.bring_to(run.initial_sizes.clone()).await {
@@ -58,36 +53,60 @@ fn missing_reader() -> Status {
     Refusal::internal("the denoiser takes neighbours and does not say how").into()
 }
 
-/// The pictures of neighbours as the model sees them; those in `found`, which are for people, are made small.
+/// The pictures of neighbours as the model sees them; those in `found`, which are for people, are left in the detail that these asked
+/// for.
 pub(crate) async fn of_neighbours(
     found: &mut NeighboursFound,
     reader: Option<Reader>,
+    detail: ImageDetail,
 ) -> Result<Vec<Image>, Status> {
     let reader = reader.ok_or_else(missing_reader)?;
     let mut squares = Vec::with_capacity(found.neighbours.len());
     for neighbour in &mut found.neighbours {
         let image = neighbour.image.take().unwrap_or_default();
-        let (square, smaller) = of_neighbour(&image, reader).await.map_err(|error| {
+        let (square, told) = of_neighbour(image, reader, detail).await.map_err(|error| {
             Refusal::internal(format!(
                 "the picture of {:?} in the knowledge base {:?} cannot be used, build it again: {error}",
                 neighbour.id, found.knowledge_base
             ))
         })?;
-        neighbour.image = Some(smaller.unwrap_or(image));
+        neighbour.image = told;
         squares.push(square);
     }
     Ok(squares)
 }
 
-/// What the model sees, and what people are shown instead of an image that is too large to be sent along.
-async fn of_neighbour(image: &Image, reader: Reader) -> Result<(Image, Option<Image>), PictureError> {
-    let encoded = Encoded::read(image)?;
-    let is_small = preview::is_small(image, encoded.size());
+/// What the model sees, and what people are shown.
+async fn of_neighbour(
+    image: Image,
+    reader: Reader,
+    detail: ImageDetail,
+) -> Result<(Image, Option<Image>), PictureError> {
+    let encoded = Encoded::read(&image)?;
+    let told = match detail {
+        ImageDetail::None => Told::Nothing,
+        ImageDetail::Original => Told::AsItIs,
+        ImageDetail::Unspecified | ImageDetail::Thumbnail => {
+            let is_small = preview::is_small(&image, encoded.size(), Bounds::default());
+            if is_small { Told::AsItIs } else { Told::Smaller }
+        }
+    };
     let decoded = pool::decode(encoded, move |picture| {
-        let smaller = if is_small { None } else { Some(preview::of(picture)?) };
-        Ok((pictures::raw(reader.square(picture, Fit::Crop)), smaller))
+        let told = match told {
+            Told::Nothing => None,
+            Told::AsItIs => Some(image),
+            Told::Smaller => Some(preview::of(picture, Bounds::default())?),
+        };
+        Ok((pictures::raw(reader.square(picture, Fit::Crop)), told))
     });
     decoded.await?
+}
+
+/// What people are shown of an image.
+enum Told {
+    Nothing,
+    AsItIs,
+    Smaller,
 }
 
 /// The sizes at which an initial picture is needed: of the base picture `size`, and with a mask of the levels' pictures, given
@@ -125,7 +144,7 @@ mod tests {
         neighbours.push(neighbour(&small));
         let mut found = NeighboursFound { neighbours, ..NeighboursFound::default() };
         let reader = Reader { side: 64, shorter: None };
-        let squares = of_neighbours(&mut found, Some(reader)).await.unwrap();
+        let squares = of_neighbours(&mut found, Some(reader), ImageDetail::Unspecified).await.unwrap();
 
         let bytes: usize =
             found.neighbours.iter().flat_map(|one| &one.image).map(|image| image.data.len()).sum();
@@ -138,6 +157,12 @@ mod tests {
                 pictures::raw(reader.square(original, Fit::Crop)),
                 "the model sees the original"
             );
+        }
+        for (detail, expected) in [(ImageDetail::None, None), (ImageDetail::Original, Some(&large))] {
+            let mut found =
+                NeighboursFound { neighbours: vec![neighbour(&large)], ..NeighboursFound::default() };
+            let seen = of_neighbours(&mut found, Some(reader), detail).await.unwrap();
+            assert_eq!((found.neighbours[0].image.as_ref(), &seen[0]), (expected, &squares[0]));
         }
         let preview = pictures::decode(found.neighbours[0].image.as_ref().unwrap()).unwrap();
         assert!(
@@ -157,7 +182,7 @@ mod tests {
             ..NeighboursFound::default()
         };
         let reader = Reader { side: 64, shorter: None };
-        let status = of_neighbours(&mut found, Some(reader)).await.unwrap_err();
+        let status = of_neighbours(&mut found, Some(reader), ImageDetail::None).await.unwrap_err();
         for part in ["\"zunin-7\"", "\"creatures\"", "GIF is not supported"] {
             assert!(status.message().contains(part), "{status}");
         }

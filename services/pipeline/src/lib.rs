@@ -12,16 +12,19 @@ mod images;
 mod kept;
 mod latents;
 mod measure;
+mod memory;
 mod news;
 mod pace;
 mod plan;
 mod position;
+mod search;
 mod settings;
 mod stages;
 
 use std::time::Duration;
 
-use reverie_proto::generation::v1::generation_service_server::{GenerationServiceServer, SERVICE_NAME};
+use reverie_proto::generation::v1::generation_service_server::{self, GenerationServiceServer};
+use reverie_proto::retrieval::v1::retrieval_service_server::{self, RetrievalServiceServer};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown, Standing, Unfit};
 use tonic::Status;
@@ -47,20 +50,28 @@ pub async fn check_fit(stages: &StageAddresses, timeout: Duration) -> Result<(),
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let limits = &settings.limits;
     let stages = Stages::new(&settings.stages);
-    let service = grpc::Generation::new(stages.clone(), &settings);
+    let generation = grpc::Generation::new(stages.clone(), &settings);
+    let search = search::Search::new(stages.clone(), &settings);
     let mut server = Server::new(
         "pipeline",
-        &[SERVICE_NAME],
+        &[generation_service_server::SERVICE_NAME, retrieval_service_server::SERVICE_NAME],
         Standing::Door,
         &settings.common.server,
         limits.max_in_flight,
     )
     .await;
-    server.routes().add_service(
-        GenerationServiceServer::new(service)
-            .max_decoding_message_size(limits.max_request_mib << 20)
-            .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
-    );
+    server
+        .routes()
+        .add_service(
+            GenerationServiceServer::new(generation)
+                .max_decoding_message_size(limits.max_request_mib << 20)
+                .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
+        )
+        .add_service(
+            RetrievalServiceServer::new(search)
+                .max_decoding_message_size(limits.max_request_mib << 20)
+                .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
+        );
     server
         .serve(listener, shutdown, async || stages.check_health(HEALTH_TIMEOUT).await.map_err(Unfit::ForNow))
         .await

@@ -110,7 +110,7 @@ impl Agreement {
         for KnowledgeBase { name, content_digest, .. } in self.knowledge_bases.values().map(Arc::as_ref) {
             let there = collections.iter().find(|collection| collection.name == *name);
             let there = there.map_or("missing", |collection| &collection.content_digest);
-            if there != content_digest {
+            if *there != **content_digest {
                 return Err(format!(
                     "knowledge base {name:?} is {content_digest} here, and {there} in the vector service; give both the same"
                 ));

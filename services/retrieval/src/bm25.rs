@@ -3,7 +3,10 @@
 //! A query is the set of words of the text (`words.rs`), each optional: user text never meets a query language. A word that
 //! every caption has ("a", "on") has next to no weight by itself.
 
-use tantivy::collector::TopDocs;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use tantivy::collector::{FilterCollector, TopDocs};
 use tantivy::merge_policy::NoMergePolicy;
 use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
@@ -35,6 +38,9 @@ pub(crate) fn weight(count: u64, size: f64) -> f64 {
     (1.0 + (size - count + 0.5) / (count + 0.5)).ln()
 }
 
+/// The entries that a search may find; none for all.
+pub(crate) type Allowed = Option<Arc<RoaringBitmap>>;
+
 /// The captions of a knowledge base, ready for search.
 pub(crate) struct Captions {
     reader: IndexReader,
@@ -64,9 +70,14 @@ impl Captions {
     }
 
     /// The best `limit` captions that have a word of `text`. Blocking.
-    pub(crate) fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+    pub(crate) fn search(
+        &self,
+        text: &str,
+        limit: usize,
+        allowed: &Allowed,
+    ) -> Result<Vec<Hit>, TantivyError> {
         let words = self.terms(text).into_iter().map(|term| (Occur::Should, term_query(term))).collect();
-        self.find(&BooleanQuery::new(words), limit)
+        self.find(&BooleanQuery::new(words), limit, allowed)
     }
 
     /// The best `limit` captions that have `word`, ranked by all the words of `text`. Blocking.
@@ -75,18 +86,19 @@ impl Captions {
         word: &str,
         text: &str,
         limit: usize,
+        allowed: &Allowed,
     ) -> Result<Vec<Hit>, TantivyError> {
         let all =
             self.terms(text).into_iter().take(MAX_RANKED_BY).map(|term| (Occur::Should, term_query(term)));
         // It is among all of them too, and counts once.
         let having: Box<dyn Query> = Box::new(BoostQuery::new(term_query(self.term(word)), 0.0));
         let having = (Occur::Must, having);
-        self.find(&BooleanQuery::new(std::iter::once(having).chain(all).collect()), limit)
+        self.find(&BooleanQuery::new(std::iter::once(having).chain(all).collect()), limit, allowed)
     }
 
     /// Keys of `limit` captions that have a word which is one letter off `word`. Blocking.
     pub(crate) fn search_near(&self, word: &str, limit: usize) -> Result<Vec<Hit>, TantivyError> {
-        self.find(&FuzzyTermQuery::new(self.term(word), 1, true), limit)
+        self.find(&FuzzyTermQuery::new(self.term(word), 1, true), limit, &None)
     }
 
     /// How much `word` says ([`weight`]), and how many captions have it.
@@ -108,9 +120,16 @@ impl Captions {
         terms
     }
 
-    fn find(&self, query: &dyn Query, limit: usize) -> Result<Vec<Hit>, TantivyError> {
+    fn find(&self, query: &dyn Query, limit: usize, allowed: &Allowed) -> Result<Vec<Hit>, TantivyError> {
         let searcher = self.reader.searcher();
-        let found = searcher.search(query, &TopDocs::with_limit(limit).order_by_score())?;
+        let best = TopDocs::with_limit(limit).order_by_score();
+        let found = match allowed.clone() {
+            None => searcher.search(query, &best)?,
+            Some(allowed) => {
+                let is_allowed = move |key: u64| u32::try_from(key).is_ok_and(|key| allowed.contains(key));
+                searcher.search(query, &FilterCollector::new(POSITION.to_owned(), is_allowed, best))?
+            }
+        };
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
             let positions = searcher.segment_reader(address.segment_ord).fast_fields().u64(POSITION)?;
@@ -154,7 +173,7 @@ mod tests {
         texts.extend(["a hen on snow"; 20]);
         texts.push("a dribago on snow");
         let captions = captions(&texts);
-        let hits = captions.search("A DRIBAGO, on the left!", 4).unwrap();
+        let hits = captions.search("A DRIBAGO, on the left!", 4, &None).unwrap();
         assert_eq!(hits[0].key, 40);
         assert!(hits.iter().all(|hit| hit.score > 0.0));
     }
@@ -163,7 +182,7 @@ mod tests {
     fn scores_are_those_of_bm25() {
         // idf = ln(1 + (N - n + 0.5) / (n + 0.5)), here N = 2, n = 1; tf = 1, and both captions have the mean length.
         let captions = captions(&["red fox", "blue hen"]);
-        let hits = captions.search("fox", 2).unwrap();
+        let hits = captions.search("fox", 2, &None).unwrap();
         assert_eq!(keys(&hits), [0]);
         assert!((hits[0].score - 2.0_f32.ln()).abs() < 1e-5, "{}", hits[0].score);
     }
@@ -172,17 +191,17 @@ mod tests {
     fn a_query_language_is_just_words() {
         let captions = captions(&["a fox", "a hen"]);
         for text in ["+hen -fox", "caption:hen AND (", "hen* ^3 \"", "[hen TO *]", "hen hen hen"] {
-            assert_eq!(captions.search(text, 1).unwrap().len(), 1, "{text}");
+            assert_eq!(captions.search(text, 1, &None).unwrap().len(), 1, "{text}");
         }
-        assert!(captions.search("?!", 9).unwrap().is_empty());
-        assert!(captions.search("unheard-of", 9).unwrap().is_empty());
-        assert_eq!(keys(&captions.search("-fox", 9).unwrap()), [0]);
+        assert!(captions.search("?!", 9, &None).unwrap().is_empty());
+        assert!(captions.search("unheard-of", 9, &None).unwrap().is_empty());
+        assert_eq!(keys(&captions.search("-fox", 9, &None).unwrap()), [0]);
     }
 
     #[test]
     fn ties_are_told_in_order_of_position() {
         let captions = captions(&["a fox"; 20]);
-        assert_eq!(keys(&captions.search("fox", 5).unwrap()), [0, 1, 2, 3, 4]);
+        assert_eq!(keys(&captions.search("fox", 5, &None).unwrap()), [0, 1, 2, 3, 4]);
     }
 
     #[test]
@@ -219,22 +238,22 @@ mod tests {
             ("nai\u{308}ve", 9),
         ];
         for (text, key) in cases {
-            let hits = captions.search(text, 3).unwrap();
+            let hits = captions.search(text, 3, &None).unwrap();
             assert_eq!(keys(&hits).first(), Some(&key), "{text}: {hits:?}");
         }
-        let mut cats = keys(&captions.search("猫", 9).unwrap());
+        let mut cats = keys(&captions.search("猫", 9, &None).unwrap());
         cats.sort_unstable();
         assert_eq!(cats, [0, 1]);
         // A word of a language with spaces is found as a whole only.
-        assert!(captions.search("schon", 9).unwrap().is_empty());
+        assert!(captions.search("schon", 9, &None).unwrap().is_empty());
     }
 
     #[test]
     fn a_caption_of_one_long_run_is_found() {
         let long = format!("a{}", "donaudampfschiff".repeat(60));
         let captions = captions(&[&long, "a fox", &"雪".repeat(300)]);
-        assert_eq!(keys(&captions.search(&long.to_uppercase(), 9).unwrap()), [0]);
-        assert_eq!(keys(&captions.search("雪", 9).unwrap()), [2]);
+        assert_eq!(keys(&captions.search(&long.to_uppercase(), 9, &None).unwrap()), [0]);
+        assert_eq!(keys(&captions.search("雪", 9, &None).unwrap()), [2]);
     }
 
     /// What the bundled models and their defaults were measured with.

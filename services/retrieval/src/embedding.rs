@@ -1,19 +1,36 @@
-//! Search by embedding: the encoder turns the text into a vector, the vector service finds the pictures nearest to it.
+//! Search by embedding: the encoder turns a text or an image into a vector, the vector service finds the images nearest to it.
 
 use std::time::Duration;
 
-use reverie_proto::encoder::v1::EmbedTextRequest;
+use bytes::Bytes;
+use reverie_knowledge::UnitVector;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
+use reverie_proto::encoder::v1::{EmbedImageRequest, EmbedTextRequest};
+use reverie_proto::tensor::v1::{Image, Tensor};
 use reverie_proto::tensors;
-use reverie_proto::vector::v1::SearchRequest;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
+use reverie_proto::vector::v1::{CompareRequest, SearchRequest};
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::{Context, Refusal};
+use roaring::RoaringBitmap;
 use tonic::Status;
 
+use crate::bm25::Allowed;
 use crate::fusion::Hit;
 use crate::knowledge_base::KnowledgeBase;
 use crate::settings::Stages;
+use crate::thinning::Similarities;
+
+/// What is searched for by embedding.
+#[derive(Debug, Clone)]
+pub(crate) enum Probe {
+    /// The text of the request.
+    Text,
+    /// An image, encoded.
+    Image(Image),
+    /// A vector of the knowledge base's own space.
+    Vector(UnitVector),
+}
 
 /// The stages that search by embedding needs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,36 +47,37 @@ impl EmbeddingSearch {
         }
     }
 
-    /// The `limit` entries whose pictures are nearest to `text`, best first, with their cosine similarities.
+    /// The `limit` entries whose images are nearest to `probe` or, if that is the text, to `text`; best first, with their cosine
+    /// similarities.
     pub(crate) async fn search(
         &self,
         context: Context,
         knowledge_base: &KnowledgeBase,
         text: &str,
+        probe: &Probe,
         limit: u32,
+        allowed: &Allowed,
     ) -> Result<Vec<Hit>, Status> {
-        let vector = self.embed(context, knowledge_base, text).await?;
+        let vector = match probe {
+            Probe::Text => self.embed_text(context, knowledge_base, text).await?,
+            Probe::Image(image) => self.embed_image(context, knowledge_base, image).await?,
+            Probe::Vector(vector) => vector.values().to_vec(),
+        };
         let request = SearchRequest {
             collection: knowledge_base.name.clone(),
             vector,
             space_digest: knowledge_base.space_digest.clone(),
             limit,
             epoch: Some(knowledge_base.epoch),
-            content_digest: knowledge_base.content_digest.clone(),
+            content_digest: knowledge_base.content_digest.to_string(),
+            allowed_keys: allowed.as_deref().map(keys).transpose()?.unwrap_or_default(),
         };
         let found = VectorServiceClient::new(self.vector.channel())
             .search(context.outgoing(request))
             .await
             .map_err(|status| self.vector.blame(context, status))?
             .into_inner();
-        // A service that does not know of digests ignores the one in the request.
-        if found.content_digest != knowledge_base.content_digest {
-            return Err(Refusal::mismatch(format!(
-                "knowledge base {:?} is {} here, and {:?} in the vector service; give both the same",
-                knowledge_base.name, knowledge_base.content_digest, found.content_digest
-            ))
-            .into());
-        }
+        check_digest(knowledge_base, &found.content_digest)?;
         let size = knowledge_base.entries.len() as u64;
         if let Some(hit) = found.hits.iter().find(|hit| hit.key >= size || !hit.score.is_finite()) {
             return Err(Refusal::internal(format!(
@@ -69,6 +87,32 @@ impl EmbeddingSearch {
             .into());
         }
         Ok(found.hits.iter().map(|hit| Hit { key: hit.key, score: hit.score }).collect())
+    }
+
+    /// How alike the images of the entries `keys` are.
+    pub(crate) async fn compare(
+        &self,
+        context: Context,
+        knowledge_base: &KnowledgeBase,
+        keys: Vec<u64>,
+    ) -> Result<Similarities, Status> {
+        let count = keys.len();
+        let request = CompareRequest {
+            collection: knowledge_base.name.clone(),
+            keys,
+            epoch: Some(knowledge_base.epoch),
+            content_digest: knowledge_base.content_digest.to_string(),
+        };
+        let compared = VectorServiceClient::new(self.vector.channel())
+            .compare(context.outgoing(request))
+            .await
+            .map_err(|status| self.vector.blame(context, status))?
+            .into_inner();
+        check_digest(knowledge_base, &compared.content_digest)?;
+        let told = compared.similarities.len();
+        Similarities::new(count, compared.similarities).ok_or_else(|| {
+            Refusal::internal(format!("stage vector sent {told} similarities of {count} entries")).into()
+        })
     }
 
     /// Whether both stages serve, or which one does not.
@@ -84,7 +128,7 @@ impl EmbeddingSearch {
         &self.vector
     }
 
-    async fn embed(
+    async fn embed_text(
         &self,
         context: Context,
         knowledge_base: &KnowledgeBase,
@@ -99,16 +143,60 @@ impl EmbeddingSearch {
             .await
             .map_err(|status| self.encoder.blame(context, status))?
             .into_inner();
-        if embedded.space_digest != knowledge_base.space_digest {
+        self.row(knowledge_base, embedded.space_digest, embedded.embeddings)
+    }
+
+    async fn embed_image(
+        &self,
+        context: Context,
+        knowledge_base: &KnowledgeBase,
+        image: &Image,
+    ) -> Result<Vec<f32>, Status> {
+        let request = EmbedImageRequest { images: vec![image.clone()], ..EmbedImageRequest::default() };
+        let own = |field: &str| field.starts_with("images[0]").then(|| "image".to_owned());
+        let embedded = EncoderServiceClient::new(self.encoder.channel())
+            .embed_image(context.outgoing(request))
+            .await
+            .map_err(|status| self.encoder.blame_fields(context, status, own))?
+            .into_inner();
+        self.row(knowledge_base, embedded.space_digest, embedded.embeddings)
+    }
+
+    /// The only row of an answer of the encoder.
+    fn row(
+        &self,
+        knowledge_base: &KnowledgeBase,
+        space_digest: String,
+        embeddings: Option<Tensor>,
+    ) -> Result<Vec<f32>, Status> {
+        if space_digest != knowledge_base.space_digest {
             return Err(Refusal::mismatch(format!(
-                "knowledge base {:?} was built with the joint encoder {}, the encoder service runs {}; build it again",
-                knowledge_base.name, knowledge_base.space_digest, embedded.space_digest
+                "knowledge base {:?} was built with the joint encoder {}, the encoder service runs {space_digest}; build it again",
+                knowledge_base.name, knowledge_base.space_digest
             ))
             .into());
         }
-        let tensor = embedded.embeddings.unwrap_or_default();
-        tensors::to_f32_of_shape(&tensor, &[1, knowledge_base.dimension]).map_err(|error| {
-            Refusal::internal(format!("stage encoder sent an embedding, but {error}")).into()
+        let tensor = embeddings.unwrap_or_default();
+        tensors::to_f32_of_shape(&tensor, &[1, knowledge_base.dimension as usize]).map_err(|error| {
+            Refusal::internal(format!("stage {} sent an embedding, but {error}", self.encoder.name())).into()
         })
     }
+}
+
+/// The keys of entries as the vector service takes them.
+fn keys(allowed: &RoaringBitmap) -> Result<Bytes, Refusal> {
+    let mut bytes = Vec::with_capacity(allowed.serialized_size());
+    allowed.serialize_into(&mut bytes).map_err(Refusal::internal)?;
+    Ok(bytes.into())
+}
+
+/// A service that does not know of digests ignores the one in a request.
+fn check_digest(knowledge_base: &KnowledgeBase, found: &str) -> Result<(), Refusal> {
+    if *found == *knowledge_base.content_digest {
+        return Ok(());
+    }
+    Err(Refusal::mismatch(format!(
+        "knowledge base {:?} is {} here, and {found:?} in the vector service; give both the same",
+        knowledge_base.name, knowledge_base.content_digest
+    )))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
@@ -11,13 +12,14 @@ use reverie_service_kit::Context;
 use reverie_service_kit::telemetry::gen_ai;
 use tonic::{Request, Response, Status};
 
-use crate::convert;
+use crate::convert::{self, Detail};
 use crate::embedding::EmbeddingSearch;
 use crate::knowledge_base::KnowledgeBase;
 use crate::settings::{Fusion, Settings};
+use crate::thumbnails::Thumbnails;
 
-/// Largest request: a text and a name, with room.
-pub(crate) const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Largest request: an image, and room for texts, a vector, a filter and a thousand ids.
+pub(crate) const MAX_REQUEST_BYTES: usize = MAX_ENCODED_BYTES + (4 << 20);
 
 /// Answers with neighbours.
 pub(crate) struct Retrieval {
@@ -25,6 +27,7 @@ pub(crate) struct Retrieval {
     default: String,
     embedding: EmbeddingSearch,
     fusion: Fusion,
+    thumbnails: Thumbnails,
 }
 
 impl Retrieval {
@@ -38,6 +41,7 @@ impl Retrieval {
             default: settings.default_knowledge_base.clone(),
             embedding,
             fusion: settings.fusion,
+            thumbnails: Thumbnails::new(),
         }
     }
 }
@@ -50,11 +54,18 @@ impl RetrievalService for Retrieval {
     ) -> Result<Response<RetrieveResponse>, Status> {
         let context = Context::of(&request);
         let work = async {
-            let retrieve = convert::retrieve(request.get_ref(), &self.knowledge_bases, &self.default)?;
+            let (retrieve, detail) =
+                convert::retrieve(request.into_inner(), &self.knowledge_bases, &self.default)?;
             gen_ai::retrieval(&retrieve.knowledge_base.name, &retrieve.text);
             let knowledge_base = Arc::clone(&retrieve.knowledge_base);
             let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
-            Ok(Response::new(convert::response(&knowledge_base, outcome)))
+            let thumbnails = if detail == Detail::Thumbnail {
+                let keys: Vec<u64> = outcome.found.iter().map(|found| found.key).collect();
+                self.thumbnails.of(&knowledge_base, &keys).await?
+            } else {
+                Vec::new()
+            };
+            Ok(Response::new(convert::response(&knowledge_base, outcome, detail, thumbnails)))
         };
         context.within("retrieval", work).await
     }

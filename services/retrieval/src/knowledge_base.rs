@@ -1,5 +1,8 @@
 //! A knowledge base in memory: one epoch's entries and the index of its captions.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use reverie_imaging::format;
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_knowledge::Folder;
@@ -7,10 +10,13 @@ use reverie_knowledge::epoch::{Entry, MAX_ENTRY_TEXT_BYTES, Manifest};
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 
-use crate::bm25::Captions;
+use crate::bm25::{Allowed, Captions};
 use crate::error::KnowledgeError;
+use crate::filter::Columns;
 use crate::naming;
+use crate::selection::{GroupBy, Selection};
 use crate::subjects::Subjects;
+use crate::words::words;
 
 // The largest answer is a message between services.
 const _: () =
@@ -22,15 +28,19 @@ pub(crate) struct KnowledgeBase {
     pub(crate) description: String,
     pub(crate) epoch: u64,
     /// The identity of what it holds.
-    pub(crate) content_digest: String,
+    pub(crate) content_digest: Arc<str>,
     /// SHA-256 of the encoder that embedded the pictures.
     pub(crate) space_digest: String,
     /// Length of the pictures' vectors.
-    pub(crate) dimension: usize,
+    pub(crate) dimension: u32,
     /// A hit's key is a position in here.
     pub(crate) entries: Vec<Entry>,
     pub(crate) captions: Captions,
     pub(crate) subjects: Subjects,
+    /// The metadata of the entries.
+    pub(crate) columns: Columns,
+    /// The positions of the entries in the order of their ids.
+    by_id: Vec<u32>,
 }
 
 impl KnowledgeBase {
@@ -51,27 +61,63 @@ impl KnowledgeBase {
                 return Err(wrong("is not PNG, JPEG or WebP".to_owned()));
             }
         }
-        let (entries, captions, subjects) = tokio::task::spawn_blocking(move || {
+        let load = move || {
             let texts = || entries.iter().map(|entry| entry.caption.as_str());
             let (captions, subjects) = (Captions::index(texts())?, Subjects::learn(texts()));
-            Ok::<_, KnowledgeError>((entries, captions, subjects))
-        })
-        .await??;
-        Ok(Self {
-            content_digest: manifest.content_digest(),
-            name: manifest.name,
-            description: manifest.description,
-            epoch: manifest.epoch,
-            space_digest: manifest.space_digest,
-            dimension: manifest.dimension as usize,
-            entries,
-            captions,
-            subjects,
-        })
+            let mut by_id: Vec<u32> = (0_u32..).zip(&entries).map(|(position, _)| position).collect();
+            by_id.sort_unstable_by_key(|&position| &entries[position as usize].id);
+            Ok(Self {
+                content_digest: manifest.content_digest().into(),
+                name: manifest.name,
+                description: manifest.description,
+                epoch: manifest.epoch,
+                space_digest: manifest.space_digest,
+                dimension: manifest.dimension,
+                columns: Columns::of(&entries),
+                entries,
+                captions,
+                subjects,
+                by_id,
+            })
+        };
+        tokio::task::spawn_blocking(load).await?
     }
 }
 
 impl KnowledgeBase {
+    /// The entries that a search with this selection may find; none for all. Blocking.
+    pub(crate) fn allowed(&self, selection: &Selection) -> Allowed {
+        if selection.filter.is_none() && selection.exclude_ids.is_empty() {
+            return None;
+        }
+        let mut allowed = match &selection.filter {
+            Some(filter) => self.columns.select(filter),
+            None => self.columns.all().clone(),
+        };
+        for id in &selection.exclude_ids {
+            let found = self
+                .by_id
+                .binary_search_by_key(&id.as_str(), |&position| &self.entries[position as usize].id);
+            if let Ok(place) = found {
+                allowed.remove(self.by_id[place]);
+            }
+        }
+        Some(Arc::new(allowed))
+    }
+
+    /// The group of an entry; none if it is by itself.
+    pub(crate) fn group(&self, key: u64, by: &GroupBy) -> Option<String> {
+        let entry = self.entries.get(usize::try_from(key).ok()?)?;
+        match &by.key {
+            Some(key) => entry.metadata.get(key).map(|value| format!("{value:?}")),
+            None => {
+                let words = words(&entry.caption).into_iter().collect();
+                let subject: BTreeSet<&str> = self.subjects.of_caption(&words).into_iter().collect();
+                (!subject.is_empty()).then(|| subject.into_iter().collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
     /// Where names are looked for.
     pub(crate) fn names(&self) -> naming::Base<'_> {
         naming::Base { captions: &self.captions, subjects: &self.subjects, entries: &self.entries }
@@ -81,7 +127,7 @@ impl KnowledgeBase {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use reverie_knowledge::epoch::{NewEpoch, Vectors, write_epoch};
+    use reverie_knowledge::epoch::{Metadata, NewEpoch, Value, Vectors, write_epoch};
     use reverie_proto::tensor::v1::ImageFormat;
 
     use super::*;
@@ -98,6 +144,7 @@ pub(crate) mod tests {
                 id: position.to_string(),
                 caption: caption.clone(),
                 attribution: "drawn by nobody".to_owned(),
+                metadata: Metadata::from([("position".to_owned(), Value::Number(position as f64))]),
                 image: Bytes::from_static(picture),
             })
             .collect();

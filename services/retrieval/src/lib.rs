@@ -1,6 +1,7 @@
 //! The retrieval service: finds reference images for a prompt (Re-Imagen, section 3).
 //!
-//! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `bm25.rs`, `embedding.rs`, or both, and `fusion.rs`.
+//! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `naming.rs` and `bm25.rs`, `embedding.rs`, or
+//! both (`fusion.rs`), among the entries that `filter.rs` allows; `thinning.rs` leaves out what is too much alike.
 
 mod agreement;
 mod bm25;
@@ -8,14 +9,18 @@ mod common;
 mod convert;
 mod embedding;
 mod error;
+mod filter;
 mod fusion;
 mod grpc;
 mod knowledge_base;
 mod naming;
+mod selection;
 mod settings;
 mod shares;
 mod strategy;
 mod subjects;
+mod thinning;
+mod thumbnails;
 mod words;
 
 use std::collections::BTreeMap;
@@ -42,7 +47,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         tracing::info!(
             name,
             epoch = knowledge_base.epoch,
-            digest = knowledge_base.content_digest,
+            digest = &*knowledge_base.content_digest,
             size = knowledge_base.entries.len(),
             "knowledge base loaded"
         );

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use reverie_knowledge::epoch::Entry;
 use tantivy::TantivyError;
 
-use crate::bm25::Captions;
+use crate::bm25::{Allowed, Captions};
 use crate::common::{Reading, Uncommon, read};
 use crate::fusion::Hit;
 use crate::shares::longest;
@@ -75,109 +75,27 @@ pub(crate) struct Named {
 
 impl Named {
     /// Looks in the captions of `base` for what `text` names; none if it names nothing. By each word, the `limit` captions that fit
-    /// the text best are considered. Blocking.
-    pub(crate) fn find(base: &Base<'_>, text: &str, limit: usize) -> Result<Option<Self>, TantivyError> {
-        let Reading { words: read, uncommon } = read(text);
-        if uncommon.is_empty() {
+    /// the text best are considered. Only `allowed` entries match. Blocking.
+    pub(crate) fn find(
+        base: &Base<'_>,
+        text: &str,
+        limit: usize,
+        allowed: &Allowed,
+    ) -> Result<Option<Self>, TantivyError> {
+        let Some(names) = Names::read(base, text, limit)? else { return Ok(None) };
+        let found = names.look_up(base, text, limit, allowed)?;
+        // It may well name what is not allowed.
+        let names_nothing = found.is_empty()
+            && names.unmatched.is_empty()
+            && (allowed.is_none() || names.look_up(base, text, limit, &None)?.is_empty());
+        if names_nothing {
             return Ok(None);
         }
-        let mut weighed = Vec::new();
-        // Not by common words alone: they are what it says of something that all captions are about.
-        let mut has_names = false;
-        for (word, is_common) in read {
-            if let Some(weight) = base.weigh(&word)? {
-                has_names |= !is_common;
-                weighed.push((word, weight));
-            }
-        }
-        let rare: HashSet<&String> = uncommon.iter().filter_map(Uncommon::word).collect();
-        let mut unmatched = Vec::new();
-        let mut missing = 0.0;
-        for word in &uncommon {
-            if base.has(word)? {
-                continue;
-            }
-            let near = match word {
-                Uncommon::Word(word) if unmatched.len() < MAX_LOOKUPS => base.near(word, limit)?,
-                _ => BTreeSet::new(),
-            };
-            has_names = true;
-            if near.is_empty() {
-                let written = match word {
-                    Uncommon::Word(word) => word.clone(),
-                    Uncommon::Characters(characters) => characters.concat(),
-                };
-                missing += base.captions.weigh(&written)?.0 * UNSEEN;
-                unmatched.push(written);
-            }
-            for near in near {
-                if let (Some(weight), true) =
-                    (base.weigh(&near)?, weighed.iter().all(|(word, _)| *word != near))
-                {
-                    weighed.push((near, weight));
-                }
-            }
-        }
-        if !has_names {
-            return Ok(None);
-        }
-        weighed.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        let most = weighed.first().map_or(0.0, |(_, weight)| *weight);
-        weighed.retain(|(_, weight)| *weight >= NEGLIGIBLE * most);
-        let mut candidates = BTreeMap::new();
-        for (word, _) in weighed.iter().take(MAX_LOOKUPS) {
-            for hit in base.captions.search_having(word, text, limit)? {
-                candidates.insert(hit.key, hit);
-            }
-        }
-        let asked = pairs(text);
-        let weight_of =
-            |word: &String| weighed.iter().find(|(known, _)| known == word).map(|(_, weight)| *weight);
-        // Two uncommon words side by side, such as "rose dragon", are more than either.
-        let mut names_of_two = Vec::new();
-        for pair in &asked {
-            if [&pair.0, &pair.1].iter().all(|word| rare.contains(word)) {
-                let weight = weight_of(&pair.0).unwrap_or_default() + weight_of(&pair.1).unwrap_or_default();
-                names_of_two.push((pair, weight));
-            }
-        }
-        let total: f64 = weighed.iter().map(|(_, weight)| weight).sum::<f64>() + missing;
-        let (mut matches, mut by_words) = (Vec::new(), Vec::new());
-        for (key, hit) in candidates {
-            let Some(caption) = base.caption(key) else { continue };
-            let subject = base.subjects.of_caption(&caption.words);
-            let named = |word: &str| weighed.iter().any(|(known, _)| known == word);
-            let (parts, wholes): (Vec<&str>, Vec<&str>) = subject.iter().partition(|word| is_part(word));
-            let weigh = |words: &mut dyn Iterator<Item = &&str>| -> Result<f64, TantivyError> {
-                words.map(|word| Ok(base.weigh(word)?.unwrap_or_default())).sum()
-            };
-            let has_parts = weigh(&mut parts.iter().filter(|part| named(part)))?;
-            let is_about_it = wholes.iter().any(|word| named(word))
-                || (has_parts > 0.0 && has_parts >= SUFFICIENT * weigh(&mut parts.iter())?);
-            if !is_about_it {
-                continue;
-            }
-            let words = longest(subject.into_iter().filter(|word| named(word)));
-            let mut beside = 0.0;
-            for (one, other) in asked.iter().filter(|pair| caption.pairs.contains(pair)) {
-                for (word, neighbour) in [(one, other), (other, one)] {
-                    if words.contains(word) {
-                        beside += base.captions.weigh(neighbour)?.0;
-                    }
-                }
-            }
-            let mut has: Vec<bool> = weighed.iter().map(|(word, _)| caption.words.contains(word)).collect();
-            let share = weighed.iter().zip(&has).filter(|(_, has)| **has).map(|((_, weight), _)| weight);
-            let share = (share.sum::<f64>() / total) as f32;
-            has.extend(names_of_two.iter().map(|(pair, _)| caption.pairs.contains(pair)));
-            matches.push(Match { key, share, words, has, beside });
-            by_words.push(hit);
-        }
+        let (matches, mut by_words): (_, Vec<Hit>) = found.into_iter().unzip();
         by_words.sort_by(Hit::best_first);
-        let names_nothing = matches.is_empty() && unmatched.is_empty();
-        let weights = weighed.iter().map(|(_, weight)| *weight);
-        let weights = weights.chain(names_of_two.iter().map(|(_, weight)| *weight)).collect();
-        Ok((!names_nothing).then_some(Self { weights, matches, unmatched, by_words }))
+        let weights = names.weighed.iter().map(|(_, weight)| *weight);
+        let weights = weights.chain(names.of_two.iter().map(|(_, weight)| *weight)).collect();
+        Ok(Some(Self { weights, matches, unmatched: names.unmatched, by_words }))
     }
 
     /// The best `limit` matches, in order. Of those alike in what they name, `ties`, best first, decides; what is
@@ -212,6 +130,140 @@ impl Named {
             ranked.push(found);
         }
         ranked
+    }
+}
+
+/// The words by which a text names things.
+struct Names {
+    /// The words that captions have, with what they weigh, the weightiest first.
+    weighed: Vec<(String, f64)>,
+    /// What captions lack of them, in the order of the text.
+    unmatched: Vec<String>,
+    /// What all of these weigh together.
+    total: f64,
+    /// All words that stand side by side in the text.
+    pairs: HashSet<(String, String)>,
+    /// Two uncommon words side by side, such as "rose dragon", are more than either.
+    of_two: Vec<((String, String), f64)>,
+}
+
+impl Names {
+    /// What `text` names by its words; none if they are all common, or no caption is about them.
+    fn read(base: &Base<'_>, text: &str, limit: usize) -> Result<Option<Self>, TantivyError> {
+        let Reading { words: read, uncommon } = read(text);
+        if uncommon.is_empty() {
+            return Ok(None);
+        }
+        let mut weighed = Vec::new();
+        // Not by common words alone: they are what it says of something that all captions are about.
+        let mut has_names = false;
+        for (word, is_common) in read {
+            if let Some(weight) = base.weigh(&word)? {
+                has_names |= !is_common;
+                weighed.push((word, weight));
+            }
+        }
+        let (mut unmatched, mut missing) = (Vec::new(), 0.0);
+        for word in &uncommon {
+            if base.has(word)? {
+                continue;
+            }
+            has_names = true;
+            let near = match word {
+                Uncommon::Word(word) if unmatched.len() < MAX_LOOKUPS => base.near(word, limit)?,
+                _ => BTreeSet::new(),
+            };
+            if near.is_empty() {
+                let written = match word {
+                    Uncommon::Word(word) => word.clone(),
+                    Uncommon::Characters(characters) => characters.concat(),
+                };
+                missing += base.captions.weigh(&written)?.0 * UNSEEN;
+                unmatched.push(written);
+            }
+            for near in near {
+                if let (Some(weight), true) =
+                    (base.weigh(&near)?, weighed.iter().all(|(word, _)| *word != near))
+                {
+                    weighed.push((near, weight));
+                }
+            }
+        }
+        if !has_names {
+            return Ok(None);
+        }
+        weighed.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        let most = weighed.first().map_or(0.0, |(_, weight)| *weight);
+        weighed.retain(|(_, weight)| *weight >= NEGLIGIBLE * most);
+        let total = weighed.iter().map(|(_, weight)| weight).sum::<f64>() + missing;
+        let pairs = pairs(text);
+        let rare: HashSet<&String> = uncommon.iter().filter_map(Uncommon::word).collect();
+        let weight_of = |word: &String| {
+            weighed.iter().find(|(known, _)| known == word).map_or(0.0, |(_, weight)| *weight)
+        };
+        let of_two = pairs
+            .iter()
+            .filter(|(one, other)| rare.contains(one) && rare.contains(other))
+            .map(|pair| (pair.clone(), weight_of(&pair.0) + weight_of(&pair.1)))
+            .collect();
+        Ok(Some(Self { weighed, unmatched, total, pairs, of_two }))
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.weighed.iter().any(|(known, _)| known == word)
+    }
+
+    /// The captions of `allowed` entries that are about something of it, in no order, each with its BM25 by all words of `text`.
+    fn look_up(
+        &self,
+        base: &Base<'_>,
+        text: &str,
+        limit: usize,
+        allowed: &Allowed,
+    ) -> Result<Vec<(Match, Hit)>, TantivyError> {
+        let mut candidates = BTreeMap::new();
+        for (word, _) in self.weighed.iter().take(MAX_LOOKUPS) {
+            for hit in base.captions.search_having(word, text, limit, allowed)? {
+                candidates.insert(hit.key, hit);
+            }
+        }
+        let mut found = Vec::new();
+        for (key, hit) in candidates {
+            if let Some(matched) = self.compare(base, key)? {
+                found.push((matched, hit));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The caption of the entry `key`, if it is about something of it.
+    fn compare(&self, base: &Base<'_>, key: u64) -> Result<Option<Match>, TantivyError> {
+        let Some(caption) = base.caption(key) else { return Ok(None) };
+        let subject = base.subjects.of_caption(&caption.words);
+        let (parts, wholes): (Vec<&str>, Vec<&str>) = subject.iter().partition(|word| is_part(word));
+        let weigh = |words: &mut dyn Iterator<Item = &&str>| -> Result<f64, TantivyError> {
+            words.map(|word| Ok(base.weigh(word)?.unwrap_or_default())).sum()
+        };
+        let has_parts = weigh(&mut parts.iter().filter(|part| self.has(part)))?;
+        let is_about_it = wholes.iter().any(|word| self.has(word))
+            || (has_parts > 0.0 && has_parts >= SUFFICIENT * weigh(&mut parts.iter())?);
+        if !is_about_it {
+            return Ok(None);
+        }
+        let words = longest(subject.into_iter().filter(|word| self.has(word)));
+        let mut beside = 0.0;
+        for (one, other) in self.pairs.iter().filter(|pair| caption.pairs.contains(pair)) {
+            for (word, neighbour) in [(one, other), (other, one)] {
+                if words.contains(word) {
+                    beside += base.captions.weigh(neighbour)?.0;
+                }
+            }
+        }
+        let mut has: Vec<bool> = self.weighed.iter().map(|(word, _)| caption.words.contains(word)).collect();
+        let share = self.weighed.iter().zip(&has).filter(|(_, has)| **has).map(|((_, weight), _)| weight);
+        let share = (share.sum::<f64>() / self.total) as f32;
+        has.extend(self.of_two.iter().map(|(pair, _)| caption.pairs.contains(pair)));
+        Ok(Some(Match { key, share, words, has, beside }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How neighbours are found: by words, by embedding, or by both; and what is said of each.
+//! How neighbours are found: by words, by embedding, or by both; what is said of each; and how many that are alike.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,25 @@ use reverie_service_kit::{Context, Refusal};
 use tantivy::TantivyError;
 use tonic::Status;
 
-use crate::embedding::EmbeddingSearch;
+use crate::bm25::Allowed;
+use crate::embedding::{EmbeddingSearch, Probe};
 use crate::fusion::{Hit, fuse};
 use crate::knowledge_base::KnowledgeBase;
 use crate::naming::Named;
+use crate::selection::Selection;
 use crate::settings::Fusion;
 use crate::shares::Shares;
+use crate::thinning::thin;
+
+/// Entries that are found where some of them may be left out for others; the vector service compares no more.
+const POOL: u32 = 256;
 
 /// How neighbours are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// The words of the text against the captions.
     Bm25,
-    /// The text against the pictures in the joint space.
+    /// The text, or what is given in its place, against the images in the joint space.
     Embedding,
     /// Both, fused.
     Hybrid,
@@ -28,13 +34,16 @@ pub(crate) enum Strategy {
 /// A search that can be done.
 pub(crate) struct Retrieve {
     pub(crate) knowledge_base: Arc<KnowledgeBase>,
+    /// Empty if only `probe` is searched for.
     pub(crate) text: String,
+    pub(crate) probe: Probe,
     pub(crate) limit: u32,
     pub(crate) strategy: Strategy,
     /// Entries of a lower score do not match.
     pub(crate) minimum_score: Option<f32>,
     /// Whether to answer with the nearest entries if none matches.
     pub(crate) nearest: bool,
+    pub(crate) selection: Selection,
 }
 
 /// An entry that was found, and why.
@@ -46,7 +55,7 @@ pub(crate) struct Found {
     pub(crate) score: f32,
     /// Words of the text that the caption has.
     pub(crate) words: Vec<String>,
-    /// Cosine similarity of the text and the picture, if it was among the nearest.
+    /// Cosine similarity of the image and what was searched for, if it was among the nearest.
     pub(crate) similarity: Option<f32>,
 }
 
@@ -77,19 +86,40 @@ impl Retrieve {
         embedding: &EmbeddingSearch,
         fusion: Fusion,
     ) -> Result<Outcome, Status> {
-        let near = |limit| embedding.search(context, &self.knowledge_base, &self.text, limit);
+        let (base, selection) = (Arc::clone(&self.knowledge_base), self.selection.clone());
+        let allowed = tokio::task::spawn_blocking(move || base.allowed(&selection));
+        let allowed = allowed.await.map_err(Refusal::internal)?;
+        let mut outcome = self.find(context, embedding, fusion, &allowed).await?;
+        if self.selection.thins() {
+            outcome.found = self.thin(context, embedding, outcome.found).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// What matches, or is nearest: as many as are wanted or, if some of them may be left out, as many as are compared.
+    async fn find(
+        &self,
+        context: Context,
+        embedding: &EmbeddingSearch,
+        fusion: Fusion,
+        allowed: &Allowed,
+    ) -> Result<Outcome, Status> {
+        let limit = if self.selection.thins() { POOL } else { self.limit };
+        let near =
+            |limit| embedding.search(context, &self.knowledge_base, &self.text, &self.probe, limit, allowed);
+        let candidates = fusion.candidates.max(limit);
         let (worded, near) = match self.strategy {
-            Strategy::Bm25 => (self.by_words(fusion).await?, Vec::new()),
-            Strategy::Hybrid => tokio::try_join!(self.by_words(fusion), near(fusion.candidates))?,
+            Strategy::Bm25 => (self.by_words(candidates, allowed).await?, Vec::new()),
+            Strategy::Hybrid => tokio::try_join!(self.by_words(candidates, allowed), near(candidates))?,
             Strategy::Embedding => {
-                let near = near(self.limit).await?;
+                let near = near(limit).await?;
                 let nearest = || near.iter().map(Found::near).collect();
                 return Ok(self.judge(nearest(), Vec::new(), nearest));
             }
         };
-        let limit = self.limit as usize;
+        let limit = limit as usize;
         let similarities: BTreeMap<u64, f32> = near.iter().map(|hit| (hit.key, hit.score)).collect();
-        let nearest = || self.nearest(&worded, &near, &similarities, fusion);
+        let nearest = || self.nearest(&worded, &near, &similarities, fusion, limit);
         let Some(named) = worded.named.as_ref() else {
             return Ok(self.judge(nearest(), Vec::new(), nearest));
         };
@@ -102,6 +132,32 @@ impl Retrieve {
             similarity: similarities.get(&found.key).copied(),
         });
         Ok(self.judge(found.collect(), named.unmatched.clone(), nearest))
+    }
+
+    /// The best of `found` that are not too much alike.
+    async fn thin(
+        &self,
+        context: Context,
+        embedding: &EmbeddingSearch,
+        found: Vec<Found>,
+    ) -> Result<Vec<Found>, Status> {
+        let base = &self.knowledge_base;
+        let diversity = self.selection.diversity;
+        let similarities = if diversity > 0.0 && found.len() > 1 {
+            let keys = found.iter().map(|found| found.key).collect();
+            Some(embedding.compare(context, base, keys).await?)
+        } else {
+            None
+        };
+        let (groups, most) = match &self.selection.group_by {
+            Some(by) => (found.iter().map(|found| base.group(found.key, by)).collect(), by.limit),
+            None => (Vec::new(), usize::MAX),
+        };
+        let scores: Vec<f32> = found.iter().map(|found| found.score).collect();
+        let alike = similarities.as_ref().map(|similarities| (similarities, diversity));
+        let chosen = thin(&scores, alike, &groups, most, self.limit as usize);
+        let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
+        Ok(chosen.into_iter().filter_map(|place| found[place].take()).collect())
     }
 
     /// Those of `found` that match; if none does, the nearest, if they are wanted.
@@ -126,9 +182,10 @@ impl Retrieve {
         near: &[Hit],
         similarities: &BTreeMap<u64, f32>,
         fusion: Fusion,
+        limit: usize,
     ) -> Vec<Found> {
         let fused = fuse(&[&worded.plain, near], fusion.rank_constant);
-        let found = fused.iter().take(self.limit as usize).filter_map(|hit| {
+        let found = fused.iter().take(limit).filter_map(|hit| {
             let entry = self.knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
             let (share, words) = worded.shares.in_caption(&entry.caption);
             let similarity = similarities.get(&hit.key).copied();
@@ -137,15 +194,14 @@ impl Retrieve {
         found.collect()
     }
 
-    async fn by_words(&self, fusion: Fusion) -> Result<Worded, Status> {
-        let (base, text) = (Arc::clone(&self.knowledge_base), self.text.clone());
-        let limit = (fusion.candidates.max(self.limit)) as usize;
-        let wants_nearest = self.nearest;
+    async fn by_words(&self, limit: u32, allowed: &Allowed) -> Result<Worded, Status> {
+        let (base, text, allowed) = (Arc::clone(&self.knowledge_base), self.text.clone(), allowed.clone());
+        let (limit, wants_nearest) = (limit as usize, self.nearest);
         let search = move || {
-            let named = Named::find(&base.names(), &text, limit)?;
+            let named = Named::find(&base.names(), &text, limit, &allowed)?;
             let (mut plain, mut shares) = (Vec::new(), Shares::default());
             if named.is_none() || wants_nearest {
-                plain = base.captions.search(&text, limit)?;
+                plain = base.captions.search(&text, limit, &allowed)?;
                 shares = Shares::of(&text, &base.captions)?;
             }
             Ok::<_, TantivyError>(Worded { named, plain, shares })

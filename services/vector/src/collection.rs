@@ -1,8 +1,11 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
-use reverie_knowledge::Folder;
+use std::borrow::Cow;
+
 use reverie_knowledge::epoch::Manifest;
-use reverie_knowledge::index::{Hit, SegmentIndex, UnitVector};
+use reverie_knowledge::index::{Hit, SegmentIndex, cosine};
+use reverie_knowledge::{Folder, UnitVector};
+use roaring::RoaringBitmap;
 
 use crate::CollectionError;
 
@@ -17,7 +20,23 @@ pub(crate) struct Collection {
 /// A segment's index; its keys count from `first`.
 struct Part {
     first: u64,
+    entries: u64,
     index: SegmentIndex,
+}
+
+impl Part {
+    /// Its own among the `allowed` keys, counted from its first.
+    fn own<'a>(&self, allowed: &'a RoaringBitmap) -> Cow<'a, RoaringBitmap> {
+        let end = self.first + self.entries;
+        if self.first == 0 && allowed.max().is_none_or(|last| u64::from(last) < end) {
+            return Cow::Borrowed(allowed);
+        }
+        // Keys are of 32 bits: what begins beyond them has none.
+        let bound = |key: u64| u32::try_from(key).ok();
+        let Some(first) = bound(self.first) else { return Cow::Owned(RoaringBitmap::new()) };
+        let keys = allowed.range(first..=bound(end - 1).unwrap_or(u32::MAX));
+        Cow::Owned(keys.map(|key| key - first).collect())
+    }
 }
 
 impl Collection {
@@ -43,7 +62,7 @@ impl Collection {
             let index = tokio::task::spawn_blocking(load)
                 .await?
                 .map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?;
-            parts.push(Part { first, index });
+            parts.push(Part { first, entries, index });
             first += segment.entries;
         }
         Ok(Self { content_digest: manifest.content_digest(), manifest, parts, exact_bytes })
@@ -59,23 +78,44 @@ impl Collection {
         &self.content_digest
     }
 
-    /// The `limit` entries nearest to `query`, best first; the lower position wins a tie. Blocking.
-    pub(crate) fn search(&self, query: &UnitVector, limit: usize) -> Result<Vec<Hit>, CollectionError> {
+    /// The `limit` entries nearest to `query`, of those in `allowed` if it is given, best first; the lower position wins a tie.
+    /// Blocking.
+    pub(crate) fn search(
+        &self,
+        query: &UnitVector,
+        limit: usize,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Result<Vec<Hit>, CollectionError> {
         let mut hits = Vec::new();
-        for Part { first, index } in &self.parts {
-            let found = index.search(query, limit, self.exact_bytes)?;
-            hits.extend(found.into_iter().map(|hit| Hit { key: first + hit.key, ..hit }));
+        for part in &self.parts {
+            let own = allowed.map(|allowed| part.own(allowed));
+            let found = part.index.search(query, limit, self.exact_bytes, own.as_deref())?;
+            hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
         }
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.key.cmp(&b.key)));
+        hits.sort_by(Hit::best_first);
         hits.truncate(limit);
         Ok(hits)
+    }
+
+    /// The cosine similarities of each of `keys` with those before it. Blocking.
+    pub(crate) fn compare(&self, keys: &[u64]) -> Result<Vec<f32>, CollectionError> {
+        let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(keys.len());
+        let mut similarities = Vec::with_capacity(keys.len() * keys.len().saturating_sub(1) / 2);
+        for &key in keys {
+            let part = self.parts.iter().rfind(|part| part.first <= key);
+            let vector = part.map(|part| part.index.vector(key - part.first)).transpose()?.flatten();
+            let vector = vector.ok_or(CollectionError::Missing { key })?;
+            similarities.extend(vectors.iter().map(|other| cosine(other, &vector)));
+            vectors.push(vector);
+        }
+        Ok(similarities)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use reverie_knowledge::epoch::{Entry, NewEpoch, Vectors, write_epoch};
+    use reverie_knowledge::epoch::{Entry, Metadata, NewEpoch, Vectors, write_epoch};
     use reverie_knowledge::index::build_index;
 
     use super::*;
@@ -89,6 +129,7 @@ pub(crate) mod tests {
                 id: format!("shape-{position}"),
                 caption: format!("shape {position}"),
                 attribution: String::new(),
+                metadata: Metadata::new(),
                 image: Bytes::from_static(b"picture"),
             })
             .collect();
@@ -132,15 +173,15 @@ pub(crate) mod tests {
         let rows = circle(100, 8);
         let collection = open(&rows, 8, build_index(8, &rows).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[10].iter().map(|x| x * 1e30).collect::<Vec<_>>(), 8).unwrap();
-        let hits = collection.search(&query, 5).unwrap();
+        let hits = collection.search(&query, 5, None).unwrap();
         assert_eq!(hits[0].key, 10);
         assert!((hits[0].score - 1.0).abs() < 1e-5);
         let mut nearest: Vec<_> = hits.iter().map(|hit| hit.key).collect();
         nearest.sort_unstable();
         assert_eq!(nearest, [8, 9, 10, 11, 12]);
         assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
-        assert_eq!(collection.search(&query, 1000).unwrap().len(), 100);
-        let opposite = collection.search(&query, 100).unwrap()[99];
+        assert_eq!(collection.search(&query, 1000, None).unwrap().len(), 100);
+        let opposite = collection.search(&query, 100, None).unwrap()[99];
         assert_eq!(opposite.key, 60);
         assert!((opposite.score + 1.0).abs() < 1e-5);
     }
@@ -149,8 +190,23 @@ pub(crate) mod tests {
     async fn equal_vectors_are_told_in_entry_order() {
         let rows = vec![vec![1.0, 0.0]; 6];
         let collection = open(&rows, 2, build_index(2, &rows).unwrap()).await.unwrap();
-        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6).unwrap();
+        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None).unwrap();
         assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn each_segment_looks_for_its_own_keys() {
+        let rows = circle(4, 2);
+        let index = SegmentIndex::load(&build_index(2, &rows).unwrap(), 4, 2, 1).unwrap();
+        let mut part = Part { first: 0, entries: 4, index };
+        let allowed = RoaringBitmap::from_iter([1, 3, 4, 7, 8, u32::MAX]);
+        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [1, 3]);
+        part.first = 4;
+        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [0, 3]);
+        part.first = u64::from(u32::MAX) - 1;
+        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [1]);
+        part.first = u64::from(u32::MAX) + 1;
+        assert!(part.own(&allowed).is_empty());
     }
 
     #[tokio::test]
@@ -162,7 +218,7 @@ pub(crate) mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        assert_eq!(collection.search(&query, 3).unwrap()[0].key, 3);
+                        assert_eq!(collection.search(&query, 3, None).unwrap()[0].key, 3);
                     }
                 });
             }

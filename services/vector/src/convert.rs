@@ -3,21 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::Manifest;
-use reverie_knowledge::index::{Hit, UnitVector};
+use reverie_knowledge::index::Hit;
 use reverie_proto::vector::v1;
 use reverie_service_kit::{Refusal, Violations};
+use roaring::RoaringBitmap;
 use tonic::Status;
 
 use crate::collection::Collection;
 
 const MAX_LIMIT: u32 = 1000;
+const MAX_COMPARED: usize = 256;
 
 /// A search that can be done.
 pub(crate) struct Search {
     pub(crate) collection: Arc<Collection>,
     pub(crate) query: UnitVector,
     pub(crate) limit: usize,
+    /// The entries that may be found; none for all.
+    pub(crate) allowed: Option<RoaringBitmap>,
+}
+
+/// A comparison that can be done.
+pub(crate) struct Compare {
+    pub(crate) collection: Arc<Collection>,
+    pub(crate) keys: Vec<u64>,
 }
 
 /// Checks a search against the collection that it names.
@@ -25,49 +36,82 @@ pub(crate) fn search(
     request: &v1::SearchRequest,
     collections: &BTreeMap<String, Arc<Collection>>,
 ) -> Result<Search, Status> {
-    let Some(collection) = collections.get(&request.collection) else {
-        let known: Vec<_> = collections.keys().map(String::as_str).collect();
-        return Err(Refusal::not_found(format!(
-            "there is no collection {:?}; there is {}",
-            request.collection,
-            known.join(", ")
-        ))
-        .into());
-    };
+    let collection = named(&request.collection, collections)?;
     // First: a vector for another collection may well have another length.
-    check_identity(request, collection).map_err(Refusal::mismatch)?;
+    check_identity(collection, request.epoch, &request.content_digest)?;
+    check_space(collection, &request.space_digest)?;
     let mut violations = Violations::new();
     violations.in_range("limit", Some(request.limit), 1..=MAX_LIMIT);
     let limit = request.limit;
     let query = violations.take("vector", UnitVector::new(&request.vector, collection.manifest().dimension));
+    let allowed = Some(&request.allowed_keys).filter(|bytes| !bytes.is_empty());
+    let allowed = allowed.and_then(|bytes| {
+        violations.take(
+            "allowed_keys",
+            RoaringBitmap::deserialize_from(&bytes[..])
+                .map_err(|error| format!("must be a Roaring bitmap of 32-bit integers: {error}")),
+        )
+    });
     violations.into_result()?;
     let Some(query) = query else { return Err(Refusal::internal("the query vector was lost").into()) };
-    Ok(Search { collection: Arc::clone(collection), query, limit: limit as usize })
+    Ok(Search { collection: Arc::clone(collection), query, limit: limit as usize, allowed })
+}
+
+/// Checks a comparison against the collection that it names.
+pub(crate) fn compare(
+    request: v1::CompareRequest,
+    collections: &BTreeMap<String, Arc<Collection>>,
+) -> Result<Compare, Status> {
+    let collection = named(&request.collection, collections)?;
+    check_identity(collection, request.epoch, &request.content_digest)?;
+    let mut violations = Violations::new();
+    let (keys, entries) = (request.keys, collection.manifest().entries());
+    violations.require(
+        (1..=MAX_COMPARED).contains(&keys.len()),
+        "keys",
+        format!("must be 1 to {MAX_COMPARED} keys (got {})", keys.len()),
+    );
+    if let Some(key) = keys.iter().find(|&&key| key >= entries) {
+        violations.add("keys", format!("must be below {entries} (got {key})"));
+    }
+    violations.into_result()?;
+    Ok(Compare { collection: Arc::clone(collection), keys })
+}
+
+fn named<'a>(
+    name: &str,
+    collections: &'a BTreeMap<String, Arc<Collection>>,
+) -> Result<&'a Arc<Collection>, Refusal> {
+    collections.get(name).ok_or_else(|| {
+        let known: Vec<_> = collections.keys().map(String::as_str).collect();
+        Refusal::not_found(format!("there is no collection {name:?}; there is {}", known.join(", ")))
+    })
 }
 
 /// Whether the collection is the one that the request was made for.
-fn check_identity(request: &v1::SearchRequest, collection: &Collection) -> Result<(), String> {
-    let Manifest { name, epoch, space_digest, .. } = collection.manifest();
+fn check_identity(collection: &Collection, asked: Option<u64>, digest: &str) -> Result<(), Refusal> {
+    let Manifest { name, epoch, .. } = collection.manifest();
     let content_digest = collection.content_digest();
-    if request.epoch.is_some_and(|asked| asked != *epoch) {
-        return Err(format!(
-            "collection {name:?} holds epoch {epoch}, not {}",
-            request.epoch.unwrap_or_default()
-        ));
+    if let Some(asked) = asked.filter(|asked| asked != epoch) {
+        return Err(Refusal::mismatch(format!("collection {name:?} holds epoch {epoch}, not {asked}")));
     }
-    if !request.content_digest.is_empty() && request.content_digest != content_digest {
-        return Err(format!(
-            "collection {name:?} is {content_digest}, not {}: give retrieval and vector the same knowledge base",
-            request.content_digest
-        ));
-    }
-    if request.space_digest != *space_digest {
-        return Err(format!(
-            "the vectors of collection {name:?} are of the encoder {space_digest}, the query of {:?}",
-            request.space_digest
-        ));
+    if !digest.is_empty() && digest != content_digest {
+        return Err(Refusal::mismatch(format!(
+            "collection {name:?} is {content_digest}, not {digest}: give retrieval and vector the same knowledge base"
+        )));
     }
     Ok(())
+}
+
+/// Whether the query is from the space of the collection's vectors.
+fn check_space(collection: &Collection, asked: &str) -> Result<(), Refusal> {
+    let Manifest { name, space_digest, .. } = collection.manifest();
+    if asked == space_digest {
+        return Ok(());
+    }
+    Err(Refusal::mismatch(format!(
+        "the vectors of collection {name:?} are of the encoder {space_digest}, the query of {asked:?}"
+    )))
 }
 
 /// What was found.

@@ -25,6 +25,12 @@ pub enum CollectionError {
         /// What differs.
         why: String,
     },
+    /// An entry has no vector.
+    #[error("it has no entry {key}")]
+    Missing {
+        /// The key.
+        key: u64,
+    },
     /// The index cannot be loaded or searched.
     #[error(transparent)]
     Engine(#[from] IndexError),

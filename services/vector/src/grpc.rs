@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use reverie_proto::vector::v1::vector_service_server::VectorService;
 use reverie_proto::vector::v1::{
-    ListCollectionsRequest, ListCollectionsResponse, SearchRequest, SearchResponse,
+    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, SearchRequest,
+    SearchResponse,
 };
 use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
@@ -13,8 +14,8 @@ use tonic::{Request, Response, Status};
 use crate::collection::Collection;
 use crate::convert;
 
-/// Largest request: a vector of 65,536 numbers and room for the rest.
-pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// Largest request: the keys of most of 50 million entries, a vector of 65,536 numbers, and room for the rest.
+pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
 
 /// Answers searches.
 pub(crate) struct Vector {
@@ -37,11 +38,28 @@ impl VectorService for Vector {
             let collection = Arc::clone(&search.collection);
             // A place is a thread of the index, so it is held until the search ends.
             let hits = permit.run_blocking(move || {
-                let hits = search.collection.search(&search.query, search.limit);
+                let hits = search.collection.search(&search.query, search.limit, search.allowed.as_ref());
                 hits.map_err(|error| Refusal::internal(error).into())
             });
             let hits = hits.await?;
             Ok(Response::new(convert::response(hits, &collection)))
+        };
+        context.within("vector", work).await
+    }
+
+    async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
+        let context = Context::of(&request);
+        let work = async {
+            let permit = Permit::of(&request);
+            let compare = convert::compare(request.into_inner(), &self.collections)?;
+            let collection = Arc::clone(&compare.collection);
+            let similarities = permit.run_blocking(move || {
+                let similarities = compare.collection.compare(&compare.keys);
+                similarities.map_err(|error| Refusal::internal(error).into())
+            });
+            let (similarities, epoch) = (similarities.await?, collection.manifest().epoch);
+            let content_digest = collection.content_digest().to_owned();
+            Ok(Response::new(CompareResponse { similarities, epoch, content_digest }))
         };
         context.within("vector", work).await
     }

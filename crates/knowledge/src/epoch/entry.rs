@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::metadata::{Metadata, check_metadata};
 use super::texts::{check_attribution, check_caption, check_id};
 
 /// An image with its caption, as a knowledge base keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Identifier within the knowledge base; see [`check_id`](super::check_id).
     pub id: String,
@@ -16,12 +17,14 @@ pub struct Entry {
     pub caption: String,
     /// Whom to credit; may be empty. See [`check_attribution`](super::check_attribution).
     pub attribution: String,
+    /// What else is said of it; see [`check_metadata`](super::check_metadata).
+    pub metadata: Metadata,
     /// The encoded picture.
     pub image: Bytes,
 }
 
 /// What is said of a picture: an entry without it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     /// See [`Entry::id`].
     pub id: String,
@@ -29,13 +32,15 @@ pub struct Label {
     pub caption: String,
     /// See [`Entry::attribution`].
     pub attribution: String,
+    /// See [`Entry::metadata`].
+    pub metadata: Metadata,
 }
 
 impl Entry {
     /// What is said of the picture, and the picture.
     pub(super) fn into_parts(self) -> (Label, Bytes) {
-        let Self { id, caption, attribution, image } = self;
-        (Label { id, caption, attribution }, image)
+        let Self { id, caption, attribution, metadata, image } = self;
+        (Label { id, caption, attribution, metadata }, image)
     }
 }
 
@@ -46,6 +51,8 @@ pub(super) struct Line {
     pub(super) id: String,
     pub(super) caption: String,
     pub(super) attribution: String,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(super) metadata: Metadata,
     pub(super) image: Span,
 }
 
@@ -59,13 +66,13 @@ pub(super) struct Span {
 
 /// What is wrong with the entries of an epoch that is read.
 pub(super) fn check_entries(entries: &[Entry]) -> Result<(), String> {
-    check_texts(entries.iter().map(|Entry { id, caption, attribution, .. }| (id, caption, attribution)))?;
+    check_said(entries.iter().map(|entry| (&entry.id, &entry.caption, &entry.attribution, &entry.metadata)))?;
     entries.iter().try_for_each(|Entry { id, image, .. }| check_image(id, image))
 }
 
 /// What is wrong with the entries of an epoch that is to be written, without their pictures.
 pub(super) fn check_labels(labels: &[Label]) -> Result<(), String> {
-    check_texts(labels.iter().map(|Label { id, caption, attribution }| (id, caption, attribution)))
+    check_said(labels.iter().map(|label| (&label.id, &label.caption, &label.attribution, &label.metadata)))
 }
 
 /// What is wrong with the picture of an entry.
@@ -73,20 +80,21 @@ pub(super) fn check_image(id: &str, image: &Bytes) -> Result<(), String> {
     if image.is_empty() { Err(format!("entry {id:?}: it has no picture")) } else { Ok(()) }
 }
 
-/// Checks ids, captions and attributions, when an epoch is written and when it is read: what is accepted here ends up in other
+/// Checks ids, captions, attributions and metadata, when an epoch is written and when it is read: what is accepted here ends up in other
 /// people's requests.
-fn check_texts<'a>(
-    texts: impl ExactSizeIterator<Item = (&'a String, &'a String, &'a String)>,
+fn check_said<'a>(
+    said: impl ExactSizeIterator<Item = (&'a String, &'a String, &'a String, &'a Metadata)>,
 ) -> Result<(), String> {
-    if texts.len() == 0 {
+    if said.len() == 0 {
         return Err("there are no entries".to_owned());
     }
-    let mut ids = HashSet::with_capacity(texts.len());
-    for (position, (id, caption, attribution)) in texts.enumerate() {
+    let mut ids = HashSet::with_capacity(said.len());
+    for (position, (id, caption, attribution, metadata)) in said.enumerate() {
         check_id(id).map_err(|why| format!("entry {position}: {why}"))?;
         let wrong = |why: String| format!("entry {id:?}: {why}");
         check_caption(caption).map_err(wrong)?;
         check_attribution(attribution).map_err(wrong)?;
+        check_metadata(metadata).map_err(wrong)?;
         if !ids.insert(id) {
             return Err(wrong("its id occurs twice".to_owned()));
         }

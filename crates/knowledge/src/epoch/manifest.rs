@@ -13,6 +13,8 @@ pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const SCHEMA: u32 = 1;
 /// A version 1 reader would look for the vectors that are kept once.
 pub(super) const SCHEMA_WITH_KEYS: u32 = 2;
+/// A version 2 reader would not read the lines.
+pub(super) const SCHEMA_WITH_METADATA: u32 = 3;
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 const MAX_DIMENSION: u32 = 65_536;
 
@@ -20,7 +22,7 @@ const MAX_DIMENSION: u32 = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this format: 1, or 2 if a segment has `vectors.keys`.
+    /// Version of this format: 1, 2 if a segment has `vectors.keys`, or 3 if an entry has metadata.
     pub schema: u32,
     /// The knowledge base's name: 1 to 64 lower-case letters, digits and hyphens.
     pub name: String,
@@ -52,7 +54,7 @@ impl Manifest {
         self.segments.iter().fold(0, |sum, segment| sum.saturating_add(segment.entries))
     }
 
-    /// Lower-case hex SHA-256 of what the epoch holds: ids, captions, attributions, pictures, vectors, their order and their
+    /// Lower-case hex SHA-256 of what the epoch holds: ids, captions, attributions, metadata, pictures, vectors, their order and their
     /// space. Name, description and epoch number do not count. Readers verify each file they use against the manifest, so
     /// two services with equal digests have the same entries at the same positions.
     pub fn content_digest(&self) -> String {
@@ -75,9 +77,9 @@ impl Manifest {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if ![SCHEMA, SCHEMA_WITH_KEYS].contains(&self.schema) {
+        if !(SCHEMA..=SCHEMA_WITH_METADATA).contains(&self.schema) {
             return Err(format!(
-                "its schema is {}, this version reads {SCHEMA} and {SCHEMA_WITH_KEYS}",
+                "its schema is {}, this version reads {SCHEMA} to {SCHEMA_WITH_METADATA}",
                 self.schema
             ));
         }

@@ -90,6 +90,7 @@ impl Segment {
                 id: line.id,
                 caption: line.caption,
                 attribution: line.attribution,
+                metadata: line.metadata,
                 image: pack.slice(offset as usize..end as usize),
             });
         }

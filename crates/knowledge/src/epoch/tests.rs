@@ -12,6 +12,7 @@ fn entry(id: &str) -> Entry {
         id: id.to_owned(),
         caption: format!("a {id}"),
         attribution: String::new(),
+        metadata: Metadata::new(),
         image: Bytes::from(format!("picture of {id}")),
     }
 }
@@ -55,6 +56,21 @@ async fn what_is_written_is_read() {
 }
 
 #[tokio::test]
+async fn metadata_is_read_as_it_was_written() {
+    let (_directory, folder) = folder();
+    let metadata = Metadata::from([
+        ("year".to_owned(), Value::Number(0.1)),
+        ("kind".to_owned(), Value::Text("fox".to_owned())),
+        ("wild".to_owned(), Value::Flag(false)),
+    ]);
+    let entries = vec![Entry { metadata, ..entry("dribago") }, entry("quopple")];
+    let manifest = write_epoch(&folder, epoch(entries.clone())).await.unwrap();
+    assert_eq!(manifest.schema, 3, "an older reader must not take the lines for damaged ones");
+    assert_eq!(manifest.read_entries(&folder).await.unwrap(), entries);
+    assert_eq!(Manifest::read(&folder).await.unwrap().schema, 3);
+}
+
+#[tokio::test]
 async fn an_altered_byte_is_noticed() {
     for file in ["entries.jsonl", "images.pack", "vectors.usearch"] {
         let (directory, folder) = folder();
@@ -88,7 +104,7 @@ async fn entries_that_make_no_sense_are_not_written() {
 #[tokio::test]
 async fn a_manifest_that_makes_no_sense_is_refused() {
     let changes: [(&str, &str); 6] = [
-        ("\"schema\": 1", "\"schema\": 3"),
+        ("\"schema\": 1", "\"schema\": 4"),
         ("\"dimension\": 4", "\"dimension\": 0"),
         ("\"name\": \"creatures\"", "\"name\": \"Creatures\""),
         ("\"entries\": 1", "\"entries\": 0"),

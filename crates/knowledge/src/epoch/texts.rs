@@ -1,13 +1,15 @@
 //! The texts that a knowledge base may hold. They end up in other people's requests and answers, so their length has a
 //! bound, and nothing in them is invisible.
 
+use super::metadata::MAX_METADATA_BYTES;
+
 const MAX_NAME_BYTES: usize = 64;
 const MAX_ID_BYTES: usize = 256;
 /// As long as a prompt may be.
 const MAX_TEXT_BYTES: usize = 8000;
 
-/// Bytes of the texts of one entry: its id, its caption and its attribution.
-pub const MAX_ENTRY_TEXT_BYTES: usize = MAX_ID_BYTES + 2 * MAX_TEXT_BYTES;
+/// Bytes of the texts of one entry: its id, its caption, its attribution and its metadata.
+pub const MAX_ENTRY_TEXT_BYTES: usize = MAX_ID_BYTES + 2 * MAX_TEXT_BYTES + MAX_METADATA_BYTES;
 
 /// Checks the name of a knowledge base: 1 to 64 lower-case letters, digits and hyphens.
 pub fn check_name(name: &str) -> Result<(), String> {

@@ -5,7 +5,7 @@ use futures::{Stream, StreamExt as _, stream};
 
 use super::Manifest;
 use super::entry::{Entry, Label, Line, Span, check_image, check_labels};
-use super::manifest::{MANIFEST, SCHEMA, SCHEMA_WITH_KEYS};
+use super::manifest::{MANIFEST, SCHEMA, SCHEMA_WITH_KEYS, SCHEMA_WITH_METADATA};
 use super::segment::{Part, Segment, Vectors, encode_keys};
 use crate::{FileDigest, Folder, StorageError};
 
@@ -48,7 +48,14 @@ pub async fn write_epoch_from<E: From<StorageError>>(
     let wrong = |why: String| StorageError::content(folder.location(), why);
     check_labels(&labels).map_err(wrong)?;
     let Vectors { index, keys } = vectors;
-    let schema = if keys.is_some() { SCHEMA_WITH_KEYS } else { SCHEMA };
+    // The lowest that says it all.
+    let schema = if labels.iter().any(|label| !label.metadata.is_empty()) {
+        SCHEMA_WITH_METADATA
+    } else if keys.is_some() {
+        SCHEMA_WITH_KEYS
+    } else {
+        SCHEMA
+    };
     let mut manifest = Manifest {
         schema,
         name,
@@ -104,8 +111,8 @@ pub async fn write_epoch_from<E: From<StorageError>>(
 /// The lines of `entries.jsonl`.
 fn lines(labels: Vec<Label>, spans: Vec<Span>) -> Result<Bytes, serde_json::Error> {
     let mut lines = Vec::new();
-    for (Label { id, caption, attribution }, image) in labels.into_iter().zip(spans) {
-        serde_json::to_writer(&mut lines, &Line { id, caption, attribution, image })?;
+    for (Label { id, caption, attribution, metadata }, image) in labels.into_iter().zip(spans) {
+        serde_json::to_writer(&mut lines, &Line { id, caption, attribution, metadata, image })?;
         lines.push(b'\n');
     }
     Ok(lines.into())

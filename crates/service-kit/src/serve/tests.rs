@@ -5,7 +5,8 @@ use std::sync::Arc;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_proto::vector::v1::{
-    ListCollectionsRequest, ListCollectionsResponse, SearchRequest, SearchResponse,
+    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, SearchRequest,
+    SearchResponse,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -38,6 +39,10 @@ impl VectorService for Slow {
         self.begun.add_permits(1);
         self.turns.acquire().await.map_err(|error| Status::from(Refusal::internal(error)))?.forget();
         Ok(Response::new(SearchResponse::default()))
+    }
+
+    async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_collections(

@@ -7,7 +7,7 @@ use reverie_service_kit::Context;
 use tonic::Status;
 
 use crate::admission::Need;
-use crate::convert::{Memory, Run};
+use crate::convert::Run;
 use crate::fields::Fields;
 use crate::position::Place;
 use crate::stages::Stages;
@@ -22,11 +22,7 @@ pub(crate) async fn predict(
 ) -> Result<Vec<Need>, Status> {
     let fields = Fields::of(run);
     let request = PredictRequest {
-        neighbours: match &run.memory {
-            Memory::Retrieval { request, .. } => request.limit,
-            Memory::References { captions, .. } => captions.len() as u32,
-            Memory::None => 0,
-        },
+        neighbours: run.memory.most(),
         guidance: run.guidance,
         sampling: run.base_sampling,
         strength,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reverie_proto::encoder::v1 as encoder;
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderService, EncoderServiceServer};
-use reverie_proto::knowledge::v1::RetrievalStrategy;
+use reverie_proto::knowledge::v1::{ImageDetail, RetrievalStrategy};
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::tensor::v1::ImageFormat;
 use reverie_proto::tensors;
@@ -13,6 +13,7 @@ use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServ
 use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Address, Listener, Refusal, RunError, Server, Shutdown, Standing};
+use roaring::RoaringBitmap;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
@@ -23,7 +24,9 @@ use crate::settings::Stages;
 
 use super::*;
 
-/// Embeds every text alike, in the space of this digest.
+mod selection;
+
+/// Embeds every text alike, and every image alike, in the space of this digest.
 struct StillEncoder(&'static str);
 
 #[tonic::async_trait]
@@ -46,9 +49,11 @@ impl EncoderService for StillEncoder {
 
     async fn embed_image(
         &self,
-        _: Request<encoder::EmbedImageRequest>,
+        request: Request<encoder::EmbedImageRequest>,
     ) -> Result<Response<encoder::EmbedImageResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
+        assert_eq!(request.get_ref().images.len(), 1);
+        let embeddings = Some(tensors::from_f32(&[1, 4], &[0.0, 1.0, 0.0, 0.0]));
+        Ok(Response::new(encoder::EmbedImageResponse { embeddings, space_digest: self.0.repeat(64) }))
     }
 
     async fn get_models(
@@ -60,7 +65,7 @@ impl EncoderService for StillEncoder {
     }
 }
 
-/// Finds the first entries for every vector, or refuses.
+/// Finds the first entries that it may for the vector of a text, and those from 120 on for another; or refuses.
 struct FirstEntries {
     overloaded: bool,
     /// The identity of what it has loaded.
@@ -78,12 +83,31 @@ impl VectorService for FirstEntries {
         }
         let request = request.into_inner();
         assert_eq!((request.collection.as_str(), request.epoch), ("creatures", Some(3)));
-        assert_eq!(request.vector, [1.0, 0.0, 0.0, 0.0]);
-        let hits = (0..u64::from(request.limit.min(64)))
-            .map(|key| vector::Hit { key, score: 0.9 - key as f32 / 100.0 })
+        let first = if request.vector == [1.0, 0.0, 0.0, 0.0] { 0 } else { 120 };
+        let keys = request.allowed_keys;
+        let allowed = (!keys.is_empty()).then(|| RoaringBitmap::deserialize_from(&keys[..]).unwrap());
+        let hits = (first..160_u32)
+            .filter(|&key| allowed.as_ref().is_none_or(|allowed| allowed.contains(key)))
+            .take(request.limit as usize)
+            .zip(0_u8..)
+            .map(|(key, rank)| vector::Hit { key: key.into(), score: 0.9 - f32::from(rank) / 100.0 })
             .collect();
         let content_digest = self.content_digest.clone();
         Ok(Response::new(vector::SearchResponse { hits, epoch: 3, content_digest }))
+    }
+
+    async fn compare(
+        &self,
+        request: Request<vector::CompareRequest>,
+    ) -> Result<Response<vector::CompareResponse>, Status> {
+        // Entries of one creature look alike.
+        let keys = request.into_inner().keys;
+        let alike = |one: usize, other: usize| if keys[one] / 4 == keys[other] / 4 { 0.95 } else { 0.1 };
+        let similarities = (1..keys.len())
+            .flat_map(|one| (0..one).map(move |other| (one, other)))
+            .map(|(one, other)| alike(one, other));
+        let (similarities, content_digest) = (similarities.collect(), self.content_digest.clone());
+        Ok(Response::new(vector::CompareResponse { similarities, epoch: 3, content_digest }))
     }
 
     async fn list_collections(
@@ -165,18 +189,24 @@ fn nobody() -> Address {
 }
 
 async fn mesh(space: &'static str, overloaded: bool, with_encoder: bool) -> Mesh {
-    mesh_of(space, with_encoder, |content_digest| FirstEntries { overloaded, content_digest }).await
+    mesh_of(space, with_encoder, PNG, |content_digest| FirstEntries { overloaded, content_digest }).await
+}
+
+/// A mesh whose entries all have this picture.
+async fn mesh_with(picture: &'static [u8]) -> Mesh {
+    mesh_of("a", true, picture, |content_digest| FirstEntries { overloaded: false, content_digest }).await
 }
 
 /// A mesh whose vector service is made for the identity of the knowledge base.
 async fn mesh_of(
     space: &'static str,
     with_encoder: bool,
+    picture: &'static [u8],
     vector: impl FnOnce(String) -> FirstEntries,
 ) -> Mesh {
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
-    let content_digest = write(location, &captions(), PNG).await;
+    let content_digest = write(location, &captions(), picture).await;
     let overrides = vec![("knowledge_bases.creatures".to_owned(), format!("{location:?}"))];
     let mut settings: Settings = load(&Sources { config: None, overrides }).unwrap();
     let shutdown = Shutdown::new();
@@ -197,6 +227,7 @@ fn ask(text: &str, strategy: RetrievalStrategy) -> RetrieveRequest {
         text: text.to_owned(),
         limit: 4,
         strategy: strategy.into(),
+        images: ImageDetail::Original.into(),
         ..RetrieveRequest::default()
     }
 }
@@ -299,7 +330,7 @@ async fn what_cannot_be_asked_is_told_by_field() {
         (RetrieveRequest { text: " ".to_owned(), ..good.clone() }, Code::InvalidArgument, "text"),
         (RetrieveRequest { text: "x".repeat(8001), ..good.clone() }, Code::InvalidArgument, "text"),
         (RetrieveRequest { limit: 0, ..good.clone() }, Code::InvalidArgument, "limit"),
-        (RetrieveRequest { limit: 9, ..good.clone() }, Code::InvalidArgument, "limit"),
+        (RetrieveRequest { limit: 9, ..good.clone() }, Code::InvalidArgument, "limit: must be 1 to 8"),
         (RetrieveRequest { strategy: 99, ..good.clone() }, Code::InvalidArgument, "strategy"),
         (
             RetrieveRequest { minimum_score: Some(f32::NAN), ..good.clone() },
@@ -345,7 +376,7 @@ async fn a_knowledge_base_of_another_encoder_does_not_start() {
 #[tokio::test]
 async fn a_vector_service_with_another_knowledge_base_is_not_trusted() {
     let other = |_| FirstEntries { overloaded: false, content_digest: "c".repeat(64) };
-    let mut mesh = mesh_of("a", true, other).await;
+    let mut mesh = mesh_of("a", true, PNG, other).await;
     for strategy in [RetrievalStrategy::Hybrid, RetrievalStrategy::Embedding] {
         let status = mesh.client.retrieve(ask("a dribago", strategy)).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use reverie_knowledge::epoch::Metadata;
 
 use super::*;
 
@@ -17,6 +18,7 @@ impl Library {
             id: String::new(),
             caption: caption.to_owned(),
             attribution: String::new(),
+            metadata: Metadata::new(),
             image: Bytes::new(),
         };
         let entries: Vec<Entry> = texts.into_iter().map(entry).collect();
@@ -27,7 +29,7 @@ impl Library {
 
     fn find(&self, text: &str) -> Option<Named> {
         let Self { captions, subjects, entries } = self;
-        Named::find(&Base { captions, subjects, entries }, text, 64).unwrap()
+        Named::find(&Base { captions, subjects, entries }, text, 64, &None).unwrap()
     }
 
     /// The best `limit` captions for `text`: those that have what it names, or plain BM25 if it names nothing.
@@ -37,7 +39,7 @@ impl Library {
                 let ties = named.by_words.clone();
                 named.rank(&ties, limit).iter().map(|found| found.key).collect()
             }
-            None => self.captions.search(text, limit).unwrap().iter().map(|hit| hit.key).collect(),
+            None => self.captions.search(text, limit, &None).unwrap().iter().map(|hit| hit.key).collect(),
         }
     }
 }

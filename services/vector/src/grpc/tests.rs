@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reverie_knowledge::index::build_index;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Listener, Shutdown};
+use roaring::RoaringBitmap;
 use tonic::Code;
 
 use crate::collection::tests::{circle, write};
@@ -46,6 +48,7 @@ async fn searches_over_a_channel() {
         limit: 3,
         epoch: Some(7),
         content_digest: listed[0].content_digest.clone(),
+        allowed_keys: Bytes::new(),
     };
     let found = client.search(good.clone()).await.unwrap().into_inner();
     assert_eq!((found.epoch, found.hits.len(), found.hits[0].key), (7, 3, 5));
@@ -73,9 +76,46 @@ async fn searches_over_a_channel() {
             "same knowledge base",
         ),
         (wrong(|r| r.epoch = Some(8)), Code::FailedPrecondition, "epoch 7"),
+        (wrong(|r| r.allowed_keys = Bytes::from_static(b"nonsense")), Code::InvalidArgument, "allowed_keys"),
     ];
     for (request, code, told) in cases {
         let status = client.search(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(told), "{status}");
+    }
+    let allowed = |keys: &[u32]| {
+        let mut bytes = Vec::new();
+        RoaringBitmap::from_iter(keys).serialize_into(&mut bytes).unwrap();
+        Bytes::from(bytes)
+    };
+    for (keys, expected) in [(&[1, 8, 99][..], &[8, 1][..]), (&[], &[])] {
+        let request = SearchRequest { allowed_keys: allowed(keys), ..good.clone() };
+        let found = client.search(request).await.unwrap().into_inner().hits;
+        assert_eq!(found.iter().map(|hit| hit.key).collect::<Vec<_>>(), expected);
+    }
+
+    let compare = |keys: &[u64]| CompareRequest {
+        collection: "shapes".to_owned(),
+        keys: keys.to_vec(),
+        epoch: Some(7),
+        content_digest: good.content_digest.clone(),
+    };
+    // Twelve directions around a circle: 90, 180 and 90 degrees, and the same again.
+    let compared = client.compare(compare(&[0, 3, 6, 0])).await.unwrap().into_inner();
+    for (told, expected) in compared.similarities.iter().zip([0.0, -1.0, 0.0, 1.0, 0.0, -1.0]) {
+        assert!((told - expected).abs() < 1e-5, "{told} is not {expected}");
+    }
+    assert_eq!((compared.similarities.len(), &compared.content_digest), (6, &good.content_digest));
+    assert_eq!(client.compare(compare(&[5])).await.unwrap().into_inner().similarities, [0.0; 0]);
+    let cases = [
+        (compare(&[]), Code::InvalidArgument, "keys: must be 1 to 256"),
+        (compare(&[0; 257]), Code::InvalidArgument, "keys: must be 1 to 256"),
+        (compare(&[12]), Code::InvalidArgument, "keys: must be below 12"),
+        (CompareRequest { epoch: Some(8), ..compare(&[0]) }, Code::FailedPrecondition, "epoch 7"),
+        (CompareRequest { collection: "birds".to_owned(), ..compare(&[0]) }, Code::NotFound, "shapes"),
+    ];
+    for (request, code, told) in cases {
+        let status = client.compare(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().contains(told), "{status}");
     }

@@ -101,7 +101,7 @@ fn ours(base: &Library, text: &str) -> Vec<u64> {
 }
 
 fn plain(base: &Library, text: &str) -> Vec<u64> {
-    base.captions.search(text, K).unwrap().iter().map(|hit| hit.key).collect()
+    base.captions.search(text, K, &None).unwrap().iter().map(|hit| hit.key).collect()
 }
 
 fn as_it_is(name: &str, _: &mut StdRng) -> String {

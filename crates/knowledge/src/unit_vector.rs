@@ -27,7 +27,8 @@ impl UnitVector {
     }
 
     /// What equal vectors have in common.
-    pub(super) fn bits(&self) -> Vec<u32> {
+    #[cfg(feature = "index")]
+    pub(crate) fn bits(&self) -> Vec<u32> {
         self.0.iter().map(|value| value.to_bits()).collect()
     }
 }

@@ -1,0 +1,53 @@
+//! Search without drawing, at the public door: the retrieval service, with the deadline and the name of the caller.
+
+use std::time::Duration;
+
+use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
+use reverie_proto::retrieval::v1::{
+    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
+};
+use reverie_service_kit::Context;
+use tonic::{Request, Response, Status};
+
+use crate::callers::Callers;
+use crate::settings::Settings;
+use crate::stages::Stages;
+
+pub(crate) struct Search {
+    stages: Stages,
+    callers: Callers,
+    longest: Duration,
+}
+
+impl Search {
+    pub(crate) fn new(stages: Stages, settings: &Settings) -> Self {
+        let longest = Duration::from_secs(settings.limits.max_request_seconds);
+        Self { stages, callers: settings.callers.clone(), longest }
+    }
+
+    fn context<T>(&self, request: &Request<T>) -> Context {
+        self.callers.context(request).capped(self.longest, "limits.max_request_seconds")
+    }
+}
+
+#[tonic::async_trait]
+impl RetrievalService for Search {
+    async fn retrieve(
+        &self,
+        request: Request<RetrieveRequest>,
+    ) -> Result<Response<RetrieveResponse>, Status> {
+        let context = self.context(&request);
+        // Its fields are the caller's own.
+        let found = self.stages.retrieve(context, request.into_inner(), |field| Some(field.to_owned()));
+        Ok(Response::new(context.within("searching", found).await?))
+    }
+
+    async fn list_knowledge_bases(
+        &self,
+        request: Request<ListKnowledgeBasesRequest>,
+    ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
+        let context = self.context(&request);
+        let known = context.within("asking for the knowledge bases", self.stages.knowledge_bases(context));
+        Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases: known.await? }))
+    }
+}
