@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_knowledge::UnitVector;
-use reverie_knowledge::index::{SegmentIndex, build_index};
+use reverie_knowledge::index::{Hit, SegmentIndex, build_index};
 use roaring::RoaringBitmap;
 
 const SEED: u64 = 20_261_126;
@@ -101,7 +101,7 @@ fn a_search_among_some_entries_finds_the_nearest_of_them() {
                 scores.sort_by(|one, other| other.total_cmp(one));
                 let unit = UnitVector::new(&query, DIMENSION as u32).unwrap();
                 let mut hits = index.search(&unit, NEAREST, exact_bytes, Some(&allowed)).unwrap();
-                hits.sort_by(|one, other| one.best_first(other));
+                hits.sort_by(Hit::best_first);
                 hits.truncate(NEAREST);
                 let keys: BTreeSet<u64> = hits.iter().map(|hit| hit.key).collect();
                 assert_eq!((keys.len(), hits.len()), (NEAREST, NEAREST));

@@ -143,7 +143,7 @@ impl EmbeddingSearch {
             .await
             .map_err(|status| self.encoder.blame(context, status))?
             .into_inner();
-        self.row(knowledge_base, embedded.space_digest, embedded.embeddings)
+        self.row(knowledge_base, &embedded.space_digest, embedded.embeddings)
     }
 
     async fn embed_image(
@@ -159,14 +159,14 @@ impl EmbeddingSearch {
             .await
             .map_err(|status| self.encoder.blame_fields(context, status, own))?
             .into_inner();
-        self.row(knowledge_base, embedded.space_digest, embedded.embeddings)
+        self.row(knowledge_base, &embedded.space_digest, embedded.embeddings)
     }
 
     /// The only row of an answer of the encoder.
     fn row(
         &self,
         knowledge_base: &KnowledgeBase,
-        space_digest: String,
+        space_digest: &str,
         embeddings: Option<Tensor>,
     ) -> Result<Vec<f32>, Status> {
         if space_digest != knowledge_base.space_digest {

@@ -157,7 +157,7 @@ mod tests {
         Columns::of(&said.map(entry))
     }
 
-    fn one_of<const N: usize>(key: &str, values: [Value; N]) -> Filter {
+    fn one_of<const N: usize>(key: &str, values: &[Value; N]) -> Filter {
         Filter::OneOf { key: key.to_owned(), values: values.to_vec() }
     }
 
@@ -169,23 +169,23 @@ mod tests {
     fn filters_select_what_they_say() {
         let columns = columns();
         let cases: [(Filter, &[u32]); 14] = [
-            (one_of("kind", [text("fox")]), &[0, 2]),
-            (one_of("kind", [text("fox"), text("hen"), text("owl")]), &[0, 1, 2]),
-            (one_of("kind", [Value::Number(7.5)]), &[4]),
-            (one_of("year", [Value::Number(0.0)]), &[1]),
-            (one_of("year", [text("1999")]), &[2]),
-            (one_of("wild", [Value::Flag(false)]), &[1]),
-            (one_of("colour", [text("red")]), &[]),
+            (one_of("kind", &[text("fox")]), &[0, 2]),
+            (one_of("kind", &[text("fox"), text("hen"), text("owl")]), &[0, 1, 2]),
+            (one_of("kind", &[Value::Number(7.5)]), &[4]),
+            (one_of("year", &[Value::Number(0.0)]), &[1]),
+            (one_of("year", &[text("1999")]), &[2]),
+            (one_of("wild", &[Value::Flag(false)]), &[1]),
+            (one_of("colour", &[text("red")]), &[]),
             (range("year", 0.0, 1999.0), &[0, 1]),
             (range("year", 1999.5, f64::INFINITY), &[4]),
             (range("year", f64::NEG_INFINITY, f64::INFINITY), &[0, 1, 4]),
-            (Filter::Not(Box::new(one_of("kind", [text("fox")]))), &[1, 3, 4]),
-            (Filter::All(vec![one_of("kind", [text("fox")]), range("year", 0.0, 3000.0)]), &[0]),
-            (Filter::Any(vec![one_of("wild", [Value::Flag(true)]), range("year", 2000.0, 3000.0)]), &[2, 4]),
+            (Filter::Not(Box::new(one_of("kind", &[text("fox")]))), &[1, 3, 4]),
+            (Filter::All(vec![one_of("kind", &[text("fox")]), range("year", 0.0, 3000.0)]), &[0]),
+            (Filter::Any(vec![one_of("wild", &[Value::Flag(true)]), range("year", 2000.0, 3000.0)]), &[2, 4]),
             (
                 Filter::Not(Box::new(Filter::Any(vec![
                     range("year", 0.0, 1.0),
-                    one_of("kind", [text("fox")]),
+                    one_of("kind", &[text("fox")]),
                 ]))),
                 &[3, 4],
             ),

@@ -108,14 +108,12 @@ impl KnowledgeBase {
     /// The group of an entry; none if it is by itself.
     pub(crate) fn group(&self, key: u64, by: &GroupBy) -> Option<String> {
         let entry = self.entries.get(usize::try_from(key).ok()?)?;
-        match &by.key {
-            Some(key) => entry.metadata.get(key).map(|value| format!("{value:?}")),
-            None => {
-                let words = words(&entry.caption).into_iter().collect();
-                let subject: BTreeSet<&str> = self.subjects.of_caption(&words).into_iter().collect();
-                (!subject.is_empty()).then(|| subject.into_iter().collect::<Vec<_>>().join(" "))
-            }
+        if let Some(key) = &by.key {
+            return entry.metadata.get(key).map(|value| format!("{value:?}"));
         }
+        let words = words(&entry.caption).into_iter().collect();
+        let subject: BTreeSet<&str> = self.subjects.of_caption(&words).into_iter().collect();
+        (!subject.is_empty()).then(|| subject.into_iter().collect::<Vec<_>>().join(" "))
     }
 
     /// Where names are looked for.

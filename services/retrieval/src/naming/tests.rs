@@ -27,9 +27,13 @@ impl Library {
         Self { captions, subjects, entries }
     }
 
-    fn find(&self, text: &str) -> Option<Named> {
+    fn base(&self) -> Base<'_> {
         let Self { captions, subjects, entries } = self;
-        Named::find(&Base { captions, subjects, entries }, text, 64, &None).unwrap()
+        Base { captions, subjects, entries }
+    }
+
+    fn find(&self, text: &str) -> Option<Named> {
+        Named::find(&self.base(), text, 64, &None).unwrap()
     }
 
     /// The best `limit` captions for `text`: those that have what it names, or plain BM25 if it names nothing.

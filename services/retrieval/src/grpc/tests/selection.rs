@@ -21,12 +21,12 @@ fn only(position: f64) -> Filter {
     Filter { condition: Some(Condition::OneOf(OneOf { key: "position".to_owned(), values })) }
 }
 
-fn vector(values: [f32; 4]) -> Option<Embed> {
-    Some(Embed::Vector(QueryVector { values: values.to_vec(), space_digest: String::new() }))
+fn vector(values: [f32; 4]) -> Embed {
+    Embed::Vector(QueryVector { values: values.to_vec(), space_digest: String::new() })
 }
 
-fn image() -> Option<Embed> {
-    Some(Embed::Image(pictures::encode(&Rgb::new(8, 6), ImageFormat::Png).unwrap()))
+fn image() -> Embed {
+    Embed::Image(pictures::encode(&Rgb::new(8, 6), ImageFormat::Png).unwrap())
 }
 
 #[tokio::test]
@@ -75,32 +75,49 @@ async fn only_entries_that_are_selected_are_found() {
 #[tokio::test]
 async fn an_image_or_a_vector_is_searched_for() {
     let mut mesh = mesh("a", false, true).await;
-    let ask = |text, strategy, embed| RetrieveRequest { embed, ..ask(text, strategy) };
+    let ask = |text, strategy, embed: Option<Embed>| RetrieveRequest { embed, ..ask(text, strategy) };
     for embed in [image(), vector([0.0, 2.0, 0.0, 0.0])] {
         for strategy in [RetrievalStrategy::Unspecified, RetrievalStrategy::Embedding] {
-            let found = mesh.client.retrieve(ask("", strategy, embed.clone())).await.unwrap().into_inner();
+            let found =
+                mesh.client.retrieve(ask("", strategy, Some(embed.clone()))).await.unwrap().into_inner();
             assert_eq!(ids(&found), ["120", "121", "122", "123"]);
             assert!((found.neighbours[0].score - 0.9).abs() < 1e-6);
         }
         // The text by its words, the image by embedding.
-        let both = ask("a dribago", RetrievalStrategy::Unspecified, embed.clone());
+        let both = ask("a dribago", RetrievalStrategy::Unspecified, Some(embed.clone()));
         let both = RetrieveRequest { limit: 8, ..both };
         let found = mesh.client.retrieve(both).await.unwrap().into_inner();
         assert_eq!(found.neighbours.len(), 4);
         assert!(found.neighbours.iter().all(|found| found.matched_words == ["dribago"]));
-        let scene = ask("snow", RetrievalStrategy::Hybrid, embed);
+        let scene = ask("snow", RetrievalStrategy::Hybrid, Some(embed));
         let found = mesh.client.retrieve(RetrieveRequest { limit: 8, ..scene }).await.unwrap().into_inner();
         assert!(ids(&found).contains(&"120"), "{:?}", ids(&found));
     }
-    let foreign = Some(Embed::Vector(QueryVector { values: vec![1.0; 5], space_digest: "b".repeat(64) }));
-    let broken = Some(Embed::Image(Image { data: b"GIF89a".to_vec().into(), ..Image::default() }));
+    let foreign = Embed::Vector(QueryVector { values: vec![1.0; 5], space_digest: "b".repeat(64) });
+    let broken = Embed::Image(Image { data: b"GIF89a".to_vec().into(), ..Image::default() });
     let cases = [
         (ask("", RetrievalStrategy::Unspecified, None), Code::InvalidArgument, "text: must not be empty"),
-        (ask("", RetrievalStrategy::Hybrid, image()), Code::InvalidArgument, "strategy: must be EMBEDDING"),
-        (ask("a fox", RetrievalStrategy::Bm25, image()), Code::InvalidArgument, "strategy: must not be BM25"),
-        (ask("", RetrievalStrategy::Embedding, broken), Code::InvalidArgument, "image: "),
-        (ask("", RetrievalStrategy::Embedding, vector([0.0; 4])), Code::InvalidArgument, "vector.values"),
-        (ask("", RetrievalStrategy::Embedding, foreign), Code::FailedPrecondition, "of the encoder aaaa"),
+        (
+            ask("", RetrievalStrategy::Hybrid, Some(image())),
+            Code::InvalidArgument,
+            "strategy: must be EMBEDDING",
+        ),
+        (
+            ask("a fox", RetrievalStrategy::Bm25, Some(image())),
+            Code::InvalidArgument,
+            "strategy: must not be BM25",
+        ),
+        (ask("", RetrievalStrategy::Embedding, Some(broken)), Code::InvalidArgument, "image: "),
+        (
+            ask("", RetrievalStrategy::Embedding, Some(vector([0.0; 4]))),
+            Code::InvalidArgument,
+            "vector.values",
+        ),
+        (
+            ask("", RetrievalStrategy::Embedding, Some(foreign)),
+            Code::FailedPrecondition,
+            "of the encoder aaaa",
+        ),
     ];
     for (request, code, told) in cases {
         let status = mesh.client.retrieve(request).await.unwrap_err();

@@ -362,7 +362,13 @@ fn the_table() {
 #[test]
 #[ignore = "prints times of a million captions; takes some minutes"]
 fn a_million_captions() {
+    use std::sync::Arc;
     use std::time::Instant;
+
+    use roaring::RoaringBitmap;
+
+    use crate::bm25::Allowed;
+
     let random = &mut StdRng::seed_from_u64(1);
     let grammar = creatures("creatures", Vec::new());
     let names = invented(250_000, random);
@@ -379,22 +385,34 @@ fn a_million_captions() {
     drop(Subjects::learn(captions.iter().map(String::as_str)));
     println!("subjects learnt in {:?}", begun.elapsed());
     let base = Library::new(captions.iter().map(String::as_str));
-    let mut times = Vec::new();
-    let mut right = 0;
-    for _ in 0..1000 {
-        let name = names.choose(random).unwrap();
-        let text = grammar.fill(grammar.prompts.choose(random).unwrap(), name, "", random);
-        let begun = Instant::now();
-        let found = base.search(&text, K);
-        times.push(begun.elapsed());
-        right +=
-            found.iter().filter(|key| names[usize::try_from(**key).unwrap() / PICTURES] == *name).count();
+    let all: Vec<String> = (0..1000)
+        .map(|_| {
+            let name = names.choose(random).unwrap();
+            grammar.fill(grammar.prompts.choose(random).unwrap(), name, "", random)
+        })
+        .collect();
+    for percent in [100, 50, 10, 1] {
+        let allowed: RoaringBitmap =
+            (0..captions.len() as u32).filter(|key| key * 7 % 100 < percent).collect();
+        let allowed: Allowed = (percent < 100).then(|| Arc::new(allowed));
+        let (mut times, mut right, mut matched, mut nameless) = (Vec::new(), 0, 0, 0);
+        for text in &all {
+            let begun = Instant::now();
+            let named = Named::find(&base.base(), text, 64, &allowed).unwrap();
+            let ties = named.as_ref().map(|named| named.by_words.clone()).unwrap_or_default();
+            let found = named.as_ref().map(|named| named.rank(&ties, K)).unwrap_or_default();
+            times.push(begun.elapsed());
+            nameless += usize::from(named.is_none());
+            matched += found.len();
+            right += found.iter().filter(|one| text.contains(&names[one.key as usize / PICTURES])).count();
+            assert!(found.iter().all(|one| allowed.as_ref().is_none_or(|all| all.contains(one.key as u32))));
+        }
+        times.sort_unstable();
+        let right = right as f64 / matched as f64;
+        println!(
+            "1,000 searches among {percent} %: median {:?}, p99 {:?}, {matched} found, {right:.3} of them right, \
+             {nameless} name nothing",
+            times[500], times[990]
+        );
     }
-    times.sort_unstable();
-    println!(
-        "1,000 searches: median {:?}, p99 {:?}, found {:.3}",
-        times[500],
-        times[990],
-        right as f64 / 2000.0
-    );
 }
