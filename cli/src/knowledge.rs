@@ -2,6 +2,7 @@
 
 mod build;
 mod embedding;
+mod listing;
 mod picture_files;
 mod search;
 mod source;
@@ -21,7 +22,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Builds one from a folder with `entries.jsonl` and the pictures it names.
+    /// Builds one from images with captions.
     Build(build::Arguments),
     /// Searches one for a text, an image, or both, without drawing.
     Search(search::Arguments),

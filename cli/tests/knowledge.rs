@@ -126,7 +126,7 @@ fn everything_that_is_wrong_is_told_at_once_and_before_any_model_is_needed() -> 
     pictures.add("7", "cut", "cut.png")?;
     pictures.add("8", "large", "large.png")?;
     pictures.add("9", "folder", ".")?;
-    pictures.lines.push_str("{\"id\": 10}\n");
+    pictures.lines.push_str("{\"id\": 1.5}\n");
 
     let told = pictures.refusal(&[])?;
     let expected = [
@@ -143,7 +143,7 @@ fn everything_that_is_wrong_is_told_at_once_and_before_any_model_is_needed() -> 
         "line 8, \"7\", \"cut.png\": ",
         "line 9, \"8\", \"large.png\": it has 8388609 bytes, at most 8388608 are taken",
         "line 10, \"9\", \".\": it is not a file",
-        "line 11: column 9: invalid type: integer `10`, expected a string",
+        "line 11: column 11: id must be a string or an integer",
     ];
     for line in expected {
         assert!(told.contains(line), "{line} is missing in:\n{told}");
@@ -235,9 +235,15 @@ fn a_folder_that_cannot_be_read_is_named() -> Fallible<()> {
     };
     let (none, empty) = (pictures.at("none"), pictures.at("empty"));
     fs::create_dir(&empty)?;
-    for (folder, told_of) in [(&none, &none), (&empty, &empty.join("entries.jsonl"))] {
-        let told = String::from_utf8(build(folder)?.stderr)?;
-        assert!(told.contains(&told_of.display().to_string()) && told.contains("does not exist"), "{told}");
+    let text = pictures.at("notes.txt");
+    fs::write(&text, "no list")?;
+    for (path, why) in [
+        (&none, "it does not exist"),
+        (&empty, "holds no images, no entries.jsonl, metadata.jsonl or metadata.csv, and no .tar files"),
+        (&text, "it is neither a folder nor a .jsonl, .csv or .tar file"),
+    ] {
+        let told = String::from_utf8(build(path)?.stderr)?;
+        assert!(told.contains(&path.display().to_string()) && told.contains(why), "{told}");
     }
     Ok(())
 }
@@ -439,5 +445,47 @@ fn a_search_finds_what_its_filters_say() -> Fallible<()> {
     let named = sheet.to_str().ok_or("no text")?;
     assert_eq!(search(&["picture", "--group-by", "--sheet", named])?.len(), 3);
     assert!(image::open(&sheet)?.width() > 300);
+    Ok(())
+}
+
+/// The same images and captions, written in each of the ways in which data sets are written, give the same knowledge base.
+#[test]
+fn data_sets_of_every_kind_are_read() -> Fallible<()> {
+    let pictures = Pictures::numbered(3)?;
+    succeeds(&pictures.build(BUNDLE, &[])?)?;
+    let lines = fs::read_to_string(pictures.at("out/segments/000001/entries.jsonl"))?;
+    let build = |name: &str, path: &str| -> Fallible<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["knowledge", "build", "--name", "mine", "--bundle", BUNDLE, "--pictures"]);
+        let ended = command.arg(pictures.at(path)).arg("--out").arg(pictures.at(name)).output()?;
+        succeeds(&ended)?;
+        Ok(fs::read_to_string(pictures.at(name).join("segments/000001/entries.jsonl"))?)
+    };
+    let folder = |name: &str| -> Fallible<PathBuf> {
+        let folder = pictures.at(name);
+        fs::create_dir(&folder)?;
+        for number in 0..3 {
+            fs::copy(pictures.at(&format!("pictures/{number}.png")), folder.join(format!("{number}.png")))?;
+        }
+        Ok(folder)
+    };
+    let texts = folder("texts")?;
+    let mut shard = tar::Builder::new(fs::File::create(pictures.at("shard.tar"))?);
+    let (mut json, mut csv) = (String::new(), "id,file_name,text\n".to_owned());
+    for number in 0..3 {
+        fs::write(texts.join(format!("{number}.txt")), format!("picture {number}\n"))?;
+        shard.append_path_with_name(texts.join(format!("{number}.png")), format!("{number}.png"))?;
+        shard.append_path_with_name(texts.join(format!("{number}.txt")), format!("{number}.txt"))?;
+        writeln!(json, r#"{{"id": {number}, "file_name": "{number}.png", "text": "picture {number}"}}"#)?;
+        writeln!(csv, "{number},{number}.png,picture {number}")?;
+    }
+    shard.finish()?;
+    fs::write(folder("hugging")?.join("metadata.jsonl"), json)?;
+    fs::write(folder("table")?.join("metadata.csv"), csv)?;
+    for (name, path) in
+        [("a", "texts"), ("b", "shard.tar"), ("c", "hugging"), ("d", "table"), ("e", "table/metadata.csv")]
+    {
+        assert_eq!(build(name, path)?, lines, "{path}");
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `reverie knowledge build`: a folder of pictures with captions becomes a knowledge base.
+//! `reverie knowledge build`: images with captions become a knowledge base.
 //!
 //! 1. Everything that can be wrong with names, texts, pictures and the folder that is written to is looked for first, and all
 //!    of it is told at once.
@@ -16,6 +16,7 @@ use reverie_knowledge::local_path;
 use reverie_service_kit::{output, say};
 
 use super::embedding::{self, Embedded};
+use super::listing::Columns;
 use super::source::{self, Source};
 use super::target::Target;
 
@@ -26,14 +27,18 @@ const FIRST_EPOCH: u64 = 1;
 /// Problems that are told one by one.
 const TOLD: usize = 50;
 
-/// Each line of `entries.jsonl` is an object with `id`, `caption`, `image` (a path within the folder) and, if wanted,
-/// `attribution` and `metadata`, an object of texts, numbers, and true or false. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
+/// A folder with an `entries.jsonl`, of which each line is an object with `id`, `caption`, `image` (a path within the folder) and, if
+/// wanted, `attribution` and `metadata` (texts, numbers, true or false); or with a `metadata.jsonl` or `metadata.csv` whose columns are
+/// `file_name`, `text` and metadata; or with `.tar` files of `WebDataset`; or with a `.txt` beside each image. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
 /// again with the same --out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The folder of pictures: a path or a file:// URL.
-    #[arg(long, value_name = "FOLDER", value_parser = local_path)]
+    /// The images with their captions: a folder, or a .jsonl, .csv or .tar file.
+    #[arg(long, value_name = "FOLDER|FILE", value_parser = local_path)]
     pictures: PathBuf,
+    /// The column of captions in a list that has it under another name than `text` or `caption`.
+    #[arg(long, value_name = "COLUMN")]
+    caption_column: Option<String>,
     /// Where the knowledge base goes; must be empty, new, or left by an interrupted build.
     #[arg(long, value_name = "FOLDER")]
     out: String,
@@ -60,7 +65,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure> {
-    let source = source::read(&arguments.pictures).await?;
+    let columns = Columns { caption: arguments.caption_column };
+    let source = source::read(&arguments.pictures, &columns).await?;
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
         embedding::embed(&source, target, &arguments.mesh).await?;

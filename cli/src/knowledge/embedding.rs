@@ -113,8 +113,8 @@ async fn embed_pending(
         let timeout = TIMEOUT * (1 + batch.len() as u32);
         let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request)).await;
         let answer = answer.map_err(|status| {
-            let (first, last) = (batch[0].line, batch[batch.len() - 1].line);
-            format!("pictures of lines {first} to {last}: {}", status.message())
+            let (first, last) = (batch[0].place, batch[batch.len() - 1].place);
+            format!("pictures of {first} to {last}: {}", status.message())
         })?;
         let (shape, values) = tensors::to_f32(&answer.into_inner().embeddings.unwrap_or_default())?;
         let width = shape.last().copied().unwrap_or(1).max(1);
@@ -124,12 +124,10 @@ async fn embed_pending(
         let mut vectors = Vec::with_capacity(batch.len());
         for (candidate, vector) in batch.iter().zip(values.chunks(width)) {
             if vector.iter().any(|value| !value.is_finite()) {
-                let Candidate { label, line, .. } = candidate;
-                return Err(format!(
-                    "line {line}, {:?}: the encoder makes no vector of its picture",
-                    label.id
-                )
-                .into());
+                let Candidate { label, place, .. } = candidate;
+                return Err(
+                    format!("{place}, {:?}: the encoder makes no vector of its picture", label.id).into()
+                );
             }
             vectors.push((candidate.picture.digest.clone(), vector.to_vec()));
         }
@@ -163,13 +161,14 @@ mod tests {
     use reverie_knowledge::epoch::Label;
 
     use super::*;
-    use crate::knowledge::picture_files::Picture;
+    use crate::knowledge::listing::Place;
+    use crate::knowledge::picture_files::{Picture, PictureFile};
 
     fn candidate(bytes: usize, pixels: u64) -> Candidate {
         let (id, caption, attribution, metadata) = Default::default();
         let label = Label { id, caption, attribution, metadata };
         let picture = Picture { digest: String::new(), bytes, pixels };
-        Candidate { label, file: String::new(), line: 1, picture }
+        Candidate { label, file: PictureFile::named(String::new()), place: Place::Line(1), picture }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! of a reasonable size.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
@@ -19,6 +20,44 @@ const MAX_LIST_BYTES: u64 = 4 << 30;
 pub(super) struct PictureFolder {
     /// Canonical: what lies above it is the caller's business and may contain links.
     root: PathBuf,
+    /// The tar files that pictures lie in.
+    shards: Arc<[PathBuf]>,
+}
+
+/// Where a picture is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PictureFile {
+    /// Its path within the folder; with a span, its name for people.
+    pub(super) name: String,
+    /// Its place in a tar file, if it is in one.
+    pub(super) span: Option<Span>,
+}
+
+/// A part of a tar file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Number of the tar file.
+    pub(super) shard: usize,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl PictureFile {
+    /// The file of that path.
+    pub(super) fn named(name: String) -> Self {
+        Self { name, span: None }
+    }
+}
+
+/// Whether files with this ending are images that can be read.
+pub(super) fn is_image(ending: &str) -> bool {
+    ["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
+/// A caption as it is written in a file.
+pub(super) fn as_text(bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+    Ok(text.trim_start_matches('\u{feff}').trim().to_owned())
 }
 
 /// A picture that was read and decoded: what is kept of it.
@@ -34,7 +73,21 @@ impl PictureFolder {
     pub(super) fn open(folder: &Path) -> Result<Self, String> {
         let told = |why: String| format!("--pictures {}: {why}", folder.display());
         let root = folder.canonicalize().map_err(|error| told(in_words(&error)))?;
-        if root.is_dir() { Ok(Self { root }) } else { Err(told("it is not a folder".to_owned())) }
+        if root.is_dir() {
+            Ok(Self { root, shards: Arc::default() })
+        } else {
+            Err(told("it is not a folder".to_owned()))
+        }
+    }
+
+    /// With pictures in these tar files.
+    pub(super) fn with_shards(self, shards: Vec<PathBuf>) -> Self {
+        Self { shards: shards.into(), ..self }
+    }
+
+    /// Reads a caption. Blocks.
+    pub(super) fn text(&self, path: &str, max_bytes: u64) -> Result<String, String> {
+        as_text(self.read(path, max_bytes)?)
     }
 
     /// Reads a list of entries. Blocks.
@@ -43,8 +96,8 @@ impl PictureFolder {
     }
 
     /// Reads and decodes a picture: what cannot be decoded here cannot be embedded, nor drawn with.
-    pub(super) async fn picture(&self, path: &str) -> Result<Picture, String> {
-        let (image, digest) = self.image(path).await?;
+    pub(super) async fn picture(&self, file: &PictureFile) -> Result<Picture, String> {
+        let (image, digest) = self.image(file).await?;
         let bytes = image.len();
         let message = Image { data: image, ..Image::default() };
         let image = Encoded::read(&message).map_err(|error| error.to_string())?;
@@ -54,8 +107,8 @@ impl PictureFolder {
     }
 
     /// Reads a picture again, which must be the one that was checked.
-    pub(super) async fn again(&self, path: &str, digest: &str) -> Result<Bytes, String> {
-        let (image, found) = self.image(path).await?;
+    pub(super) async fn again(&self, file: &PictureFile, digest: &str) -> Result<Bytes, String> {
+        let (image, found) = self.image(file).await?;
         if found == digest {
             Ok(image)
         } else {
@@ -64,10 +117,14 @@ impl PictureFolder {
     }
 
     /// The bytes of a picture, and their SHA-256.
-    async fn image(&self, path: &str) -> Result<(Bytes, String), String> {
-        let (folder, path) = (self.clone(), path.to_owned());
+    async fn image(&self, file: &PictureFile) -> Result<(Bytes, String), String> {
+        let (folder, file) = (self.clone(), file.clone());
         let read = move || {
-            let image = Bytes::from(folder.read(&path, MAX_ENCODED_BYTES as u64)?);
+            let image = match file.span {
+                Some(span) => folder.read_span(span, MAX_ENCODED_BYTES as u64)?,
+                None => folder.read(&file.name, MAX_ENCODED_BYTES as u64)?,
+            };
+            let image = Bytes::from(image);
             let digest = sha256_hex(&image);
             Ok((image, digest))
         };
@@ -88,6 +145,20 @@ impl PictureFolder {
             let size = found.len().max(bytes.len() as u64);
             return Err(format!("it has {size} bytes, at most {max_bytes} are taken"));
         }
+        Ok(bytes)
+    }
+
+    fn read_span(&self, span: Span, max_bytes: u64) -> Result<Vec<u8>, String> {
+        if span.bytes > max_bytes {
+            return Err(format!("it has {} bytes, at most {max_bytes} are taken", span.bytes));
+        }
+        let shard = self.shards.get(span.shard).ok_or("there is no such tar file")?;
+        let mut bytes = vec![0; span.bytes as usize];
+        let read = File::open(shard).and_then(|mut file| {
+            file.seek(SeekFrom::Start(span.offset))?;
+            file.read_exact(&mut bytes)
+        });
+        read.map_err(|error| in_words(&error))?;
         Ok(bytes)
     }
 
@@ -130,11 +201,12 @@ mod tests {
         let path = folder.path().join("a.png");
         image::RgbImage::new(5, 3).save(&path).unwrap();
         let files = PictureFolder::open(folder.path()).unwrap();
-        let Picture { digest, bytes, pixels } = files.picture("a.png").await.unwrap();
-        let image = files.again("a.png", &digest).await.unwrap();
+        let file = PictureFile::named("a.png".to_owned());
+        let Picture { digest, bytes, pixels } = files.picture(&file).await.unwrap();
+        let image = files.again(&file, &digest).await.unwrap();
         assert_eq!((image.len(), pixels, sha256_hex(&image)), (bytes, 15, digest.clone()));
         image::RgbImage::new(3, 5).save(&path).unwrap();
-        let told = files.again("a.png", &digest).await.unwrap_err();
+        let told = files.again(&file, &digest).await.unwrap_err();
         assert!(told.contains("changed since it was checked"), "{told}");
     }
 }
