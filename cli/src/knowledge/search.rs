@@ -75,7 +75,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 RetrievalServiceClient::new(channel).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
             client.retrieve(context.outgoing(request)).await
         });
-        Ok(found.await?)
+        Ok(found.await.map_err(|status| status.message().to_owned())?)
     });
     let found = searched.await?;
     if let Some(file) = arguments.sheet.as_deref().filter(|_| !found.neighbours.is_empty()) {
