@@ -1,8 +1,8 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
-use reverie_knowledge::Folder;
 use reverie_knowledge::epoch::Manifest;
 use reverie_knowledge::index::{Hit, SegmentIndex, UnitVector};
+use reverie_storage::Folder;
 
 use crate::CollectionError;
 
