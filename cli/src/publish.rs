@@ -9,8 +9,8 @@ use crate::Failure;
 /// Where it goes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// Where it goes: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER, a path or a file:// URL. It must be empty, hold
-    /// the same, or be left by an interrupted run: nothing is overwritten.
+    /// Where it goes: a path, or a URL of file://, s3://, gs:// or az://. It must be empty, hold the same, or be left by an
+    /// interrupted run: nothing is overwritten.
     #[arg(value_name = "URL")]
     to: String,
 }

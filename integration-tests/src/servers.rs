@@ -140,6 +140,24 @@ impl Server {
         self.address
     }
 
+    /// Uploads an object by the JSON API of Google Cloud Storage, which fake-gcs-server takes; clients of ours speak the XML API.
+    pub fn upload(&self, path: &str, bytes: &[u8]) -> Fallible<()> {
+        use std::io::Read as _;
+
+        let mut connection = std::net::TcpStream::connect(self.address)?;
+        let name = path.replace('/', "%2F");
+        let (host, length) = (self.address, bytes.len());
+        write!(
+            connection,
+            "POST /upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name} HTTP/1.1\r\nhost: {host}\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n"
+        )?;
+        connection.write_all(bytes)?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer.into()) }
+    }
+
     /// Where versitygw keeps an object.
     pub fn object(&self, path: &str) -> PathBuf {
         self.folder.path().join("data").join(BUCKET).join(path)
@@ -155,7 +173,8 @@ impl Server {
         let mut command = Command::new("node");
         command.args(["-e", MAKE_CONTAINER, &self.address.to_string(), "storagetests", SECRET, BUCKET]);
         let made = command.output()?;
-        let told = String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
+        let told =
+            String::from_utf8_lossy(&made.stdout).into_owned() + &String::from_utf8_lossy(&made.stderr);
         if told.trim() == "201" { Ok(()) } else { Err(told.into()) }
     }
 

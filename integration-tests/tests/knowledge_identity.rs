@@ -96,7 +96,7 @@ async fn a_knowledge_base_of_another_encoder_is_refused_at_start() -> Fallible<(
     let across = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{across}");
 
-    let knowledge_bases = vec![("creatures".to_owned(), foreign)];
+    let knowledge_bases = vec![("creatures".to_owned(), foreign.display().to_string())];
     let arguments = MeshArguments { bundle: BUNDLE.to_owned(), knowledge_bases, ..MeshArguments::default() };
     let start = Mesh::start(MeshSettings::load(&arguments).await?, None);
     let within = tokio::time::timeout(PATIENCE, start).await.map_err(|_| "the mesh waits")?;

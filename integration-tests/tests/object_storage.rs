@@ -249,10 +249,9 @@ fn what_is_wrong_is_told_with_what_to_do() -> Fallible<()> {
     Ok(())
 }
 
-/// From a folder to a bucket and back.
-fn comes_back_whole(server: &Server, bucket: &str) -> Fallible<TempDir> {
-    let (cache, copy) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    publish(server, BUNDLE, &format!("{bucket}/bestiary"))?;
+/// From a bucket, in which it was published as bestiary, to a folder.
+fn comes_back_whole(server: &Server) -> Fallible<TempDir> {
+    let (cache, copy, bucket) = (tempfile::tempdir()?, tempfile::tempdir()?, &server.url);
     succeed(
         reverie(server, cache.path())?
             .args(["models", "publish", &format!("{bucket}/bestiary")])
@@ -270,11 +269,16 @@ fn comes_back_whole(server: &Server, bucket: &str) -> Fallible<TempDir> {
 
 #[test]
 #[ignore = "needs the servers of `cargo xtask storage`"]
-fn google_cloud_storage_gives_back_what_was_published() -> Fallible<()> {
-    let server = Server::google()?;
-    let copy = comes_back_whole(&server, &server.url)?;
-    let error = fail(reverie(&server, copy.path())?.args(["models", "publish", BUNDLE, "gs://none/x"]))?;
-    assert!(error.contains("there is no such bucket"), "{error}");
+fn what_lies_in_google_cloud_storage_is_read() -> Fallible<()> {
+    let (server, folder) = (Server::google()?, tempfile::tempdir()?);
+    publish(&server, BUNDLE, &folder.path().display().to_string())?;
+    for file in files(folder.path())? {
+        let path = file.strip_prefix(folder.path())?.to_str().ok_or("no text")?;
+        server.upload(&format!("bestiary/{path}"), &fs::read(&file)?)?;
+    }
+    let copy = comes_back_whole(&server)?;
+    let error = fail(reverie(&server, copy.path())?.args(["models", "publish", "gs://models/none", "x"]))?;
+    assert!(error.contains("gs://models/none/bundle.toml does not exist"), "{error}");
     // A plain web server is only read.
     let (cache, back) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let web = format!("http://{}", web(copy.path())?);
@@ -292,7 +296,8 @@ fn azure_gives_back_what_was_published() -> Fallible<()> {
     let error = fail(reverie(&server, cache.path())?.args(["models", "publish", BUNDLE, "az://none/x"]))?;
     assert!(error.contains("there is no such container"), "{error}");
     server.make_container()?;
-    comes_back_whole(&server, &server.url)?;
+    publish(&server, BUNDLE, &format!("{}/bestiary", server.url))?;
+    comes_back_whole(&server)?;
     let mut wrong = reverie(&server, cache.path())?;
     wrong.env("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=");
     let error = fail(wrong.args(["models", "publish", BUNDLE, &format!("{}/x", server.url)]))?;
@@ -303,10 +308,7 @@ fn azure_gives_back_what_was_published() -> Fallible<()> {
 #[test]
 #[ignore = "needs the servers of `cargo xtask storage`"]
 fn of_two_writers_at_once_one_wins_each_number() -> Fallible<()> {
-    for server in [Server::s3()?, Server::google()?] {
-        writers_lose_nothing(&server)?;
-    }
-    Ok(())
+    writers_lose_nothing(&Server::s3()?)
 }
 
 /// Two processes commit at once, each number is won by one of them, the other takes the next, and all commits are there.

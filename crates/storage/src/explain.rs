@@ -13,7 +13,8 @@ use crate::location::Kind;
 /// Codes of servers, of all kinds of storage, each in the group that it means.
 const NO_BUCKET: [&str; 4] =
     ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist", "bucket not found"];
-const BAD_CREDENTIALS: [&str; 9] = [
+const BAD_CREDENTIALS: [&str; 10] = [
+    "Server failed to authenticate the request",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",

@@ -268,7 +268,7 @@ impl Folder {
         let below = self.below_base(relative);
         let root = match &self.base {
             Base::Remote { prefix, .. } => {
-                return Ok(below.split('/').fold(prefix.clone(), |path, part| path.join(part)));
+                return Ok(below.split('/').fold(prefix.clone(), StorePath::join));
             }
             Base::Local(root) => root,
         };

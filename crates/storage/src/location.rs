@@ -20,7 +20,7 @@ const RETRIES: usize = 4;
 const RETRY_FOR: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may send nothing. A whole request takes as long as the file is large.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A kind of object storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
