@@ -13,8 +13,8 @@ use tonic::Code;
 
 use crate::Failure;
 
-/// How long the services get to load their models, which may have many gigabytes. One that fails ends the wait.
-const START_TIMEOUT: Duration = Duration::from_mins(10);
+/// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
+const START_TIMEOUT: Duration = Duration::from_hours(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the services get to say which models they run; those that are still loading theirs say nothing.
 const FIT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use reverie_service_kit::{output, process};
 use reverie_storage::{Storage, StorageSettings};
 
 use crate::Failure;
-use crate::progress::DownloadBars;
+use crate::progress::TransferBars;
 
 /// How often metrics are sent, where there is an OTLP endpoint.
 const METRICS_INTERVAL_SECONDS: u64 = 60;
@@ -50,7 +50,7 @@ pub fn run(
 ) -> ! {
     let settings =
         StorageSettings { cache: storage.storage_cache.clone(), cache_gib: storage.storage_cache_gib };
-    Storage::new(&settings).watched_by(Arc::new(DownloadBars::default())).install();
+    Storage::new(&settings).watched_by(Arc::new(TransferBars::default())).install();
     match run_on_runtime(arguments, command) {
         Ok(()) => process::end(0),
         Err(failure) => process::end(output::failed(program, failure.as_ref())),

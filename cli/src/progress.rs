@@ -1,4 +1,4 @@
-//! Progress bars: one for each stage of a request, and one for each download.
+//! Progress bars: one for each stage of a request, and one for each file that is transferred.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_storage::{Download, Watch};
+use reverie_storage::{Transfer, Watch};
 
 /// The bars of a request, on standard error; nothing where that is no terminal.
 #[derive(Debug)]
@@ -93,15 +93,15 @@ pub(crate) fn counting_bar(name: &'static str, total: usize) -> ProgressBar {
     bar.with_style(style).with_prefix(name)
 }
 
-/// A bar for each download, on standard error, and nothing where that is no terminal.
+/// A bar for each file that comes from object storage, and each large one that goes there, on standard error, and nothing where that is no terminal.
 #[derive(Debug, Default)]
-pub(crate) struct DownloadBars {
+pub(crate) struct TransferBars {
     all: MultiProgress,
     of_file: Mutex<HashMap<String, ProgressBar>>,
 }
 
-impl Watch for DownloadBars {
-    fn progress(&self, download: Download<'_>) {
+impl Watch for TransferBars {
+    fn progress(&self, download: Transfer<'_>) {
         let mut bars = self.of_file.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bars.entry(download.file.to_owned()).or_insert_with(|| {
             let template = "{wide_msg} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use reverie_integration_tests::processes::binary;
+use reverie_integration_tests::processes::{Process, binary, command};
 use reverie_integration_tests::servers::{BUCKET, Server, stalling, web};
 use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_storage::{Folder, StorageError, sha256_hex};
@@ -246,6 +246,29 @@ fn what_is_wrong_is_told_with_what_to_do() -> Fallible<()> {
         fs::read(server.object("bestiary/bundle.toml"))?,
         fs::read(Path::new(BUNDLE).join("bundle.toml"))?
     );
+    Ok(())
+}
+
+/// Services take the cache from their settings, and say in the log what they download.
+#[tokio::test]
+#[ignore = "needs the servers of `cargo xtask storage`"]
+async fn services_read_what_their_settings_name_and_log_the_download() -> Fallible<()> {
+    let (server, cache) = (Server::s3()?, tempfile::tempdir()?);
+    publish(&server, BUNDLE, &server.url)?;
+    let start = async |service, setting: String| -> Fallible<Process> {
+        let mut command = command(service, &[setting, format!("storage.cache={}", cache.path().display())])?;
+        command.envs(server.variables.iter().cloned());
+        let mut process = Process::spawn(service, command).await?;
+        process.serving().await?;
+        Ok(process)
+    };
+    let mut denoiser = start("denoiser", format!("inference.bundle={}", server.url)).await?;
+    let of_models = kept(cache.path())?.len();
+    let log = denoiser.log();
+    assert!(log.contains("downloading s3://models/base-64/model.onnx: 11 of 11 MiB, "), "{log}");
+    let mut vector = start("vector", format!("knowledge_bases.creatures={}/{KNOWLEDGE}", server.url)).await?;
+    assert!(of_models > 0 && kept(cache.path())?.len() > of_models, "{of_models}");
+    assert!(denoiser.terminate().await?.success() && vector.terminate().await?.success());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -16,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use crate::explain::{explain, is_conflict_in_flight};
 use crate::location::{Kind, Location};
 use crate::source::{self, Source};
-use crate::{FileDigest, Storage, StorageError};
+use crate::{FileDigest, Storage, StorageError, Transfer};
 
 /// A server that is asked for two writes of one name at a time may refuse both; the one that tries again wins or loses for good.
 const CREATE_ATTEMPTS: usize = 5;
@@ -236,13 +237,18 @@ impl Folder {
         let mut upload = WriteMultipart::new_with_chunk_size(upload, part_bytes);
         let written = async {
             let mut reading = source.open().await?;
+            let (file, began, mut done) = (self.describe(relative), Instant::now(), 0);
             while let Some(batch) = reading.next().await? {
                 upload.wait_for_capacity(source::PARTS_AT_A_TIME).await.map_err(failed)?;
+                done += batch.len() as u64;
                 upload.put(batch);
+                let (total, elapsed) = (source.file.size_bytes, began.elapsed());
+                self.storage.watch.progress(Transfer { file: &file, done, total, elapsed });
             }
             Ok(())
         };
         let written = written.await;
+        self.storage.watch.ended(&self.describe(relative));
         if let Err(why) = written {
             let _ = upload.abort().await;
             return Err(why);

@@ -20,5 +20,5 @@ pub use digest::{FileDigest, Verifying, sha256_hex};
 pub use error::StorageError;
 pub use folder::{Folder, LocalFile};
 pub use location::{cache_folder, local_path};
-pub use progress::{Download, Watch};
+pub use progress::{Transfer, Watch};
 pub use settings::{Storage, StorageSettings};

@@ -1,15 +1,15 @@
-//! What is told of a download while it runs.
+//! What is told of a file while it comes or goes.
 
 use std::fmt::Debug;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How far a download is.
+/// How far the download of a file is, or the upload of a large one.
 #[derive(Debug, Clone, Copy)]
-pub struct Download<'a> {
+pub struct Transfer<'a> {
     /// The file, for people.
     pub file: &'a str,
-    /// Bytes that have come.
+    /// Bytes that have come or gone.
     pub done: u64,
     /// Bytes that it has.
     pub total: u64,
@@ -17,18 +17,18 @@ pub struct Download<'a> {
     pub elapsed: Duration,
 }
 
-impl Download<'_> {
+impl Transfer<'_> {
     /// Whether all of it is there.
     pub fn is_done(&self) -> bool {
         self.done >= self.total
     }
 }
 
-/// What is told about downloads. Several may run at a time.
+/// What is told about transfers. Several may run at a time.
 pub trait Watch: Debug + Send + Sync {
-    /// A part of a file has come.
-    fn progress(&self, progress: Download<'_>);
-    /// A download has ended, well or badly.
+    /// A part of a file has come or gone.
+    fn progress(&self, progress: Transfer<'_>);
+    /// A transfer has ended, well or badly.
     fn ended(&self, file: &str);
 }
 
@@ -43,8 +43,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(5);
 const WORTH_A_LINE: u64 = 1 << 20;
 
 impl Watch for LogLines {
-    fn progress(&self, progress: Download<'_>) {
-        let Download { file, done, total, elapsed } = progress;
+    fn progress(&self, progress: Transfer<'_>) {
+        let Transfer { file, done, total, elapsed } = progress;
         if total < WORTH_A_LINE {
             return;
         }

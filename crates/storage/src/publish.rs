@@ -12,7 +12,7 @@ use crate::{FileDigest, Folder, StorageError, sha256_hex};
 const CLAIM: &str = "published.sha256";
 const CLAIM_BYTES: u64 = 65;
 /// Larger files are written in parts.
-const WHOLE: u64 = 16 << 20;
+const WHOLE: u64 = 8 << 20;
 /// At least as large as every kind of storage asks for, small enough for a slow line.
 const PART_BYTES: u64 = 8 << 20;
 /// Storage takes 10,000 parts of a file.

@@ -9,7 +9,7 @@ use crate::progress::LogLines;
 use crate::{Cache, Watch, cache_folder};
 
 /// The table `[storage]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StorageSettings {
     /// The folder of the cache; "" for `storage` in [`cache_folder`].
@@ -50,7 +50,7 @@ impl Storage {
         Self { cache: Some(Arc::new(cache)), watch: Arc::new(LogLines::default()) }
     }
 
-    /// Tells `watch` of downloads, instead of the log.
+    /// Tells `watch` of transfers, instead of the log.
     #[must_use]
     pub fn watched_by(self, watch: Arc<dyn Watch>) -> Self {
         Self { watch, ..self }

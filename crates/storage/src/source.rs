@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 
 use crate::explain::explain;
 use crate::location::Kind;
-use crate::{Download, FileDigest, StorageError, Watch};
+use crate::{FileDigest, StorageError, Transfer, Watch};
 
 /// Bytes that are hashed and written at a time: chunks of the network are too small to send to another thread.
 const BATCH: usize = 1 << 20;
@@ -130,7 +130,7 @@ impl Reading<'_> {
         let hash = hashed(hash, batch.clone()).await;
         self.hash = Some(hash.map_err(|error| StorageError::access(source.name.clone(), error))?);
         if source.kind.is_some() {
-            source.watch.progress(Download {
+            source.watch.progress(Transfer {
                 file: &source.name,
                 done: self.done,
                 total: source.file.size_bytes,

@@ -45,3 +45,15 @@ pub fn defaults<S: ServiceSettings>() -> String {
         S::DEFAULTS
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_the_same_in_the_default_file_and_without_one() {
+        let table: toml::Table = toml::from_str(include_str!("storage.toml")).unwrap();
+        let storage: StorageSettings = table["storage"].clone().try_into().unwrap();
+        assert_eq!(storage, StorageSettings::default());
+    }
+}

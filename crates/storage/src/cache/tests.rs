@@ -6,14 +6,14 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::*;
-use crate::{Download, Folder, Storage, Watch};
+use crate::{Folder, Storage, Transfer, Watch};
 
 /// Counts the downloads that ended.
 #[derive(Debug, Default)]
 struct Downloads(AtomicUsize);
 
 impl Watch for Downloads {
-    fn progress(&self, _: Download<'_>) {}
+    fn progress(&self, _: Transfer<'_>) {}
 
     fn ended(&self, _: &str) {
         self.0.fetch_add(1, Ordering::SeqCst);
