@@ -5,7 +5,7 @@
 use clap::Subcommand;
 use reverie::Failure;
 use reverie::mesh::MeshArguments;
-use reverie_knowledge::Folder;
+use reverie_storage::Folder;
 
 pub mod creatures;
 pub mod load;

@@ -3,7 +3,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;
-use reverie::program::{self, TelemetryArguments};
+use reverie::program::{self, StorageArguments, TelemetryArguments};
 use reverie_bench::Command;
 use reverie_service_kit::process;
 
@@ -13,12 +13,14 @@ use reverie_service_kit::process;
 struct Arguments {
     #[command(flatten)]
     telemetry: TelemetryArguments,
+    #[command(flatten)]
+    storage: StorageArguments,
     #[command(subcommand)]
     command: Command,
 }
 
 fn main() {
     process::begin();
-    let Arguments { telemetry, command } = Arguments::parse();
-    program::run("reverie-bench", telemetry, async || reverie_bench::run(command).await)
+    let Arguments { telemetry, storage, command } = Arguments::parse();
+    program::run("reverie-bench", telemetry, &storage, async || reverie_bench::run(command).await)
 }

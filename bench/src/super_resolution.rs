@@ -9,7 +9,6 @@ use indicatif::ProgressBar;
 use reverie::mesh::{Mesh, MeshArguments};
 use reverie::{Failure, sheet};
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_knowledge::Folder;
 use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::encoder::v1::EncodeTextRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
@@ -19,6 +18,7 @@ use reverie_proto::superresolution::v1::{ListLevelsRequest, UpscaleCompleted, Up
 use reverie_proto::tensor::v1::{Image, ImageFormat, TextTokens};
 use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, say};
+use reverie_storage::Folder;
 use serde::Deserialize;
 
 mod quality;

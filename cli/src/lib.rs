@@ -17,6 +17,7 @@ pub mod names;
 pub mod picture_file;
 pub mod program;
 pub mod progress;
+mod publish;
 pub mod report;
 mod selection;
 pub mod serve;

@@ -3,7 +3,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{Parser, Subcommand};
-use reverie::program::{self, TelemetryArguments};
+use reverie::program::{self, StorageArguments, TelemetryArguments};
 use reverie::{capabilities, gallery, generate, knowledge, models, serve};
 use reverie_service_kit::process;
 
@@ -13,6 +13,8 @@ use reverie_service_kit::process;
 struct Arguments {
     #[command(flatten)]
     telemetry: TelemetryArguments,
+    #[command(flatten)]
+    storage: StorageArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -27,16 +29,16 @@ enum Command {
     Capabilities(capabilities::Arguments),
     /// Keeps the whole mesh listening in one process.
     Serve(serve::Arguments),
-    /// Builds knowledge bases.
+    /// Builds and publishes knowledge bases.
     Knowledge(knowledge::Arguments),
-    /// Imports third-party models, and checks models.
+    /// Imports third-party models, checks models and publishes them.
     Models(models::Arguments),
 }
 
 fn main() {
     process::begin();
     let arguments = Arguments::parse();
-    program::run("reverie", arguments.telemetry, async || match arguments.command {
+    program::run("reverie", arguments.telemetry, &arguments.storage, async || match arguments.command {
         Command::Generate(arguments) => generate::run(*arguments).await,
         Command::Gallery(arguments) => gallery::run(arguments).await,
         Command::Capabilities(arguments) => capabilities::run(arguments).await,

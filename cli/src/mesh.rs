@@ -1,21 +1,20 @@
 //! The whole mesh in one process.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use reverie_knowledge::StorageError;
 use reverie_packages::{Bundle, PackageError};
 use reverie_pipeline::{StageAddresses, check_fit};
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
 use reverie_service_kit::{Address, Listener, RunError, Shutdown};
+use reverie_storage::StorageError;
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::Failure;
 
-/// How long the services get to load their models, which may have many gigabytes. One that fails ends the wait.
-const START_TIMEOUT: Duration = Duration::from_mins(10);
+/// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
+const START_TIMEOUT: Duration = Duration::from_hours(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the services get to say which models they run; those that are still loading theirs say nothing.
 const FIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,12 +22,12 @@ const FIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where the mesh takes its models and settings from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MeshArguments {
-    /// Folder of the model bundle.
+    /// The model bundle: a folder, or a URL of s3://, gs://, az:// or https://.
     #[arg(long, value_name = "FOLDER", default_value = "models/bestiary", env = "REVERIE_BUNDLE")]
     pub bundle: String,
-    /// Another knowledge base that requests may name; may be repeated.
+    /// Another knowledge base that requests may name, in a folder or at a URL; may be repeated.
     #[arg(long = "with-knowledge-base", value_name = "NAME=FOLDER", value_parser = name_and_folder)]
-    pub knowledge_bases: Vec<(String, PathBuf)>,
+    pub knowledge_bases: Vec<(String, String)>,
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
     #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = service_override)]
     pub overrides: Vec<(String, String, String)>,
@@ -105,7 +104,7 @@ impl MeshSettings {
             *folder = within(folder);
         }
         for (name, folder) in &arguments.knowledge_bases {
-            knowledge_bases.insert(name.clone(), folder.display().to_string());
+            knowledge_bases.insert(name.clone(), folder.clone());
         }
         let packages = &bundle.manifest.packages;
         let works_on_latents = packages.latent_decoder.is_some();
@@ -289,10 +288,10 @@ fn explain(ended: Ended) -> Failure {
     }
 }
 
-fn name_and_folder(text: &str) -> Result<(String, PathBuf), String> {
+fn name_and_folder(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
-            Ok((name.to_owned(), folder.into()))
+            Ok((name.to_owned(), folder.to_owned()))
         }
         _ => Err("write NAME=FOLDER".to_owned()),
     }

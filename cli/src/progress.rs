@@ -1,10 +1,12 @@
-//! A progress bar for each stage.
+//! Progress bars: one for each stage of a request, and one for each file that is transferred.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reverie_proto::generation::v1::Stage;
 use reverie_proto::generation::v1::generate_response::Event;
+use reverie_storage::{Transfer, Watch};
 
 /// The bars of a request, on standard error; nothing where that is no terminal.
 #[derive(Debug)]
@@ -89,4 +91,32 @@ pub(crate) fn counting_bar(name: &'static str, total: usize) -> ProgressBar {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
     bar.with_style(style).with_prefix(name)
+}
+
+/// A bar for each file that comes from object storage, and each large one that goes there, on standard error, and nothing where that is no terminal.
+#[derive(Debug, Default)]
+pub(crate) struct TransferBars {
+    all: MultiProgress,
+    of_file: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Watch for TransferBars {
+    fn progress(&self, download: Transfer<'_>) {
+        let mut bars = self.of_file.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = bars.entry(download.file.to_owned()).or_insert_with(|| {
+            let template = "{wide_msg} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = self.all.add(ProgressBar::new(download.total).with_style(style));
+            bar.with_message(download.file.to_owned())
+        });
+        bar.set_position(download.done);
+    }
+
+    fn ended(&self, file: &str) {
+        let ended = self.of_file.lock().unwrap_or_else(PoisonError::into_inner).remove(file);
+        if let Some(bar) = ended {
+            bar.finish_and_clear();
+        }
+    }
 }

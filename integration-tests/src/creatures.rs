@@ -1,7 +1,7 @@
 //! The creatures of the sample knowledge base, read from its files and not from the services that are tested.
 
-use reverie_knowledge::Folder;
 use reverie_knowledge::epoch::{Entry, Manifest};
+use reverie_storage::Folder;
 
 use crate::{BUNDLE, Fallible};
 

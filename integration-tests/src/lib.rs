@@ -1,5 +1,5 @@
 //! What the tests of all services together share: the mesh in one process, the mesh as six processes, quick requests, the
-//! creatures they are about, mutations of valid inputs, and a collector of traces.
+//! creatures they are about, mutations of valid inputs, servers of object storage, and a collector of traces.
 
 pub mod collector;
 pub mod creatures;
@@ -10,6 +10,7 @@ pub mod mutation;
 pub mod processes;
 pub mod requests;
 pub mod samplers;
+pub mod servers;
 
 /// What a test may fail with besides its assertions.
 pub type Fallible<T> = Result<T, reverie::Failure>;

@@ -38,8 +38,8 @@ pub fn serve_command(listen: &str) -> Fallible<Command> {
     Ok(command)
 }
 
-/// The binary lies in target/PROFILE, the test that asks in target/PROFILE/deps.
-fn binary(name: &str) -> Fallible<PathBuf> {
+/// A program of the workspace. It lies in target/PROFILE, the test that asks in target/PROFILE/deps.
+pub fn binary(name: &str) -> Fallible<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).ok_or("the test lies in no target folder")?;
     let binary = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));

@@ -12,8 +12,8 @@ use reverie::client::Outcome;
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{BUNDLE, Fallible, folders};
-use reverie_knowledge::sha256_hex;
 use reverie_service_kit::Shutdown;
+use reverie_storage::sha256_hex;
 
 /// Callers at a time.
 const CALLERS: u64 = 3;

@@ -7,7 +7,6 @@ use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, steps};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE, folders, health, mesh};
-use reverie_knowledge::sha256_hex;
 use reverie_proto::autoencoder::v1::DecodeRequest;
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
@@ -18,6 +17,7 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
 use reverie_service_kit::Context;
 use reverie_service_kit::client::Upstream;
+use reverie_storage::sha256_hex;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::processes::{self, Process};
 use reverie_integration_tests::{BUNDLE, Fallible, folders, health};
-use reverie_knowledge::Folder;
 use reverie_knowledge::epoch::{Manifest, NewEpoch, write_epoch};
 use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_service_kit::client::Upstream;
+use reverie_storage::Folder;
 use tempfile::TempDir;
 use tonic::Code;
 use tonic_health::ServingStatus;
@@ -96,7 +96,7 @@ async fn a_knowledge_base_of_another_encoder_is_refused_at_start() -> Fallible<(
     let across = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(1), "{across}");
 
-    let knowledge_bases = vec![("creatures".to_owned(), foreign)];
+    let knowledge_bases = vec![("creatures".to_owned(), foreign.display().to_string())];
     let arguments = MeshArguments { bundle: BUNDLE.to_owned(), knowledge_bases, ..MeshArguments::default() };
     let start = Mesh::start(MeshSettings::load(&arguments).await?, None);
     let within = tokio::time::timeout(PATIENCE, start).await.map_err(|_| "the mesh waits")?;

@@ -14,11 +14,11 @@ use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_knowledge::epoch::{
     Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, Vectors, write_epoch,
 };
-use reverie_knowledge::{FileDigest, Folder};
 use reverie_packages::package::{Manifest, Package, Role};
 use reverie_packages::tokenizer::{Overflow, Tokenizer};
 use reverie_packages::{PackageError, onnx};
 use reverie_proto::tensor::v1::{Image, ImageFormat};
+use reverie_storage::{FileDigest, Folder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -229,7 +229,7 @@ async fn epoch(place: &Path) -> Fallible<()> {
     Ok(())
 }
 
-async fn read_epoch(place: &Path) -> Result<(Epoch, Vec<Entry>), reverie_knowledge::StorageError> {
+async fn read_epoch(place: &Path) -> Result<(Epoch, Vec<Entry>), reverie_storage::StorageError> {
     let folder = Folder::open(&place.display().to_string())?;
     let epoch = Epoch::read(&folder).await?;
     let entries = epoch.read_entries(&folder).await?;

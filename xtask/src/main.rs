@@ -26,6 +26,7 @@ mod png;
 mod process;
 mod python;
 mod sampler_speed;
+mod storage;
 mod test_suite;
 mod training_tests;
 mod wait;
@@ -84,7 +85,7 @@ enum Task {
     /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
     Guide,
     /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide,
-    /// observability, images
+    /// observability, storage, images
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -118,6 +119,8 @@ enum Task {
     Images(images::Arguments),
     /// Try traces, metrics, logs and alert rules on a real OpenTelemetry collector and a real Prometheus
     Observability,
+    /// Try object storage on real servers of S3, Google Cloud Storage and Azure (builds them once)
+    Storage,
     /// Run the Python tests of models/training (makes their environment if it is absent)
     Training,
 }
@@ -148,6 +151,7 @@ impl Task {
             Self::Buf => contracts::check(&workspace),
             Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Observability => observability::run(&workspace),
+            Self::Storage => storage::run(&workspace),
             Self::Training => training_tests::run(&workspace),
         }
     }

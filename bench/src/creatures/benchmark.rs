@@ -10,9 +10,9 @@ use clap::ValueEnum;
 use image::imageops::crop_imm;
 use reverie::Failure;
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_knowledge::Folder;
 use reverie_packages::package::{Factor, FactorKind};
 use reverie_proto::tensor::v1::Image;
+use reverie_storage::Folder;
 use serde::Deserialize;
 
 const CREATURES: &str = "creatures.json";

@@ -11,7 +11,6 @@ use reverie::client::{Outcome, ask, explain};
 use reverie::picture_file;
 use reverie::progress::stage_name;
 use reverie_knowledge::epoch::{Entry, Manifest};
-use reverie_knowledge::{Folder, sha256_hex};
 use reverie_packages::Bundle;
 use reverie_proto::diffusion::v1::StepKind;
 use reverie_proto::generation::v1::generate_request::Memory as Remembered;
@@ -19,6 +18,7 @@ use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Reference, Refere
 use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::Address;
+use reverie_storage::{Folder, sha256_hex};
 use serde::{Deserialize, Serialize};
 use tokio::fs;
 use tokio::io::AsyncWriteExt as _;

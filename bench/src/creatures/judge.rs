@@ -5,10 +5,10 @@ use reverie::mesh::{self, MeshArguments};
 use reverie_engine::policy::{Caller, Class};
 use reverie_engine::{Call, Input, Lane, RowData, RowError, RowModel, Session, Values};
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_knowledge::Folder;
 use reverie_packages::package::Factor;
 use reverie_packages::{Package, Role};
 use reverie_stage::lanes;
+use reverie_storage::Folder;
 
 /// The model, loaded.
 #[derive(Debug)]

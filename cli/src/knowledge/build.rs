@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use futures::StreamExt as _;
 use reverie_knowledge::epoch::{NewEpoch, Vectors, check_description, check_name, write_epoch_from};
 use reverie_knowledge::index::build_index;
-use reverie_knowledge::local_path;
 use reverie_service_kit::{output, say};
+use reverie_storage::local_path;
 
 use super::embedding::{self, Embedded};
 use super::listing::Columns;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_imaging::{Encoded, pool};
-use reverie_knowledge::sha256_hex;
 use reverie_proto::tensor::v1::Image;
+use reverie_storage::sha256_hex;
 
 /// Largest list of entries that is read, bytes.
 const MAX_LIST_BYTES: u64 = 4 << 30;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use reverie_knowledge::Folder;
+use reverie_storage::Folder;
 
 use super::unfinished::Unfinished;
 use crate::Failure;
@@ -28,8 +28,11 @@ impl Target {
     /// Opens a folder, makes it if it is not there, and looks that it can be written to.
     pub(super) fn prepare(location: &str) -> Result<Self, Failure> {
         let folder = Folder::open(location)?;
-        let path = folder.local_path();
         let unusable = |why: String| format!("--out {location} cannot be used: {why}");
+        let path = folder.local_path().ok_or_else(|| {
+            let why = "a knowledge base is built in a folder on this machine; `reverie knowledge publish` copies it from there";
+            unusable(why.to_owned())
+        })?;
         let is_new = !path.exists();
         fs::create_dir_all(&path).map_err(|error| unusable(error.to_string()))?;
         let mut found = Vec::new();

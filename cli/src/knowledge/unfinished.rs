@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 
-use reverie_knowledge::sha256_hex;
+use reverie_storage::sha256_hex;
 
 /// Bytes of a digest in hex.
 const DIGEST: usize = 64;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceSettings {
-    /// Folder of the bundle: a path or a `file://` URL.
+    /// Folder of the bundle: a path or a URL.
     pub bundle: String,
     /// The ONNX Runtime library; empty for `ORT_DYLIB_PATH`, then the cache folder.
     pub onnxruntime_library: String,

@@ -57,16 +57,7 @@ fn find(setting: &str) -> Result<PathBuf, ModelError> {
 
 /// Where `cargo xtask onnxruntime` keeps the library.
 pub fn cached() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("REVERIE_CACHE_DIR").or_else(|| {
-        if cfg!(target_os = "macos") {
-            variable("HOME").map(|home| home.join("Library/Caches/reverie"))
-        } else {
-            variable("XDG_CACHE_HOME")
-                .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-                .map(|cache| cache.join("reverie"))
-        }
-    })?;
+    let cache = reverie_storage::cache_folder()?;
     Some(cache.join(Path::new(&format!("onnxruntime-{CACHED_VERSION}"))).join(LIBRARY))
 }
 

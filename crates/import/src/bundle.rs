@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use reverie_knowledge::FileDigest;
 use reverie_packages::bundle::{self, OneOrMore, Packages};
 use reverie_packages::package::{self, Graph, Manifest, Role};
+use reverie_storage::FileDigest;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 

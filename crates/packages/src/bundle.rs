@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use reverie_knowledge::{Folder, sha256_hex};
+use reverie_storage::publish::Publication;
+use reverie_storage::{FileDigest, Folder, sha256_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageError;
@@ -153,6 +154,29 @@ impl Bundle {
     /// Opens a package without its graph and weights, to try it out: [`Package::on_disk`].
     pub async fn package_on_disk(&self, path: &str, role: Role) -> Result<Package, PackageError> {
         Package::on_disk(&self.package_folder(path)?, role).await
+    }
+
+    /// What it takes to publish it: its packages, its knowledge bases, each by its folder, and then `bundle.toml`.
+    pub async fn publication(
+        &self,
+        knowledge_bases: impl IntoIterator<Item = (String, Publication)>,
+    ) -> Result<Publication, PackageError> {
+        let mut all = Publication::default();
+        for (path, role) in self.manifest.packages.all() {
+            all.add(&path, Package::publication(&self.package_folder(&path)?, role).await?);
+        }
+        for (path, knowledge_base) in knowledge_bases {
+            all.add(&path, knowledge_base);
+        }
+        let file_error = |source| PackageError::File { package: self.folder.location().to_owned(), source };
+        let bytes = self.folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
+        all.manifests.push(FileDigest::of(MANIFEST, &bytes));
+        Ok(all)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     fn package_folder(&self, path: &str) -> Result<Folder, PackageError> {

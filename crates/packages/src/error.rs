@@ -1,6 +1,6 @@
 //! What can be wrong with a model package, in words that say how to mend it.
 
-use reverie_knowledge::StorageError;
+use reverie_storage::StorageError;
 
 /// Why a package cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,12 @@ mod numbers;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reverie_knowledge::{FileDigest, Folder, StorageError, Verifying, sha256_hex};
+use reverie_storage::publish::Publication;
+use reverie_storage::{FileDigest, Folder, LocalFile, StorageError, Verifying, sha256_hex};
 
 pub use self::conditions::{
     Conditions, GuidanceCondition, LowResolutionCondition, NeighbourConditions, NoiseLevelCondition, Present,
@@ -44,14 +45,14 @@ pub struct Package {
     /// The files of weights, by the names that the graph has for them, shared by all sessions.
     external_data: Vec<(String, Arc<[u8]>)>,
     /// Where graph and weights are, if they are not held here.
-    on_disk: Option<OnDisk>,
+    on_disk: Option<Arc<OnDisk>>,
 }
 
 /// The files of a package that are not held.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct OnDisk {
-    graph: PathBuf,
-    outside: Vec<(FileDigest, PathBuf)>,
+    graph: LocalFile,
+    outside: Vec<(FileDigest, LocalFile)>,
 }
 
 impl Package {
@@ -78,27 +79,33 @@ impl Package {
     pub async fn on_disk(folder: &Folder, role: Role) -> Result<Self, PackageError> {
         let (location, manifest) = Self::manifest(folder, role).await?;
         let file_error = |source| PackageError::File { package: location.clone(), source };
-        let graph = folder.local(&manifest.graph.file).await.map_err(file_error)?;
-        let (mut files, mut outside) = (BTreeMap::new(), Vec::new());
-        for file in manifest.files.iter().filter(|file| file.path != manifest.graph.file) {
-            if manifest.graph.external_data.contains(&file.path) {
-                outside.push((file.clone(), folder.local(&file.path).await.map_err(file_error)?));
+        let (mut graph, mut files, mut outside) = (None, BTreeMap::new(), Vec::new());
+        for file in &manifest.files {
+            if file.path == manifest.graph.file {
+                graph = Some(folder.local(file).await.map_err(file_error)?);
+            } else if manifest.graph.external_data.contains(&file.path) {
+                outside.push((file.clone(), folder.local(file).await.map_err(file_error)?));
             } else {
                 files.insert(file.path.clone(), folder.read_verified(file).await.map_err(file_error)?);
             }
         }
-        let on_disk = Some(OnDisk { graph, outside });
+        let graph = graph.ok_or_else(|| PackageError::Manifest {
+            file: format!("{location}/{MANIFEST}"),
+            why: format!("{} is not in its files", manifest.graph.file),
+        })?;
+        let on_disk = Some(Arc::new(OnDisk { graph, outside }));
         Ok(Self { manifest, location, files, external_data: Vec::new(), on_disk })
     }
 
     /// Verifies graph and weights of a package that was opened by [`Self::on_disk`], and gives the tensors that hold what is no
     /// number. Blocks, for about a second a gigabyte.
     pub fn look_at_weights(&self) -> Result<Vec<Flaw>, PackageError> {
-        let Some(OnDisk { graph, outside }) = &self.on_disk else { return Ok(Vec::new()) };
+        let Some(on_disk) = &self.on_disk else { return Ok(Vec::new()) };
+        let OnDisk { graph, outside } = &**on_disk;
         let facts = &self.manifest.graph;
         let digest = self.manifest.files.iter().find(|file| file.path == facts.file);
         let digest = digest.ok_or_else(|| self.wrong(format!("{} is not in its files", facts.file)))?;
-        let mut weights = self.read_verifying(digest, graph, |reader| Weights::of_graph(reader))?;
+        let mut weights = self.read_verifying(digest, graph.path(), |reader| Weights::of_graph(reader))?;
         let is_listed =
             |named: &str| facts.external_data.iter().any(|path| path == onnx::beside_the_graph(named));
         if let Some(unknown) = weights.files.iter().find(|named| !is_listed(named)) {
@@ -108,7 +115,7 @@ impl Package {
         for (file, path) in outside {
             let name = named.iter().find(|named| onnx::beside_the_graph(named) == file.path);
             let name = name.map_or(file.path.as_str(), String::as_str);
-            self.read_verifying(file, path, |reader| weights.look_at_file(name, reader))?;
+            self.read_verifying(file, path.path(), |reader| weights.look_at_file(name, reader))?;
         }
         Ok(weights.flaws)
     }
@@ -137,6 +144,14 @@ impl Package {
         outcome.map_err(access).map_err(file_error)
     }
 
+    /// What it takes to publish the package in `folder`, which must have `role`: every file that `model.toml` lists, then that one.
+    pub async fn publication(folder: &Folder, role: Role) -> Result<Publication, PackageError> {
+        let (package, manifest) = Self::manifest(folder, role).await?;
+        let file_error = |source| PackageError::File { package, source };
+        let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
+        Ok(Publication { files: manifest.files, manifests: vec![FileDigest::of(MANIFEST, &bytes)] })
+    }
+
     async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest), PackageError> {
         let location = folder.location().to_owned();
         let wrong = |why: String| PackageError::Manifest { file: format!("{location}/{MANIFEST}"), why };
@@ -150,7 +165,7 @@ impl Package {
 
     /// Where the graph is, if it is not held here.
     pub fn graph_on_disk(&self) -> Option<&Path> {
-        self.on_disk.as_ref().map(|files| files.graph.as_path())
+        self.on_disk.as_ref().map(|files| files.graph.path())
     }
 
     fn not_listed(&self, named: &str) -> PackageError {
@@ -274,7 +289,7 @@ mod tests {
     }
 
     fn good() -> String {
-        TEXT_ENCODER.replace("SHA", &reverie_knowledge::sha256_hex(b"\x3a\x00"))
+        TEXT_ENCODER.replace("SHA", &reverie_storage::sha256_hex(b"\x3a\x00"))
     }
 
     #[tokio::test]
@@ -282,7 +297,7 @@ mod tests {
         let (_place, folder) = folder(&good());
         let package = Package::load(&folder, Role::TextEncoder).await.unwrap();
         assert_eq!(&package.file("model.onnx").unwrap()[..], b"\x3a\x00");
-        assert_eq!(package.digest(), reverie_knowledge::sha256_hex(b"\x3a\x00"));
+        assert_eq!(package.digest(), reverie_storage::sha256_hex(b"\x3a\x00"));
         assert_eq!(package.manifest.graph.inputs["token_ids"].shape[1], Extent::Fixed(32));
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use reverie_storage::Storage;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
@@ -97,6 +98,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
+        Storage::new(&settings.common().storage).install();
         let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
         let address = settings.common().server.listen.clone();
         let listener =

@@ -27,6 +27,8 @@ pub trait ServiceSettings: DeserializeOwned {
     const PORT: u16;
     /// The commented defaults of its own settings; [`defaults`] adds the common ones.
     const DEFAULTS: &'static str;
+    /// Whether it reads models or knowledge bases, and so has the table `[storage]`.
+    const READS_STORAGE: bool = true;
 
     /// The settings that every service has.
     fn common(&self) -> &CommonSettings;

@@ -89,6 +89,7 @@ impl ServiceSettings for Settings {
     const SERVICE: &'static str = "pipeline";
     const PORT: u16 = 7100;
     const DEFAULTS: &'static str = include_str!("../settings.toml");
+    const READS_STORAGE: bool = false;
 
     fn common(&self) -> &CommonSettings {
         &self.common

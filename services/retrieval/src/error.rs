@@ -1,6 +1,6 @@
 //! What can be wrong with a knowledge base.
 
-use reverie_knowledge::StorageError;
+use reverie_storage::StorageError;
 use tantivy::TantivyError;
 
 /// Why a knowledge base cannot be loaded or searched.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use reverie_imaging::format;
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
-use reverie_knowledge::Folder;
 use reverie_knowledge::epoch::{Entry, MAX_ENTRY_TEXT_BYTES, Manifest};
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
+use reverie_storage::Folder;
 
 use crate::bm25::{Allowed, Captions};
 use crate::error::KnowledgeError;

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::Manifest;
 use reverie_knowledge::index::{Hit, SegmentIndex, cosine};
-use reverie_knowledge::{Folder, UnitVector};
+use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 
 use crate::CollectionError;

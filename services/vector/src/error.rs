@@ -1,7 +1,7 @@
 //! What can be wrong with a collection.
 
-use reverie_knowledge::StorageError;
 use reverie_knowledge::index::IndexError;
+use reverie_storage::StorageError;
 
 /// Why a collection cannot be loaded or searched.
 #[derive(Debug, thiserror::Error)]

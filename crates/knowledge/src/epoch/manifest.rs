@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, check_entries};
 use super::segment::{Part, Segment};
 use super::texts::{check_description, check_name};
-use crate::{Folder, StorageError, sha256_hex};
+use reverie_storage::publish::Publication;
+use reverie_storage::{FileDigest, Folder, StorageError, sha256_hex};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const SCHEMA: u32 = 1;
@@ -64,6 +65,14 @@ impl Manifest {
             format!("{} {}", segment.entries, Part::ALL.map(digest).join(" "))
         }));
         sha256_hex(content.join("\n").as_bytes())
+    }
+
+    /// What it takes to publish the epoch in `folder`: every file that its manifest lists, then the manifest.
+    pub async fn publication(folder: &Folder) -> Result<Publication, StorageError> {
+        let manifest = Self::read(folder).await?;
+        let files = manifest.segments.into_iter().flat_map(|segment| segment.files).collect();
+        let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await?;
+        Ok(Publication { files, manifests: vec![FileDigest::of(MANIFEST, &bytes)] })
     }
 
     /// Reads all entries with their pictures, in order of position.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Line, Span};
-use crate::{FileDigest, Folder, StorageError};
+use reverie_storage::{FileDigest, Folder, StorageError};
 
 /// A part of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::manifest::MANIFEST;
 use super::segment::{Part, encode_keys};
 use super::*;
-use crate::{FileDigest, Folder, StorageError};
+use reverie_storage::{FileDigest, Folder, StorageError};
 
 fn entry(id: &str) -> Entry {
     Entry {

@@ -7,7 +7,7 @@ use super::Manifest;
 use super::entry::{Entry, Label, Line, Span, check_image, check_labels};
 use super::manifest::{MANIFEST, SCHEMA, SCHEMA_WITH_KEYS, SCHEMA_WITH_METADATA};
 use super::segment::{Part, Segment, Vectors, encode_keys};
-use crate::{FileDigest, Folder, StorageError};
+use reverie_storage::{FileDigest, Folder, StorageError};
 
 const FIRST_SEGMENT: &str = "000001";
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use reverie_diffusion::SamplerKind;
-use reverie_knowledge::FileDigest;
+use reverie_storage::FileDigest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -1,0 +1,83 @@
+//! Object storage tried on real servers of every kind, which are built once: S3 (versitygw), Google Cloud Storage (fake-gcs-server)
+//! and Azure (Azurite).
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::go_build::{self, Build};
+use crate::onnxruntime::{self, ORT_DYLIB_PATH};
+use crate::workspace::Workspace;
+use crate::{Outcome, cache_folder, process};
+
+/// A program is not here and cannot be built here.
+#[derive(Debug, thiserror::Error)]
+#[error("object storage is tried on servers that {program} builds, which is not here: {remedy}")]
+struct Missing {
+    program: &'static str,
+    remedy: &'static str,
+}
+
+const VERSITYGW: Build = Build {
+    version: "1.8.0",
+    programs: &["versitygw"],
+    run: |go, version| go.install(&format!("github.com/versity/versitygw/cmd/versitygw@v{version}")),
+};
+const FAKE_GCS_SERVER: Build = Build {
+    version: "1.56.1",
+    programs: &["fake-gcs-server"],
+    run: |go, version| go.install(&format!("github.com/fsouza/fake-gcs-server@v{version}")),
+};
+const AZURITE: &str = "azurite@3.37.0";
+
+/// Runs the tests where the servers are there or can be built, and says so where not.
+pub(crate) fn run_if_possible(workspace: &Workspace) -> Outcome {
+    match run(workspace) {
+        Err(error) if error.is::<Missing>() => {
+            eprintln!("Skipped: {error}");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Runs the tests.
+pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    let folder = cache_folder::locate()?.join("storage-servers");
+    let azurite = azurite(&folder.join(AZURITE))?;
+    if ![VERSITYGW, FAKE_GCS_SERVER].iter().all(|build| go_build::is_built(build, &folder)) {
+        find("go", "install Go 1.26 or newer")?;
+    }
+    go_build::ensure(&[VERSITYGW, FAKE_GCS_SERVER], &folder)?;
+    let library = onnxruntime::ensure()?;
+    process::run(workspace.cargo("build").args(["--workspace", "--bins", "--locked"]))?;
+    process::run(
+        workspace
+            .cargo("test")
+            .args(["--workspace", "--locked", "--test", "object_storage"])
+            // Children are started by the tests.
+            .args(["--", "--ignored", "--skip", "child_"])
+            .env("REVERIE_TEST_VERSITYGW", folder.join("bin/versitygw"))
+            .env("REVERIE_TEST_FAKE_GCS_SERVER", folder.join("bin/fake-gcs-server"))
+            .env("REVERIE_TEST_AZURITE", azurite)
+            .env(ORT_DYLIB_PATH, library),
+    )?;
+    Ok(())
+}
+
+/// The blob server of Azurite, installed into a folder of its version.
+fn azurite(folder: &std::path::Path) -> Result<PathBuf, Box<dyn Error>> {
+    let program = folder.join("node_modules/.bin/azurite-blob");
+    if !program.is_file() {
+        let npm = find("npm", "install Node.js 18 or newer")?;
+        std::fs::create_dir_all(folder)?;
+        eprintln!("Installing {AZURITE} into {} (once)", folder.display());
+        let quiet = ["--no-audit", "--no-fund", "--no-save"];
+        process::run(Command::new(npm).arg("install").args(quiet).arg(AZURITE).current_dir(folder))?;
+    }
+    Ok(program)
+}
+
+fn find(program: &'static str, remedy: &'static str) -> Result<PathBuf, Missing> {
+    process::find(program).ok_or(Missing { program, remedy })
+}
