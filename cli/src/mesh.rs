@@ -26,7 +26,7 @@ pub struct MeshArguments {
     #[arg(long, value_name = "FOLDER", default_value = "models/bestiary", env = "REVERIE_BUNDLE")]
     pub bundle: String,
     /// Another knowledge base that requests may name, in a folder or at a URL; may be repeated.
-    #[arg(long = "with-knowledge-base", value_name = "NAME=FOLDER", value_parser = name_and_folder)]
+    #[arg(long = "with-knowledge-base", value_name = "NAME=LOCATION", value_parser = name_and_folder)]
     pub knowledge_bases: Vec<(String, String)>,
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
     #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = service_override)]
@@ -293,7 +293,7 @@ fn name_and_folder(text: &str) -> Result<(String, String), String> {
         Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
             Ok((name.to_owned(), folder.to_owned()))
         }
-        _ => Err("write NAME=FOLDER".to_owned()),
+        _ => Err("write NAME=LOCATION".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@ mod common;
 mod types;
 mod variables;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -25,11 +26,11 @@ pub trait ServiceSettings: DeserializeOwned {
     const SERVICE: &'static str;
     /// The port it listens on by default.
     const PORT: u16;
-    /// The commented defaults of its own settings; [`defaults`] adds the common ones.
-    const DEFAULTS: &'static str;
     /// Whether it reads models or knowledge bases, and so has the table `[storage]`.
     const READS_STORAGE: bool = true;
 
+    /// The commented defaults of its own settings; [`defaults`] adds the common ones.
+    fn defaults() -> Cow<'static, str>;
     /// The settings that every service has.
     fn common(&self) -> &CommonSettings;
     /// Says which key of its own is out of range and why, if one is.
@@ -194,10 +195,10 @@ mod tests {
     impl ServiceSettings for Settings {
         const SERVICE: &'static str = "paint-box";
         const PORT: u16 = 7000;
-        const DEFAULTS: &'static str = r#"
-            colour = "red"
-            providers = ["cpu"]
-        "#;
+
+        fn defaults() -> Cow<'static, str> {
+            Cow::Borrowed("colour = \"red\"\nproviders = [\"cpu\"]\n")
+        }
 
         fn common(&self) -> &CommonSettings {
             &self.common

@@ -1,8 +1,12 @@
-//! Settings of the autoencoder service; `settings.toml` says what each key means.
+//! Settings of the autoencoder service; `settings.toml`, and for `[inference]` and `[lane]` `models.toml` of `reverie-stage`,
+//! say what each key means.
+
+use std::borrow::Cow;
 
 use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use reverie_stage::lanes;
+use reverie_stage::settings::ModelDefaults;
 use serde::Deserialize;
 
 /// All settings.
@@ -32,7 +36,11 @@ pub struct Limits {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "autoencoder";
     const PORT: u16 = 7106;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn defaults() -> Cow<'static, str> {
+        let models = ModelDefaults { sessions: 1, threads: 0, max_jobs: 64 };
+        Cow::Owned(format!("{models}\n{}", include_str!("../settings.toml")))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

@@ -1,8 +1,12 @@
-//! Settings of the encoder service; `settings.toml` says what each key means.
+//! Settings of the encoder service; `settings.toml`, and for `[inference]` and `[lane]` `models.toml` of `reverie-stage`,
+//! say what each key means.
+
+use std::borrow::Cow;
 
 use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use reverie_stage::lanes;
+use reverie_stage::settings::ModelDefaults;
 use serde::Deserialize;
 
 /// All settings.
@@ -32,7 +36,11 @@ pub struct Limits {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "encoder";
     const PORT: u16 = 7101;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn defaults() -> Cow<'static, str> {
+        let models = ModelDefaults { sessions: 0, threads: 1, max_jobs: 1024 };
+        Cow::Owned(format!("{models}\n{}", include_str!("../settings.toml")))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

@@ -1,5 +1,6 @@
 //! Settings of the pipeline service; `settings.toml` says what each key means.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
@@ -88,8 +89,11 @@ pub struct Defaults {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "pipeline";
     const PORT: u16 = 7100;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
     const READS_STORAGE: bool = false;
+
+    fn defaults() -> Cow<'static, str> {
+        Cow::Borrowed(include_str!("../settings.toml"))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

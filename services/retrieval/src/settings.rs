@@ -1,5 +1,6 @@
 //! What an operator can set; `settings.toml` holds the commented defaults.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use reverie_service_kit::client::Addresses;
@@ -65,7 +66,10 @@ impl Settings {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "retrieval";
     const PORT: u16 = 7102;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn defaults() -> Cow<'static, str> {
+        Cow::Borrowed(include_str!("../settings.toml"))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

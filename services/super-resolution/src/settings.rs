@@ -1,9 +1,13 @@
-//! Settings of the super-resolution service; `settings.toml` says what each key means.
+//! Settings of the super-resolution service; `settings.toml`, and for `[inference]` and `[lane]` `models.toml` of `reverie-stage`,
+//! say what each key means.
+
+use std::borrow::Cow;
 
 use reverie_engine::{InferenceSettings, LaneSettings};
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use reverie_stage::answers::ProgressSettings;
 use reverie_stage::lanes;
+use reverie_stage::settings::ModelDefaults;
 use serde::Deserialize;
 
 /// All settings.
@@ -33,7 +37,11 @@ pub struct Cascade {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "super-resolution";
     const PORT: u16 = 7105;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn defaults() -> Cow<'static, str> {
+        let models = ModelDefaults { sessions: 1, threads: 2, max_jobs: 72 };
+        Cow::Owned(format!("{models}\n{}", include_str!("../settings.toml")))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

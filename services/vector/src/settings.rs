@@ -1,5 +1,6 @@
 //! What an operator can set; `settings.toml` holds the commented defaults.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
@@ -49,7 +50,10 @@ impl Settings {
 impl ServiceSettings for Settings {
     const SERVICE: &'static str = "vector";
     const PORT: u16 = 7103;
-    const DEFAULTS: &'static str = include_str!("../settings.toml");
+
+    fn defaults() -> Cow<'static, str> {
+        Cow::Borrowed(include_str!("../settings.toml"))
+    }
 
     fn common(&self) -> &CommonSettings {
         &self.common

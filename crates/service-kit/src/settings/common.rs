@@ -42,7 +42,7 @@ pub fn defaults<S: ServiceSettings>() -> String {
          # REVERIE_{variable}__ and the key with two underscores between sections:\n\
          # REVERIE_{variable}__SERVER__LISTEN=0.0.0.0:{port}\n\n\
          {}\n{common}{storage}",
-        S::DEFAULTS
+        S::defaults()
     )
 }
 
