@@ -54,6 +54,7 @@ tcpSocket:
 {{- $values := .values -}}
 {{- $root := .root -}}
 {{- $data := include "reverie.dataOf" . | fromJson -}}
+{{- $objects := include "reverie.readsObjects" . -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -144,7 +145,7 @@ spec:
           image: {{ include "reverie.image" (dict "root" $root "name" .service "override" $values.image) }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: [--config, /etc/reverie/settings.toml]
-          {{- with $values.env }}
+          {{- with ternary (concat $root.Values.objectStorage.env $values.env) $values.env (eq $objects "true") }}
           env: {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
@@ -181,6 +182,10 @@ spec:
             {{- range $name, $source := $data }}
             {{- include "reverie.dataMount" (dict "name" $name "data" $source) | nindent 12 }}
             {{- end }}
+            {{- if $objects }}
+            - name: cache
+              mountPath: /cache
+            {{- end }}
             {{- if $values.gpu.count }}
             - name: tmp
               mountPath: /tmp
@@ -191,6 +196,12 @@ spec:
             name: {{ include "reverie.name" . }}
         {{- range $name, $source := $data }}
         {{- include "reverie.dataVolume" (dict "root" $root "name" $name "data" $source) | nindent 8 }}
+        {{- end }}
+        {{- if $objects }}
+        # With room for the file that is being downloaded.
+        - name: cache
+          emptyDir:
+            sizeLimit: {{ add $root.Values.objectStorage.cacheGib 1 }}Gi
         {{- end }}
         {{- if $values.gpu.count }}
         # CUDA keeps compiled kernels here.

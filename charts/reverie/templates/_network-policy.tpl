@@ -30,7 +30,8 @@ spec:
     - from: {{- toYaml $policy.scrapers | nindent 8 }}
       ports: [{port: admin}]
     {{- end }}
-  {{- if not (or .calls $root.Values.telemetry.otlpEndpoint) }}
+  {{- $objects := include "reverie.readsObjects" . }}
+  {{- if not (or .calls $root.Values.telemetry.otlpEndpoint $objects) }}
   egress: []
   {{- else }}
   egress:
@@ -42,6 +43,10 @@ spec:
         - podSelector:
             matchLabels: {{- include "reverie.componentSelector" (dict "root" $root "name" .) | nindent 14 }}
       ports: [{port: grpc}]
+    {{- end }}
+    {{- if $objects }}
+    - to: {{- toYaml $root.Values.objectStorage.egress | nindent 8 }}
+      ports: [{port: {{ $root.Values.objectStorage.port }}}]
     {{- end }}
     {{- if $root.Values.telemetry.otlpEndpoint }}
     - to: {{- toYaml $policy.collectors | nindent 8 }}

@@ -47,7 +47,11 @@ The settings of a component: what the chart decides, then what its templates der
 {{- $_ := set $settings "admin" (dict "listen" (printf "%s:9090" $root.Values.listenAddress)) -}}
 {{- end -}}
 {{- if has "models" .data -}}
-{{- $inference := dict "bundle" (printf "/models/%s" $root.Values.models.bundle) -}}
+{{- $models := $root.Values.models -}}
+{{- $inference := dict "bundle" (printf "/models/%s" $models.bundle) -}}
+{{- if eq $models.source "objectStorage" -}}
+{{- $_ := set $inference "bundle" (required "models.location must be the URL of a bundle where models.source is objectStorage" $models.location) -}}
+{{- end -}}
 {{- if .values.gpu.count -}}
 {{- $_ := set $inference "provider" "cuda" -}}
 {{- end -}}
@@ -57,6 +61,14 @@ The settings of a component: what the chart decides, then what its templates der
 {{- /* The services' defaults have this one: an empty location takes it out. */ -}}
 {{- $bases := dict "creatures" "" -}}
 {{- $_ := set $settings "knowledge_bases" (mergeOverwrite $bases (deepCopy $root.Values.knowledge.bases)) -}}
+{{- end -}}
+{{- if include "reverie.readsObjects" . -}}
+{{- $_ := set $settings "storage" (dict "cache" "/cache" "cache_gib" ($root.Values.objectStorage.cacheGib | int)) -}}
+{{- range $name, $location := $settings.knowledge_bases -}}
+{{- if hasPrefix "/" ($location | default "") -}}
+{{- fail (printf "knowledge.bases.%s must be a URL where knowledge bases are in object storage, not %s" $name $location) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- $settings = mergeOverwrite $settings (deepCopy .settings) (deepCopy .values.settings) -}}
 {{- include "reverie.toml" (dict "map" $settings "path" "") | trim -}}

@@ -1,6 +1,6 @@
 {{/*
 Where models and knowledge bases come from. (dict "root" $ "name" "models" "data" .Values.models) with data.source:
-imageVolume, persistentVolumeClaim or initContainer. Mounted read-only at /NAME.
+imageVolume, persistentVolumeClaim or initContainer. Mounted read-only at /NAME. What is in object storage is no volume.
 */}}
 {{- define "reverie.dataVolume" -}}
 - name: {{ .name }}
@@ -51,11 +51,20 @@ imageVolume, persistentVolumeClaim or initContainer. Mounted read-only at /NAME.
 {{- $models := .root.Values.models -}}
 {{- $knowledge := .root.Values.knowledge -}}
 {{- $inModels := eq $knowledge.source "models" -}}
-{{- if or (has "models" .data) (and (has "knowledge" .data) $inModels) -}}
+{{- if and (or (has "models" .data) (and (has "knowledge" .data) $inModels)) (ne $models.source "objectStorage") -}}
 {{- $_ := set $found "models" $models -}}
 {{- end -}}
-{{- if and (has "knowledge" .data) (not $inModels) -}}
+{{- if and (has "knowledge" .data) (not $inModels) (ne $knowledge.source "objectStorage") -}}
 {{- $_ := set $found "knowledge" $knowledge -}}
 {{- end -}}
 {{- toJson $found -}}
+{{- end -}}
+
+{{/* "true" if something that a component reads is in object storage. */}}
+{{- define "reverie.readsObjects" -}}
+{{- $models := .root.Values.models.source -}}
+{{- $knowledge := .root.Values.knowledge.source | replace "models" $models -}}
+{{- if or (and (has "models" .data) (eq $models "objectStorage")) (and (has "knowledge" .data) (eq $knowledge "objectStorage")) -}}
+true
+{{- end -}}
 {{- end -}}
