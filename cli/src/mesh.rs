@@ -15,6 +15,8 @@ use crate::Failure;
 
 /// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
 const START_TIMEOUT: Duration = Duration::from_hours(2);
+/// How long the other services get to end where one has failed to start.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the services get to say which models they run; those that are still loading theirs say nothing.
 const FIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -200,8 +202,14 @@ impl Mesh {
         let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
         let mut mesh =
             Self { pipeline, encoder, denoiser, autoencoder, super_resolution, shutdown, services };
-        mesh.ready(&stages).await?;
-        Ok(mesh)
+        match mesh.ready(&stages).await {
+            Ok(()) => Ok(mesh),
+            Err(why) => {
+                // Threads that still load or measure models must not outlive the process's last words: ONNX Runtime crashes then.
+                let _ = tokio::time::timeout(LEAVE_TIMEOUT, mesh.shutdown()).await;
+                Err(why)
+            }
+        }
     }
 
     /// Starts a mesh for `work`, and drains it afterwards, whatever came of it.
