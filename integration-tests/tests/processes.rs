@@ -42,18 +42,21 @@ async fn each_process_tells_what_it_serves_and_ends_well() -> Fallible<()> {
     let mut six = Processes::start(&[]).await?;
     for process in six.all() {
         let names = reflected(&process.address()?).await?;
-        let own = match process.service() {
-            "pipeline" => "reverie.generation.v1.GenerationService",
-            "encoder" => "reverie.encoder.v1.EncoderService",
-            "retrieval" => "reverie.retrieval.v1.RetrievalService",
-            "vector" => "reverie.vector.v1.VectorService",
-            "denoiser" => "reverie.denoiser.v1.DenoiserService",
-            "super-resolution" => "reverie.superresolution.v1.SuperResolutionService",
+        let own: &[&str] = match process.service() {
+            // The public door searches, too.
+            "pipeline" => {
+                &["reverie.generation.v1.GenerationService", "reverie.retrieval.v1.RetrievalService"]
+            }
+            "encoder" => &["reverie.encoder.v1.EncoderService"],
+            "retrieval" => &["reverie.retrieval.v1.RetrievalService"],
+            "vector" => &["reverie.vector.v1.VectorService"],
+            "denoiser" => &["reverie.denoiser.v1.DenoiserService"],
+            "super-resolution" => &["reverie.superresolution.v1.SuperResolutionService"],
             other => panic!("{other} is not known here"),
         };
-        assert!(names.contains(own) && names.contains("grpc.health.v1.Health"), "{own}: {names:?}");
+        assert!(names.contains("grpc.health.v1.Health"), "{names:?}");
         let of_ours = names.iter().filter(|name| name.starts_with("reverie."));
-        assert_eq!(of_ours.collect::<Vec<_>>(), [own], "it lists what it serves");
+        assert_eq!(of_ours.collect::<Vec<_>>(), own, "it lists what it serves");
     }
     let ended = try_join_all(six.all().map(async |process| {
         let status = process.terminate().await?;

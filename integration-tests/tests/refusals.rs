@@ -24,7 +24,7 @@ async fn an_altered_graph_is_refused_by_name() -> Fallible<()> {
         alter(&bundle.path().join(file))?;
         let said = refusal(service, &[at(&bundle)]).await?;
         assert!(said.contains(file) && said.contains("SHA-256"), "{service}: {said}");
-        assert!(said.contains("fetch the package again"), "{service}: {said}");
+        assert!(said.contains("fetch or publish it again"), "{service}: {said}");
     }
     Ok(())
 }
