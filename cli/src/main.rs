@@ -29,7 +29,7 @@ enum Command {
     Capabilities(capabilities::Arguments),
     /// Keeps the whole mesh listening in one process.
     Serve(serve::Arguments),
-    /// Builds and publishes knowledge bases.
+    /// Builds, publishes and searches knowledge bases.
     Knowledge(knowledge::Arguments),
     /// Imports third-party models, checks models and publishes them.
     Models(models::Arguments),

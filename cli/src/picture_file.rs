@@ -13,12 +13,17 @@ const ROOM: usize = 3 << 20;
 
 /// The encoding that a file's name asks for.
 pub fn format_of(path: &Path) -> Result<ImageFormat, Failure> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-    match extension.as_deref() {
-        Some("png") => Ok(ImageFormat::Png),
-        Some("jpg" | "jpeg") => Ok(ImageFormat::Jpeg),
-        Some("webp") => Ok(ImageFormat::Webp),
-        _ => Err(format!("{}: write .png, .jpg or .webp", path.display()).into()),
+    let ending = path.extension().and_then(|ending| ending.to_str()).and_then(format_of_ending);
+    ending.ok_or_else(|| format!("{}: write .png, .jpg or .webp", path.display()).into())
+}
+
+/// The encoding of files whose names end so, if they are images.
+pub(crate) fn format_of_ending(ending: &str) -> Option<ImageFormat> {
+    match ending.to_ascii_lowercase().as_str() {
+        "png" => Some(ImageFormat::Png),
+        "jpg" | "jpeg" => Some(ImageFormat::Jpeg),
+        "webp" => Some(ImageFormat::Webp),
+        _ => None,
     }
 }
 

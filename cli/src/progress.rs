@@ -93,7 +93,8 @@ pub(crate) fn counting_bar(name: &'static str, total: usize) -> ProgressBar {
     bar.with_style(style).with_prefix(name)
 }
 
-/// A bar for each file that comes from object storage, and each large one that goes there, on standard error, and nothing where that is no terminal.
+/// A bar for each file that comes from object storage, and each large one that goes there, on standard error, and nothing where that is no
+/// terminal.
 #[derive(Debug, Default)]
 pub(crate) struct TransferBars {
     all: MultiProgress,

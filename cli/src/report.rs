@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use reverie_proto::diffusion::v1::StepKind;
 use reverie_proto::generation::v1::{GeneratedImage, ImageReport, NeighboursFound, Stage, StageReport};
+use reverie_proto::knowledge::v1::Neighbour;
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
@@ -40,7 +41,7 @@ pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Strin
         };
         let _ = writeln!(text, "neighbours from {from}");
         for neighbour in &found.neighbours {
-            let _ = writeln!(text, "  {:<20} {:>7.4}  {}", neighbour.id, neighbour.score, neighbour.caption);
+            let _ = writeln!(text, "  {}", neighbour_line(neighbour));
         }
     }
     let own = outcome.completed.images.first().map_or(0, |first| first.stages.len());
@@ -88,6 +89,23 @@ fn unmatched(found: &NeighboursFound) -> String {
     words.join(", ")
 }
 
+/// A neighbour for people.
+pub(crate) fn neighbour_line(neighbour: &Neighbour) -> String {
+    format!("{:<20} {:>7.4}  {}", neighbour.id, neighbour.score, neighbour.caption)
+}
+
+/// A neighbour for scripts.
+pub(crate) fn neighbour_json(neighbour: &Neighbour) -> Value {
+    json!({
+        "id": neighbour.id,
+        "caption": neighbour.caption,
+        "score": neighbour.score,
+        "similarity": neighbour.similarity,
+        "matched_words": neighbour.matched_words,
+        "attribution": neighbour.attribution,
+    })
+}
+
 fn stages_json(stages: &[StageReport]) -> Vec<Value> {
     let stage = |stage: &StageReport| {
         json!({
@@ -111,20 +129,7 @@ fn kinds_json(kinds: &[i32]) -> Vec<&'static str> {
 /// For scripts: one JSON object. What `images` has of each is beside it for the first, after the stages that ran once for all.
 pub fn json(prompt: &str, outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Value {
     let found = &outcome.neighbours;
-    let neighbours: Vec<Value> = found
-        .neighbours
-        .iter()
-        .map(|n| {
-            json!({
-                "id": n.id,
-                "caption": n.caption,
-                "score": n.score,
-                "similarity": n.similarity,
-                "matched_words": n.matched_words,
-                "attribution": n.attribution,
-            })
-        })
-        .collect();
+    let neighbours: Vec<Value> = found.neighbours.iter().map(neighbour_json).collect();
     let images = images(outcome, files).map(|(file, image, report)| {
         let size = image.image.as_ref().map(|image| (image.width, image.height)).unwrap_or_default();
         json!({

@@ -12,9 +12,9 @@ mod values;
 
 use std::path::PathBuf;
 
-use crate::Outcome;
 use crate::workspace::Workspace;
-use programs::{Missing, Programs};
+use crate::{Outcome, missing};
+use programs::Programs;
 
 /// The chart's folder.
 pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
@@ -28,14 +28,7 @@ pub(crate) fn check(workspace: &Workspace, update: bool) -> Outcome {
 
 /// Checks everything where Helm and its companions are there or can be built, and says so where not.
 pub(crate) fn check_if_possible(workspace: &Workspace) -> Outcome {
-    match Programs::ensure() {
-        Ok(programs) => run(workspace, &programs, false),
-        Err(error) if error.is::<Missing>() => {
-            eprintln!("Skipped: {error}");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    missing::skip(Programs::ensure().and_then(|programs| run(workspace, &programs, false)))
 }
 
 fn run(workspace: &Workspace, programs: &Programs, update: bool) -> Outcome {

@@ -20,6 +20,7 @@ mod fixtures;
 mod go_build;
 mod guides;
 mod images;
+mod missing;
 mod observability;
 mod onnxruntime;
 mod png;

@@ -18,12 +18,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::collected::Collected;
 use self::collector::Collector;
 use self::mesh::Mesh;
-use self::programs::{Missing, Programs};
+use self::programs::Programs;
 use self::prometheus::Prometheus;
 use crate::cargo_build::{self, Profile};
 use crate::chart::monitoring;
 use crate::workspace::Workspace;
-use crate::{Outcome, onnxruntime, wait};
+use crate::{Outcome, missing, onnxruntime, wait};
 
 /// What is asked for. Its last word is in nothing else that runs here.
 const PROMPT: &str = "a large zunin in the middle, volcano";
@@ -37,13 +37,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs everything where the programs are there or can be built, and says so where not.
 pub(crate) fn run_if_possible(workspace: &Workspace) -> Outcome {
-    match run(workspace) {
-        Err(error) if error.is::<Missing>() => {
-            eprintln!("Skipped: {error}");
-            Ok(())
-        }
-        outcome => outcome,
-    }
+    missing::skip(run(workspace))
 }
 
 /// Runs everything.

@@ -8,16 +8,10 @@ use std::process::Command;
 use crate::go_build::{self, Build};
 use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
-use crate::{Outcome, cache_folder, process};
+use crate::{Outcome, cache_folder, missing, process};
 
-/// A program is not here and cannot be built here.
-#[derive(Debug, thiserror::Error)]
-#[error("object storage is tried on servers that {program} builds, which is not here: {remedy}")]
-struct Missing {
-    program: &'static str,
-    remedy: &'static str,
-}
-
+/// What needs the programs.
+const STEP: &str = "object storage is tried on servers that are built";
 const VERSITYGW: Build = Build {
     version: "1.8.0",
     programs: &["versitygw"],
@@ -32,13 +26,7 @@ const AZURITE: &str = "azurite@3.37.0";
 
 /// Runs the tests where the servers are there or can be built, and says so where not.
 pub(crate) fn run_if_possible(workspace: &Workspace) -> Outcome {
-    match run(workspace) {
-        Err(error) if error.is::<Missing>() => {
-            eprintln!("Skipped: {error}");
-            Ok(())
-        }
-        outcome => outcome,
-    }
+    missing::skip(run(workspace))
 }
 
 /// Runs the tests.
@@ -46,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let folder = cache_folder::locate()?.join("storage-servers");
     let azurite = azurite(&folder.join(AZURITE))?;
     if ![VERSITYGW, FAKE_GCS_SERVER].iter().all(|build| go_build::is_built(build, &folder)) {
-        find("go", "install Go 1.26 or newer")?;
+        missing::find(STEP, "go", missing::GO)?;
     }
     go_build::ensure(&[VERSITYGW, FAKE_GCS_SERVER], &folder)?;
     let library = onnxruntime::ensure()?;
@@ -69,15 +57,11 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
 fn azurite(folder: &std::path::Path) -> Result<PathBuf, Box<dyn Error>> {
     let program = folder.join("node_modules/.bin/azurite-blob");
     if !program.is_file() {
-        let npm = find("npm", "install Node.js 18 or newer")?;
+        let npm = missing::find(STEP, "npm", "install Node.js 18 or newer")?;
         std::fs::create_dir_all(folder)?;
         eprintln!("Installing {AZURITE} into {} (once)", folder.display());
         let quiet = ["--no-audit", "--no-fund", "--no-save"];
         process::run(Command::new(npm).arg("install").args(quiet).arg(AZURITE).current_dir(folder))?;
     }
     Ok(program)
-}
-
-fn find(program: &'static str, remedy: &'static str) -> Result<PathBuf, Missing> {
-    process::find(program).ok_or(Missing { program, remedy })
 }

@@ -29,8 +29,8 @@ const TOLD: usize = 50;
 
 /// A folder with an `entries.jsonl`, of which each line is an object with `id`, `caption`, `image` (a path within the folder) and, if
 /// wanted, `attribution` and `metadata` (texts, numbers, true or false); or with a `metadata.jsonl` or `metadata.csv` whose columns are
-/// `file_name`, `text` and metadata; or with `.tar` files of `WebDataset`; or with a `.txt` beside each image. Everything is checked before the first picture is embedded. An interrupted build resumes when it is started
-/// again with the same --out.
+/// `file_name`, `text` and metadata; or with `.tar` files of `WebDataset`; or with a `.txt` beside each image. Everything is checked
+/// before the first picture is embedded. An interrupted build resumes when it is started again with the same --out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The images with their captions: a folder, or a .jsonl, .csv or .tar file.

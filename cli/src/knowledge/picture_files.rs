@@ -49,11 +49,6 @@ impl PictureFile {
     }
 }
 
-/// Whether files with this ending are images that can be read.
-pub(super) fn is_image(ending: &str) -> bool {
-    ["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
-}
-
 /// A caption as it is written in a file.
 pub(super) fn as_text(bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::client::call;
 use crate::mesh::AskArguments;
+use crate::report::{neighbour_json, neighbour_line};
 use crate::selection::SearchArguments;
 use crate::{Failure, picture_file, sheet};
 
@@ -103,7 +104,7 @@ fn as_text(found: &RetrieveResponse) -> String {
         let _ = writeln!(text, "nothing in {} (epoch {}) matches{rest}", found.knowledge_base, found.epoch);
     }
     for neighbour in &found.neighbours {
-        let _ = writeln!(text, "{:<20} {:>7.4}  {}", neighbour.id, neighbour.score, neighbour.caption);
+        let _ = writeln!(text, "{}", neighbour_line(neighbour));
     }
     text
 }
@@ -112,15 +113,9 @@ fn as_json(found: &RetrieveResponse) -> Value {
     let neighbour = |one: &Neighbour| {
         let metadata: Map<String, Value> =
             one.metadata.iter().map(|(key, value)| (key.clone(), in_json(value))).collect();
-        json!({
-            "id": one.id,
-            "caption": one.caption,
-            "attribution": one.attribution,
-            "score": one.score,
-            "similarity": one.similarity,
-            "matched_words": one.matched_words,
-            "metadata": metadata,
-        })
+        let mut told = neighbour_json(one);
+        told["metadata"] = metadata.into();
+        told
     };
     json!({
         "knowledge_base": found.knowledge_base,

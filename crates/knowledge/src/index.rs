@@ -7,15 +7,14 @@
 //! no way out. So equal vectors are indexed once. Nearly equal ones are a weaker trap, against which the graph has more links
 //! and looks further than usearch's defaults, and is built in an order that has nothing to do with the entries' own.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use crate::UnitVector;
 use crate::epoch::Vectors;
+use crate::{Hit, UnitVector};
 
 /// Links of a vector in the graph.
 const LINKS: usize = 48;
@@ -43,22 +42,6 @@ pub enum IndexError {
 impl IndexError {
     fn engine(error: &dyn std::fmt::Display) -> Self {
         Self::Engine(error.to_string())
-    }
-}
-
-/// An entry and how near it is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// Position in the entry list.
-    pub key: u64,
-    /// Cosine similarity, -1 to 1.
-    pub score: f32,
-}
-
-impl Hit {
-    /// Orders by score, and hits of one score by key.
-    pub fn best_first(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.key.cmp(&other.key))
     }
 }
 

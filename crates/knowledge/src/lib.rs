@@ -4,8 +4,10 @@
 //! The index of vectors ([`index`]) is built and searched with usearch, which only programs with the feature `index` contain.
 
 pub mod epoch;
+mod hit;
 #[cfg(feature = "index")]
 pub mod index;
 mod unit_vector;
 
+pub use hit::Hit;
 pub use unit_vector::UnitVector;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use reverie_knowledge::UnitVector;
-use reverie_knowledge::index::{Hit, SegmentIndex, build_index};
+use reverie_knowledge::index::{SegmentIndex, build_index};
+use reverie_knowledge::{Hit, UnitVector};
 use roaring::RoaringBitmap;
 
 const SEED: u64 = 20_261_126;

@@ -20,8 +20,8 @@ pub const SCHEMA: u32 = 1;
 pub struct Bundle {
     /// What `bundle.toml` says.
     pub manifest: Manifest,
-    /// Lower-case hex SHA-256 of `bundle.toml`.
-    digest: String,
+    /// `bundle.toml` itself.
+    own: FileDigest,
     folder: Folder,
 }
 
@@ -128,13 +128,13 @@ impl Bundle {
         if manifest.packages.text_encoder.all().is_empty() {
             return Err(wrong("packages.text_encoder is an empty list".to_owned()));
         }
-        Ok(Self { manifest, digest: sha256_hex(text.as_bytes()), folder })
+        Ok(Self { manifest, own: FileDigest::of(MANIFEST, text.as_bytes()), folder })
     }
 
     /// The bundle's identity: lower-case hex SHA-256 of its manifest and of those of its packages, which name every file with its
     /// digest. "" if a package is not there, as in a service that was given its own packages only.
     pub async fn digest(&self) -> String {
-        let mut digests = self.digest.clone();
+        let mut digests = self.own.sha256.clone();
         for (path, _) in self.manifest.packages.all() {
             let Ok(folder) = self.package_folder(&path) else { return String::new() };
             let Ok(manifest) = folder.read(package::MANIFEST, MAX_MANIFEST_BYTES).await else {
@@ -168,9 +168,7 @@ impl Bundle {
         for (path, knowledge_base) in knowledge_bases {
             all.add(&path, knowledge_base);
         }
-        let file_error = |source| PackageError::File { package: self.folder.location().to_owned(), source };
-        let bytes = self.folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
-        all.manifests.push(FileDigest::of(MANIFEST, &bytes));
+        all.manifests.push(self.own.clone());
         Ok(all)
     }
 

@@ -58,7 +58,7 @@ struct OnDisk {
 impl Package {
     /// Reads and verifies a package that must have `role`.
     pub async fn load(folder: &Folder, role: Role) -> Result<Self, PackageError> {
-        let (location, manifest) = Self::manifest(folder, role).await?;
+        let (location, manifest, _) = Self::manifest(folder, role).await?;
         let file_error = |source| PackageError::File { package: location.clone(), source };
         let (mut files, mut external_data) = (BTreeMap::new(), Vec::new());
         for file in &manifest.files {
@@ -77,7 +77,7 @@ impl Package {
     /// Opens a package that must have `role`, without its graph and weights: [`Self::look_at_weights`] verifies these, and a model
     /// that is loaded reads them again. This is to try a package out, not to serve it.
     pub async fn on_disk(folder: &Folder, role: Role) -> Result<Self, PackageError> {
-        let (location, manifest) = Self::manifest(folder, role).await?;
+        let (location, manifest, _) = Self::manifest(folder, role).await?;
         let file_error = |source| PackageError::File { package: location.clone(), source };
         let (mut graph, mut files, mut outside) = (None, BTreeMap::new(), Vec::new());
         for file in &manifest.files {
@@ -146,21 +146,21 @@ impl Package {
 
     /// What it takes to publish the package in `folder`, which must have `role`: every file that `model.toml` lists, then that one.
     pub async fn publication(folder: &Folder, role: Role) -> Result<Publication, PackageError> {
-        let (package, manifest) = Self::manifest(folder, role).await?;
-        let file_error = |source| PackageError::File { package, source };
-        let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await.map_err(file_error)?;
-        Ok(Publication { files: manifest.files, manifests: vec![FileDigest::of(MANIFEST, &bytes)] })
+        let (_, manifest, own) = Self::manifest(folder, role).await?;
+        Ok(Publication { files: manifest.files, manifests: vec![own] })
     }
 
-    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest), PackageError> {
+    /// Where the package is, what it is, and the file that says so.
+    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest, FileDigest), PackageError> {
         let location = folder.location().to_owned();
         let wrong = |why: String| PackageError::Manifest { file: format!("{location}/{MANIFEST}"), why };
         let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await;
         let text = text.map_err(|source| PackageError::File { package: location.clone(), source })?;
+        let own = FileDigest::of(MANIFEST, &text);
         let text = std::str::from_utf8(&text).map_err(|error| wrong(error.to_string()))?;
         let manifest: Manifest = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         manifest.validate(role).map_err(wrong)?;
-        Ok((location, manifest))
+        Ok((location, manifest, own))
     }
 
     /// Where the graph is, if it is not held here.

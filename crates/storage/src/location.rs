@@ -1,6 +1,7 @@
 //! What a location names: a folder on this machine, or a prefix in object storage, opened with the credentials of its kind.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -105,33 +106,21 @@ impl Location {
             RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_FOR };
         let (store, kind): (object_store::Result<Arc<dyn ObjectStore>>, _) = match kind {
             ObjectStoreScheme::AmazonS3 => {
-                let builder = options("AWS_").fold(
-                    AmazonS3Builder::new().with_client_options(client()),
-                    |builder, (name, value)| match name.parse::<AmazonS3ConfigKey>() {
-                        Ok(key) => builder.with_config(key, value),
-                        Err(_) => builder,
-                    },
-                );
+                let builder = AmazonS3Builder::new().with_client_options(client());
+                let set = |builder: AmazonS3Builder, key, value| builder.with_config(key, value);
+                let builder = configured::<AmazonS3ConfigKey, _>("AWS_", builder, set);
                 (shared(builder.with_url(location).with_retry(retry).build()), Kind::S3)
             }
             ObjectStoreScheme::GoogleCloudStorage => {
-                let builder = options("GOOGLE_").fold(
-                    GoogleCloudStorageBuilder::new().with_client_options(client()),
-                    |builder, (name, value)| match name.parse::<GoogleConfigKey>() {
-                        Ok(key) => builder.with_config(key, value),
-                        Err(_) => builder,
-                    },
-                );
+                let builder = GoogleCloudStorageBuilder::new().with_client_options(client());
+                let set = |builder: GoogleCloudStorageBuilder, key, value| builder.with_config(key, value);
+                let builder = configured::<GoogleConfigKey, _>("GOOGLE_", builder, set);
                 (shared(builder.with_url(location).with_retry(retry).build()), Kind::Google)
             }
             ObjectStoreScheme::MicrosoftAzure => {
-                let builder = options("AZURE_").fold(
-                    MicrosoftAzureBuilder::new().with_client_options(client()),
-                    |builder, (name, value)| match name.parse::<AzureConfigKey>() {
-                        Ok(key) => builder.with_config(key, value),
-                        Err(_) => builder,
-                    },
-                );
+                let builder = MicrosoftAzureBuilder::new().with_client_options(client());
+                let set = |builder: MicrosoftAzureBuilder, key, value| builder.with_config(key, value);
+                let builder = configured::<AzureConfigKey, _>("AZURE_", builder, set);
                 (shared(builder.with_url(location).with_retry(retry).build()), Kind::Azure)
             }
             ObjectStoreScheme::Http => {
@@ -155,12 +144,16 @@ fn shared<S: ObjectStore>(store: object_store::Result<S>) -> object_store::Resul
     store.map(|store| Arc::new(store) as _)
 }
 
-/// What the environment says of a kind of storage, by the names that its builder knows. Variables win over our defaults.
-fn options(prefix: &'static str) -> impl Iterator<Item = (String, String)> {
+/// A builder with what the environment says of its kind of storage, by the names that the builder knows. Variables win over our
+/// defaults.
+fn configured<K: FromStr, B>(prefix: &str, builder: B, set: fn(B, K, String) -> B) -> B {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(move |(name, value)| name.starts_with(prefix) && !value.is_empty())
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+        .fold(builder, |builder, (name, value)| match name.to_ascii_lowercase().parse() {
+            Ok(key) => set(builder, key, value),
+            Err(_) => builder,
+        })
 }
 
 fn client() -> ClientOptions {

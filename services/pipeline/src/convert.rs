@@ -18,7 +18,6 @@ use crate::memory::Memory;
 use crate::settings::{Defaults, Limits};
 use crate::stages::{Models, ServedLevel};
 
-pub(crate) const MAX_NAME_BYTES: usize = 200;
 /// The encodings that an image may be asked for in.
 pub(crate) const OUTPUT_FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Webp];
 

@@ -83,30 +83,17 @@ async fn of_neighbour(
     detail: ImageDetail,
 ) -> Result<(Image, Option<Image>), PictureError> {
     let encoded = Encoded::read(&image)?;
-    let told = match detail {
-        ImageDetail::None => Told::Nothing,
-        ImageDetail::Original => Told::AsItIs,
-        ImageDetail::Unspecified | ImageDetail::Thumbnail => {
-            let is_small = preview::is_small(&image, encoded.size(), Bounds::default());
-            if is_small { Told::AsItIs } else { Told::Smaller }
-        }
-    };
+    let bounds = Bounds::default();
+    let as_it_is = detail == ImageDetail::Original || preview::is_small(&image, encoded.size(), bounds);
     let decoded = pool::decode(encoded, move |picture| {
-        let told = match told {
-            Told::Nothing => None,
-            Told::AsItIs => Some(image),
-            Told::Smaller => Some(preview::of(picture, Bounds::default())?),
+        let told = match detail {
+            ImageDetail::None => None,
+            _ if as_it_is => Some(image),
+            _ => Some(preview::of(picture, bounds)?),
         };
         Ok((pictures::raw(reader.square(picture, Fit::Crop)), told))
     });
     decoded.await?
-}
-
-/// What people are shown of an image.
-enum Told {
-    Nothing,
-    AsItIs,
-    Smaller,
 }
 
 /// The sizes at which an initial picture is needed: of the base picture `size`, and with a mask of the levels' pictures, given

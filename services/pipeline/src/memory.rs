@@ -11,9 +11,12 @@ use reverie_proto::retrieval::v1::{RetrieveRequest, retrieve_request};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Violations, ranges};
 
-use crate::convert::{MAX_NAME_BYTES, foreign_notation};
+use crate::convert::foreign_notation;
 use crate::images::Undecoded;
 use crate::stages::Models;
+
+/// Longest name of a knowledge base.
+const MAX_NAME_BYTES: usize = 200;
 
 /// The reference images of a request.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use reverie_knowledge::Hit;
 use roaring::RoaringBitmap;
 use tantivy::collector::{FilterCollector, TopDocs};
 use tantivy::merge_policy::NoMergePolicy;
@@ -13,7 +14,6 @@ use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing,
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, Term};
 
-use crate::fusion::Hit;
 use crate::words::words;
 
 const POSITION: &str = "position";

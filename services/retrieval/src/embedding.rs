@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reverie_knowledge::UnitVector;
+use reverie_knowledge::{Hit, UnitVector};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EmbedImageRequest, EmbedTextRequest};
 use reverie_proto::tensor::v1::{Image, Tensor};
@@ -16,7 +16,6 @@ use roaring::RoaringBitmap;
 use tonic::Status;
 
 use crate::bm25::Allowed;
-use crate::fusion::Hit;
 use crate::knowledge_base::KnowledgeBase;
 use crate::settings::Stages;
 use crate::thinning::Similarities;

@@ -40,22 +40,15 @@ impl Columns {
     /// Reads the metadata of `entries`.
     pub(crate) fn of(entries: &[Entry]) -> Self {
         let mut columns: BTreeMap<String, Column> = BTreeMap::new();
-        let mut all = RoaringBitmap::new();
         for (position, entry) in (0_u32..).zip(entries) {
-            all.insert(position);
             for (key, value) in &entry.metadata {
-                if !columns.contains_key(key) {
-                    columns.insert(key.clone(), Column::default());
-                }
-                if let Some(column) = columns.get_mut(key) {
-                    column.insert(value, position);
-                }
+                columns.entry(key.clone()).or_default().insert(value, position);
             }
         }
         for column in columns.values_mut() {
             column.numbers.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
         }
-        Self { all, columns }
+        Self { all: (0..entries.len() as u32).collect(), columns }
     }
 
     /// All entries, by position.

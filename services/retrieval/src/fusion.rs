@@ -1,24 +1,9 @@
 //! Reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): a hit of rank r in a list counts 1 / (k + r),
 //! k = 60. Ranks are comparable where BM25 scores and cosines are not.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// An entry and how well it fits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Hit {
-    /// Position in the knowledge base's entry list.
-    pub(crate) key: u64,
-    /// Higher is better; comparable within one list.
-    pub(crate) score: f32,
-}
-
-impl Hit {
-    /// Orders by score, and hits of one score by key.
-    pub(crate) fn best_first(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.key.cmp(&other.key))
-    }
-}
+use reverie_knowledge::Hit;
 
 /// The entries of all rankings, each best first, in one. A score of 1 is the first rank in each of them.
 pub(crate) fn fuse(rankings: &[&[Hit]], rank_constant: f64) -> Vec<Hit> {

@@ -9,8 +9,9 @@ use reverie_knowledge::epoch::{Entry, MAX_ENTRY_TEXT_BYTES, Manifest};
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_storage::Folder;
+use roaring::RoaringBitmap;
 
-use crate::bm25::{Allowed, Captions};
+use crate::bm25::Captions;
 use crate::error::KnowledgeError;
 use crate::filter::Columns;
 use crate::naming;
@@ -64,7 +65,7 @@ impl KnowledgeBase {
         let load = move || {
             let texts = || entries.iter().map(|entry| entry.caption.as_str());
             let (captions, subjects) = (Captions::index(texts())?, Subjects::learn(texts()));
-            let mut by_id: Vec<u32> = (0_u32..).zip(&entries).map(|(position, _)| position).collect();
+            let mut by_id: Vec<u32> = (0..entries.len() as u32).collect();
             by_id.sort_unstable_by_key(|&position| &entries[position as usize].id);
             Ok(Self {
                 content_digest: manifest.content_digest().into(),
@@ -85,11 +86,8 @@ impl KnowledgeBase {
 }
 
 impl KnowledgeBase {
-    /// The entries that a search with this selection may find; none for all. Blocking.
-    pub(crate) fn allowed(&self, selection: &Selection) -> Allowed {
-        if selection.filter.is_none() && selection.exclude_ids.is_empty() {
-            return None;
-        }
+    /// The entries that a search with this selection may find. Blocking.
+    pub(crate) fn allowed(&self, selection: &Selection) -> RoaringBitmap {
         let mut allowed = match &selection.filter {
             Some(filter) => self.columns.select(filter),
             None => self.columns.all().clone(),
@@ -102,7 +100,7 @@ impl KnowledgeBase {
                 allowed.remove(self.by_id[place]);
             }
         }
-        Some(Arc::new(allowed))
+        allowed
     }
 
     /// The group of an entry; none if it is by itself.

@@ -16,12 +16,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use reverie_knowledge::Hit;
 use reverie_knowledge::epoch::Entry;
 use tantivy::TantivyError;
 
 use crate::bm25::{Allowed, Captions};
 use crate::common::{Reading, Uncommon, read};
-use crate::fusion::Hit;
 use crate::shares::longest;
 use crate::subjects::Subjects;
 use crate::words::{Run, is_part, runs, words};

@@ -66,6 +66,11 @@ impl Selection {
         Self { filter, exclude_ids: message.exclude_ids.clone(), diversity, group_by }
     }
 
+    /// Whether any entry may be found.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.filter.is_none() && self.exclude_ids.is_empty()
+    }
+
     /// Whether entries that are found may be left out for others.
     pub(crate) fn thins(&self) -> bool {
         self.diversity > 0.0 || self.group_by.is_some()

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_knowledge::Hit;
 use reverie_service_kit::{Context, Refusal};
 use tantivy::TantivyError;
 use tonic::Status;
 
 use crate::bm25::Allowed;
 use crate::embedding::{EmbeddingSearch, Probe};
-use crate::fusion::{Hit, fuse};
+use crate::fusion::fuse;
 use crate::knowledge_base::KnowledgeBase;
 use crate::naming::Named;
 use crate::selection::Selection;
@@ -86,9 +87,13 @@ impl Retrieve {
         embedding: &EmbeddingSearch,
         fusion: Fusion,
     ) -> Result<Outcome, Status> {
-        let (base, selection) = (Arc::clone(&self.knowledge_base), self.selection.clone());
-        let allowed = tokio::task::spawn_blocking(move || base.allowed(&selection));
-        let allowed = allowed.await.map_err(Refusal::internal)?;
+        let allowed = if self.selection.allows_all() {
+            None
+        } else {
+            let (base, selection) = (Arc::clone(&self.knowledge_base), self.selection.clone());
+            let allowed = tokio::task::spawn_blocking(move || Arc::new(base.allowed(&selection)));
+            Some(allowed.await.map_err(Refusal::internal)?)
+        };
         let mut outcome = self.find(context, embedding, fusion, &allowed).await?;
         if self.selection.thins() {
             outcome.found = self.thin(context, embedding, outcome.found).await?;

@@ -2,24 +2,21 @@
 
 use std::collections::HashMap;
 
-/// The cosine similarities of some entries with one another.
+/// The cosine similarities of some entries with one another: of the second with the first, of the third with the first and second, and
+/// so on.
 #[derive(Debug)]
-pub(crate) struct Similarities {
-    count: usize,
-    /// Of the second with the first, of the third with the first and second, and so on.
-    values: Vec<f32>,
-}
+pub(crate) struct Similarities(Vec<f32>);
 
 impl Similarities {
     /// Those of `count` entries, each with those before it; none if there are not so many.
     pub(crate) fn new(count: usize, values: Vec<f32>) -> Option<Self> {
         let is_whole = values.len() == count * count.saturating_sub(1) / 2;
-        (is_whole && values.iter().all(|value| value.is_finite())).then_some(Self { count, values })
+        (is_whole && values.iter().all(|value| value.is_finite())).then_some(Self(values))
     }
 
     fn of(&self, one: usize, other: usize) -> f32 {
         let (low, high) = (one.min(other), one.max(other));
-        if low == high { 1.0 } else { self.values[high * (high - 1) / 2 + low] }
+        if low == high { 1.0 } else { self.0[high * (high - 1) / 2 + low] }
     }
 }
 
@@ -49,7 +46,6 @@ pub(crate) fn thin<G: std::hash::Hash + Eq>(
         let best = left.remove(first_best);
         chosen.push(best);
         if let Some((similarities, _)) = similarities {
-            debug_assert_eq!(similarities.count, scores.len());
             for &one in &left {
                 let similarity = similarities.of(best, one);
                 alike[one] = if chosen.len() == 1 { similarity } else { alike[one].max(similarity) };

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::Manifest;
-use reverie_knowledge::index::{Hit, SegmentIndex, cosine};
+use reverie_knowledge::index::{SegmentIndex, cosine};
+use reverie_knowledge::{Hit, UnitVector};
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::Manifest;
-use reverie_knowledge::index::Hit;
+use reverie_knowledge::{Hit, UnitVector};
 use reverie_proto::vector::v1;
 use reverie_service_kit::{Refusal, Violations};
 use roaring::RoaringBitmap;

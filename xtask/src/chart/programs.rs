@@ -6,15 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::go_build::{self, HELM, KUBECONFORM};
-use crate::{cache_folder, process};
-
-/// A program is not here and cannot be built here.
-#[derive(Debug, thiserror::Error)]
-#[error("the chart is checked with {program}, which is not here: {remedy}")]
-pub(crate) struct Missing {
-    program: &'static str,
-    remedy: &'static str,
-}
+use crate::{cache_folder, missing};
 
 /// Where the programs are.
 #[derive(Debug)]
@@ -27,11 +19,9 @@ pub(crate) struct Programs {
 impl Programs {
     /// Finds promtool, and builds the others in the cache folder.
     pub(crate) fn ensure() -> Result<Self, Box<dyn Error>> {
-        let promtool = process::find("promtool").ok_or(Missing {
-            program: "promtool",
-            remedy: "install Prometheus (Debian: apt-get install prometheus)",
-        })?;
-        process::find("go").ok_or(Missing { program: "go", remedy: "install Go 1.26 or newer" })?;
+        let find = |program, remedy| missing::find("the chart is checked", program, remedy);
+        let promtool = find("promtool", missing::PROMETHEUS)?;
+        find("go", missing::GO)?;
         // Where the cluster's programs are: it has the same Helm.
         let folder = cache_folder::locate()?.join("cluster");
         go_build::ensure(&[HELM, KUBECONFORM], &folder)?;

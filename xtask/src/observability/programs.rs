@@ -5,16 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::go_build::{self, Build, GoError, Toolchain};
+use crate::missing::{self, PROMETHEUS};
 use crate::workspace::Workspace;
 use crate::{Outcome, cache_folder, process};
-
-/// A program is not here and cannot be built here.
-#[derive(Debug, thiserror::Error)]
-#[error("telemetry is tried with {program}, which is not here: {remedy}")]
-pub(super) struct Missing {
-    program: &'static str,
-    remedy: &'static str,
-}
 
 /// Where the programs are.
 #[derive(Debug)]
@@ -25,17 +18,16 @@ pub(super) struct Programs {
 }
 
 const COLLECTOR: Build = Build { version: "0.165.0", programs: &["otelcol"], run: collector };
-const PROMETHEUS: &str = "install Prometheus (Debian: apt-get install prometheus)";
 
 impl Programs {
     /// Finds them, and builds the collector in the cache folder.
     pub(super) fn ensure() -> Result<Self, Box<dyn Error>> {
-        let find = |program, remedy| process::find(program).ok_or(Missing { program, remedy });
+        let find = |program, remedy| missing::find("telemetry is tried", program, remedy);
         let (prometheus, promtool) = (find("prometheus", PROMETHEUS)?, find("promtool", PROMETHEUS)?);
         find("curl", "install curl")?;
         let folder = cache_folder::locate()?.join("observability");
         if !go_build::is_built(&COLLECTOR, &folder) {
-            find("go", "install Go 1.26 or newer")?;
+            find("go", missing::GO)?;
         }
         go_build::ensure(&[COLLECTOR], &folder)?;
         Ok(Self { collector: folder.join("bin/otelcol"), prometheus, promtool })

@@ -8,7 +8,8 @@ use reverie_knowledge::epoch::{Label, Metadata};
 use walkdir::WalkDir;
 
 use super::{Item, Listing, Place, Problem};
-use crate::knowledge::picture_files::{PictureFile, PictureFolder, is_image};
+use crate::knowledge::picture_files::{PictureFile, PictureFolder};
+use crate::picture_file::format_of_ending;
 
 /// Most bytes of a file with a caption: more than a caption may have.
 const MAX_CAPTION_BYTES: u64 = 64 << 10;
@@ -34,7 +35,7 @@ pub(super) fn read(folder: &Path, files: PictureFolder) -> Result<Listing, Strin
             return Err(format!("{}: its name is not UTF-8", entry.path().display()));
         };
         let Some((stem, ending)) = path.rsplit_once('.') else { continue };
-        if is_image(ending) {
+        if format_of_ending(ending).is_some() {
             groups.entry(stem.to_owned()).or_default().images.push(path.to_owned());
         } else if ending.eq_ignore_ascii_case("txt") {
             groups.entry(stem.to_owned()).or_default().text = Some(path.to_owned());

@@ -9,7 +9,8 @@ use reverie_knowledge::epoch::{Label, Metadata};
 use serde_json::{Map, Value as Json};
 
 use super::{Columns, Item, Listing, Place, Problem, columns as table};
-use crate::knowledge::picture_files::{PictureFile, PictureFolder, Span, as_text, is_image};
+use crate::knowledge::picture_files::{PictureFile, PictureFolder, Span, as_text};
+use crate::picture_file::format_of_ending;
 
 /// Most bytes of a member that says something of an image.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -68,7 +69,7 @@ fn read_shard(path: &Path, number: usize, samples: &mut Vec<Sample>) -> std::io:
         }
         let Some(sample) = samples.last_mut() else { continue };
         let last = ending.rsplit('.').next().unwrap_or(ending);
-        if is_image(last) {
+        if format_of_ending(last).is_some() {
             let span = Span { shard: number, offset: member.raw_file_position(), bytes: member.size() };
             let image = PictureFile { name: format!("{shard}/{path}"), span: Some(span) };
             if sample.image.replace(image).is_some() {

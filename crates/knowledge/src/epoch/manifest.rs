@@ -43,11 +43,16 @@ pub struct Manifest {
 impl Manifest {
     /// Reads and validates the manifest of the epoch in `folder`.
     pub async fn read(folder: &Folder) -> Result<Self, StorageError> {
+        Ok(Self::read_file(folder).await?.0)
+    }
+
+    /// The same, and its file.
+    async fn read_file(folder: &Folder) -> Result<(Self, FileDigest), StorageError> {
         let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await?;
         let wrong = |why| StorageError::content(folder.describe(MANIFEST), why);
         let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         manifest.check().map_err(wrong)?;
-        Ok(manifest)
+        Ok((manifest, FileDigest::of(MANIFEST, &bytes)))
     }
 
     /// Number of entries in all segments.
@@ -69,10 +74,9 @@ impl Manifest {
 
     /// What it takes to publish the epoch in `folder`: every file that its manifest lists, then the manifest.
     pub async fn publication(folder: &Folder) -> Result<Publication, StorageError> {
-        let manifest = Self::read(folder).await?;
+        let (manifest, own) = Self::read_file(folder).await?;
         let files = manifest.segments.into_iter().flat_map(|segment| segment.files).collect();
-        let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await?;
-        Ok(Publication { files, manifests: vec![FileDigest::of(MANIFEST, &bytes)] })
+        Ok(Publication { files, manifests: vec![own] })
     }
 
     /// Reads all entries with their pictures, in order of position.
