@@ -1,13 +1,20 @@
-//! Knowledge bases on disk and in object storage: immutable epochs, and the format of their index. Every file is verified before
-//! anyone looks inside, and nothing is ever overwritten: a name, once written, keeps its bytes.
+//! Knowledge bases on disk and in object storage: immutable epochs, how one follows another, and the format of their index. Every file
+//! is verified before anyone looks inside, and nothing is ever overwritten: a name, once written, keeps its bytes.
 //!
 //! The index of vectors ([`index`]) is built and searched with usearch, which only programs with the feature `index` contain.
 
+pub mod compaction;
 pub mod epoch;
+mod epochs;
 mod hit;
 #[cfg(feature = "index")]
 pub mod index;
+mod live;
+mod settings;
 mod unit_vector;
 
+pub use epochs::Epochs;
 pub use hit::Hit;
+pub use live::{Live, Read, follow};
+pub use settings::EpochSettings;
 pub use unit_vector::UnitVector;

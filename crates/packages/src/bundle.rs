@@ -168,7 +168,7 @@ impl Bundle {
         for (path, knowledge_base) in knowledge_bases {
             all.add(&path, knowledge_base);
         }
-        all.manifests.push(self.own.clone());
+        all.manifests.push(self.own.clone().into());
         Ok(all)
     }
 

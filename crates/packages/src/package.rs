@@ -147,7 +147,7 @@ impl Package {
     /// What it takes to publish the package in `folder`, which must have `role`: every file that `model.toml` lists, then that one.
     pub async fn publication(folder: &Folder, role: Role) -> Result<Publication, PackageError> {
         let (_, manifest, own) = Self::manifest(folder, role).await?;
-        Ok(Publication { files: manifest.files, manifests: vec![own] })
+        Ok(Publication { files: manifest.files, manifests: vec![own.into()] })
     }
 
     /// Where the package is, what it is, and the file that says so.

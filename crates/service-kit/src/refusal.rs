@@ -55,6 +55,16 @@ impl Refusal {
         Self::new(Code::FailedPrecondition, MISMATCH, message)
     }
 
+    /// What the request would change cannot be changed here.
+    pub fn not_writable(message: impl Display) -> Self {
+        Self::new(Code::FailedPrecondition, "NOT_WRITABLE", message)
+    }
+
+    /// What the request would make is there already.
+    pub fn already_exists(message: impl Display) -> Self {
+        Self::new(Code::AlreadyExists, "ALREADY_EXISTS", message)
+    }
+
     /// No room now; worth a retry.
     pub fn overloaded(message: impl Display) -> Self {
         let refusal = Self::new(Code::ResourceExhausted, "OVERLOADED", message);

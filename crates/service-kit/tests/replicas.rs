@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_proto::vector::v1::{
-    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, SearchRequest,
-    SearchResponse,
+    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, PrepareRequest,
+    PrepareResponse, SearchRequest, SearchResponse,
 };
 use reverie_service_kit::client::{Addresses, Channel, Upstream};
 use reverie_service_kit::serve::ServerSettings;
@@ -60,6 +60,10 @@ impl VectorService for Searching {
 
     async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn prepare(&self, _: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        Ok(Response::new(PrepareResponse::default()))
     }
 
     async fn list_collections(

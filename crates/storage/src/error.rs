@@ -223,6 +223,18 @@ impl StorageError {
         Self::Content { file: file.into(), why: why.into() }
     }
 
+    /// Whether files are missing or not what they should be, which asking again does not change.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::TooLarge { .. }
+                | Self::Size { .. }
+                | Self::Digest { .. }
+                | Self::Content { .. }
+        )
+    }
+
     pub(crate) fn access(file: String, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Access { file, source: source.into() }
     }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
 use object_store::{
@@ -51,6 +51,15 @@ pub struct LocalFile {
     pub(crate) _held: Option<std::fs::File>,
 }
 
+/// A file that a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Path relative to the folder, with forward slashes.
+    pub path: String,
+    /// When it was written, by the clock of the store.
+    pub written: SystemTime,
+}
+
 impl LocalFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
@@ -77,7 +86,9 @@ impl Folder {
                     let why = "there is no such folder, and a new one is named without ..".to_owned();
                     return Err(StorageError::Location { location: location.to_owned(), why });
                 }
-                (Arc::new(LocalFileSystem::new()), Base::Local(root))
+                // What is acknowledged must be on the disk.
+                let store = LocalFileSystem::new().with_fsync(true).with_automatic_cleanup(true);
+                (Arc::new(store), Base::Local(root))
             }
         };
         let location = location.trim_end_matches('/').to_owned();
@@ -160,6 +171,47 @@ impl Folder {
         }
     }
 
+    /// Whether it can be listed and written to, as far as its kind tells: a web server can only be read.
+    pub fn is_only_read(&self) -> bool {
+        matches!(self.base, Base::Remote { kind: Kind::Http, .. })
+    }
+
+    /// The files below the folder `relative`, in no order; of those whose path comes after `after`, if it is given. None if there is
+    /// no such folder.
+    pub async fn list(&self, relative: &str, after: Option<&str>) -> Result<Vec<Listed>, StorageError> {
+        let path = self.resolve(relative).await?;
+        let listed = match after {
+            Some(after) => self.store.list_with_offset(Some(&path), &self.resolve(after).await?),
+            None => self.store.list(Some(&path)),
+        };
+        let found: Vec<_> = listed.try_collect().await.map_err(|error| self.explain(relative, error))?;
+        let listed = found.into_iter().filter_map(|found| {
+            let below: Vec<String> =
+                found.location.prefix_match(&path)?.map(|part| part.as_ref().to_owned()).collect();
+            Some(Listed {
+                path: format!("{relative}/{}", below.join("/")),
+                written: found.last_modified.into(),
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    /// Removes a file, if it is there: from the store, not from caches ([`Folder::evict`]).
+    pub async fn remove(&self, relative: &str) -> Result<(), StorageError> {
+        let path = self.resolve(relative).await?;
+        match self.store.delete(&path).await {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.explain(relative, error)),
+        }
+    }
+
+    /// Removes a file from the cache of this machine, if it is kept there.
+    pub async fn evict(&self, file: &FileDigest) {
+        if let (Base::Remote { .. }, Some(cache)) = (&self.base, &self.storage.cache) {
+            let _ = tokio::fs::remove_file(cache.path(&file.sha256)).await;
+        }
+    }
+
     /// Writes a file that must not exist yet. It appears whole or not at all, and of several writers at a time, one wins: the
     /// others get [`StorageError::AlreadyExists`], and so may the winner, if the answer to its first attempt was lost. Whoever must
     /// know reads the file.
@@ -227,10 +279,10 @@ impl Folder {
     /// writing it meanwhile. It appears whole or not at all, and only if `source` is what it should be.
     pub(crate) async fn create_large(
         &self,
+        relative: &str,
         source: &Source<'_>,
         part_bytes: usize,
     ) -> Result<(), StorageError> {
-        let relative = &source.file.path;
         let failed = |error| self.explain(relative, error);
         let path = self.resolve(relative).await?;
         let upload = self.store.put_multipart(&path).await.map_err(failed)?;

@@ -18,7 +18,7 @@ mod source;
 pub use cache::Cache;
 pub use digest::{FileDigest, Verifying, sha256_hex};
 pub use error::StorageError;
-pub use folder::{Folder, LocalFile};
+pub use folder::{Folder, Listed, LocalFile};
 pub use location::{cache_folder, local_path};
 pub use progress::{Transfer, Watch};
 pub use settings::{Storage, StorageSettings};

@@ -26,7 +26,23 @@ pub struct Publication {
     /// Files that the manifests list.
     pub files: Vec<FileDigest>,
     /// The manifests, in the order in which they are written; the last one makes it whole.
-    pub manifests: Vec<FileDigest>,
+    pub manifests: Vec<Manifest>,
+}
+
+/// A manifest that is to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Where it is published, and what it is.
+    pub file: FileDigest,
+    /// Its path where it is now.
+    pub from: String,
+}
+
+impl From<FileDigest> for Manifest {
+    /// One that keeps its path.
+    fn from(file: FileDigest) -> Self {
+        Self { from: file.path.clone(), file }
+    }
 }
 
 /// What was done.
@@ -45,12 +61,15 @@ impl Publication {
     pub fn add(&mut self, folder: &str, other: Self) {
         let within = |file: FileDigest| FileDigest { path: format!("{folder}/{}", file.path), ..file };
         self.files.extend(other.files.into_iter().map(within));
-        self.manifests.extend(other.manifests.into_iter().map(within));
+        self.manifests.extend(other.manifests.into_iter().map(|Manifest { file, from }| Manifest {
+            file: within(file),
+            from: format!("{folder}/{from}"),
+        }));
     }
 
     /// Lower-case hex SHA-256 of what it lists.
     pub fn digest(&self) -> String {
-        let lines = self.files.iter().chain(&self.manifests);
+        let lines = self.files.iter().chain(self.manifests.iter().map(|manifest| &manifest.file));
         let lines = lines.map(|file| format!("{} {} {}\n", file.sha256, file.size_bytes, file.path));
         sha256_hex(lines.collect::<String>().as_bytes())
     }
@@ -61,8 +80,8 @@ impl Publication {
     /// A file that is not what its manifest says; something else at the target, which is left as it is.
     pub async fn publish(&self, from: &Folder, to: &Folder) -> Result<Published, StorageError> {
         let resumes = self.claim(to).await?;
-        let write = |file| async move {
-            let is_written = write(from, to, file, resumes).await?;
+        let write = |source, file| async move {
+            let is_written = write(from, source, to, file, resumes).await?;
             Ok::<_, StorageError>(Published {
                 written: is_written.into(),
                 bytes: if is_written { file.size_bytes } else { 0 },
@@ -70,13 +89,13 @@ impl Publication {
             })
         };
         let done: Vec<_> = futures::stream::iter(&self.files)
-            .map(write)
+            .map(|file| write(&file.path, file))
             .buffer_unordered(FILES_AT_A_TIME)
             .try_collect()
             .await?;
         let mut published = done.into_iter().fold(Published::default(), Published::and);
-        for manifest in &self.manifests {
-            published = published.and(write(manifest).await?);
+        for Manifest { file, from } in &self.manifests {
+            published = published.and(write(from, file).await?);
         }
         Ok(published)
     }
@@ -109,9 +128,15 @@ impl Published {
     }
 }
 
-/// Writes one file. Says whether it was not there. One that is there is believed to be the same if an earlier run of this
+/// Writes one file, which is at `source` now. Says whether it was not there. One that is there is believed to be the same if an earlier run of this
 /// publication can have written it and its size is right, and is read otherwise.
-async fn write(from: &Folder, to: &Folder, file: &FileDigest, resumes: bool) -> Result<bool, StorageError> {
+async fn write(
+    from: &Folder,
+    source: &str,
+    to: &Folder,
+    file: &FileDigest,
+    resumes: bool,
+) -> Result<bool, StorageError> {
     let differs = || StorageError::Differs { file: to.describe(&file.path) };
     match to.size(&file.path).await? {
         None => {}
@@ -119,10 +144,11 @@ async fn write(from: &Folder, to: &Folder, file: &FileDigest, resumes: bool) -> 
         Some(_) if resumes => return Ok(false),
         Some(_) => return is_same(to, file).await.map(|()| false),
     }
-    let source = from.source(file).await?;
+    let there = FileDigest { path: source.to_owned(), ..file.clone() };
+    let source = from.source(&there).await?;
     if file.size_bytes > WHOLE {
         let part = PART_BYTES.max(file.size_bytes.div_ceil(MAX_PARTS));
-        to.create_large(&source, part as usize).await?;
+        to.create_large(&file.path, &source, part as usize).await?;
         return Ok(true);
     }
     let bytes: Bytes = source.read().await?;

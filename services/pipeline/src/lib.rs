@@ -10,6 +10,7 @@ mod fit;
 mod grpc;
 mod images;
 mod kept;
+mod knowledge;
 mod latents;
 mod measure;
 mod memory;
@@ -24,6 +25,7 @@ mod stages;
 use std::time::Duration;
 
 use reverie_proto::generation::v1::generation_service_server::{self, GenerationServiceServer};
+use reverie_proto::knowledge::v1::knowledge_service_server::{self, KnowledgeServiceServer};
 use reverie_proto::retrieval::v1::retrieval_service_server::{self, RetrievalServiceServer};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Context, Listener, RunError, Server, Shutdown, Standing, Unfit};
@@ -52,9 +54,14 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let stages = Stages::new(&settings.stages);
     let generation = grpc::Generation::new(stages.clone(), &settings);
     let search = search::Search::new(stages.clone(), &settings);
+    let knowledge = knowledge::Knowledge::new(stages.clone(), &settings);
     let mut server = Server::new(
         "pipeline",
-        &[generation_service_server::SERVICE_NAME, retrieval_service_server::SERVICE_NAME],
+        &[
+            generation_service_server::SERVICE_NAME,
+            retrieval_service_server::SERVICE_NAME,
+            knowledge_service_server::SERVICE_NAME,
+        ],
         Standing::Door,
         &settings.common.server,
         limits.max_in_flight,
@@ -69,6 +76,11 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         )
         .add_service(
             RetrievalServiceServer::new(search)
+                .max_decoding_message_size(limits.max_request_mib << 20)
+                .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
+        )
+        .add_service(
+            KnowledgeServiceServer::new(knowledge)
                 .max_decoding_message_size(limits.max_request_mib << 20)
                 .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
         );

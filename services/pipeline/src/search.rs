@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
-    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
+    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, PrepareRequest, PrepareResponse, RetrieveRequest,
+    RetrieveResponse,
 };
 use reverie_service_kit::Context;
 use tonic::{Request, Response, Status};
@@ -40,6 +41,13 @@ impl RetrievalService for Search {
         // Its fields are the caller's own.
         let found = self.stages.retrieve(context, request.into_inner(), |field| Some(field.to_owned()));
         Ok(Response::new(context.within("searching", found).await?))
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        let context = self.context(&request);
+        let prepared = self.stages.prepare_all(context, request.into_inner());
+        let epoch = context.within("taking up an epoch", prepared).await?;
+        Ok(Response::new(PrepareResponse { epoch }))
     }
 
     async fn list_knowledge_bases(

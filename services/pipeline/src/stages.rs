@@ -17,9 +17,10 @@ use reverie_proto::diffusion::v1::{ModelIdentity, Prediction, StepProgress};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::generation::v1::SuperResolutionOptions;
+use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::retrieval::v1::{
-    KnowledgeBase, ListKnowledgeBasesRequest, RetrieveRequest, RetrieveResponse,
+    KnowledgeBase, ListKnowledgeBasesRequest, PrepareRequest, RetrieveRequest, RetrieveResponse,
 };
 use reverie_proto::superresolution::v1::super_resolution_service_client::SuperResolutionServiceClient;
 use reverie_proto::superresolution::v1::upscale_response::Event as UpscaleEvent;
@@ -27,9 +28,9 @@ use reverie_proto::superresolution::v1::{
     CheckOptionsRequest, ListLevelsRequest, ListLevelsResponse, UpscaleCompleted, UpscaleRequest,
 };
 use reverie_proto::tensor::v1::{Latent, TextTokens};
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, Refusal};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::fit::{self, Identities};
 use crate::plan::Survey;
@@ -183,7 +184,7 @@ impl Stages {
     async fn base_model(&self, context: Context) -> Result<GetModelResponse, Status> {
         let mut client = client!(DenoiserServiceClient, self.denoiser);
         let answer = client.get_model(context.outgoing(GetModelRequest {})).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| self.denoiser.blame(context, status))
+        answer.map(Response::into_inner).map_err(|status| self.denoiser.blame(context, status))
     }
 
     /// From small to large, as one replica of each deployment has them.
@@ -235,11 +236,34 @@ impl Stages {
         own: impl Fn(&str) -> Option<String>,
     ) -> Result<RetrieveResponse, Status> {
         let Some(stage) = &self.retrieval else {
-            return Err(Refusal::mismatch("this mesh has no knowledge bases").into());
+            return Err(no_knowledge_bases());
         };
         let mut client = client!(RetrievalServiceClient, stage);
         let answer = client.retrieve(context.outgoing(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+        answer.map(Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+    }
+
+    /// A call to whoever changes knowledge bases. Its fields are the caller's own.
+    pub(crate) async fn knowledge<T>(
+        &self,
+        context: Context,
+        call: impl AsyncFnOnce(KnowledgeServiceClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Status> {
+        let stage = self.retrieval.as_ref().ok_or_else(no_knowledge_bases)?;
+        let answer = call(client!(KnowledgeServiceClient, stage)).await;
+        let own = |field: &str| Some(field.to_owned());
+        answer.map(Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+    }
+
+    /// Has every replica of retrieval search an epoch. Gives the one that the slowest searches.
+    pub(crate) async fn prepare_all(&self, context: Context, request: PrepareRequest) -> Result<u64, Status> {
+        let stage = self.retrieval.as_ref().ok_or_else(no_knowledge_bases)?;
+        let prepare = stage.replicas().into_iter().map(|replica| {
+            let request = context.outgoing(request.clone());
+            async move { RetrievalServiceClient::new(replica.channel).prepare(request).await }
+        });
+        let prepared = try_join_all(prepare).await.map_err(|status| stage.blame(context, status))?;
+        Ok(prepared.into_iter().map(|answer| answer.into_inner().epoch).min().unwrap_or_default())
     }
 
     /// The knowledge bases that can be searched, by name; none without retrieval.
@@ -282,7 +306,7 @@ impl Stages {
         let stage = self.autoencoder()?;
         let mut client = client!(AutoencoderServiceClient, stage);
         let answer = client.decode(context.outgoing(DecodeRequest { latent: Some(latent) })).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+        answer.map(Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
     pub(crate) async fn encode_picture(
@@ -294,7 +318,7 @@ impl Stages {
         let stage = self.autoencoder()?;
         let mut client = client!(AutoencoderServiceClient, stage);
         let answer = client.encode(context.outgoing(request)).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
+        answer.map(Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
     fn autoencoder(&self) -> Result<&Upstream, Status> {
@@ -389,6 +413,10 @@ pub(crate) fn levels_of<'a>(
     }
     levels.sort_by_key(|level| level.low_side);
     levels
+}
+
+fn no_knowledge_bases() -> Status {
+    Refusal::mismatch("this mesh has no knowledge bases").into()
 }
 
 fn ended_early(stage: &Upstream) -> Status {

@@ -1,20 +1,20 @@
 //! Whether this service and its stages work on the same knowledge bases: the encoder must be the one that made the vectors,
 //! and the vector service must have the vectors of these entries.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use reverie_proto::encoder::v1::GetModelsRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::vector::v1::ListCollectionsRequest;
+use reverie_proto::vector::v1::PrepareRequest;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::Context;
 use reverie_service_kit::client::{Channel, Upstream};
+use tonic::Code;
 
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::KnowledgeBase;
+use crate::knowledge_base::{KnowledgeBase, KnowledgeBases};
 
 /// How long a stage gets to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub(crate) struct Agreement {
     embedding: EmbeddingSearch,
-    knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
+    knowledge_bases: Arc<KnowledgeBases>,
 }
 
 /// What the encoder says of itself.
@@ -36,10 +36,7 @@ enum Encoder {
 }
 
 impl Agreement {
-    pub(crate) fn new(
-        embedding: EmbeddingSearch,
-        knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
-    ) -> Self {
+    pub(crate) fn new(embedding: EmbeddingSearch, knowledge_bases: Arc<KnowledgeBases>) -> Self {
         Self { embedding, knowledge_bases }
     }
 
@@ -83,9 +80,8 @@ impl Agreement {
             Err(status) => return Encoder::DoesNotAnswer(no_answer(self.embedding.encoder(), &status)),
         };
         let runs = joint.as_ref().map_or("none", |joint| &joint.space_digest);
-        let made_by_another =
-            self.knowledge_bases.values().map(Arc::as_ref).find(|known| known.space_digest != runs);
-        match made_by_another {
+        let mut all = self.knowledge_bases.values().map(|live| live.current());
+        match all.find(|known| known.space_digest != runs).as_deref() {
             None => Encoder::Fits,
             Some(KnowledgeBase { name, space_digest, .. }) => Encoder::Differs(format!(
                 "knowledge base {name:?} was built with the joint encoder {space_digest}, the encoder service runs {runs}; \
@@ -94,7 +90,7 @@ impl Agreement {
         }
     }
 
-    /// The same for the vector service.
+    /// The same for the vector service: of several, one that has every knowledge base is enough.
     async fn vector(&self) -> Result<(), String> {
         let replicas = self.embedding.vector().replicas();
         let answers = join_all(replicas.into_iter().map(|replica| self.vector_at(replica.channel))).await;
@@ -104,16 +100,24 @@ impl Agreement {
 
     async fn vector_at(&self, channel: Channel) -> Result<(), String> {
         let stage = self.embedding.vector();
-        let request = Context::probe(TIMEOUT).outgoing(ListCollectionsRequest {});
-        let answer = VectorServiceClient::new(channel).list_collections(request).await;
-        let collections = answer.map_err(|status| no_answer(stage, &status))?.into_inner().collections;
-        for KnowledgeBase { name, content_digest, .. } in self.knowledge_bases.values().map(Arc::as_ref) {
-            let there = collections.iter().find(|collection| collection.name == *name);
-            let there = there.map_or("missing", |collection| &collection.content_digest);
-            if *there != **content_digest {
-                return Err(format!(
-                    "knowledge base {name:?} is {content_digest} here, and {there} in the vector service; give both the same"
-                ));
+        for live in self.knowledge_bases.values() {
+            let base = live.current();
+            let request = PrepareRequest {
+                collection: base.name.clone(),
+                content_digest: base.content_digest.to_string(),
+                drop_older: false,
+            };
+            let request = Context::probe(TIMEOUT).outgoing(request);
+            match VectorServiceClient::new(channel.clone()).prepare(request).await {
+                Ok(_) => {}
+                Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) => {
+                    let KnowledgeBase { name, content_digest, .. } = &*base;
+                    return Err(format!(
+                        "knowledge base {name:?} is {content_digest} here, which the vector service does not have: {}",
+                        status.message()
+                    ));
+                }
+                Err(status) => return Err(no_answer(stage, &status)),
             }
         }
         Ok(())

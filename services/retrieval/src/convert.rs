@@ -1,6 +1,5 @@
 //! From messages to what can be searched, and back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,21 +26,11 @@ pub(crate) enum Detail {
     Original,
 }
 
-/// Checks a request; `default` is the knowledge base of one that names none.
+/// Checks a search of a knowledge base.
 pub(crate) fn retrieve(
     request: v1::RetrieveRequest,
-    knowledge_bases: &BTreeMap<String, Arc<KnowledgeBase>>,
-    default: &str,
+    knowledge_base: Arc<KnowledgeBase>,
 ) -> Result<(Retrieve, Detail), Status> {
-    let name = if request.knowledge_base.is_empty() { default } else { &request.knowledge_base };
-    let Some(knowledge_base) = knowledge_bases.get(name) else {
-        let known: Vec<_> = knowledge_bases.keys().map(String::as_str).collect();
-        return Err(Refusal::not_found(format!(
-            "there is no knowledge base {name:?}; there is {}",
-            known.join(", ")
-        ))
-        .into());
-    };
     let mut violations = Violations::new();
     let has_text = !request.text.is_empty();
     let text = match request.embed {
@@ -54,10 +43,10 @@ pub(crate) fn retrieve(
     violations.in_range("limit", Some(request.limit), 1..=most);
     violations.in_range("minimum_score", request.minimum_score, -1.0..=1.0);
     let selection = Selection::read(&mut violations, request.selection.as_ref());
-    let probe = probe(&mut violations, request.embed, knowledge_base)?;
+    let probe = probe(&mut violations, request.embed, &knowledge_base)?;
     violations.into_result()?;
     let retrieve = Retrieve {
-        knowledge_base: Arc::clone(knowledge_base),
+        knowledge_base,
         text,
         probe,
         limit: request.limit,
@@ -88,7 +77,8 @@ fn strategy(violations: &mut Violations, request: &v1::RetrieveRequest, has_text
     }
 }
 
-fn detail(violations: &mut Violations, images: i32) -> Detail {
+/// Reads how much of the images is wanted.
+pub(crate) fn detail(violations: &mut Violations, images: i32) -> Detail {
     match ImageDetail::try_from(ranges::known::<ImageDetail>(violations, "images", images)) {
         Ok(ImageDetail::None) => Detail::None,
         Ok(ImageDetail::Original) => Detail::Original,
@@ -135,7 +125,7 @@ pub(crate) fn response(
 ) -> v1::RetrieveResponse {
     let mut thumbnails = thumbnails.into_iter();
     let neighbours = outcome.found.into_iter().filter_map(|found| {
-        let entry = knowledge_base.entries.get(usize::try_from(found.key).ok()?)?;
+        let entry = knowledge_base.entries.get(found.key)?;
         let image = match detail {
             Detail::None => None,
             Detail::Thumbnail => thumbnails.next(),
@@ -167,8 +157,8 @@ pub(crate) fn describe(knowledge_base: &KnowledgeBase, default: &str) -> v1::Kno
     v1::KnowledgeBase {
         name: knowledge_base.name.clone(),
         epoch: knowledge_base.epoch,
-        size: knowledge_base.entries.len() as u64,
-        description: knowledge_base.description.clone(),
+        size: knowledge_base.manifest.present(),
+        description: knowledge_base.manifest.description.clone(),
         content_digest: knowledge_base.content_digest.to_string(),
         is_default: knowledge_base.name == default,
         dimension: knowledge_base.dimension,

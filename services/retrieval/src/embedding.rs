@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use reverie_knowledge::{Hit, UnitVector};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EmbedImageRequest, EmbedTextRequest};
 use reverie_proto::tensor::v1::{Image, Tensor};
 use reverie_proto::tensors;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
-use reverie_proto::vector::v1::{CompareRequest, SearchRequest};
-use reverie_service_kit::client::Upstream;
+use reverie_proto::vector::v1::{CompareRequest, PrepareRequest, SearchRequest};
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Replica, Upstream};
 use reverie_service_kit::{Context, Refusal};
 use roaring::RoaringBitmap;
 use tonic::Status;
@@ -19,6 +20,9 @@ use crate::bm25::Allowed;
 use crate::knowledge_base::KnowledgeBase;
 use crate::settings::Stages;
 use crate::thinning::Similarities;
+
+/// How long the vector service may take to load an epoch before searches wait for it.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is searched for by embedding.
 #[derive(Debug, Clone)]
@@ -77,7 +81,7 @@ impl EmbeddingSearch {
             .map_err(|status| self.vector.blame(context, status))?
             .into_inner();
         check_digest(knowledge_base, &found.content_digest)?;
-        let size = knowledge_base.entries.len() as u64;
+        let size = knowledge_base.entries.count();
         if let Some(hit) = found.hits.iter().find(|hit| hit.key >= size || !hit.score.is_finite()) {
             return Err(Refusal::internal(format!(
                 "stage vector found entry {} of {size} in {:?}, with score {}",
@@ -112,6 +116,27 @@ impl EmbeddingSearch {
         Similarities::new(count, compared.similarities).ok_or_else(|| {
             Refusal::internal(format!("stage vector sent {told} similarities of {count} entries")).into()
         })
+    }
+
+    /// Has every replica of the vector service load this epoch. Returns when one of them has; `Err` says why none has.
+    pub(crate) async fn prepare(
+        &self,
+        knowledge_base: &KnowledgeBase,
+        drop_older: bool,
+    ) -> Result<(), String> {
+        let prepare = |replica: Replica| async move {
+            let request = PrepareRequest {
+                collection: knowledge_base.name.clone(),
+                content_digest: knowledge_base.content_digest.to_string(),
+                drop_older,
+            };
+            let context = Context::with_timeout(PREPARE_TIMEOUT);
+            let prepared = VectorServiceClient::new(replica.channel).prepare(context.outgoing(request)).await;
+            prepared.map(drop).map_err(|status| status.message().to_owned())
+        };
+        let outcomes = join_all(self.vector.replicas().into_iter().map(prepare)).await;
+        let nobody = || Err("there is no vector service".to_owned());
+        outcomes.into_iter().min_by_key(Result::is_err).unwrap_or_else(nobody)
     }
 
     /// Whether both stages serve, or which one does not.
@@ -151,14 +176,29 @@ impl EmbeddingSearch {
         knowledge_base: &KnowledgeBase,
         image: &Image,
     ) -> Result<Vec<f32>, Status> {
-        let request = EmbedImageRequest { images: vec![image.clone()], ..EmbedImageRequest::default() };
         let own = |field: &str| field.starts_with("images[0]").then(|| "image".to_owned());
-        let embedded = EncoderServiceClient::new(self.encoder.channel())
+        let mut rows = self.embed_images(context, knowledge_base, vec![image.clone()], own).await?;
+        rows.pop().ok_or_else(|| Refusal::internal("the vector of the image was lost").into())
+    }
+
+    /// The vectors of images, in their order. `own` names the caller's field for one of the encoder's, such as `images[2]`.
+    pub(crate) async fn embed_images(
+        &self,
+        context: Context,
+        knowledge_base: &KnowledgeBase,
+        images: Vec<Image>,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<Vec<f32>>, Status> {
+        let count = images.len();
+        let request = EmbedImageRequest { images, ..EmbedImageRequest::default() };
+        let client = EncoderServiceClient::new(self.encoder.channel());
+        let embedded = client
+            .max_encoding_message_size(MAX_INTERNAL_MESSAGE)
             .embed_image(context.outgoing(request))
             .await
             .map_err(|status| self.encoder.blame_fields(context, status, own))?
             .into_inner();
-        self.row(knowledge_base, &embedded.space_digest, embedded.embeddings)
+        self.rows(knowledge_base, &embedded.space_digest, embedded.embeddings, count)
     }
 
     /// The only row of an answer of the encoder.
@@ -168,6 +208,17 @@ impl EmbeddingSearch {
         space_digest: &str,
         embeddings: Option<Tensor>,
     ) -> Result<Vec<f32>, Status> {
+        self.rows(knowledge_base, space_digest, embeddings, 1).map(|rows| rows.concat())
+    }
+
+    /// The rows of an answer of the encoder.
+    fn rows(
+        &self,
+        knowledge_base: &KnowledgeBase,
+        space_digest: &str,
+        embeddings: Option<Tensor>,
+        count: usize,
+    ) -> Result<Vec<Vec<f32>>, Status> {
         if space_digest != knowledge_base.space_digest {
             return Err(Refusal::mismatch(format!(
                 "knowledge base {:?} was built with the joint encoder {}, the encoder service runs {space_digest}; build it again",
@@ -175,10 +226,11 @@ impl EmbeddingSearch {
             ))
             .into());
         }
-        let tensor = embeddings.unwrap_or_default();
-        tensors::to_f32_of_shape(&tensor, &[1, knowledge_base.dimension as usize]).map_err(|error| {
-            Refusal::internal(format!("stage {} sent an embedding, but {error}", self.encoder.name())).into()
-        })
+        let (tensor, dimension) = (embeddings.unwrap_or_default(), knowledge_base.dimension as usize);
+        let values = tensors::to_f32_of_shape(&tensor, &[count, dimension]).map_err(|error| {
+            Refusal::internal(format!("stage {} sent an embedding, but {error}", self.encoder.name()))
+        })?;
+        Ok(values.chunks(dimension).map(<[f32]>::to_vec).collect())
     }
 }
 

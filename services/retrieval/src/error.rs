@@ -23,6 +23,12 @@ pub(crate) enum KnowledgeError {
         /// What is wrong with it.
         why: String,
     },
+    /// Two entries have the same id.
+    #[error("two entries have the id {id:?}; build the knowledge base again")]
+    Twice {
+        /// The id.
+        id: String,
+    },
     /// The captions cannot be indexed.
     #[error("the captions cannot be indexed: {0}")]
     Captions(#[from] TantivyError),

@@ -1,20 +1,22 @@
 //! The gRPC face: convert, retrieve, convert.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
+use reverie_knowledge::Live;
 use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
-    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, RetrieveRequest, RetrieveResponse,
+    ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, PrepareRequest, PrepareResponse, RetrieveRequest,
+    RetrieveResponse,
 };
-use reverie_service_kit::Context;
 use reverie_service_kit::telemetry::gen_ai;
+use reverie_service_kit::{Context, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Detail};
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::KnowledgeBase;
+use crate::knowledge_base::Reader;
+use crate::library::Library;
 use crate::settings::{Fusion, Settings};
 use crate::thumbnails::Thumbnails;
 
@@ -23,8 +25,7 @@ pub(crate) const MAX_REQUEST_BYTES: usize = MAX_ENCODED_BYTES + (4 << 20);
 
 /// Answers with neighbours.
 pub(crate) struct Retrieval {
-    knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
-    default: String,
+    library: Arc<Library>,
     embedding: EmbeddingSearch,
     fusion: Fusion,
     thumbnails: Thumbnails,
@@ -32,17 +33,12 @@ pub(crate) struct Retrieval {
 
 impl Retrieval {
     pub(crate) fn new(
-        knowledge_bases: Arc<BTreeMap<String, Arc<KnowledgeBase>>>,
+        library: Arc<Library>,
         embedding: EmbeddingSearch,
+        thumbnails: Thumbnails,
         settings: &Settings,
     ) -> Self {
-        Self {
-            knowledge_bases,
-            default: settings.default_knowledge_base.clone(),
-            embedding,
-            fusion: settings.fusion,
-            thumbnails: Thumbnails::new(),
-        }
+        Self { library, embedding, fusion: settings.fusion, thumbnails }
     }
 }
 
@@ -54,8 +50,9 @@ impl RetrievalService for Retrieval {
     ) -> Result<Response<RetrieveResponse>, Status> {
         let context = Context::of(&request);
         let work = async {
-            let (retrieve, detail) =
-                convert::retrieve(request.into_inner(), &self.knowledge_bases, &self.default)?;
+            let request = request.into_inner();
+            let live = self.library.named(&request.knowledge_base)?;
+            let (retrieve, detail) = convert::retrieve(request, live.current())?;
             gen_ai::retrieval(&retrieve.knowledge_base.name, &retrieve.text);
             let knowledge_base = Arc::clone(&retrieve.knowledge_base);
             let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
@@ -70,12 +67,34 @@ impl RetrievalService for Retrieval {
         context.within("retrieval", work).await
     }
 
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        let context = Context::of(&request);
+        let PrepareRequest { knowledge_base, epoch, drop_older } = request.into_inner();
+        let work = async {
+            let live = self.library.named(&knowledge_base)?;
+            let mut current = live.current();
+            if current.epoch < epoch {
+                current = live.refresh().await.map_err(Refusal::unavailable)?;
+            }
+            if current.epoch < epoch {
+                let (name, found) = (&current.name, current.epoch);
+                let why = format!("the latest epoch of {name:?} is {found}, not {epoch}");
+                return Err(Refusal::unavailable(why).into());
+            }
+            if drop_older {
+                self.library.drop_older(live, &self.embedding).await;
+            }
+            Ok(Response::new(PrepareResponse { epoch: current.epoch }))
+        };
+        context.within("retrieval", work).await
+    }
+
     async fn list_knowledge_bases(
         &self,
         _: Request<ListKnowledgeBasesRequest>,
     ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
-        let described = |found: &Arc<KnowledgeBase>| convert::describe(found, &self.default);
-        let knowledge_bases = self.knowledge_bases.values().map(described).collect();
+        let described = |live: &Arc<Live<Reader>>| convert::describe(&live.current(), &self.library.default);
+        let knowledge_bases = self.library.knowledge_bases.values().map(described).collect();
         Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases }))
     }
 }

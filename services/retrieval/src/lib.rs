@@ -2,17 +2,22 @@
 //!
 //! A request goes `grpc.rs` -> `convert.rs` -> `strategy.rs`, which asks `naming.rs` and `bm25.rs`, `embedding.rs`, or
 //! both (`fusion.rs`), among the entries that `filter.rs` allows; `thinning.rs` leaves out what is too much alike.
+//!
+//! A change of a knowledge base goes `knowledge_service.rs` -> `writing.rs`, which stores it as a new epoch.
 
 mod agreement;
 mod bm25;
 mod common;
 mod convert;
 mod embedding;
+mod entries;
 mod error;
 mod filter;
 mod fusion;
 mod grpc;
 mod knowledge_base;
+mod knowledge_service;
+mod library;
 mod naming;
 mod selection;
 mod settings;
@@ -22,52 +27,68 @@ mod subjects;
 mod thinning;
 mod thumbnails;
 mod words;
+mod writing;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use reverie_proto::retrieval::v1::retrieval_service_server::{RetrievalServiceServer, SERVICE_NAME};
+use reverie_knowledge::{Live, follow};
+use reverie_proto::knowledge::v1::knowledge_service_server::{self, KnowledgeServiceServer};
+use reverie_proto::retrieval::v1::retrieval_service_server::{self, RetrievalServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::telemetry::metrics;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
+use reverie_storage::Folder;
+use tokio::task::JoinSet;
 
 pub use settings::{Fusion, Limits, Settings, Stages};
 
 use agreement::Agreement;
 use embedding::EmbeddingSearch;
-use knowledge_base::KnowledgeBase;
+use error::KnowledgeError;
+use knowledge_base::{KnowledgeBases, Reader};
+use knowledge_service::Knowledge;
+use library::Library;
+use thumbnails::Thumbnails;
+use writing::Writer;
 
 /// Loads every knowledge base, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let mut knowledge_bases = BTreeMap::new();
+    let (embedding, thumbnails) = (EmbeddingSearch::new(&settings.stages), Thumbnails::new());
+    let mut knowledge_bases = KnowledgeBases::new();
     for (name, location) in settings.knowledge_bases() {
-        let knowledge_base = KnowledgeBase::open(name, location)
-            .await
-            .map_err(RunError::prepare(format!("knowledge base {name:?} at {location:?}")))?;
-        tracing::info!(
-            name,
-            epoch = knowledge_base.epoch,
-            digest = &*knowledge_base.content_digest,
-            size = knowledge_base.entries.len(),
-            "knowledge base loaded"
-        );
-        metrics::knowledge_base(name, knowledge_base.epoch, knowledge_base.entries.len() as u64);
-        knowledge_bases.insert(name.to_owned(), Arc::new(knowledge_base));
+        let open = async {
+            let (embedding, thumbnails) = (embedding.clone(), thumbnails.clone());
+            let reader = Reader { name: name.to_owned(), embedding, thumbnails };
+            Live::open(Folder::open(location)?, reader).await
+        };
+        let what = format!("knowledge base {name:?} at {location:?}");
+        let live = open.await.map_err(RunError::prepare::<KnowledgeError>(what))?;
+        knowledge_bases.insert(name.to_owned(), Arc::new(live));
     }
-    let embedding = EmbeddingSearch::new(&settings.stages);
+    let following = follow(knowledge_bases.values().cloned().collect(), settings.epochs.interval());
+    // They end with this function, when nobody waits for a change any more.
+    let mut tasks = JoinSet::new();
+    let writers = knowledge_bases.iter().filter(|(name, _)| settings.writable.contains(*name));
+    let writers = writers.map(|(name, live)| (name.clone(), Writer::start(live, &mut tasks))).collect();
     let knowledge_bases = Arc::new(knowledge_bases);
     let agreement = Agreement::new(embedding.clone(), Arc::clone(&knowledge_bases));
-    let service = grpc::Retrieval::new(knowledge_bases, embedding, &settings);
+    let default = settings.default_knowledge_base.clone();
+    let library = Arc::new(Library { knowledge_bases, default, writers });
+    let retrieval =
+        grpc::Retrieval::new(Arc::clone(&library), embedding.clone(), thumbnails.clone(), &settings);
+    let knowledge = Knowledge::new(library, embedding, thumbnails);
     let mut server = Server::new(
         "retrieval",
-        &[SERVICE_NAME],
+        &[retrieval_service_server::SERVICE_NAME, knowledge_service_server::SERVICE_NAME],
         Standing::Stage,
         &settings.common().server,
         settings.limits.max_in_flight,
     )
     .await;
-    let service = RetrievalServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
-    server.routes().add_service(service);
+    let most = grpc::MAX_REQUEST_BYTES;
+    server
+        .routes()
+        .add_service(RetrievalServiceServer::new(retrieval).max_decoding_message_size(most))
+        .add_service(KnowledgeServiceServer::new(knowledge).max_decoding_message_size(most));
     // The default strategy needs both stages.
     let check = || {
         let agreement = agreement.clone();
@@ -78,5 +99,6 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         // Like a missing model: nothing that happens later makes it good. A vector service may still be given another
         // knowledge base, so that one is waited for.
         why = agreement.refused_by_the_encoder() => Err(RunError::prepare("the knowledge bases")(why)),
+        never = following => match never {},
     }
 }

@@ -17,11 +17,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use reverie_knowledge::Hit;
-use reverie_knowledge::epoch::Entry;
 use tantivy::TantivyError;
 
 use crate::bm25::{Allowed, Captions};
 use crate::common::{Reading, Uncommon, read};
+use crate::entries::Entries;
 use crate::shares::longest;
 use crate::subjects::Subjects;
 use crate::words::{Run, is_part, runs, words};
@@ -56,8 +56,8 @@ pub(crate) struct Match {
 pub(crate) struct Base<'a> {
     pub(crate) captions: &'a Captions,
     pub(crate) subjects: &'a Subjects,
-    /// A caption's key is a position in here.
-    pub(crate) entries: &'a [Entry],
+    /// A caption's key is one of these.
+    pub(crate) entries: &'a Entries,
 }
 
 /// What a text names, and which captions are about it.
@@ -305,7 +305,7 @@ impl Base<'_> {
     }
 
     fn caption(&self, key: u64) -> Option<Caption> {
-        let text = &self.entries.get(usize::try_from(key).ok()?)?.caption;
+        let text = &self.entries.get(key)?.caption;
         Some(Caption { words: words(text).into_iter().collect(), pairs: pairs(text) })
     }
 }

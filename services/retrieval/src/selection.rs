@@ -138,7 +138,8 @@ fn read_filter(
     }
 }
 
-fn value(message: &messages::MetadataValue) -> Option<Value> {
+/// Reads what metadata says; none if it is neither a text, a finite number nor a flag.
+pub(crate) fn value(message: &messages::MetadataValue) -> Option<Value> {
     Some(match message.kind.as_ref()? {
         Kind::Text(text) => Value::Text(text.clone()),
         Kind::Number(number) => Value::Number(Some(*number).filter(|number| number.is_finite())?),

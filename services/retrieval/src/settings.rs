@@ -1,8 +1,9 @@
 //! What an operator can set; `settings.toml` holds the commented defaults.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use reverie_knowledge::EpochSettings;
 use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
@@ -23,6 +24,10 @@ pub struct Settings {
     pub stages: Stages,
     /// How the hybrid strategy fuses.
     pub fusion: Fusion,
+    /// Names of the knowledge bases that can be changed.
+    pub writable: BTreeSet<String>,
+    /// How the knowledge bases are followed.
+    pub epochs: EpochSettings,
     /// Name and location of each knowledge base; one without a location is left out.
     pub knowledge_bases: BTreeMap<String, String>,
 }
@@ -79,6 +84,12 @@ impl ServiceSettings for Settings {
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
         within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;
+        self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
+        let is_known = |name: &str| self.knowledge_bases().any(|(known, _)| known == name);
+        if let Some(unknown) = self.writable.iter().find(|name| !is_known(name)) {
+            let why = format!("{unknown:?} is not one of [knowledge_bases]");
+            return Err(SettingsError::value("writable", why));
+        }
         if !self.knowledge_bases().any(|(name, _)| name == self.default_knowledge_base) {
             let known: Vec<_> = self.knowledge_bases().map(|(name, _)| name).collect();
             let why = format!(
@@ -129,6 +140,8 @@ mod tests {
             ("fusion.candidates", "7"),
             ("fusion.rank_constant", "0.5"),
             ("default_knowledge_base", "birds"),
+            ("epochs.refresh_ms", "70000"),
+            ("writable", "[\"birds\"]"),
         ] {
             let error = with(key, value).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -191,7 +191,7 @@ impl Retrieve {
     ) -> Vec<Found> {
         let fused = fuse(&[&worded.plain, near], fusion.rank_constant);
         let found = fused.iter().take(limit).filter_map(|hit| {
-            let entry = self.knowledge_base.entries.get(usize::try_from(hit.key).ok()?)?;
+            let entry = self.knowledge_base.entries.get(hit.key)?;
             let (share, words) = worded.shares.in_caption(&entry.caption);
             let similarity = similarities.get(&hit.key).copied();
             Some(Found { key: hit.key, score: share.max(similarity.unwrap_or(0.0)), words, similarity })

@@ -13,6 +13,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use roaring::RoaringBitmap;
+
 use crate::bm25::weight;
 use crate::common::read;
 
@@ -25,6 +27,33 @@ const PASSES: usize = 30;
 /// A word is a subject of its caption if it is at least this likely, in comparison with the likeliest one.
 const COMPARABLE: f32 = 0.5;
 
+/// Captions as they are learnt from.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    words: Vec<String>,
+    /// Of each caption, its words and whether each is common.
+    captions: Vec<Box<[(u32, bool)]>>,
+}
+
+impl Tokens {
+    /// Reads captions. Blocking.
+    pub(crate) fn read<'a>(captions: impl Iterator<Item = &'a str>) -> Self {
+        let (mut tokens, mut numbers) = (Self::default(), HashMap::new());
+        for caption in captions {
+            let mut read_words = Vec::new();
+            for (word, is_common) in read(caption).words {
+                let number = *numbers.entry(word).or_insert_with_key(|word| {
+                    tokens.words.push(word.clone());
+                    tokens.words.len() as u32 - 1
+                });
+                read_words.push((number, is_common));
+            }
+            tokens.captions.push(read_words.into());
+        }
+        tokens
+    }
+}
+
 /// How likely words are to be the subject.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
@@ -33,22 +62,35 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     /// Learns from captions. The same captions give the same likelihoods. Blocking.
+    #[cfg(test)]
     pub(crate) fn learn<'a>(captions: impl Iterator<Item = &'a str>) -> Self {
-        let mut numbers: HashMap<String, usize> = HashMap::new();
+        Self::learn_from([(&Tokens::read(captions), &RoaringBitmap::new())])
+    }
+
+    /// Learns from the captions of all segments, each with the positions of those that are deleted. Blocking.
+    pub(crate) fn learn_from<'a>(parts: impl IntoIterator<Item = (&'a Tokens, &'a RoaringBitmap)>) -> Self {
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut counts: Vec<u64> = Vec::new();
         let mut texts: Vec<Vec<(usize, bool)>> = Vec::new();
-        for caption in captions {
-            let mut text = Vec::new();
-            for (word, is_common) in read(caption).words {
-                let next = numbers.len();
-                let number = *numbers.entry(word).or_insert(next);
-                if number == next {
-                    counts.push(0);
+        for (tokens, deleted) in parts {
+            let mut known: Vec<Option<usize>> = vec![None; tokens.words.len()];
+            for (position, caption) in (0..).zip(&tokens.captions) {
+                if deleted.contains(position) {
+                    continue;
                 }
-                counts[number] += 1;
-                text.push((number, is_common));
+                let text = caption.iter().map(|&(word, is_common)| {
+                    let number = *known[word as usize].get_or_insert_with(|| {
+                        let next = numbers.len();
+                        *numbers.entry(tokens.words[word as usize].as_str()).or_insert(next)
+                    });
+                    if number == counts.len() {
+                        counts.push(0);
+                    }
+                    counts[number] += 1;
+                    (number, is_common)
+                });
+                texts.push(text.collect());
             }
-            texts.push(text);
         }
         let size = crate::bm25::size(texts.len() as u64);
         let idf: Vec<f64> = counts.iter().map(|&count| weight(count, size)).collect();
@@ -76,7 +118,8 @@ impl Subjects {
             }
         }
         let likely = numbers.into_iter().filter(|&(_, number)| is_rare[number]);
-        Self { likelihoods: likely.map(|(word, number)| (word, likelihoods[number] as f32)).collect() }
+        let likelihoods = likely.map(|(word, number)| (word.to_owned(), likelihoods[number] as f32));
+        Self { likelihoods: likelihoods.collect() }
     }
 
     /// How likely a caption that has `word` is about it, 0 to 1; 0 for words that no caption has, and for those of many.

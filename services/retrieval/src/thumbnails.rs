@@ -1,5 +1,6 @@
 //! Small versions of a knowledge base's images, for people to look at.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -25,13 +26,33 @@ const SMALLER: Bounds = Bounds { side: 192, bytes: 35 << 10 };
 #[derive(Clone)]
 pub(crate) struct Thumbnails(Cache<Key, Image>);
 
-/// The content of a knowledge base, the position of an entry, and the longest side.
-type Key = (Arc<str>, u64, u32);
+/// What a thumbnail is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    knowledge_base: String,
+    /// Identity of the segment.
+    segment: Arc<str>,
+    /// Position in the segment.
+    position: u32,
+    /// Longest side, pixels.
+    side: u32,
+}
 
 impl Thumbnails {
     pub(crate) fn new() -> Self {
         let bytes = |_: &Key, image: &Image| u32::try_from(image.data.len()).unwrap_or(u32::MAX);
-        Self(Cache::builder().weigher(bytes).max_capacity(KEPT_BYTES).build())
+        let cache = Cache::builder().weigher(bytes).max_capacity(KEPT_BYTES);
+        Self(cache.support_invalidation_closures().build())
+    }
+
+    /// Lets go of thumbnails of segments that a knowledge base has no more.
+    pub(crate) fn keep_only(&self, knowledge_base: &str, segments: impl Iterator<Item = Arc<str>>) {
+        let (name, segments) = (knowledge_base.to_owned(), segments.collect::<HashSet<_>>());
+        let is_old =
+            move |key: &Key, _: &Image| key.knowledge_base == name && !segments.contains(&key.segment);
+        if let Err(error) = self.0.invalidate_entries_if(is_old) {
+            tracing::error!(%error, "thumbnails of what is no more there are kept");
+        }
     }
 
     /// Those of the entries `keys`, in order.
@@ -42,9 +63,15 @@ impl Thumbnails {
     }
 
     async fn one(&self, base: &KnowledgeBase, key: u64, bounds: Bounds) -> Result<Image, Status> {
-        let entry = usize::try_from(key).ok().and_then(|key| base.entries.get(key));
-        let entry = entry.ok_or_else(|| Refusal::internal(format!("there is no entry {key}")))?;
-        let known = (Arc::clone(&base.content_digest), key, bounds.side);
+        let found = base.place(key).zip(base.entries.get(key));
+        let ((part, position), entry) =
+            found.ok_or_else(|| Refusal::internal(format!("there is no entry {key}")))?;
+        let known = Key {
+            knowledge_base: base.name.clone(),
+            segment: Arc::clone(&part.loaded.identity),
+            position,
+            side: bounds.side,
+        };
         let made = self.0.try_get_with(known, smaller(encoded(&entry.image), bounds)).await;
         made.map_err(|error| {
             let why = format!(

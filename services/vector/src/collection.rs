@@ -1,16 +1,30 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use reverie_knowledge::epoch::Manifest;
+use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
 use reverie_knowledge::index::{SegmentIndex, cosine};
-use reverie_knowledge::{Hit, UnitVector};
+use reverie_knowledge::{Hit, Read, UnitVector};
+use reverie_service_kit::telemetry::metrics;
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 
 use crate::CollectionError;
 
+/// How the epochs of a knowledge base are loaded.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// The knowledge base that it must be.
+    pub(crate) name: String,
+    /// Searches at a time.
+    pub(crate) threads: usize,
+    /// Segments whose different vectors have at most so many bytes are searched exactly.
+    pub(crate) exact_bytes: usize,
+}
+
 /// The vectors of one epoch, in memory.
+#[derive(Debug)]
 pub(crate) struct Collection {
     manifest: Manifest,
     content_digest: String,
@@ -19,56 +33,105 @@ pub(crate) struct Collection {
 }
 
 /// A segment's index; its keys count from `first`.
+#[derive(Debug)]
 struct Part {
     first: u64,
-    entries: u64,
-    index: SegmentIndex,
+    segment: Segment,
+    index: Arc<SegmentIndex>,
+    /// Its entries that are not deleted; none if all of them are there.
+    present: Option<Arc<RoaringBitmap>>,
 }
 
 impl Part {
-    /// Its own among the `allowed` keys, counted from its first.
-    fn own<'a>(&self, allowed: &'a RoaringBitmap) -> Cow<'a, RoaringBitmap> {
-        let end = self.first + self.entries;
-        if self.first == 0 && allowed.max().is_none_or(|last| u64::from(last) < end) {
-            return Cow::Borrowed(allowed);
+    /// The entries that a search may find, counted from its first; none for all.
+    fn own<'a>(&'a self, allowed: Option<&'a RoaringBitmap>) -> Option<Cow<'a, RoaringBitmap>> {
+        let Some(allowed) = allowed else { return self.present.as_deref().map(Cow::Borrowed) };
+        let end = self.first + self.segment.entries;
+        let own = if self.first == 0 && allowed.max().is_none_or(|last| u64::from(last) < end) {
+            Cow::Borrowed(allowed)
+        } else {
+            // Keys are of 32 bits: what begins beyond them has none.
+            let bound = |key: u64| u32::try_from(key).ok();
+            let Some(first) = bound(self.first) else { return Some(Cow::Owned(RoaringBitmap::new())) };
+            let keys = allowed.range(first..=bound(end - 1).unwrap_or(u32::MAX));
+            Cow::Owned(keys.map(|key| key - first).collect())
+        };
+        Some(match self.present.as_deref() {
+            Some(present) => Cow::Owned(&*own & present),
+            None => own,
+        })
+    }
+}
+
+impl Read for Reader {
+    type Epoch = Collection;
+    type Error = CollectionError;
+
+    async fn read(
+        &self,
+        folder: &Folder,
+        manifest: Manifest,
+        before: Option<&Collection>,
+    ) -> Result<Collection, CollectionError> {
+        if manifest.name != self.name {
+            return Err(CollectionError::Name { found: manifest.name });
         }
-        // Keys are of 32 bits: what begins beyond them has none.
-        let bound = |key: u64| u32::try_from(key).ok();
-        let Some(first) = bound(self.first) else { return Cow::Owned(RoaringBitmap::new()) };
-        let keys = allowed.range(first..=bound(end - 1).unwrap_or(u32::MAX));
-        Cow::Owned(keys.map(|key| key - first).collect())
+        let loaded = before.map_or(&[][..], |before| &before.parts);
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for segment in &manifest.segments {
+            let known = loaded.iter().find(|part| part.segment.holds_the_same_as(segment));
+            let index = match known {
+                Some(part) => Arc::clone(&part.index),
+                None => self.read_segment(folder, segment, manifest.dimension).await?,
+            };
+            let deleted =
+                |segment: &Segment| segment.deleted.as_ref().map(|Deleted { file, .. }| file.clone());
+            let present = match known {
+                Some(part) if deleted(&part.segment) == deleted(segment) => part.present.clone(),
+                _ if segment.deleted.is_none() => None,
+                _ => {
+                    let deleted = segment.read_deleted(folder).await?;
+                    let mut present: RoaringBitmap = (0..segment.entries as u32).collect();
+                    present -= deleted;
+                    Some(Arc::new(present))
+                }
+            };
+            parts.push(Part { first, segment: segment.clone(), index, present });
+            first += segment.entries;
+        }
+        let content_digest = manifest.content_digest();
+        Ok(Collection { manifest, content_digest, parts, exact_bytes: self.exact_bytes })
+    }
+
+    fn manifest(epoch: &Collection) -> &Manifest {
+        &epoch.manifest
+    }
+
+    fn taken_up(&self, collection: &Collection) {
+        let Collection { manifest, content_digest, .. } = collection;
+        let (name, epoch, size) = (&manifest.name, manifest.epoch, manifest.present());
+        tracing::info!(name, epoch, size, digest = content_digest, "collection loaded");
+        metrics::knowledge_base(name, epoch, size);
+    }
+}
+
+impl Reader {
+    async fn read_segment(
+        &self,
+        folder: &Folder,
+        segment: &Segment,
+        dimension: u32,
+    ) -> Result<Arc<SegmentIndex>, CollectionError> {
+        let vectors = segment.read_vectors(folder).await?;
+        let (entries, threads) = (segment.entries, self.threads);
+        let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
+        let index = tokio::task::spawn_blocking(load).await?;
+        Ok(Arc::new(index.map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?))
     }
 }
 
 impl Collection {
-    /// Loads the epoch at `location`, which must be of the knowledge base `name`, for at most `threads` searches at a time.
-    /// Segments whose different vectors have at most `exact_bytes` are searched exactly.
-    pub(crate) async fn open(
-        name: &str,
-        location: &str,
-        threads: usize,
-        exact_bytes: usize,
-    ) -> Result<Self, CollectionError> {
-        let folder = Folder::open(location)?;
-        let manifest = Manifest::read(&folder).await?;
-        if manifest.name != name {
-            return Err(CollectionError::Name { found: manifest.name });
-        }
-        let mut parts = Vec::new();
-        let mut first = 0;
-        for segment in &manifest.segments {
-            let vectors = segment.read_vectors(&folder).await?;
-            let (entries, dimension) = (segment.entries, manifest.dimension);
-            let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
-            let index = tokio::task::spawn_blocking(load)
-                .await?
-                .map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?;
-            parts.push(Part { first, entries, index });
-            first += segment.entries;
-        }
-        Ok(Self { content_digest: manifest.content_digest(), manifest, parts, exact_bytes })
-    }
-
     /// What is known of it.
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -89,7 +152,7 @@ impl Collection {
     ) -> Result<Vec<Hit>, CollectionError> {
         let mut hits = Vec::new();
         for part in &self.parts {
-            let own = allowed.map(|allowed| part.own(allowed));
+            let own = part.own(allowed);
             let found = part.index.search(query, limit, self.exact_bytes, own.as_deref())?;
             hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
         }
@@ -158,6 +221,12 @@ pub(crate) mod tests {
             .collect()
     }
 
+    async fn read(name: &str, location: &str) -> Result<Collection, CollectionError> {
+        let folder = Folder::open(location).unwrap();
+        let manifest = Manifest::read(&folder).await?;
+        Reader { name: name.to_owned(), threads: 4, exact_bytes: EXACT }.read(&folder, manifest, None).await
+    }
+
     async fn open(
         rows: &[Vec<f32>],
         dimension: u32,
@@ -166,7 +235,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let location = directory.path().to_str().unwrap();
         write(location, rows, dimension, vectors).await;
-        Collection::open("shapes", location, 4, EXACT).await
+        read("shapes", location).await
     }
 
     #[tokio::test]
@@ -199,15 +268,17 @@ pub(crate) mod tests {
     fn each_segment_looks_for_its_own_keys() {
         let rows = circle(4, 2);
         let index = SegmentIndex::load(&build_index(2, &rows).unwrap(), 4, 2, 1).unwrap();
-        let mut part = Part { first: 0, entries: 4, index };
+        let segment = Segment { name: "1".to_owned(), entries: 4, deleted: None, files: Vec::new() };
+        let mut part = Part { first: 0, segment, index: Arc::new(index), present: None };
         let allowed = RoaringBitmap::from_iter([1, 3, 4, 7, 8, u32::MAX]);
-        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(part.own(Some(&allowed)).unwrap().iter().collect::<Vec<_>>(), [1, 3]);
         part.first = 4;
-        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(part.own(Some(&allowed)).unwrap().iter().collect::<Vec<_>>(), [0, 3]);
         part.first = u64::from(u32::MAX) - 1;
-        assert_eq!(part.own(&allowed).iter().collect::<Vec<_>>(), [1]);
+        assert_eq!(part.own(Some(&allowed)).unwrap().iter().collect::<Vec<_>>(), [1]);
         part.first = u64::from(u32::MAX) + 1;
-        assert!(part.own(&allowed).is_empty());
+        assert!(part.own(Some(&allowed)).unwrap().is_empty());
+        assert!(part.own(None).is_none());
     }
 
     #[tokio::test]
@@ -258,9 +329,9 @@ pub(crate) mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        let error = Collection::open("shapes", location, 1, EXACT).await.err().unwrap().to_string();
+        let error = read("shapes", location).await.err().unwrap().to_string();
         assert!(error.contains("vectors.usearch is damaged"), "{error}");
-        let other = Collection::open("creatures", location, 1, EXACT).await.err().unwrap().to_string();
+        let other = read("creatures", location).await.err().unwrap().to_string();
         assert!(other.contains("shapes"), "{other}");
     }
 }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_knowledge::epoch::Manifest;
-use reverie_knowledge::{Hit, UnitVector};
+use reverie_knowledge::{Hit, Live, UnitVector};
 use reverie_proto::vector::v1;
 use reverie_service_kit::{Refusal, Violations};
 use roaring::RoaringBitmap;
 use tonic::Status;
 
-use crate::collection::Collection;
+use crate::collection::{Collection, Reader};
+
+/// The collections, by name.
+pub(crate) type Collections = BTreeMap<String, Arc<Live<Reader>>>;
 
 const MAX_LIMIT: u32 = 1000;
 const MAX_COMPARED: usize = 256;
@@ -31,14 +34,11 @@ pub(crate) struct Compare {
 }
 
 /// Checks a search against the collection that it names.
-pub(crate) fn search(
-    request: &v1::SearchRequest,
-    collections: &BTreeMap<String, Arc<Collection>>,
-) -> Result<Search, Status> {
-    let collection = named(&request.collection, collections)?;
+pub(crate) async fn search(request: &v1::SearchRequest, collections: &Collections) -> Result<Search, Status> {
     // First: a vector for another collection may well have another length.
-    check_identity(collection, request.epoch, &request.content_digest)?;
-    check_space(collection, &request.space_digest)?;
+    let live = named(&request.collection, collections)?;
+    let collection = epoch(live, request.epoch, &request.content_digest).await?;
+    check_space(&collection, &request.space_digest)?;
     let mut violations = Violations::new();
     violations.in_range("limit", Some(request.limit), 1..=MAX_LIMIT);
     let limit = request.limit;
@@ -53,16 +53,16 @@ pub(crate) fn search(
     });
     violations.into_result()?;
     let Some(query) = query else { return Err(Refusal::internal("the query vector was lost").into()) };
-    Ok(Search { collection: Arc::clone(collection), query, limit: limit as usize, allowed })
+    Ok(Search { collection, query, limit: limit as usize, allowed })
 }
 
 /// Checks a comparison against the collection that it names.
-pub(crate) fn compare(
+pub(crate) async fn compare(
     request: v1::CompareRequest,
-    collections: &BTreeMap<String, Arc<Collection>>,
+    collections: &Collections,
 ) -> Result<Compare, Status> {
-    let collection = named(&request.collection, collections)?;
-    check_identity(collection, request.epoch, &request.content_digest)?;
+    let live = named(&request.collection, collections)?;
+    let collection = epoch(live, request.epoch, &request.content_digest).await?;
     let mut violations = Violations::new();
     let (keys, entries) = (request.keys, collection.manifest().entries());
     violations.require(
@@ -74,32 +74,48 @@ pub(crate) fn compare(
         violations.add("keys", format!("must be below {entries} (got {key})"));
     }
     violations.into_result()?;
-    Ok(Compare { collection: Arc::clone(collection), keys })
+    Ok(Compare { collection, keys })
 }
 
-fn named<'a>(
-    name: &str,
-    collections: &'a BTreeMap<String, Arc<Collection>>,
-) -> Result<&'a Arc<Collection>, Refusal> {
+/// The collection of that name.
+pub(crate) fn named<'a>(name: &str, collections: &'a Collections) -> Result<&'a Arc<Live<Reader>>, Refusal> {
     collections.get(name).ok_or_else(|| {
         let known: Vec<_> = collections.keys().map(String::as_str).collect();
         Refusal::not_found(format!("there is no collection {name:?}; there is {}", known.join(", ")))
     })
 }
 
-/// Whether the collection is the one that the request was made for.
-fn check_identity(collection: &Collection, asked: Option<u64>, digest: &str) -> Result<(), Refusal> {
-    let Manifest { name, epoch, .. } = collection.manifest();
-    let content_digest = collection.content_digest();
+/// The epoch that a request was made for: the latest one, or the one of that number and content. Whoever asks for it may have heard of
+/// it first.
+pub(crate) async fn epoch(
+    live: &Live<Reader>,
+    asked: Option<u64>,
+    digest: &str,
+) -> Result<Arc<Collection>, Refusal> {
+    let is_it = |collection: &Collection| {
+        asked.is_none_or(|asked| asked == collection.manifest().epoch)
+            && (digest.is_empty() || digest == collection.content_digest())
+    };
+    if let Some(found) = live.find(is_it) {
+        return Ok(found);
+    }
+    let refreshed = live.refresh().await;
+    if let Some(found) = live.find(is_it) {
+        return Ok(found);
+    }
+    let current = live.current();
+    let Manifest { name, epoch, .. } = current.manifest();
+    if let Err(error) = refreshed {
+        let why = format!("collection {name:?} holds epoch {epoch}; a later one cannot be loaded: {error}");
+        return Err(Refusal::mismatch(why));
+    }
     if let Some(asked) = asked.filter(|asked| asked != epoch) {
         return Err(Refusal::mismatch(format!("collection {name:?} holds epoch {epoch}, not {asked}")));
     }
-    if !digest.is_empty() && digest != content_digest {
-        return Err(Refusal::mismatch(format!(
-            "collection {name:?} is {content_digest}, not {digest}: give retrieval and vector the same knowledge base"
-        )));
-    }
-    Ok(())
+    let found = current.content_digest();
+    Err(Refusal::mismatch(format!(
+        "collection {name:?} is {found}, not {digest}: give retrieval and vector the same knowledge base"
+    )))
 }
 
 /// Whether the query is from the space of the collection's vectors.
@@ -126,7 +142,7 @@ pub(crate) fn describe(collection: &Collection) -> v1::Collection {
     v1::Collection {
         name: manifest.name.clone(),
         epoch: manifest.epoch,
-        size: manifest.entries(),
+        size: manifest.present(),
         dimension: manifest.dimension,
         space_digest: manifest.space_digest.clone(),
         content_digest: collection.content_digest().to_owned(),

@@ -8,33 +8,34 @@ mod error;
 mod grpc;
 mod settings;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use reverie_knowledge::{Live, follow};
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::telemetry::metrics;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
+use reverie_storage::Folder;
 
 pub use error::CollectionError;
 pub use settings::{Limits, Search, Settings};
 
-use collection::Collection;
+use collection::Reader;
+use convert::Collections;
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let exact_bytes = settings.search.exact_mib << 20;
-    let mut collections = BTreeMap::new();
+    let (threads, exact_bytes) = (settings.limits.max_in_flight, settings.search.exact_mib << 20);
+    let mut collections = Collections::new();
     for (name, location) in settings.knowledge_bases() {
-        let collection = Collection::open(name, location, settings.limits.max_in_flight, exact_bytes)
-            .await
-            .map_err(RunError::prepare(format!("knowledge base {name:?} at {location:?}")))?;
-        let manifest = collection.manifest();
-        let digest = collection.content_digest();
-        tracing::info!(name, epoch = manifest.epoch, size = manifest.entries(), digest, "collection loaded");
-        metrics::knowledge_base(name, manifest.epoch, manifest.entries() as u64);
-        collections.insert(name.to_owned(), Arc::new(collection));
+        let open = async {
+            let reader = Reader { name: name.to_owned(), threads, exact_bytes };
+            Live::open(Folder::open(location)?, reader).await
+        };
+        let what = format!("knowledge base {name:?} at {location:?}");
+        let live = open.await.map_err(RunError::prepare::<CollectionError>(what))?;
+        collections.insert(name.to_owned(), Arc::new(live));
     }
+    let following = follow(collections.values().cloned().collect(), settings.epochs.interval());
     let service = grpc::Vector::new(collections);
     let mut server = Server::new(
         "vector",
@@ -46,6 +47,9 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     .await;
     let service = VectorServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
-    // What is loaded stays: indices are immutable and in memory, so a service that started can do its work.
-    server.serve(listener, shutdown, || async { Ok(()) }).await
+    tokio::select! {
+        // An epoch that is loaded stays, so a service that started can do its work.
+        outcome = server.serve(listener, shutdown, || async { Ok(()) }) => outcome,
+        never = following => match never {},
+    }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use reverie_knowledge::EpochSettings;
 use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
 use serde::Deserialize;
 
@@ -19,6 +20,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How it searches.
     pub search: Search,
+    /// How it follows its knowledge bases.
+    pub epochs: EpochSettings,
     /// Name and location of each knowledge base; one without a location is left out.
     pub knowledge_bases: BTreeMap<String, String>,
 }
@@ -70,6 +73,7 @@ impl ServiceSettings for Settings {
             let why = format!("must be 0 to {MAX_EXACT_MIB} (got {exact})");
             return Err(SettingsError::value("search.exact_mib", why));
         }
+        self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
         if self.knowledge_bases().next().is_none() {
             return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));
         }
@@ -101,6 +105,7 @@ mod tests {
         for (key, value) in [
             ("limits.max_in_flight", "0"),
             ("search.exact_mib", "1048577"),
+            ("epochs.refresh_ms", "9"),
             ("knowledge_bases.creatures", "\"\""),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();

@@ -1,10 +1,14 @@
 //! A segment: a run of entries, their pictures and their vectors, each in a file.
 
 use bytes::Bytes;
+use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Line, Span};
 use reverie_storage::{FileDigest, Folder, StorageError};
+
+/// The folder of segments.
+pub(crate) const SEGMENTS: &str = "segments";
 
 /// A part of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,10 +16,26 @@ use reverie_storage::{FileDigest, Folder, StorageError};
 pub struct Segment {
     /// Name of its folder below `segments/`.
     pub name: String,
-    /// Number of entries.
+    /// Number of entries, those that are deleted included.
     pub entries: u64,
-    /// Its files; paths are relative to the manifest.
+    /// Which of them are deleted; none if none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Deleted>,
+    /// Its files; paths are relative to the folder of the knowledge base.
     pub files: Vec<FileDigest>,
+}
+
+/// Entries of a segment that are deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deleted {
+    /// How many.
+    pub entries: u64,
+    /// Whether one of them is to be forgotten: then the segment is written anew without them, and its files are removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forget: bool,
+    /// Their positions in the segment, as a serialized Roaring bitmap of 32-bit integers.
+    pub file: FileDigest,
 }
 
 /// The vectors of a segment's pictures.
@@ -50,11 +70,72 @@ impl Part {
     }
 
     pub(super) fn path(self, segment: &str) -> String {
-        format!("segments/{segment}/{}", self.name())
+        within(segment, self.name())
     }
 }
 
+/// The path of a file of a segment.
+fn within(segment: &str, file: &str) -> String {
+    format!("{SEGMENTS}/{segment}/{file}")
+}
+
 impl Segment {
+    /// A name that no other segment has, for one that comes with this epoch.
+    pub fn new_name(epoch: u64) -> String {
+        format!("{epoch:06}-{:016x}", rand::random::<u64>())
+    }
+
+    /// Number of entries that are not deleted.
+    pub fn present(&self) -> u64 {
+        self.entries - self.deleted.as_ref().map_or(0, |deleted| deleted.entries)
+    }
+
+    /// All its files, those of deletions included.
+    pub fn all_files(&self) -> impl Iterator<Item = &FileDigest> {
+        self.files.iter().chain(self.deleted.iter().map(|deleted| &deleted.file))
+    }
+
+    /// Whether its entries and vectors are those of `other`, whichever of them are deleted.
+    pub fn holds_the_same_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.files == other.files
+    }
+
+    /// Reads the positions of the entries that are deleted.
+    pub async fn read_deleted(&self, folder: &Folder) -> Result<RoaringBitmap, StorageError> {
+        let Some(Deleted { entries, file, .. }) = &self.deleted else { return Ok(RoaringBitmap::new()) };
+        let wrong = |why: String| StorageError::content(folder.describe(&file.path), why);
+        let bytes = folder.read_verified(file).await?;
+        let positions =
+            RoaringBitmap::deserialize_from(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
+        if positions.len() != *entries {
+            return Err(wrong(format!("it has {} positions, the manifest says {entries}", positions.len())));
+        }
+        match positions.max() {
+            Some(last) if u64::from(last) >= self.entries => {
+                Err(wrong(format!("it has position {last}, the segment has {} entries", self.entries)))
+            }
+            _ => Ok(positions),
+        }
+    }
+
+    /// Writes which of its entries are deleted, under a name of its own.
+    pub async fn delete(
+        &mut self,
+        folder: &Folder,
+        positions: &RoaringBitmap,
+        forget: bool,
+    ) -> Result<(), StorageError> {
+        let path = within(&self.name, &format!("deleted-{:016x}.bitmap", rand::random::<u64>()));
+        let mut bytes = Vec::with_capacity(positions.serialized_size());
+        positions
+            .serialize_into(&mut bytes)
+            .map_err(|error| StorageError::content(folder.describe(&path), error.to_string()))?;
+        let file = FileDigest::of(path, &bytes);
+        folder.create(&file.path, bytes.into()).await?;
+        self.deleted = Some(Deleted { entries: positions.len(), forget, file });
+        Ok(())
+    }
+
     /// Reads the verified vectors.
     pub async fn read_vectors(&self, folder: &Folder) -> Result<Vectors, StorageError> {
         let index = self.read(folder, Part::Index).await?;
@@ -68,7 +149,8 @@ impl Segment {
         Ok(Vectors { index, keys })
     }
 
-    pub(super) async fn read_entries(&self, folder: &Folder) -> Result<Vec<Entry>, StorageError> {
+    /// Reads all entries with their pictures, in order of position; those that are deleted, too. They are not checked as a whole.
+    pub async fn read_entries(&self, folder: &Folder) -> Result<Vec<Entry>, StorageError> {
         let lines = self.read(folder, Part::Entries).await?;
         let pack = self.read(folder, Part::Images).await?;
         let wrong = |why| StorageError::content(folder.describe(&Part::Entries.path(&self.name)), why);

@@ -104,7 +104,7 @@ async fn entries_that_make_no_sense_are_not_written() {
 #[tokio::test]
 async fn a_manifest_that_makes_no_sense_is_refused() {
     let changes: [(&str, &str); 6] = [
-        ("\"schema\": 1", "\"schema\": 4"),
+        ("\"schema\": 1", "\"schema\": 5"),
         ("\"dimension\": 4", "\"dimension\": 0"),
         ("\"name\": \"creatures\"", "\"name\": \"Creatures\""),
         ("\"entries\": 1", "\"entries\": 0"),
@@ -137,7 +137,7 @@ async fn counts_and_spans_must_agree_with_the_files() {
         folder.create(&lines, Bytes::from(line)).await.unwrap();
         folder.create(&pack, Bytes::from_static(b"four")).await.unwrap();
         let files = vec![FileDigest::of(lines, line.as_bytes()), FileDigest::of(pack, b"four")];
-        let segment = Segment { name: segment, entries: 1, files };
+        let segment = Segment { name: segment, entries: 1, deleted: None, files };
         let error = segment.read_entries(&folder).await.unwrap_err().to_string();
         assert!(error.contains("line 1"), "{error}");
     }
@@ -202,4 +202,43 @@ async fn identity_comes_from_content_alone() {
         assert!(digest.len() == 64 && !seen.contains(&digest), "{digest}");
         seen.push(digest);
     }
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_not_read_and_has_another_identity() {
+    let (directory, folder) = folder();
+    let entries = vec![entry("dribago"), entry("quopple"), entry("zunin")];
+    let mut manifest = write_epoch(&folder, epoch(entries.clone())).await.unwrap();
+    let whole = manifest.content_digest();
+    let deleted = roaring::RoaringBitmap::from([1]);
+    manifest.segments[0].delete(&folder, &deleted, false).await.unwrap();
+    manifest.schema = manifest.lowest_schema(false);
+    assert_eq!((manifest.schema, manifest.entries(), manifest.present()), (4, 3, 2));
+    assert_ne!(manifest.content_digest(), whole);
+    assert_eq!(manifest.check(), Ok(()));
+    assert_eq!(manifest.read_entries(&folder).await.unwrap(), [entries[0].clone(), entries[2].clone()]);
+
+    let mut unread = manifest.clone();
+    unread.schema = 3;
+    assert!(unread.check().is_err(), "an older reader would find what is deleted");
+    let file = manifest.segments[0].deleted.as_ref().unwrap().file.path.clone();
+    alter(&directory, &file, |_| String::new());
+    let error = manifest.read_entries(&folder).await.unwrap_err().to_string();
+    assert!(error.contains(&file) && error.contains("damaged"), "{error}");
+    for deleted in [&[0, 1][..], &[3]] {
+        let mut manifest = manifest.clone();
+        manifest.segments[0].delete(&folder, &deleted.iter().collect(), false).await.unwrap();
+        manifest.segments[0].deleted.as_mut().unwrap().entries = 1;
+        let error = manifest.segments[0].read_deleted(&folder).await.unwrap_err().to_string();
+        assert!(error.contains("position"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_knowledge_base_may_be_empty() {
+    let (_directory, folder) = folder();
+    let (name, space) = ("creatures".to_owned(), "a".repeat(64));
+    let written = write_empty(&folder, name, String::new(), 4, space).await.unwrap();
+    assert_eq!((written.schema, written.entries()), (4, 0));
+    assert_eq!(Manifest::read(&folder).await.unwrap(), written);
 }

@@ -1,11 +1,13 @@
 //! Writing an epoch.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 
 use super::Manifest;
 use super::entry::{Entry, Label, Line, Span, check_image, check_labels};
-use super::manifest::{MANIFEST, SCHEMA, SCHEMA_WITH_KEYS, SCHEMA_WITH_METADATA};
+use super::manifest::{MANIFEST, SCHEMA_WITH_DELETIONS};
 use super::segment::{Part, Segment, Vectors, encode_keys};
 use reverie_storage::{FileDigest, Folder, StorageError};
 
@@ -45,33 +47,66 @@ pub async fn write_epoch_from<E: From<StorageError>>(
     images: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<Manifest, E> {
     let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, vectors } = epoch;
-    let wrong = |why: String| StorageError::content(folder.location(), why);
-    check_labels(&labels).map_err(wrong)?;
-    let Vectors { index, keys } = vectors;
-    // The lowest that says it all.
-    let schema = if labels.iter().any(|label| !label.metadata.is_empty()) {
-        SCHEMA_WITH_METADATA
-    } else if keys.is_some() {
-        SCHEMA_WITH_KEYS
-    } else {
-        SCHEMA
-    };
+    let has_metadata = labels.iter().any(|label| !label.metadata.is_empty());
     let mut manifest = Manifest {
-        schema,
+        schema: SCHEMA_WITH_DELETIONS,
         name,
         description,
         epoch,
         dimension,
         space_digest,
-        segments: vec![Segment {
-            name: FIRST_SEGMENT.to_owned(),
-            entries: labels.len() as u64,
-            files: Part::ALL.map(|part| FileDigest::of(part.path(FIRST_SEGMENT), &[])).to_vec(),
-        }],
+        segments: Vec::new(),
+        snapshots: BTreeMap::new(),
     };
-    // Before anything is written; the files are described afterwards.
+    // Before anything is written; the segment comes afterwards.
     manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
+    manifest.segments.push(write_segment(folder, FIRST_SEGMENT, labels, vectors, images).await?);
+    manifest.schema = manifest.lowest_schema(has_metadata);
+    write_manifest(folder, &manifest).await?;
+    Ok(manifest)
+}
 
+/// Writes the manifest of the first epoch, which has no entries yet.
+pub async fn write_empty(
+    folder: &Folder,
+    name: String,
+    description: String,
+    dimension: u32,
+    space_digest: String,
+) -> Result<Manifest, StorageError> {
+    let manifest = Manifest {
+        schema: SCHEMA_WITH_DELETIONS,
+        name,
+        description,
+        epoch: 1,
+        dimension,
+        space_digest,
+        segments: Vec::new(),
+        snapshots: BTreeMap::new(),
+    };
+    manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
+    write_manifest(folder, &manifest).await?;
+    Ok(manifest)
+}
+
+async fn write_manifest(folder: &Folder, manifest: &Manifest) -> Result<(), StorageError> {
+    let bytes = manifest.to_bytes();
+    let bytes = bytes.map_err(|error| StorageError::content(folder.describe(MANIFEST), error.to_string()))?;
+    folder.create(MANIFEST, bytes).await
+}
+
+/// Writes the files of a segment of that name: entries in the order of `labels`, of which there is at least one, their pictures in the
+/// same order, and their vectors. No manifest names it yet.
+pub async fn write_segment<E: From<StorageError>>(
+    folder: &Folder,
+    name: &str,
+    labels: Vec<Label>,
+    vectors: Vectors,
+    images: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<Segment, E> {
+    let wrong = |why: String| StorageError::content(folder.location(), why);
+    check_labels(&labels).map_err(wrong)?;
+    let count = labels.len() as u64;
     let mut spans: Vec<Span> = Vec::with_capacity(labels.len());
     let images = images.map(|image: Result<Bytes, E>| -> Result<Bytes, E> {
         let image = image?;
@@ -83,29 +118,23 @@ pub async fn write_epoch_from<E: From<StorageError>>(
         spans.push(Span { offset, length: image.len() as u64 });
         Ok(image)
     });
-    let pack = folder.create_from(&Part::Images.path(FIRST_SEGMENT), images).await?;
+    let pack = folder.create_from(&Part::Images.path(name), images).await?;
     if spans.len() < labels.len() {
         return Err(wrong("there are fewer pictures than entries".to_owned()).into());
     }
-    let entries = Part::Entries.path(FIRST_SEGMENT);
+    let entries = Part::Entries.path(name);
     let lines = lines(labels, spans)
         .map_err(|error| StorageError::content(folder.describe(&entries), error.to_string()))?;
+    let Vectors { index, keys } = vectors;
     let keys = keys.map(|keys| (Part::Keys, encode_keys(&keys)));
     let mut files = vec![pack];
     for (part, bytes) in [(Part::Entries, lines), (Part::Index, index)].into_iter().chain(keys) {
-        let file = FileDigest::of(part.path(FIRST_SEGMENT), &bytes);
+        let file = FileDigest::of(part.path(name), &bytes);
         folder.create(&file.path, bytes).await?;
         files.push(file);
     }
-    files.sort_by_key(|file| Part::ALL.iter().position(|part| part.path(FIRST_SEGMENT) == file.path));
-    for segment in &mut manifest.segments {
-        segment.files.clone_from(&files);
-    }
-    let mut written = serde_json::to_vec_pretty(&manifest)
-        .map_err(|error| StorageError::content(folder.describe(MANIFEST), error.to_string()))?;
-    written.push(b'\n');
-    folder.create(MANIFEST, Bytes::from(written)).await?;
-    Ok(manifest)
+    files.sort_by_key(|file| Part::ALL.iter().position(|part| part.path(name) == file.path));
+    Ok(Segment { name: name.to_owned(), entries: count, deleted: None, files })
 }
 
 /// The lines of `entries.jsonl`.

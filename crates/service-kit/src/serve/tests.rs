@@ -5,8 +5,8 @@ use std::sync::Arc;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_proto::vector::v1::{
-    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, SearchRequest,
-    SearchResponse,
+    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, PrepareRequest,
+    PrepareResponse, SearchRequest, SearchResponse,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,6 +43,10 @@ impl VectorService for Slow {
 
     async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn prepare(&self, _: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        Ok(Response::new(PrepareResponse::default()))
     }
 
     async fn list_collections(

@@ -15,7 +15,7 @@ async fn places() -> (tempfile::TempDir, Folder, Folder, Publication) {
         publication.files.push(FileDigest::of(name, &bytes));
         from.create(name, bytes.into()).await.unwrap();
     }
-    publication.manifests.push(FileDigest::of("model.toml", b"a manifest"));
+    publication.manifests.push(FileDigest::of("model.toml", b"a manifest").into());
     from.create("model.toml", Bytes::from_static(b"a manifest")).await.unwrap();
     (directory, from, bucket(), publication)
 }
@@ -32,7 +32,9 @@ async fn what_is_published_is_there_and_publishing_again_writes_nothing() {
     for to in [bucket, local] {
         let published = publication.publish(&from, &to).await.unwrap();
         assert_eq!((published.written, published.present), (3, 0));
-        for file in publication.files.iter().chain(&publication.manifests) {
+        for file in
+            publication.files.iter().chain(publication.manifests.iter().map(|manifest| &manifest.file))
+        {
             assert_eq!(to.read_verified(file).await.unwrap(), from.read_verified(file).await.unwrap());
         }
         let again = publication.publish(&from, &to).await.unwrap();

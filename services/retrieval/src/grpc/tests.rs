@@ -1,5 +1,6 @@
 //! The service over in-memory channels, with stages that answer as they are told.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reverie_proto::encoder::v1::encoder_service_server::EncoderServiceServer;
@@ -10,11 +11,12 @@ use reverie_proto::vector::v1::vector_service_server::VectorServiceServer;
 use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Address, Listener, RunError, Server, Shutdown, Standing};
+use reverie_storage::Folder;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::agreement::Agreement;
-use crate::knowledge_base::tests::{PNG, write};
+use crate::knowledge_base::tests::{PNG, reader, write};
 use crate::run;
 use crate::settings::Stages;
 
@@ -53,8 +55,8 @@ impl Mesh {
     /// What the service's health follows, once the stages serve.
     async fn agreement(&self) -> Result<(), String> {
         let location = self.directory.path().to_str().unwrap();
-        let knowledge_base = Arc::new(KnowledgeBase::open("creatures", location).await.unwrap());
-        let knowledge_bases = Arc::new(BTreeMap::from([("creatures".to_owned(), knowledge_base)]));
+        let live = Live::open(Folder::open(location).unwrap(), reader("creatures")).await.unwrap();
+        let knowledge_bases = Arc::new(BTreeMap::from([("creatures".to_owned(), Arc::new(live))]));
         let agreement = Agreement::new(EmbeddingSearch::new(&self.stages), knowledge_bases);
         loop {
             match agreement.check().await {

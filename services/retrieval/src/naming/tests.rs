@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use reverie_knowledge::epoch::Metadata;
+use reverie_knowledge::epoch::{Entry, Metadata};
 
 use super::*;
 
@@ -9,7 +9,7 @@ mod worlds;
 struct Library {
     captions: Captions,
     subjects: Subjects,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 impl Library {
@@ -24,7 +24,7 @@ impl Library {
         let entries: Vec<Entry> = texts.into_iter().map(entry).collect();
         let captions = Captions::index(entries.iter().map(|entry| entry.caption.as_str())).unwrap();
         let subjects = Subjects::learn(entries.iter().map(|entry| entry.caption.as_str()));
-        Self { captions, subjects, entries }
+        Self { captions, subjects, entries: Entries::of([entries.into()]) }
     }
 
     fn base(&self) -> Base<'_> {

@@ -93,6 +93,17 @@ impl VectorService for FirstEntries {
         Ok(Response::new(vector::CompareResponse { similarities, epoch: 3, content_digest }))
     }
 
+    async fn prepare(
+        &self,
+        request: Request<vector::PrepareRequest>,
+    ) -> Result<Response<vector::PrepareResponse>, Status> {
+        let asked = request.into_inner().content_digest;
+        if asked == self.content_digest {
+            return Ok(Response::new(vector::PrepareResponse { epoch: 3 }));
+        }
+        Err(Refusal::mismatch(format!("it is {}, not {asked}", self.content_digest)).into())
+    }
+
     async fn list_collections(
         &self,
         _: Request<vector::ListCollectionsRequest>,

@@ -1,0 +1,156 @@
+//! Changes of a knowledge base. One task for each that can be changed takes them in turn: those that wait are stored together, as one
+//! segment and one epoch, and are acknowledged when the epoch is stored ([`commit`]). Other processes may write, too; whoever comes second
+//! with an epoch begins again from the one that came first.
+//!
+//! Beside it, [`upkeep`] merges small segments, removes what is to be forgotten, and what no epoch needs any more.
+
+mod change;
+mod commit;
+mod garbage;
+mod rewrite;
+mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reverie_knowledge::Live;
+use reverie_knowledge::epoch::{Manifest, Segment};
+use reverie_service_kit::Refusal;
+use reverie_storage::StorageError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tonic::Status;
+
+pub(crate) use change::{Change, NewEntry, SnapshotChange, Told};
+
+use crate::knowledge_base::Reader;
+use commit::Committer;
+use upkeep::Upkeep;
+
+/// Changes that may wait.
+const MOST_WAITING: usize = 256;
+/// Entries and bytes of pictures that are stored together; one change alone may have more.
+const MOST_ENTRIES: usize = 1024;
+const MOST_BYTES: usize = 64 << 20;
+/// How often it is looked whether something is forgotten.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A change, and where to say what came of it.
+#[derive(Debug)]
+struct Job {
+    change: Change,
+    reply: oneshot::Sender<Result<Stored, Status>>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// The epoch that has it.
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) told: Told,
+}
+
+/// Takes changes of one knowledge base; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    /// Told of each epoch that was committed, and of the end of each round of upkeep.
+    rounds: watch::Sender<u64>,
+}
+
+impl Writer {
+    /// Starts the tasks of a knowledge base among `tasks`.
+    pub(crate) fn start(live: &Arc<Live<Reader>>, tasks: &mut JoinSet<()>) -> Self {
+        let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let writer = Self { jobs, rounds: watch::Sender::new(0) };
+        let committer = Committer::new(Arc::clone(live));
+        tasks.spawn(take(committer, waiting, writer.rounds.clone()));
+        tasks.spawn(Upkeep::new(Arc::clone(live), writer.clone()).run());
+        writer
+    }
+
+    /// Stores a change. Returns when it is stored, or refused; a change whose caller is gone is stored all the same.
+    pub(crate) async fn change(&self, change: Change) -> Result<Stored, Status> {
+        let (reply, stored) = oneshot::channel();
+        self.jobs.try_send(Job { change, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                Refusal::overloaded(format!("{MOST_WAITING} changes of the knowledge base wait to be stored"))
+            }
+            TrySendError::Closed(_) => Refusal::unavailable("the service is shutting down"),
+        })?;
+        let gone = |_| Status::from(Refusal::unavailable("the service ended before it stored the change"));
+        stored.await.map_err(gone)?
+    }
+
+    /// Waits until nothing is stored of what an epoch marked to be forgotten, whichever process removes it.
+    pub(crate) async fn has_forgotten(
+        &self,
+        live: &Live<Reader>,
+        marked: &Manifest,
+    ) -> Result<(), StorageError> {
+        let mut rounds = self.rounds.subscribe();
+        loop {
+            let now = live.current();
+            if now.epoch >= marked.epoch && !now.manifest.all_segments().any(is_to_forget) {
+                return garbage::remove_forgotten(live.epochs(), marked, &now.manifest).await;
+            }
+            // Another process may be the one that does it; an error means that the sender is gone, which is in `self`.
+            let _ = tokio::time::timeout(LOOK_EVERY, rounds.changed()).await;
+        }
+    }
+}
+
+/// Whether something of a segment is to be forgotten.
+fn is_to_forget(segment: &Segment) -> bool {
+    segment.deleted.as_ref().is_some_and(|deleted| deleted.forget)
+}
+
+/// Stores changes as they come; those that wait are stored together.
+async fn take(committer: Committer, mut waiting: mpsc::Receiver<Job>, rounds: watch::Sender<u64>) {
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(job) => job,
+            None => match waiting.recv().await {
+                Some(job) => job,
+                None => return,
+            },
+        };
+        let mut jobs: Vec<Job> = vec![first];
+        let (mut entries, mut bytes) = jobs[0].change.size();
+        while jobs[0].change.is_of_entries() && entries < MOST_ENTRIES && bytes < MOST_BYTES {
+            match waiting.try_recv() {
+                Ok(job) if job.change.is_of_entries() => {
+                    let size = job.change.size();
+                    (entries, bytes) = (entries + size.0, bytes + size.1);
+                    jobs.push(job);
+                }
+                Ok(job) => {
+                    next = Some(job);
+                    break;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        let changes: Vec<&Change> = jobs.iter().map(|job| &job.change).collect();
+        let outcome = committer.commit(&changes).await;
+        rounds.send_modify(|rounds| *rounds += 1);
+        match outcome {
+            Ok((manifest, told)) => {
+                for (job, told) in jobs.into_iter().zip(told) {
+                    // Its caller may be gone.
+                    let _ = job.reply.send(Ok(Stored { manifest: Arc::clone(&manifest), told }));
+                }
+            }
+            Err(status) => {
+                for job in jobs {
+                    let _ = job.reply.send(Err(status.clone()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
