@@ -1,6 +1,10 @@
-//! `reverie knowledge`: makes, publishes and searches knowledge bases.
+//! `reverie knowledge`: makes, publishes, searches and changes knowledge bases.
 
+mod add;
 mod build;
+mod change;
+mod create;
+mod describe;
 mod embedding;
 mod listing;
 mod picture_files;
@@ -14,7 +18,7 @@ use clap::Subcommand;
 
 use crate::Failure;
 
-/// Builds, publishes and searches knowledge bases.
+/// Builds, publishes, searches and changes knowledge bases.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -25,6 +29,18 @@ pub struct Arguments {
 enum Command {
     /// Builds one from images with captions.
     Build(build::Arguments),
+    /// Makes one without entries, to which a mesh then adds some.
+    Create(create::Arguments),
+    /// Adds images with captions to one that a mesh serves, or replaces them.
+    Add(add::Arguments),
+    /// Deletes entries of one that a mesh serves.
+    Delete(change::IdArguments),
+    /// Deletes entries, and removes what is stored of them, from snapshots too.
+    Forget(change::IdArguments),
+    /// Keeps the present entries of one that a mesh serves under a name, restores or deletes such a snapshot.
+    Snapshot(change::SnapshotArguments),
+    /// Describes one that a mesh serves.
+    Describe(describe::Arguments),
     /// Writes one to object storage, or to another folder.
     Publish(publish::Arguments),
     /// Searches one for a text, an image, or both, without drawing.
@@ -35,6 +51,12 @@ enum Command {
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Build(arguments) => build::run(arguments).await,
+        Command::Create(arguments) => create::run(arguments).await,
+        Command::Add(arguments) => add::run(arguments).await,
+        Command::Delete(arguments) => change::delete(arguments).await,
+        Command::Forget(arguments) => change::forget(arguments).await,
+        Command::Snapshot(arguments) => change::snapshot(arguments).await,
+        Command::Describe(arguments) => describe::run(arguments).await,
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::Search(arguments) => search::run(arguments).await,
     }

@@ -33,11 +33,19 @@ pub struct MeshArguments {
     /// Overrides one setting of one service; may be repeated: --set denoiser.inference.provider=cuda
     #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = service_override)]
     pub overrides: Vec<(String, String, String)>,
+    /// Whether the knowledge bases can be changed.
+    #[arg(skip)]
+    pub writable: bool,
 }
 
 impl Default for MeshArguments {
     fn default() -> Self {
-        Self { bundle: "models/bestiary".to_owned(), knowledge_bases: Vec::new(), overrides: Vec::new() }
+        Self {
+            bundle: "models/bestiary".to_owned(),
+            knowledge_bases: Vec::new(),
+            overrides: Vec::new(),
+            writable: false,
+        }
     }
 }
 
@@ -129,6 +137,9 @@ impl MeshSettings {
                 && !knowledge_bases.contains_key(&retrieval.default_knowledge_base)
             {
                 retrieval.default_knowledge_base.clone_from(first);
+            }
+            if arguments.writable {
+                retrieval.writable = knowledge_bases.keys().cloned().collect();
             }
             retrieval.knowledge_bases.clone_from(&knowledge_bases);
             vector.knowledge_bases = knowledge_bases;

@@ -12,13 +12,17 @@ pub struct Arguments {
     /// Where to listen: an IP address or a host name, and a port (0.0.0.0:7100, `[::]:7100`, localhost:7100).
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7100")]
     pub listen: ListenAddress,
+    /// Lets everyone who can call the mesh change its knowledge bases (`reverie knowledge add` and the like).
+    #[arg(long)]
+    writable: bool,
     #[command(flatten)]
     mesh: MeshArguments,
 }
 
 /// Runs the command until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let settings = MeshSettings::load(&arguments.mesh).await?;
+    let mesh = MeshArguments { writable: arguments.writable, ..arguments.mesh };
+    let settings = MeshSettings::load(&mesh).await?;
     let address = arguments.listen;
     let listener = Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
     let told = listener.describe();

@@ -61,7 +61,7 @@ async fn retrieval_does_not_serve_with_a_vector_service_of_other_entries() -> Fa
     let retrieval = Process::start("retrieval", &[&stages[..], &[setting(&other)]].concat()).await?;
 
     let started = Instant::now();
-    while !retrieval.log().contains("in the vector service; give both the same") {
+    while !retrieval.log().contains("which the vector service does not have") {
         assert!(started.elapsed() < PATIENCE, "{}", retrieval.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

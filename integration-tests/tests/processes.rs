@@ -43,12 +43,16 @@ async fn each_process_tells_what_it_serves_and_ends_well() -> Fallible<()> {
     for process in six.all() {
         let names = reflected(&process.address()?).await?;
         let own: &[&str] = match process.service() {
-            // The public door searches, too.
-            "pipeline" => {
-                &["reverie.generation.v1.GenerationService", "reverie.retrieval.v1.RetrievalService"]
-            }
+            // The public door searches and takes changes, too.
+            "pipeline" => &[
+                "reverie.generation.v1.GenerationService",
+                "reverie.knowledge.v1.KnowledgeService",
+                "reverie.retrieval.v1.RetrievalService",
+            ],
             "encoder" => &["reverie.encoder.v1.EncoderService"],
-            "retrieval" => &["reverie.retrieval.v1.RetrievalService"],
+            "retrieval" => {
+                &["reverie.knowledge.v1.KnowledgeService", "reverie.retrieval.v1.RetrievalService"]
+            }
             "vector" => &["reverie.vector.v1.VectorService"],
             "denoiser" => &["reverie.denoiser.v1.DenoiserService"],
             "super-resolution" => &["reverie.superresolution.v1.SuperResolutionService"],

@@ -89,7 +89,7 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
 }
 
 /// Goes on without the bad entries if `skip_bad`; refuses them all otherwise.
-fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
+pub(super) fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
     let Source { list, candidates, problems, .. } = source;
     if problems.is_empty() && candidates.is_empty() {
         return Err(format!("{list} has no entries").into());
@@ -104,7 +104,7 @@ fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
     let told = told.join("\n");
     if !skip_bad {
         return Err(format!(
-            "{list} has bad entries; nothing was embedded. Mend them, or leave them out with --skip-bad:\n{told}"
+            "{list} has bad entries; nothing was done. Mend them, or leave them out with --skip-bad:\n{told}"
         )
         .into());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest};
+use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest, JointSpace};
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
 use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
@@ -34,10 +34,10 @@ pub(super) struct Embedded {
 
 /// How much goes into a call.
 #[derive(Debug, Clone, Copy)]
-struct Batch {
-    pictures: usize,
-    bytes: usize,
-    pixels: u64,
+pub(super) struct Batch {
+    pub(super) pictures: usize,
+    pub(super) bytes: usize,
+    pub(super) pixels: u64,
 }
 
 /// Embeds every picture that no earlier build has embedded.
@@ -46,6 +46,19 @@ pub(super) async fn embed(
     target: &mut Target,
     arguments: &MeshArguments,
 ) -> Result<Embedded, Failure> {
+    with_encoder(arguments, async |client| embed_by(client, source, target).await).await
+}
+
+/// The joint space of a bundle's encoders.
+pub(super) async fn joint_space(arguments: &MeshArguments) -> Result<JointSpace, Failure> {
+    with_encoder(arguments, async |mut client| ask_for_space(&mut client).await).await
+}
+
+/// Starts the encoder service for `work`.
+async fn with_encoder<T>(
+    arguments: &MeshArguments,
+    work: impl AsyncFnOnce(EncoderServiceClient<Channel>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut settings: reverie_encoder::Settings = mesh::service(arguments)?;
     settings.inference.bundle.clone_from(&arguments.bundle);
     let (listener, address) = Listener::memory();
@@ -54,11 +67,17 @@ pub(super) async fn embed(
     let client = EncoderServiceClient::new(Upstream::new("encoder", &address).channel())
         .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
         .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
-    let outcome = embed_by(client, source, target).await;
+    let outcome = work(client).await;
     shutdown.cancel();
     // What kept the encoder from starting says more than that it cannot be reached.
     encoder.await??;
     outcome
+}
+
+async fn ask_for_space(client: &mut EncoderServiceClient<Channel>) -> Result<JointSpace, Failure> {
+    let models = client.get_models(Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {})).await;
+    let models = models.map_err(|status| format!("the encoder: {}", status.message()))?.into_inner();
+    Ok(models.joint.ok_or("the bundle has no joint encoders, so its pictures cannot be searched")?)
 }
 
 async fn embed_by(
@@ -67,9 +86,7 @@ async fn embed_by(
     target: &mut Target,
 ) -> Result<Embedded, Failure> {
     let candidates = &source.candidates;
-    let models = client.get_models(Context::with_timeout(TIMEOUT).outgoing(GetModelsRequest {})).await;
-    let models = models.map_err(|status| format!("the encoder: {}", status.message()))?.into_inner();
-    let space = models.joint.ok_or("the bundle has no joint encoders, so its pictures cannot be searched")?;
+    let space = ask_for_space(&mut client).await?;
     let mut unfinished = target.unfinished(&space.space_digest, space.dimension as usize)?;
 
     let known = unfinished.vectors();
@@ -144,7 +161,10 @@ fn rows(candidates: &[Candidate], vectors: &HashMap<String, Vec<f32>>) -> Result
 
 impl Batch {
     /// The candidates of the next call, at least one, and those that come later.
-    fn next<'a, 'c>(self, rest: &'a [&'c Candidate]) -> Option<(&'a [&'c Candidate], &'a [&'c Candidate])> {
+    pub(super) fn next<'a, 'c>(
+        self,
+        rest: &'a [&'c Candidate],
+    ) -> Option<(&'a [&'c Candidate], &'a [&'c Candidate])> {
         let (mut bytes, mut pixels) = (0, 0);
         let fits = |candidate: &&&Candidate| {
             bytes += candidate.picture.bytes;

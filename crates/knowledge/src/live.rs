@@ -18,8 +18,6 @@ use crate::epoch::{Manifest, Segment};
 
 /// How long an epoch is kept for requests that began with it elsewhere.
 const KEPT_FOR: Duration = Duration::from_secs(30);
-/// The most that are kept.
-const MOST_KEPT: usize = 16;
 /// Epochs are found one after another; the whole list is read now and then, since some may have been removed.
 const LIST_EVERY: Duration = Duration::from_mins(1);
 /// With so many new ones, too.
@@ -31,6 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 pub trait Read: Send + Sync + 'static {
     /// An epoch, loaded.
     type Epoch: Send + Sync + 'static;
+    /// How many epochs are kept beside the current one, for requests that began with them elsewhere.
+    const MOST_KEPT: usize;
     /// Why it cannot be loaded.
     type Error: Error + From<StorageError> + Send + Sync + 'static;
 
@@ -261,7 +261,7 @@ impl<R: Read> Live<R> {
     fn drop_expired(&self) {
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         loaded.older.retain(|(_, until)| until.elapsed() < KEPT_FOR);
-        let surplus = loaded.older.len().saturating_sub(MOST_KEPT);
+        let surplus = loaded.older.len().saturating_sub(R::MOST_KEPT);
         loaded.older.drain(..surplus);
     }
 }
@@ -278,6 +278,8 @@ mod tests {
     struct Captions;
 
     impl Read for Captions {
+        const MOST_KEPT: usize = 8;
+
         type Epoch = (Manifest, Vec<String>);
         type Error = StorageError;
 

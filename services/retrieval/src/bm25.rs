@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use reverie_knowledge::Hit;
 use roaring::RoaringBitmap;
 use tantivy::collector::{FilterCollector, TopDocs};
-use tantivy::merge_policy::NoMergePolicy;
+use tantivy::directory::RamDirectory;
 use tantivy::query::{
     Bm25StatisticsProvider, BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery,
 };
@@ -20,8 +20,8 @@ use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, T
 use crate::words::words;
 
 const POSITION: &str = "position";
-/// Memory of the index writer, bytes; the least that tantivy takes is 15 MB.
-const WRITER_MEMORY: usize = 50_000_000;
+/// Memory that the index writer begins with, bytes; it takes what it needs.
+const WRITER_MEMORY: usize = 1 << 20;
 
 /// Captions of other things that are counted beside those of a knowledge base: a small one is a part of the world.
 const OTHERS: f64 = 50.0;
@@ -65,17 +65,16 @@ impl Part {
     pub(crate) fn index<'a>(captions: impl Iterator<Item = &'a str>) -> Result<Self, TantivyError> {
         let (schema, caption) = &*SCHEMA;
         let position = schema.get_field(POSITION)?;
-        let index = Index::create_in_ram(schema.clone());
-        // One thread and no merges, so that the same captions always give the same index.
-        let mut writer = index.writer_with_num_threads::<TantivyDocument>(1, WRITER_MEMORY)?;
-        writer.set_merge_policy(Box::new(NoMergePolicy));
+        // Without threads and merges: the same captions always give the same index, and one caption is soon indexed.
+        let builder = Index::builder().schema(schema.clone());
+        let mut writer = builder.single_segment_index_writer(RamDirectory::create(), WRITER_MEMORY)?;
         for (key, text) in (0..).zip(captions) {
             let mut document = TantivyDocument::new();
             document.add_pre_tokenized_text(*caption, tokens(text));
             document.add_u64(position, key);
             writer.add_document(document)?;
         }
-        writer.commit()?;
+        let index = writer.finalize()?;
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let tokens = Bm25StatisticsProvider::total_num_tokens(&reader.searcher(), *caption)?;
         Ok(Self { reader, tokens })

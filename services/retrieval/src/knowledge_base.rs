@@ -86,6 +86,9 @@ pub(crate) struct Loaded {
 }
 
 impl Read for Reader {
+    /// Whoever began with one holds it.
+    const MOST_KEPT: usize = 0;
+
     type Epoch = KnowledgeBase;
     type Error = KnowledgeError;
 

@@ -7,7 +7,7 @@ use reverie_knowledge::Live;
 use reverie_proto::knowledge::v1 as messages;
 use reverie_proto::knowledge::v1::knowledge_service_server::KnowledgeService;
 use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::{Context, Refusal, Violations};
+use reverie_service_kit::{Context, Permit, Refusal, Violations};
 use tonic::{Request, Response, Status};
 
 use crate::convert::Detail;
@@ -151,6 +151,7 @@ impl KnowledgeService for Knowledge {
         request: Request<messages::BatchGetEntriesRequest>,
     ) -> Result<Response<messages::BatchGetEntriesResponse>, Status> {
         let context = Context::of(&request);
+        let permit = Permit::of(&request);
         let request = request.into_inner();
         let base = self.library.named(&request.knowledge_base)?.current();
         let detail = convert::wanted(&request)?;
@@ -166,8 +167,9 @@ impl KnowledgeService for Knowledge {
                 Detail::Thumbnail => self.thumbnails.of(&base, &keys).await?,
                 Detail::None | Detail::Original => Vec::new(),
             };
-            let entries = convert::entries(&base, &keys, detail, thumbnails);
             let epoch = Some(convert::epoch(&base.manifest));
+            let read = move || Ok(convert::entries(&base, &keys, detail, thumbnails));
+            let entries = permit.run_blocking(read).await?;
             Ok(Response::new(messages::BatchGetEntriesResponse { entries, missing_ids, epoch }))
         };
         context.within("retrieval", work).await

@@ -64,6 +64,9 @@ impl Part {
 }
 
 impl Read for Reader {
+    /// Retrieval may ask for any that it began a search with. They share their segments.
+    const MOST_KEPT: usize = 1000;
+
     type Epoch = Collection;
     type Error = CollectionError;
 

@@ -12,6 +12,7 @@ use reverie_proto::knowledge::v1::MetadataValue;
 use reverie_proto::limits::{MAX_FOUND, MAX_NEIGHBOURS};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
+use reverie_storage::sha256_hex;
 use tonic::Status;
 
 use crate::convert::{Detail, detail, encoded};
@@ -121,7 +122,7 @@ pub(super) fn check_snapshot(name: &str) -> Result<(), Status> {
     violations.into_result()
 }
 
-/// The entries of these keys; `thumbnails` are their images if they are wanted in that detail.
+/// The entries of these keys; `thumbnails` are their images if they are wanted in that detail. Blocking: their images are hashed.
 pub(super) fn entries(
     base: &KnowledgeBase,
     keys: &[u64],
@@ -145,6 +146,7 @@ pub(super) fn entries(
             attribution: entry.attribution.clone(),
             metadata,
             vector: None,
+            image_sha256: sha256_hex(&entry.image),
         })
     });
     entries.collect()

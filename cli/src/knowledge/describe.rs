@@ -1,0 +1,79 @@
+//! `reverie knowledge describe`: what a knowledge base holds that a mesh serves.
+
+use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
+use reverie_proto::knowledge::v1::{GetKnowledgeBaseRequest, GetKnowledgeBaseResponse, Segment, Snapshot};
+use reverie_service_kit::say;
+use serde_json::{Value, json};
+
+use super::change::reason;
+use crate::Failure;
+use crate::client::call;
+use crate::mesh::AskArguments;
+
+/// Tells its epoch, its entries, its segments and its snapshots.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Its name. Default: the mesh's own default.
+    #[arg(default_value = "", hide_default_value = true)]
+    name: String,
+    /// Writes one object of JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    mesh: AskArguments,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let request = GetKnowledgeBaseRequest { knowledge_base: arguments.name.clone() };
+    let timeout = arguments.mesh.timeout();
+    let asked = arguments.mesh.with_pipeline(async |address| {
+        let found = call(address, timeout, async |channel, context| {
+            KnowledgeServiceClient::new(channel).get_knowledge_base(context.outgoing(request)).await
+        });
+        Ok(found.await.map_err(|status| reason(&status))?)
+    });
+    let found = asked.await?;
+    if arguments.json {
+        say!("{}", as_json(&found))?;
+        return Ok(());
+    }
+    let epoch = found.epoch.clone().unwrap_or_default();
+    let deleted: u64 = found.segments.iter().map(|segment| segment.deleted).sum();
+    let bytes: u64 = found.segments.iter().map(|segment| segment.size_bytes).sum();
+    say!("{}: {}", found.name, found.description)?;
+    say!("  epoch {}, {} entries ({deleted} deleted ones are still stored)", epoch.number, epoch.size)?;
+    say!("  {} segments, {:.1} MiB", found.segments.len(), bytes as f64 / f64::from(1 << 20))?;
+    say!("  vectors of {} numbers, of the encoder {}", found.dimension, found.space_digest)?;
+    say!("  {}", if found.is_writable { "can be changed" } else { "cannot be changed here" })?;
+    for Snapshot { name, epoch, size } in &found.snapshots {
+        say!("  snapshot {name}: epoch {epoch}, {size} entries")?;
+    }
+    Ok(())
+}
+
+fn as_json(found: &GetKnowledgeBaseResponse) -> Value {
+    let epoch = found.epoch.clone().unwrap_or_default();
+    let segment = |segment: &Segment| {
+        json!({
+            "name": segment.name,
+            "size": segment.size,
+            "deleted": segment.deleted,
+            "size_bytes": segment.size_bytes,
+            "is_forgetting": segment.is_forgetting,
+        })
+    };
+    let snapshot =
+        |snapshot: &Snapshot| json!({"name": snapshot.name, "epoch": snapshot.epoch, "size": snapshot.size});
+    json!({
+        "name": found.name,
+        "description": found.description,
+        "epoch": epoch.number,
+        "size": epoch.size,
+        "content_digest": epoch.content_digest,
+        "dimension": found.dimension,
+        "space_digest": found.space_digest,
+        "is_writable": found.is_writable,
+        "segments": found.segments.iter().map(segment).collect::<Vec<_>>(),
+        "snapshots": found.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
+    })
+}
