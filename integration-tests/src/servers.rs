@@ -168,6 +168,11 @@ impl Server {
         Ok(fs::read_to_string(self.folder.path().join("log"))?)
     }
 
+    /// The folder in which it keeps objects.
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Makes the container in Azurite, which has no program for that: a request that is signed with the account's key.
     pub fn make_container(&self) -> Fallible<()> {
         let mut command = Command::new("node");

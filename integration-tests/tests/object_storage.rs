@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use reverie_integration_tests::processes::{Process, binary, command};
+use reverie_integration_tests::creatures;
+use reverie_integration_tests::processes::{Process, binary, command, serve_command};
 use reverie_integration_tests::servers::{BUCKET, Server, stalling, web};
 use reverie_integration_tests::{BUNDLE, Fallible};
+use reverie_knowledge::epoch::Entry;
 use reverie_storage::{Folder, StorageError, sha256_hex};
 use tempfile::TempDir;
 
@@ -92,7 +94,7 @@ fn downloads(server: &Server) -> Fallible<usize> {
     let log = server.log()?;
     let is_download = |line: &&str| {
         line.contains("GET")
-            && !["model.toml", "bundle.toml", "manifest.json", ".sha256"]
+            && !["model.toml", "bundle.toml", "manifest.json", ".sha256", "epochs", "list-type"]
                 .iter()
                 .any(|name| line.contains(name))
     };
@@ -349,6 +351,90 @@ fn writers_lose_nothing(server: &Server) -> Fallible<()> {
     }
     let ended = child("child_reads", "")?.wait_with_output()?;
     assert!(ended.status.success(), "{}", text(&ended));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the servers of `cargo xtask storage`"]
+async fn a_knowledge_base_in_a_bucket_is_changed_by_several_meshes() -> Fallible<()> {
+    let server = Server::s3()?;
+    lives(&server).await?;
+    let image = &pictured().await?[0].image;
+    let holds = |file: &PathBuf| {
+        fs::read(file).is_ok_and(|bytes| bytes.windows(image.len()).any(|part| part == image))
+    };
+    let left: Vec<PathBuf> = files(server.data())?.into_iter().filter(holds).collect();
+    assert!(left.is_empty(), "what was forgotten is in {left:?}");
+    let server = Server::azure()?;
+    server.make_container()?;
+    lives(&server).await
+}
+
+/// Views of two creatures.
+async fn pictured() -> Fallible<Vec<Entry>> {
+    let names = creatures::names(2).await?;
+    let mut entries = creatures::entries().await?;
+    entries
+        .retain(|entry| creatures::name_of(&entry.id).is_some_and(|name| names.contains(&name.to_owned())));
+    Ok(entries)
+}
+
+/// Two meshes serve one knowledge base: what one of them adds, the other finds, and what the other forgets, the first finds no more.
+async fn lives(server: &Server) -> Fallible<()> {
+    let (caches, pictures) = ([tempfile::tempdir()?, tempfile::tempdir()?], tempfile::tempdir()?);
+    let (base, entries) = (format!("{}/knowledge/birds", server.url), pictured().await?);
+    for entry in &entries {
+        fs::write(pictures.path().join(format!("{}.png", entry.id)), &entry.image)?;
+        fs::write(pictures.path().join(format!("{}.txt", entry.id)), &entry.caption)?;
+    }
+    let cache = caches[0].path();
+    succeed(reverie(server, cache)?.args([
+        "knowledge",
+        "create",
+        &base,
+        "--name",
+        "birds",
+        "--bundle",
+        BUNDLE,
+    ]))?;
+    let serve = async |cache: &TempDir| -> Fallible<Process> {
+        let mut command = serve_command("127.0.0.1:0")?;
+        command.args(["--writable", "--with-knowledge-base", &format!("birds={base}")]);
+        command.envs(server.variables.iter().cloned()).env("REVERIE_STORAGE_CACHE", cache.path());
+        Process::spawn("mesh", command).await
+    };
+    let (one, other) = tokio::try_join!(serve(&caches[0]), serve(&caches[1]))?;
+    let ask = |mesh: &Process, arguments: &[&str], base: &str| -> Fallible<String> {
+        let mut command = reverie(server, cache)?;
+        command.arg("knowledge").args(arguments);
+        succeed(command.args([base, "birds", "--server", &mesh.url()]))
+    };
+    let folder = pictures.path().to_str().ok_or("no text")?;
+    let count = entries.len();
+    let told = ask(&one, &["add", folder], "--to")?;
+    assert!(
+        told.contains(&format!("birds: {count} added, 0 replaced, 0 unchanged; {count} entries")),
+        "{told}"
+    );
+    fs::write(pictures.path().join(format!("{}.txt", entries[1].id)), "another caption")?;
+    let told = ask(&one, &["add", folder], "--to")?;
+    assert!(told.contains(&format!("birds: 0 added, 1 replaced, {} unchanged", count - 1)), "{told}");
+
+    let name = creatures::name_of(&entries[0].id).ok_or("no name")?;
+    let search = ["search", name];
+    let becomes = async |mesh: &Process, is_there: bool| -> Fallible<()> {
+        let begun = Instant::now();
+        while ask(mesh, &search, "--knowledge-base")?.contains(&entries[0].id) != is_there {
+            assert!(begun.elapsed() < PATIENCE, "it does not follow");
+        }
+        Ok(())
+    };
+    becomes(&other, true).await?;
+    let told = ask(&other, &["forget", &entries[0].id], "--to")?;
+    assert!(told.contains(&format!("1 forgotten; {} entries", count - 1)), "{told}");
+    becomes(&one, false).await?;
+    let told = ask(&one, &["delete", &entries[0].id], "--to")?;
+    assert!(told.contains(&format!("not there: {}", entries[0].id)), "{told}");
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod fixtures;
 mod go_build;
 mod guides;
 mod images;
+mod kills;
 mod missing;
 mod observability;
 mod onnxruntime;
@@ -120,6 +121,8 @@ enum Task {
     Images(images::Arguments),
     /// Try traces, metrics, logs and alert rules on a real OpenTelemetry collector and a real Prometheus
     Observability,
+    /// Kill the services of a knowledge base at random moments while it is written to, for long (not part of `ci`)
+    Kills(kills::Arguments),
     /// Try object storage on real servers of S3, Google Cloud Storage and Azure (builds them once)
     Storage,
     /// Run the Python tests of models/training (makes their environment if it is absent)
@@ -152,6 +155,7 @@ impl Task {
             Self::Buf => contracts::check(&workspace),
             Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Observability => observability::run(&workspace),
+            Self::Kills(arguments) => kills::run(&workspace, arguments),
             Self::Storage => storage::run(&workspace),
             Self::Training => training_tests::run(&workspace),
         }

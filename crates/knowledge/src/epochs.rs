@@ -44,7 +44,7 @@ impl Epochs {
 
     /// Reads the manifest of the latest epoch.
     pub async fn latest(&self) -> Result<Manifest, StorageError> {
-        match self.numbers(None).await?.last() {
+        match self.numbers_if_allowed().await?.last() {
             Some(&number) => self.read(number).await,
             None => Manifest::read(&self.folder).await,
         }
@@ -53,13 +53,24 @@ impl Epochs {
     /// Reads the manifests of the latest epochs, the latest first: there is an older one where the latest is damaged.
     pub async fn newest_first(&self) -> Result<Vec<Result<Manifest, StorageError>>, StorageError> {
         let mut manifests = Vec::new();
-        for number in self.numbers(None).await?.into_iter().rev().take(TRIED) {
+        for number in self.numbers_if_allowed().await?.into_iter().rev().take(TRIED) {
             manifests.push(self.read(number).await);
         }
         if manifests.len() < TRIED {
             manifests.push(Manifest::read(&self.folder).await);
         }
         Ok(manifests)
+    }
+
+    /// The numbers of the later epochs; none where files may be read and not listed, as in some buckets, which have one epoch then.
+    async fn numbers_if_allowed(&self) -> Result<Vec<u64>, StorageError> {
+        match self.numbers(None).await {
+            Err(StorageError::Denied { file, .. }) => {
+                tracing::warn!(file, "there is no right to list later epochs: the first one is read");
+                Ok(Vec::new())
+            }
+            numbers => numbers,
+        }
     }
 
     /// The numbers of the later epochs, in ascending order; of those after `number`, if it is given.

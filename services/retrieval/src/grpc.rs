@@ -9,13 +9,14 @@ use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, PrepareRequest, PrepareResponse, RetrieveRequest,
     RetrieveResponse,
 };
+use reverie_service_kit::refusal::is_for_other_models;
 use reverie_service_kit::telemetry::gen_ai;
 use reverie_service_kit::{Context, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Detail};
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::Reader;
+use crate::knowledge_base::{KnowledgeBase, Reader};
 use crate::library::Library;
 use crate::settings::{Fusion, Settings};
 use crate::thumbnails::Thumbnails;
@@ -40,6 +41,25 @@ impl Retrieval {
     ) -> Self {
         Self { library, embedding, fusion: settings.fusion, thumbnails }
     }
+
+    /// Searches one epoch.
+    async fn search(
+        &self,
+        context: Context,
+        request: RetrieveRequest,
+        base: Arc<KnowledgeBase>,
+    ) -> Result<Response<RetrieveResponse>, Status> {
+        let (retrieve, detail) = convert::retrieve(request, Arc::clone(&base))?;
+        gen_ai::retrieval(&base.name, &retrieve.text);
+        let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
+        let thumbnails = if detail == Detail::Thumbnail {
+            let keys: Vec<u64> = outcome.found.iter().map(|found| found.key).collect();
+            self.thumbnails.of(&base, &keys).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Response::new(convert::response(&base, outcome, detail, thumbnails)))
+    }
 }
 
 #[tonic::async_trait]
@@ -52,17 +72,15 @@ impl RetrievalService for Retrieval {
         let work = async {
             let request = request.into_inner();
             let live = self.library.named(&request.knowledge_base)?;
-            let (retrieve, detail) = convert::retrieve(request, live.current())?;
-            gen_ai::retrieval(&retrieve.knowledge_base.name, &retrieve.text);
-            let knowledge_base = Arc::clone(&retrieve.knowledge_base);
-            let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
-            let thumbnails = if detail == Detail::Thumbnail {
-                let keys: Vec<u64> = outcome.found.iter().map(|found| found.key).collect();
-                self.thumbnails.of(&knowledge_base, &keys).await?
-            } else {
-                Vec::new()
-            };
-            Ok(Response::new(convert::response(&knowledge_base, outcome, detail, thumbnails)))
+            let base = live.current();
+            match self.search(context, request.clone(), Arc::clone(&base)).await {
+                // The vector service may have begun with a later epoch.
+                Err(status) if is_for_other_models(&status) => match live.refresh().await {
+                    Ok(later) if later.epoch != base.epoch => self.search(context, request, later).await,
+                    _ => Err(status),
+                },
+                outcome => outcome,
+            }
         };
         context.within("retrieval", work).await
     }

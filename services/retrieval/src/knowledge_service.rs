@@ -8,6 +8,7 @@ use reverie_proto::knowledge::v1 as messages;
 use reverie_proto::knowledge::v1::knowledge_service_server::KnowledgeService;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Context, Permit, Refusal, Violations};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::convert::Detail;
@@ -24,11 +25,29 @@ pub(crate) struct Knowledge {
     library: Arc<Library>,
     embedding: EmbeddingSearch,
     thumbnails: Thumbnails,
+    /// For changes, so that they leave places to searches.
+    places: Arc<Semaphore>,
+    max_changes: usize,
 }
 
 impl Knowledge {
-    pub(crate) fn new(library: Arc<Library>, embedding: EmbeddingSearch, thumbnails: Thumbnails) -> Self {
-        Self { library, embedding, thumbnails }
+    pub(crate) fn new(
+        library: Arc<Library>,
+        embedding: EmbeddingSearch,
+        thumbnails: Thumbnails,
+        max_changes: usize,
+    ) -> Self {
+        Self { library, embedding, thumbnails, places: Arc::new(Semaphore::new(max_changes)), max_changes }
+    }
+
+    /// Takes a place among the changes in flight.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let most = self.max_changes;
+            Refusal::overloaded(format!(
+                "all {most} places for changes in flight are taken (limits.max_changes)"
+            ))
+        })
     }
 
     /// The vector of each entry: its own, or that of its image.
@@ -71,15 +90,16 @@ impl Knowledge {
 
     async fn delete(
         &self,
-        context: Context,
+        (context, permit): (Context, Permit),
         name: &str,
         ids: Vec<String>,
         forget: bool,
     ) -> Result<Stored, Status> {
         let (live, writer) = self.library.writable(name)?;
         convert::check_ids(&ids, convert::MAX_DELETED)?;
+        let _place = self.place()?;
         let work = async {
-            let stored = writer.change(Change::Delete { ids, forget }).await?;
+            let stored = writer.change(Change::Delete { ids, forget }, permit).await?;
             if forget {
                 self.library.drop_older(live, &self.embedding).await;
                 let forgotten = writer.has_forgotten(live, &stored.manifest).await;
@@ -88,13 +108,25 @@ impl Knowledge {
             }
             Ok(stored)
         };
-        context.within("removing what is to be forgotten, which goes on;", work).await
+        let doing = if forget { "forgetting, which goes on" } else { "storing the change" };
+        context.within(doing, work).await
     }
 
-    async fn snapshot(&self, context: Context, name: &str, change: SnapshotChange) -> Result<Stored, Status> {
+    async fn snapshot(
+        &self,
+        (context, permit): (Context, Permit),
+        name: &str,
+        change: SnapshotChange,
+    ) -> Result<Stored, Status> {
         let (_, writer) = self.library.writable(name)?;
-        context.within("storing the change", writer.change(Change::Snapshot(change))).await
+        let _place = self.place()?;
+        context.within("storing the change", writer.change(Change::Snapshot(change), permit)).await
     }
+}
+
+/// The deadline of a call, and what it takes of the service.
+fn of<T>(request: &Request<T>) -> (Context, Permit) {
+    (Context::of(request), Permit::of(request))
 }
 
 #[tonic::async_trait]
@@ -103,9 +135,10 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::UpsertEntriesRequest>,
     ) -> Result<Response<messages::UpsertEntriesResponse>, Status> {
-        let context = Context::of(&request);
+        let (context, permit) = of(&request);
         let messages::UpsertEntriesRequest { knowledge_base, mut entries } = request.into_inner();
         let (live, writer) = self.library.writable(&knowledge_base)?;
+        let _place = self.place()?;
         let base = live.current();
         let labels = convert::labels(&entries)?;
         let work = async {
@@ -113,7 +146,7 @@ impl KnowledgeService for Knowledge {
             let images = entries.into_iter().map(|entry| entry.image.unwrap_or_default().data);
             let entries = labels.into_iter().zip(images).zip(vectors);
             let entries = entries.map(|((label, image), vector)| NewEntry { label, image, vector });
-            writer.change(Change::Upsert(entries.collect())).await
+            writer.change(Change::Upsert(entries.collect()), permit).await
         };
         let Stored { manifest, told } = context.within("storing the entries", work).await?;
         Ok(Response::new(messages::UpsertEntriesResponse {
@@ -127,9 +160,9 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::DeleteEntriesRequest>,
     ) -> Result<Response<messages::DeleteEntriesResponse>, Status> {
-        let context = Context::of(&request);
+        let call = of(&request);
         let messages::DeleteEntriesRequest { knowledge_base, ids } = request.into_inner();
-        let Stored { manifest, told } = self.delete(context, &knowledge_base, ids, false).await?;
+        let Stored { manifest, told } = self.delete(call, &knowledge_base, ids, false).await?;
         let (epoch, missing_ids) = (Some(convert::epoch(&manifest)), told.missing);
         Ok(Response::new(messages::DeleteEntriesResponse { epoch, missing_ids }))
     }
@@ -138,9 +171,9 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::ForgetEntriesRequest>,
     ) -> Result<Response<messages::ForgetEntriesResponse>, Status> {
-        let context = Context::of(&request);
+        let call = of(&request);
         let messages::ForgetEntriesRequest { knowledge_base, ids } = request.into_inner();
-        let told = self.delete(context, &knowledge_base, ids, true).await?.told;
+        let told = self.delete(call, &knowledge_base, ids, true).await?.told;
         let base = self.library.named(&knowledge_base)?.current();
         let (epoch, missing_ids) = (Some(convert::epoch(&base.manifest)), told.missing);
         Ok(Response::new(messages::ForgetEntriesResponse { epoch, missing_ids }))
@@ -189,11 +222,11 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::CreateSnapshotRequest>,
     ) -> Result<Response<messages::CreateSnapshotResponse>, Status> {
-        let context = Context::of(&request);
+        let call = of(&request);
         let messages::CreateSnapshotRequest { knowledge_base, snapshot } = request.into_inner();
         convert::check_snapshot(&snapshot)?;
         let change = SnapshotChange::Create(snapshot.clone());
-        let stored = self.snapshot(context, &knowledge_base, change).await?;
+        let stored = self.snapshot(call, &knowledge_base, change).await?;
         let created = stored.manifest.snapshots.get(&snapshot);
         let snapshot = created.map(|created| convert::snapshot(&snapshot, created));
         Ok(Response::new(messages::CreateSnapshotResponse { snapshot }))
@@ -203,10 +236,10 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::RestoreSnapshotRequest>,
     ) -> Result<Response<messages::RestoreSnapshotResponse>, Status> {
-        let context = Context::of(&request);
+        let call = of(&request);
         let messages::RestoreSnapshotRequest { knowledge_base, snapshot } = request.into_inner();
         convert::check_snapshot(&snapshot)?;
-        let stored = self.snapshot(context, &knowledge_base, SnapshotChange::Restore(snapshot)).await?;
+        let stored = self.snapshot(call, &knowledge_base, SnapshotChange::Restore(snapshot)).await?;
         let epoch = Some(convert::epoch(&stored.manifest));
         Ok(Response::new(messages::RestoreSnapshotResponse { epoch }))
     }
@@ -215,10 +248,10 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::DeleteSnapshotRequest>,
     ) -> Result<Response<messages::DeleteSnapshotResponse>, Status> {
-        let context = Context::of(&request);
+        let call = of(&request);
         let messages::DeleteSnapshotRequest { knowledge_base, snapshot } = request.into_inner();
         convert::check_snapshot(&snapshot)?;
-        self.snapshot(context, &knowledge_base, SnapshotChange::Delete(snapshot)).await?;
+        self.snapshot(call, &knowledge_base, SnapshotChange::Delete(snapshot)).await?;
         Ok(Response::new(messages::DeleteSnapshotResponse {}))
     }
 }

@@ -75,7 +75,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let library = Arc::new(Library { knowledge_bases, default, writers });
     let retrieval =
         grpc::Retrieval::new(Arc::clone(&library), embedding.clone(), thumbnails.clone(), &settings);
-    let knowledge = Knowledge::new(library, embedding, thumbnails);
+    let knowledge = Knowledge::new(library, embedding, thumbnails, settings.limits.max_changes);
     let mut server = Server::new(
         "retrieval",
         &[retrieval_service_server::SERVICE_NAME, knowledge_service_server::SERVICE_NAME],

@@ -38,6 +38,8 @@ pub struct Settings {
 pub struct Limits {
     /// Requests that may be worked on at a time.
     pub max_in_flight: usize,
+    /// How many of them may be changes of knowledge bases.
+    pub max_changes: usize,
 }
 
 /// The `[stages]` table: where the services are that this one calls.
@@ -82,6 +84,7 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
+        within("limits.max_changes", self.limits.max_changes, 1, MAX_IN_FLIGHT)?;
         within("fusion.candidates", self.fusion.candidates, 8, 1000)?;
         within("fusion.rank_constant", self.fusion.rank_constant, 1.0, 10_000.0)?;
         self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
@@ -137,6 +140,7 @@ mod tests {
     fn wrong_values_are_refused_with_their_key() {
         for (key, value) in [
             ("limits.max_in_flight", "0"),
+            ("limits.max_changes", "0"),
             ("fusion.candidates", "7"),
             ("fusion.rank_constant", "0.5"),
             ("default_knowledge_base", "birds"),

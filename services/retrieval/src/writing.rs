@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use reverie_knowledge::Live;
 use reverie_knowledge::epoch::{Manifest, Segment};
-use reverie_service_kit::Refusal;
+use reverie_service_kit::{Permit, Refusal};
 use reverie_storage::StorageError;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 struct Job {
     change: Change,
     reply: oneshot::Sender<Result<Stored, Status>>,
+    /// What the call takes of the service, as long as the change waits.
+    _permit: Permit,
 }
 
 /// What came of a change.
@@ -71,9 +73,9 @@ impl Writer {
     }
 
     /// Stores a change. Returns when it is stored, or refused; a change whose caller is gone is stored all the same.
-    pub(crate) async fn change(&self, change: Change) -> Result<Stored, Status> {
+    pub(crate) async fn change(&self, change: Change, permit: Permit) -> Result<Stored, Status> {
         let (reply, stored) = oneshot::channel();
-        self.jobs.try_send(Job { change, reply }).map_err(|error| match error {
+        self.jobs.try_send(Job { change, reply, _permit: permit }).map_err(|error| match error {
             TrySendError::Full(_) => {
                 Refusal::overloaded(format!("{MOST_WAITING} changes of the knowledge base wait to be stored"))
             }

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_knowledge::epoch::{Entry, Label, Metadata, NewEpoch, Value, Vectors, write_empty, write_epoch};
 use reverie_knowledge::{Epochs, Read as _};
+use reverie_service_kit::Permit;
 use reverie_storage::Folder;
 use tonic::Code;
 
@@ -59,12 +60,12 @@ impl Bench {
 
     async fn upsert(&self, entries: &[(&str, &str)]) -> Stored {
         let entries = entries.iter().map(|(id, caption)| new(id, caption)).collect();
-        self.writer.change(Change::Upsert(entries)).await.unwrap()
+        self.writer.change(Change::Upsert(entries), Permit::default()).await.unwrap()
     }
 
     async fn delete(&self, ids: &[&str], forget: bool) -> Stored {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        let stored = self.writer.change(Change::Delete { ids, forget }).await.unwrap();
+        let stored = self.writer.change(Change::Delete { ids, forget }, Permit::default()).await.unwrap();
         if forget {
             self.writer.has_forgotten(&self.live, &stored.manifest).await.unwrap();
         }
@@ -72,7 +73,7 @@ impl Bench {
     }
 
     async fn snapshot(&self, change: SnapshotChange) -> Result<Stored, Status> {
-        self.writer.change(Change::Snapshot(change)).await
+        self.writer.change(Change::Snapshot(change), Permit::default()).await
     }
 
     /// Waits until upkeep has nothing left to do.
@@ -239,7 +240,7 @@ async fn writers_in_several_processes_lose_nothing_and_double_nothing() {
                 let (own, shared) = (format!("own-{number}-{change}"), format!("shared-{}", change % 5));
                 let caption = format!("by {number}");
                 let entries = vec![new(&own, &caption), new(&shared, &caption)];
-                writer.change(Change::Upsert(entries)).await.unwrap();
+                writer.change(Change::Upsert(entries), Permit::default()).await.unwrap();
             }
         }));
     }
@@ -346,15 +347,15 @@ async fn a_change_that_cannot_be_stored_is_refused() {
     let later = bench.directory.path().join("epochs/000000000003.json");
     std::fs::write(&later, "{").unwrap();
     let change = || Change::Upsert(vec![new("b", "a leka")]);
-    let refused = bench.writer.change(change()).await.unwrap_err();
+    let refused = bench.writer.change(change(), Permit::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.message().contains("000000000003.json"), "{refused}");
     assert_eq!(bench.live.current().manifest.present(), 1);
     std::fs::remove_file(later).unwrap();
-    bench.writer.change(change()).await.unwrap();
+    bench.writer.change(change(), Permit::default()).await.unwrap();
     assert_eq!(bench.live.current().manifest.present(), 2);
     // Of a vector that cannot be indexed nothing is stored.
     let wrong = NewEntry { vector: vec![0.0; 4], ..new("c", "a paru") };
-    assert!(bench.writer.change(Change::Upsert(vec![wrong])).await.is_err());
+    assert!(bench.writer.change(Change::Upsert(vec![wrong]), Permit::default()).await.is_err());
     assert_eq!(bench.live.current().manifest.present(), 2);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reverie_knowledge::Live;
+use reverie_service_kit::Permit;
 use tokio::sync::watch;
 
 use super::garbage;
@@ -58,7 +59,7 @@ impl Upkeep {
             let folder = self.live.epochs().folder();
             let Some(task) = Task::next(&base, folder).await? else { break };
             let rewritten = task.run(&self.live).await?;
-            let stored = self.writer.change(Change::Replace(rewritten)).await?;
+            let stored = self.writer.change(Change::Replace(rewritten), Permit::default()).await?;
             garbage::remove_forgotten(self.live.epochs(), &base.manifest, &stored.manifest).await?;
         }
         Ok(())

@@ -368,6 +368,7 @@ fn a_million_captions() {
     use roaring::RoaringBitmap;
 
     use crate::bm25::Allowed;
+    use crate::subjects::Tokens;
 
     let random = &mut StdRng::seed_from_u64(1);
     let grammar = creatures("creatures", Vec::new());
@@ -382,8 +383,15 @@ fn a_million_captions() {
     println!("{} captions indexed in {:?}", captions.len(), begun.elapsed());
     drop(captions_index);
     let begun = Instant::now();
-    drop(Subjects::learn(captions.iter().map(String::as_str)));
-    println!("subjects learnt in {:?}", begun.elapsed());
+    let tokens = Tokens::read(captions.iter().map(String::as_str));
+    println!("read in {:?}", begun.elapsed());
+    for share in [1, 10, 100] {
+        // Of the first ones: the others count as deleted.
+        let deleted: RoaringBitmap = (captions.len() as u32 / share..captions.len() as u32).collect();
+        let begun = Instant::now();
+        drop(Subjects::learn_from([(&tokens, &deleted)]));
+        println!("subjects of {} captions learnt in {:?}", captions.len() as u32 / share, begun.elapsed());
+    }
     let base = Library::new(captions.iter().map(String::as_str));
     let all: Vec<String> = (0..1000)
         .map(|_| {
