@@ -12,7 +12,7 @@ use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
 use reverie_integration_tests::{Fallible, creatures};
 use reverie_knowledge::Epochs;
-use reverie_knowledge::epoch::write_empty;
+use reverie_knowledge::epoch::{VectorKind, write_empty};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
 use reverie_proto::knowledge::v1::{
     DeleteEntriesRequest, Entry, ImageDetail, QueryVector, RetrievalStrategy, UpsertEntriesRequest,
@@ -109,7 +109,7 @@ async fn nothing_acknowledged_is_lost_when_services_are_killed() -> Fallible<()>
     let directory = tempfile::tempdir()?;
     let location = directory.path().display().to_string();
     let folder = Folder::open(&location)?;
-    write_empty(&folder, BASE.to_owned(), String::new(), DIMENSION, "a".repeat(64)).await?;
+    write_empty(&folder, BASE.to_owned(), String::new(), DIMENSION, VectorKind::F16, "a".repeat(64)).await?;
     let bases = [
         format!("knowledge_bases.{BASE}={location:?}"),
         "knowledge_bases.creatures=\"\"".to_owned(),

@@ -27,12 +27,12 @@ fn bundled() -> String {
 /// A knowledge base of the same name and epoch as the bundled one, in which two entries have changed places.
 async fn in_another_order(folder: &Path) -> Fallible<()> {
     let from = Folder::open(&bundled())?;
-    let Manifest { name, description, epoch, dimension, space_digest, segments, .. } =
+    let Manifest { name, description, epoch, dimension, vectors: kind, space_digest, segments, .. } =
         Manifest::read(&from).await?;
     let mut entries = Manifest::read(&from).await?.read_entries(&from).await?;
     entries.swap(0, 1);
     let vectors = segments[0].read_vectors(&from).await?;
-    let epoch = NewEpoch { name, description, epoch, dimension, space_digest, entries, vectors };
+    let epoch = NewEpoch { name, description, epoch, dimension, kind, space_digest, entries, vectors };
     write_epoch(&Folder::open(&folder.display().to_string())?, epoch).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::requests::{PATIENCE, draw, neighbour_ids, quick};
 use reverie_integration_tests::{BUNDLE, Fallible};
-use reverie_knowledge::epoch::{Entry as Kept, Manifest, write_empty};
+use reverie_knowledge::epoch::{Entry as Kept, Manifest, VectorKind, write_empty};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
@@ -45,7 +45,15 @@ impl Live {
         let creatures = Folder::open(&format!("{BUNDLE}/knowledge/creatures"))?;
         let Manifest { dimension, space_digest, .. } = Manifest::read(&creatures).await?;
         let description = "what the test stores".to_owned();
-        write_empty(&Folder::open(&location)?, BASE.to_owned(), description, dimension, space_digest).await?;
+        write_empty(
+            &Folder::open(&location)?,
+            BASE.to_owned(),
+            description,
+            dimension,
+            VectorKind::F32,
+            space_digest,
+        )
+        .await?;
         let arguments = MeshArguments {
             bundle: BUNDLE.to_owned(),
             knowledge_bases: vec![(BASE.to_owned(), location)],

@@ -12,7 +12,7 @@ use reverie_integration_tests::folders::{self, Copy};
 use reverie_integration_tests::mutation::{self, Random, choose};
 use reverie_integration_tests::{BUNDLE, Fallible};
 use reverie_knowledge::epoch::{
-    Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, Vectors, write_epoch,
+    Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, VectorKind, Vectors, write_epoch,
 };
 use reverie_packages::package::{Manifest, Package, Role};
 use reverie_packages::tokenizer::{Overflow, Tokenizer};
@@ -221,6 +221,7 @@ async fn epoch(place: &Path) -> Fallible<()> {
         description: String::new(),
         epoch: 1,
         dimension: 2,
+        kind: VectorKind::F32,
         space_digest: "0".repeat(64),
         entries: ["zunin", "leka", "paru"].map(entry).to_vec(),
         vectors,

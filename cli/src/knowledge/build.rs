@@ -10,7 +10,9 @@
 use std::path::PathBuf;
 
 use futures::StreamExt as _;
-use reverie_knowledge::epoch::{NewEpoch, Vectors, check_description, check_name, write_epoch_from};
+use reverie_knowledge::epoch::{
+    NewEpoch, VectorKind, Vectors, check_description, check_name, write_epoch_from,
+};
 use reverie_knowledge::index::build_index;
 use reverie_service_kit::{output, say};
 use reverie_storage::local_path;
@@ -48,6 +50,9 @@ pub(super) struct Arguments {
     /// One line for people.
     #[arg(long, default_value = "", value_parser = |line: &str| check_description(line).map(|()| line.to_owned()))]
     description: String,
+    /// What vectors are stored as: f32; f16, in half the memory; or i8, in a quarter, with the least exact order.
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    vectors: VectorKind,
     /// Leaves bad entries out, and lists them, instead of building nothing.
     #[arg(long)]
     skip_bad: bool,
@@ -70,13 +75,15 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
         embedding::embed(&source, target, &arguments.mesh).await?;
-    let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, &rows)).await??;
+    let kind = arguments.vectors;
+    let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
     let count = source.candidates.len();
     let epoch = NewEpoch {
         name: arguments.name.clone(),
         description: arguments.description,
         epoch: FIRST_EPOCH,
         dimension,
+        kind,
         space_digest,
         entries: source.candidates.iter().map(|candidate| candidate.label.clone()).collect(),
         vectors,

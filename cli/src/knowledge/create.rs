@@ -1,6 +1,6 @@
 //! `reverie knowledge create`: a knowledge base without entries.
 
-use reverie_knowledge::epoch::{check_description, check_name, write_empty};
+use reverie_knowledge::epoch::{VectorKind, check_description, check_name, write_empty};
 use reverie_service_kit::say;
 use reverie_storage::Folder;
 
@@ -21,6 +21,9 @@ pub(super) struct Arguments {
     /// One line for people.
     #[arg(long, default_value = "", value_parser = |line: &str| check_description(line).map(|()| line.to_owned()))]
     description: String,
+    /// What vectors are stored as: f32; f16, in half the memory; or i8, in a quarter, with the least exact order.
+    #[arg(long, value_name = "KIND", default_value = "f32")]
+    vectors: VectorKind,
     #[command(flatten)]
     mesh: MeshArguments,
 }
@@ -28,8 +31,8 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = Folder::open(&arguments.folder)?;
     let space = embedding::joint_space(&arguments.mesh).await?;
-    let Arguments { name, description, .. } = arguments;
-    write_empty(&folder, name.clone(), description, space.dimension, space.space_digest).await?;
+    let Arguments { name, description, vectors, .. } = arguments;
+    write_empty(&folder, name.clone(), description, space.dimension, vectors, space.space_digest).await?;
     say!("{name}: no entries yet, in {}", folder.location())?;
     Ok(())
 }

@@ -18,6 +18,7 @@ mod manifest;
 mod metadata;
 mod segment;
 mod texts;
+mod vector_kind;
 mod write;
 
 pub use entry::{Entry, Label};
@@ -29,6 +30,7 @@ pub use segment::{Deleted, Segment, Vectors};
 pub use texts::{
     MAX_ENTRY_TEXT_BYTES, check_attribution, check_caption, check_description, check_id, check_name,
 };
+pub use vector_kind::VectorKind;
 pub use write::{NewEpoch, write_empty, write_epoch, write_epoch_from, write_segment};
 
 #[cfg(test)]

@@ -145,12 +145,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::epoch::write_empty;
+    use crate::epoch::{VectorKind, write_empty};
 
     async fn empty() -> (tempfile::TempDir, Epochs) {
         let directory = tempfile::tempdir().unwrap();
         let folder = Folder::open(directory.path().to_str().unwrap()).unwrap();
-        write_empty(&folder, "creatures".to_owned(), String::new(), 4, "a".repeat(64)).await.unwrap();
+        write_empty(&folder, "creatures".to_owned(), String::new(), 4, VectorKind::F32, "a".repeat(64))
+            .await
+            .unwrap();
         (directory, Epochs::new(folder))
     }
 

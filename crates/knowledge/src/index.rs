@@ -13,7 +13,7 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use crate::epoch::Vectors;
+use crate::epoch::{VectorKind, Vectors};
 use crate::{Hit, UnitVector};
 
 /// Links of a vector in the graph.
@@ -48,6 +48,8 @@ impl IndexError {
 /// A segment's index, in memory.
 pub struct SegmentIndex {
     index: Index,
+    /// Bytes of a number.
+    width: usize,
     /// By key, the positions of all entries that have its vector, where there are several.
     shared: BTreeMap<u64, Vec<u64>>,
     /// The key of each position that has not its own.
@@ -69,7 +71,7 @@ impl SegmentIndex {
             shared.entry(key).or_default().push(position);
         }
         let different = if shared.is_empty() { entries } else { shared.len() as u64 };
-        let index = load(&vectors.index, different, dimension, threads)?;
+        let (index, kind) = load(&vectors.index, different, dimension, threads)?;
         let mut keys: Box<dyn Iterator<Item = u64>> =
             if shared.is_empty() { Box::new(0..entries) } else { Box::new(shared.keys().copied()) };
         if let Some(missing) = keys.find(|&key| !index.contains(key)) {
@@ -79,7 +81,7 @@ impl SegmentIndex {
         shared.retain(|_, positions| positions.len() > 1);
         let others = shared.iter().flat_map(|(&key, positions)| positions.iter().map(move |&one| (one, key)));
         let keys = others.filter(|(position, key)| position != key).collect();
-        Ok(Self { index, shared, keys })
+        Ok(Self { index, width: kind.bytes(), shared, keys })
     }
 
     /// At least the `limit` entries nearest to `query`, if there are so many, in no order; only those in `allowed`, if it is given.
@@ -92,7 +94,7 @@ impl SegmentIndex {
         allowed: Option<&RoaringBitmap>,
     ) -> Result<Vec<Hit>, IndexError> {
         let count = limit.min(self.index.size());
-        let is_small = |vectors: usize| vectors * self.index.dimensions() * size_of::<f32>() <= exact_bytes;
+        let is_small = |vectors: usize| vectors * self.index.dimensions() * self.width <= exact_bytes;
         let found = match allowed {
             Some(allowed) if is_small(allowed.len() as usize) => return self.look_at(query, limit, allowed),
             Some(allowed) => {
@@ -164,7 +166,7 @@ fn has(allowed: &RoaringBitmap, position: u64) -> bool {
 
 /// Builds the index of a segment from its entries' vectors, one per row, in entry order. One thread writes: concurrent insertion
 /// can leave entries that no search reaches. Blocking.
-pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, IndexError> {
+pub fn build_index(dimension: u32, kind: VectorKind, rows: &[Vec<f32>]) -> Result<Vectors, IndexError> {
     let mut keys = Vec::with_capacity(rows.len());
     let (mut known, mut different) = (HashMap::new(), Vec::new());
     for (position, row) in rows.iter().enumerate() {
@@ -179,12 +181,16 @@ pub fn build_index(dimension: u32, rows: &[Vec<f32>]) -> Result<Vectors, IndexEr
     let keys = (different.len() < rows.len()).then_some(keys);
     // Neighbours in a knowledge base are often alike; multiplication scatters them (Knuth's multiplicative hash).
     different.sort_by_key(|(key, _)| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let index = write(dimension, &different).map_err(|error| IndexError::engine(&error))?;
+    let index = write(dimension, kind, &different).map_err(|error| IndexError::engine(&error))?;
     Ok(Vectors { index, keys })
 }
 
-fn write(dimension: u32, vectors: &[(u64, UnitVector)]) -> Result<Bytes, Box<dyn std::error::Error>> {
-    let index = Index::new(&options(dimension))?;
+fn write(
+    dimension: u32,
+    kind: VectorKind,
+    vectors: &[(u64, UnitVector)],
+) -> Result<Bytes, Box<dyn std::error::Error>> {
+    let index = Index::new(&options(dimension, kind))?;
     index.reserve(vectors.len())?;
     for (key, vector) in vectors {
         index.add(*key, vector.values())?;
@@ -195,7 +201,7 @@ fn write(dimension: u32, vectors: &[(u64, UnitVector)]) -> Result<Bytes, Box<dyn
 }
 
 /// Loads verified bytes and checks that they are an index of `vectors` vectors.
-fn load(bytes: &[u8], vectors: u64, dimension: u32, threads: usize) -> Result<Index, String> {
+fn load(bytes: &[u8], vectors: u64, dimension: u32, threads: usize) -> Result<(Index, VectorKind), String> {
     // Loading silently overrides the options of an index, so its header is looked at first.
     let header = Index::metadata_from_buffer(bytes).map_err(|error| error.to_string())?;
     if header.dimensions != u64::from(dimension) {
@@ -204,23 +210,33 @@ fn load(bytes: &[u8], vectors: u64, dimension: u32, threads: usize) -> Result<In
     if header.count_present != vectors || header.count_deleted != 0 {
         return Err(format!("it has {} vectors, not {vectors}", header.count_present));
     }
-    if header.metric != MetricKind::Cos || header.quantization != ScalarKind::F32 || header.multi {
-        return Err("it is not made for the cosine of f32 vectors, each with one key".to_owned());
-    }
-    let index = Index::new(&options(dimension)).map_err(|error| error.to_string())?;
+    let kind = VectorKind::ALL.into_iter().find(|kind| scalar(*kind) == header.quantization);
+    let Some(kind) = kind.filter(|_| header.metric == MetricKind::Cos && !header.multi) else {
+        let kinds = VectorKind::ALL.map(VectorKind::name).join(", ");
+        return Err(format!("it is not made for the cosine of vectors of {kinds}, each with one key"));
+    };
+    let index = Index::new(&options(dimension, kind)).map_err(|error| error.to_string())?;
     index.load_from_buffer(bytes).map_err(|error| error.to_string())?;
     // How far a search looks is not in the file.
     index.change_expansion_search(LOOKED_AT_IN_SEARCH);
     // One place for each search at a time; a search without one fails.
     index.reserve_capacity_and_threads(index.size(), threads).map_err(|error| error.to_string())?;
-    Ok(index)
+    Ok((index, kind))
 }
 
-fn options(dimension: u32) -> IndexOptions {
+fn scalar(kind: VectorKind) -> ScalarKind {
+    match kind {
+        VectorKind::F32 => ScalarKind::F32,
+        VectorKind::F16 => ScalarKind::F16,
+        VectorKind::I8 => ScalarKind::I8,
+    }
+}
+
+fn options(dimension: u32, kind: VectorKind) -> IndexOptions {
     IndexOptions {
         dimensions: dimension as usize,
         metric: MetricKind::Cos,
-        quantization: ScalarKind::F32,
+        quantization: scalar(kind),
         connectivity: LINKS,
         expansion_add: LOOKED_AT_TO_LINK,
         expansion_search: LOOKED_AT_IN_SEARCH,
@@ -235,7 +251,7 @@ mod tests {
     #[test]
     fn vectors_without_a_direction_are_refused() {
         for row in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0], vec![1.0]] {
-            let error = build_index(2, &[vec![1.0, 0.0], row]);
+            let error = build_index(2, VectorKind::F32, &[vec![1.0, 0.0], row]);
             assert!(matches!(error, Err(IndexError::Vector { position: 1, .. })));
         }
     }

@@ -271,7 +271,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::epoch::{Entry, Metadata, NewEpoch, Vectors, write_epoch};
+    use crate::epoch::{Entry, Metadata, NewEpoch, VectorKind, Vectors, write_epoch};
 
     /// Reads captions.
     #[derive(Debug)]
@@ -313,6 +313,7 @@ mod tests {
             description: String::new(),
             epoch: 1,
             dimension: 4,
+            kind: VectorKind::F32,
             space_digest: "a".repeat(64),
             entries: vec![entry("dribago"), entry("quopple")],
             vectors: Vectors { index: Bytes::from_static(b"vectors"), keys: None },

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use reverie_knowledge::epoch::VectorKind;
 use reverie_knowledge::index::{SegmentIndex, build_index};
 use reverie_knowledge::{Hit, UnitVector};
 use roaring::RoaringBitmap;
@@ -22,7 +23,11 @@ fn vector(random: &mut StdRng) -> Vec<f32> {
 }
 
 fn index(rows: &[Vec<f32>]) -> SegmentIndex {
-    let vectors = build_index(DIMENSION as u32, rows).unwrap();
+    index_of(rows, VectorKind::F32)
+}
+
+fn index_of(rows: &[Vec<f32>], kind: VectorKind) -> SegmentIndex {
+    let vectors = build_index(DIMENSION as u32, kind, rows).unwrap();
     SegmentIndex::load(&vectors, rows.len() as u64, DIMENSION as u32, 1).unwrap()
 }
 
@@ -120,4 +125,23 @@ fn a_search_among_some_entries_finds_the_nearest_of_them() {
 fn score(row: &[f32], query: &[f32]) -> f32 {
     let dot = |one: &[f32], other: &[f32]| -> f32 { one.iter().zip(other).map(|(a, b)| a * b).sum() };
     dot(row, query) / dot(row, row).sqrt()
+}
+
+#[test]
+fn smaller_numbers_find_nearly_the_same() {
+    let mut random = StdRng::seed_from_u64(SEED + 3);
+    let rows: Vec<_> = (0..VECTORS).map(|_| vector(&mut random)).collect();
+    let queries: Vec<_> = (0..QUERIES).map(|_| vector(&mut random)).collect();
+    for (kind, least, off) in [(VectorKind::F16, 0.98, 0.002), (VectorKind::I8, 0.85, 0.02)] {
+        let index = index_of(&rows, kind);
+        let [approximate, exact] = recall(&index, &rows, &queries);
+        assert!(approximate > least && exact > least, "{kind:?}: {approximate} and {exact}");
+        let query = UnitVector::new(&queries[0], DIMENSION as u32).unwrap();
+        for exact_bytes in [0, usize::MAX] {
+            for Hit { key, score: told } in index.search(&query, NEAREST, exact_bytes, None).unwrap() {
+                let difference = (told - score(&rows[key as usize], query.values())).abs();
+                assert!(difference < off, "{kind:?}: {told} is off by {difference}");
+            }
+        }
+    }
 }

@@ -333,7 +333,7 @@ impl KnowledgeBase {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use reverie_knowledge::epoch::{Metadata, NewEpoch, Value, Vectors, write_epoch};
+    use reverie_knowledge::epoch::{Metadata, NewEpoch, Value, VectorKind, Vectors, write_epoch};
     use reverie_proto::tensor::v1::ImageFormat;
     use reverie_service_kit::client::Addresses;
 
@@ -361,6 +361,7 @@ pub(crate) mod tests {
             description: "made-up creatures".to_owned(),
             epoch: 3,
             dimension: 4,
+            kind: VectorKind::F32,
             space_digest: "a".repeat(64),
             entries,
             vectors: Vectors { index: Bytes::from_static(b"not looked at here"), keys: None },

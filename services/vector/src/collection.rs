@@ -182,7 +182,7 @@ impl Collection {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
-    use reverie_knowledge::epoch::{Entry, Metadata, NewEpoch, Vectors, write_epoch};
+    use reverie_knowledge::epoch::{Entry, Metadata, NewEpoch, VectorKind, Vectors, write_epoch};
     use reverie_knowledge::index::build_index;
 
     use super::*;
@@ -205,6 +205,7 @@ pub(crate) mod tests {
             description: "shapes".to_owned(),
             epoch: 7,
             dimension,
+            kind: VectorKind::F32,
             space_digest: "a".repeat(64),
             entries,
             vectors,
@@ -244,7 +245,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_nearest_come_first() {
         let rows = circle(100, 8);
-        let collection = open(&rows, 8, build_index(8, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[10].iter().map(|x| x * 1e30).collect::<Vec<_>>(), 8).unwrap();
         let hits = collection.search(&query, 5, None).unwrap();
         assert_eq!(hits[0].key, 10);
@@ -262,7 +263,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn equal_vectors_are_told_in_entry_order() {
         let rows = vec![vec![1.0, 0.0]; 6];
-        let collection = open(&rows, 2, build_index(2, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 2, build_index(2, VectorKind::F32, &rows).unwrap()).await.unwrap();
         let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None).unwrap();
         assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     }
@@ -270,7 +271,7 @@ pub(crate) mod tests {
     #[test]
     fn each_segment_looks_for_its_own_keys() {
         let rows = circle(4, 2);
-        let index = SegmentIndex::load(&build_index(2, &rows).unwrap(), 4, 2, 1).unwrap();
+        let index = SegmentIndex::load(&build_index(2, VectorKind::F32, &rows).unwrap(), 4, 2, 1).unwrap();
         let segment = Segment { name: "1".to_owned(), entries: 4, deleted: None, files: Vec::new() };
         let mut part = Part { first: 0, segment, index: Arc::new(index), present: None };
         let allowed = RoaringBitmap::from_iter([1, 3, 4, 7, 8, u32::MAX]);
@@ -287,7 +288,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn as_many_searches_at_a_time_as_were_reserved() {
         let rows = circle(200, 8);
-        let collection = open(&rows, 8, build_index(8, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[3], 8).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -303,10 +304,10 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_index_that_differs_from_the_manifest_is_refused() {
         let rows = circle(10, 8);
-        let fewer = build_index(8, &rows[..9]).unwrap();
+        let fewer = build_index(8, VectorKind::F32, &rows[..9]).unwrap();
         let error = open(&rows, 8, fewer).await.err().unwrap().to_string();
         assert!(error.contains("9 vectors, not 10"), "{error}");
-        let shorter = build_index(4, &circle(10, 4)).unwrap();
+        let shorter = build_index(4, VectorKind::F32, &circle(10, 4)).unwrap();
         assert!(matches!(open(&rows, 8, shorter).await, Err(CollectionError::Index { .. })));
         let nonsense =
             Bytes::from_static(b"not an index at all, but long enough to hold a header of sixty-four bytes");
@@ -314,7 +315,7 @@ pub(crate) mod tests {
         assert!(matches!(open(&rows, 8, nonsense).await, Err(CollectionError::Index { .. })));
         // As many vectors as keys, but of other entries.
         let alike = [rows[0].clone(), rows[1].clone(), rows[0].clone()];
-        let Vectors { index, keys } = build_index(8, &alike).unwrap();
+        let Vectors { index, keys } = build_index(8, VectorKind::F32, &alike).unwrap();
         assert_eq!(keys, Some(vec![0, 1, 0]));
         let swapped = Vectors { index, keys: Some(vec![0, 0, 2]) };
         let error = open(&alike, 8, swapped).await.err().unwrap().to_string();
@@ -326,7 +327,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let location = directory.path().to_str().unwrap();
         let rows = circle(10, 8);
-        write(location, &rows, 8, build_index(8, &rows).unwrap()).await;
+        write(location, &rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await;
         let file = directory.path().join("segments/000001/vectors.usearch");
         let mut bytes = std::fs::read(&file).unwrap();
         let middle = bytes.len() / 2;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, check_entries};
 use super::segment::{Part, SEGMENTS, Segment};
 use super::texts::{check_description, check_name};
+use super::vector_kind::VectorKind;
 use crate::Epochs;
 use reverie_storage::publish::Publication;
 use reverie_storage::{FileDigest, Folder, StorageError, sha256_hex};
@@ -32,7 +33,7 @@ const MAX_DIMENSION: u32 = 65_536;
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format: 1, 2 if a segment has `vectors.keys`, 3 if an entry has metadata, or 4 if entries are deleted, there are
-    /// snapshots, or there is no segment.
+    /// snapshots, vectors are not f32, or there is no segment.
     pub schema: u32,
     /// The knowledge base's name: 1 to 64 lower-case letters, digits and hyphens.
     pub name: String,
@@ -43,6 +44,9 @@ pub struct Manifest {
     pub epoch: u64,
     /// Length of each vector.
     pub dimension: u32,
+    /// What new vectors are stored as; an index says itself what its own are.
+    #[serde(default, skip_serializing_if = "VectorKind::is_default")]
+    pub vectors: VectorKind,
     /// Lower-case hex SHA-256 of the joint image encoder's graph: vectors are comparable only within one such space.
     pub space_digest: String,
     /// The segments; an entry's position counts through them in this order.
@@ -145,6 +149,7 @@ impl Manifest {
     pub fn lowest_schema(&self, has_metadata: bool) -> u32 {
         let lives = self.segments.is_empty()
             || !self.snapshots.is_empty()
+            || self.vectors != VectorKind::F32
             || self.segments.iter().any(|segment| segment.deleted.is_some());
         if lives {
             SCHEMA_WITH_DELETIONS

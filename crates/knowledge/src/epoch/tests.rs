@@ -23,6 +23,7 @@ fn epoch(entries: Vec<Entry>) -> NewEpoch {
         description: "made-up creatures".to_owned(),
         epoch: 1,
         dimension: 4,
+        kind: VectorKind::F32,
         space_digest: "a".repeat(64),
         entries,
         vectors: Vectors { index: Bytes::from_static(b"vectors"), keys: None },
@@ -238,7 +239,7 @@ async fn what_is_deleted_is_not_read_and_has_another_identity() {
 async fn a_knowledge_base_may_be_empty() {
     let (_directory, folder) = folder();
     let (name, space) = ("creatures".to_owned(), "a".repeat(64));
-    let written = write_empty(&folder, name, String::new(), 4, space).await.unwrap();
+    let written = write_empty(&folder, name, String::new(), 4, VectorKind::F32, space).await.unwrap();
     assert_eq!((written.schema, written.entries()), (4, 0));
     assert_eq!(Manifest::read(&folder).await.unwrap(), written);
 }

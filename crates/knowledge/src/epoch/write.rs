@@ -9,6 +9,7 @@ use super::Manifest;
 use super::entry::{Entry, Label, Line, Span, check_image, check_labels};
 use super::manifest::{MANIFEST, SCHEMA_WITH_DELETIONS};
 use super::segment::{Part, Segment, Vectors, encode_keys};
+use super::vector_kind::VectorKind;
 use reverie_storage::{FileDigest, Folder, StorageError};
 
 const FIRST_SEGMENT: &str = "000001";
@@ -28,15 +29,17 @@ pub struct NewEpoch<T = Entry> {
     pub space_digest: String,
     /// The entries; at least one.
     pub entries: Vec<T>,
+    /// What their vectors are stored as.
+    pub kind: VectorKind,
     /// The entries' vectors.
     pub vectors: Vectors,
 }
 
 /// Writes an epoch into `folder`, the manifest last: readers see all of it or nothing. Nothing is overwritten.
 pub async fn write_epoch(folder: &Folder, epoch: NewEpoch) -> Result<Manifest, StorageError> {
-    let NewEpoch { name, description, epoch, dimension, space_digest, entries, vectors } = epoch;
+    let NewEpoch { name, description, epoch, dimension, space_digest, entries, kind, vectors } = epoch;
     let (entries, images): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::into_parts).unzip();
-    let epoch = NewEpoch { name, description, epoch, dimension, space_digest, entries, vectors };
+    let epoch = NewEpoch { name, description, epoch, dimension, space_digest, entries, kind, vectors };
     write_epoch_from(folder, epoch, stream::iter(images.into_iter().map(Ok))).await
 }
 
@@ -46,7 +49,8 @@ pub async fn write_epoch_from<E: From<StorageError>>(
     epoch: NewEpoch<Label>,
     images: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<Manifest, E> {
-    let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, vectors } = epoch;
+    let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, kind, vectors } =
+        epoch;
     let has_metadata = labels.iter().any(|label| !label.metadata.is_empty());
     let mut manifest = Manifest {
         schema: SCHEMA_WITH_DELETIONS,
@@ -54,6 +58,7 @@ pub async fn write_epoch_from<E: From<StorageError>>(
         description,
         epoch,
         dimension,
+        vectors: kind,
         space_digest,
         segments: Vec::new(),
         snapshots: BTreeMap::new(),
@@ -72,6 +77,7 @@ pub async fn write_empty(
     name: String,
     description: String,
     dimension: u32,
+    kind: VectorKind,
     space_digest: String,
 ) -> Result<Manifest, StorageError> {
     let manifest = Manifest {
@@ -80,6 +86,7 @@ pub async fn write_empty(
         description,
         epoch: 1,
         dimension,
+        vectors: kind,
         space_digest,
         segments: Vec::new(),
         snapshots: BTreeMap::new(),

@@ -142,8 +142,8 @@ impl Committer {
 
     async fn write(&self, base: &KnowledgeBase, entries: &[&NewEntry]) -> Result<Segment, Status> {
         let rows: Vec<Vec<f32>> = entries.iter().map(|entry| entry.vector.clone()).collect();
-        let dimension = base.dimension;
-        let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, &rows))
+        let (dimension, kind) = (base.dimension, base.manifest.vectors);
+        let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows))
             .await
             .map_err(Refusal::internal)?
             .map_err(Refusal::internal)?;

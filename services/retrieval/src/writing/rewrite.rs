@@ -98,8 +98,8 @@ impl Task {
         if labels.is_empty() {
             return Ok(Rewritten { sources, segment: None, everywhere });
         }
-        let dimension = base.dimension;
-        let vectors = tokio::task::spawn_blocking(move || build_index(dimension, &rows)).await??;
+        let (dimension, kind) = (base.dimension, base.manifest.vectors);
+        let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
         let name = Segment::new_name(base.epoch + 1);
         let images = stream::iter(images.into_iter().map(Ok::<Bytes, StorageError>));
         let segment = write_segment(folder, &name, labels, vectors, images).await?;

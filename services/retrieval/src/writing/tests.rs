@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use reverie_knowledge::epoch::{Entry, Label, Metadata, NewEpoch, Value, Vectors, write_empty, write_epoch};
+use reverie_knowledge::epoch::{
+    Entry, Label, Metadata, NewEpoch, Value, VectorKind, Vectors, write_empty, write_epoch,
+};
 use reverie_knowledge::{Epochs, Read as _};
 use reverie_service_kit::Permit;
 use reverie_storage::Folder;
@@ -47,7 +49,9 @@ impl Bench {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = Folder::open(directory.path().to_str().unwrap()).unwrap();
-        write_empty(&folder, "creatures".to_owned(), String::new(), 4, "a".repeat(64)).await.unwrap();
+        write_empty(&folder, "creatures".to_owned(), String::new(), 4, VectorKind::F32, "a".repeat(64))
+            .await
+            .unwrap();
         Self::of(directory).await
     }
 
@@ -146,6 +150,7 @@ async fn rebuilt(entries: Vec<Entry>) -> KnowledgeBase {
         description: String::new(),
         epoch: 1,
         dimension: 4,
+        kind: VectorKind::F32,
         space_digest: "a".repeat(64),
         entries,
         vectors: Vectors { index: Bytes::from_static(b"not looked at here"), keys: None },

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reverie_knowledge::epoch::VectorKind;
 use reverie_knowledge::index::build_index;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::client::Upstream;
@@ -31,7 +32,7 @@ async fn searches_over_a_channel() {
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
     let rows = circle(12, 4);
-    write(location, &rows, 4, build_index(4, &rows).unwrap()).await;
+    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows).unwrap()).await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let running = tokio::spawn(run(settings(location, 64), listener, shutdown.clone()));
@@ -182,7 +183,8 @@ async fn recall(rows: &[Vec<f32>], exact_mib: usize, draw: &mut Draw) -> f64 {
     let dimension = rows[0].len();
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
-    write(location, rows, dimension as u32, build_index(dimension as u32, rows).unwrap()).await;
+    write(location, rows, dimension as u32, build_index(dimension as u32, VectorKind::F32, rows).unwrap())
+        .await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let running = tokio::spawn(run(settings(location, exact_mib), listener, shutdown.clone()));
