@@ -37,6 +37,9 @@ pub(super) struct Arguments {
     /// Finds the nearest entries if none matches.
     #[arg(long)]
     nearest: bool,
+    /// Compares with the vector of every image, so that none of the nearest is missed.
+    #[arg(long)]
+    exact: bool,
     /// Also writes a contact sheet of the images found, eight in a row.
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         embed,
         selection: arguments.search.selection(),
         images: images.into(),
+        exact: arguments.exact,
     };
     let timeout = arguments.mesh.timeout();
     let searched = arguments.mesh.with_pipeline(async |address| {

@@ -115,6 +115,11 @@ impl SegmentIndex {
         Ok(hits)
     }
 
+    /// Memory of the vectors and their graph.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_usage()
+    }
+
     /// The vector of the entry at `position`, of unit length; none if there is no such entry.
     pub fn vector(&self, position: u64) -> Result<Option<Vec<f32>>, IndexError> {
         let mut vector = vec![0.0; self.index.dimensions()];

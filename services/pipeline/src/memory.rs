@@ -137,6 +137,7 @@ impl Search {
             selection: asked.selection,
             // The model sees them.
             images: ImageDetail::Original.into(),
+            exact: false,
         };
         Self { request, refuse: no_match == NoMatch::Refuse, detail }
     }

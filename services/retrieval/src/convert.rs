@@ -54,6 +54,7 @@ pub(crate) fn retrieve(
         minimum_score: request.minimum_score,
         nearest: request.nearest,
         selection,
+        is_exact: request.exact,
     };
     Ok((retrieve, detail))
 }

@@ -35,6 +35,15 @@ pub(crate) enum Probe {
     Vector(UnitVector),
 }
 
+/// What a search by embedding may find.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Among<'a> {
+    pub(crate) limit: u32,
+    pub(crate) allowed: &'a Allowed,
+    /// Whether none of the nearest may be missed.
+    pub(crate) is_exact: bool,
+}
+
 /// The stages that search by embedding needs; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingSearch {
@@ -50,7 +59,7 @@ impl EmbeddingSearch {
         }
     }
 
-    /// The `limit` entries whose images are nearest to `probe` or, if that is the text, to `text`; best first, with their cosine
+    /// The entries whose images are nearest to `probe` or, if that is the text, to `text`; best first, with their cosine
     /// similarities.
     pub(crate) async fn search(
         &self,
@@ -58,9 +67,9 @@ impl EmbeddingSearch {
         knowledge_base: &KnowledgeBase,
         text: &str,
         probe: &Probe,
-        limit: u32,
-        allowed: &Allowed,
+        among: Among<'_>,
     ) -> Result<Vec<Hit>, Status> {
+        let Among { limit, allowed, is_exact } = among;
         let vector = match probe {
             Probe::Text => self.embed_text(context, knowledge_base, text).await?,
             Probe::Image(image) => self.embed_image(context, knowledge_base, image).await?,
@@ -74,6 +83,7 @@ impl EmbeddingSearch {
             epoch: Some(knowledge_base.epoch),
             content_digest: knowledge_base.content_digest.to_string(),
             allowed_keys: allowed.as_deref().map(keys).transpose()?.unwrap_or_default(),
+            exact: is_exact,
         };
         let found = VectorServiceClient::new(self.vector.channel())
             .search(context.outgoing(request))

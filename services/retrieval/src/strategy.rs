@@ -9,7 +9,7 @@ use tantivy::TantivyError;
 use tonic::Status;
 
 use crate::bm25::Allowed;
-use crate::embedding::{EmbeddingSearch, Probe};
+use crate::embedding::{Among, EmbeddingSearch, Probe};
 use crate::fusion::fuse;
 use crate::knowledge_base::KnowledgeBase;
 use crate::naming::Named;
@@ -45,6 +45,8 @@ pub(crate) struct Retrieve {
     /// Whether to answer with the nearest entries if none matches.
     pub(crate) nearest: bool,
     pub(crate) selection: Selection,
+    /// Whether the search by embedding must miss nothing.
+    pub(crate) is_exact: bool,
 }
 
 /// An entry that was found, and why.
@@ -110,8 +112,10 @@ impl Retrieve {
         allowed: &Allowed,
     ) -> Result<Outcome, Status> {
         let limit = if self.selection.thins() { POOL } else { self.limit };
-        let near =
-            |limit| embedding.search(context, &self.knowledge_base, &self.text, &self.probe, limit, allowed);
+        let near = |limit| {
+            let among = Among { limit, allowed, is_exact: self.is_exact };
+            embedding.search(context, &self.knowledge_base, &self.text, &self.probe, among)
+        };
         let candidates = fusion.candidates.max(limit);
         let (worded, near) = match self.strategy {
             Strategy::Bm25 => (self.by_words(candidates, allowed).await?, Vec::new()),

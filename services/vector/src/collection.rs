@@ -145,23 +145,43 @@ impl Collection {
         &self.content_digest
     }
 
-    /// The `limit` entries nearest to `query`, of those in `allowed` if it is given, best first; the lower position wins a tie.
-    /// Blocking.
+    /// The `limit` entries nearest to `query`, of those in `allowed` if it is given, best first; the lower position wins a tie. None is
+    /// missed if `is_exact`. Blocking.
     pub(crate) fn search(
         &self,
         query: &UnitVector,
         limit: usize,
         allowed: Option<&RoaringBitmap>,
+        is_exact: bool,
     ) -> Result<Vec<Hit>, CollectionError> {
+        let exact_bytes = if is_exact { usize::MAX } else { self.exact_bytes };
         let mut hits = Vec::new();
         for part in &self.parts {
             let own = part.own(allowed);
-            let found = part.index.search(query, limit, self.exact_bytes, own.as_deref())?;
+            let found = part.index.search(query, limit, exact_bytes, own.as_deref())?;
             hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
         }
         hits.sort_by(Hit::best_first);
         hits.truncate(limit);
         Ok(hits)
+    }
+
+    /// Memory of the vectors and their graphs, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.index.memory_bytes() as u64).sum()
+    }
+
+    /// A point between the vectors of two entries, three tenths of the way; none if one of them has none. Blocking.
+    pub(crate) fn between(&self, one: u64, other: u64) -> Result<Option<UnitVector>, CollectionError> {
+        let vector = |key| {
+            let part = self.parts.iter().rfind(|part| part.first <= key);
+            part.map(|part| part.index.vector(key - part.first)).transpose()
+        };
+        let (Some(one), Some(other)) = (vector(one)?.flatten(), vector(other)?.flatten()) else {
+            return Ok(None);
+        };
+        let between: Vec<f32> = one.iter().zip(other).map(|(one, other)| 0.7 * one + 0.3 * other).collect();
+        Ok(UnitVector::new(&between, self.manifest.dimension).ok())
     }
 
     /// The cosine similarities of each of `keys` with those before it. Blocking.
@@ -247,15 +267,15 @@ pub(crate) mod tests {
         let rows = circle(100, 8);
         let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[10].iter().map(|x| x * 1e30).collect::<Vec<_>>(), 8).unwrap();
-        let hits = collection.search(&query, 5, None).unwrap();
+        let hits = collection.search(&query, 5, None, false).unwrap();
         assert_eq!(hits[0].key, 10);
         assert!((hits[0].score - 1.0).abs() < 1e-5);
         let mut nearest: Vec<_> = hits.iter().map(|hit| hit.key).collect();
         nearest.sort_unstable();
         assert_eq!(nearest, [8, 9, 10, 11, 12]);
         assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
-        assert_eq!(collection.search(&query, 1000, None).unwrap().len(), 100);
-        let opposite = collection.search(&query, 100, None).unwrap()[99];
+        assert_eq!(collection.search(&query, 1000, None, false).unwrap().len(), 100);
+        let opposite = collection.search(&query, 100, None, false).unwrap()[99];
         assert_eq!(opposite.key, 60);
         assert!((opposite.score + 1.0).abs() < 1e-5);
     }
@@ -264,7 +284,7 @@ pub(crate) mod tests {
     async fn equal_vectors_are_told_in_entry_order() {
         let rows = vec![vec![1.0, 0.0]; 6];
         let collection = open(&rows, 2, build_index(2, VectorKind::F32, &rows).unwrap()).await.unwrap();
-        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None).unwrap();
+        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None, false).unwrap();
         assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     }
 
@@ -294,7 +314,7 @@ pub(crate) mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        assert_eq!(collection.search(&query, 3, None).unwrap()[0].key, 3);
+                        assert_eq!(collection.search(&query, 3, None, false).unwrap()[0].key, 3);
                     }
                 });
             }

@@ -17,14 +17,29 @@ pub(crate) type Collections = BTreeMap<String, Arc<Live<Reader>>>;
 
 const MAX_LIMIT: u32 = 1000;
 const MAX_COMPARED: usize = 256;
+const MAX_BATCH: usize = 256;
+/// Hits of a batch.
+const MAX_HITS: usize = 100_000;
+/// Searches of a measurement, and what they are without being asked for.
+const MAX_QUERIES: u32 = 1000;
+const QUERIES: u32 = 100;
+const NEAREST: u32 = 10;
 
-/// A search that can be done.
+/// Searches that can be done.
 pub(crate) struct Search {
     pub(crate) collection: Arc<Collection>,
-    pub(crate) query: UnitVector,
+    pub(crate) queries: Vec<UnitVector>,
     pub(crate) limit: usize,
     /// The entries that may be found; none for all.
     pub(crate) allowed: Option<RoaringBitmap>,
+    pub(crate) is_exact: bool,
+}
+
+/// A measurement that can be done.
+pub(crate) struct Measure {
+    pub(crate) collection: Arc<Collection>,
+    pub(crate) queries: u32,
+    pub(crate) limit: usize,
 }
 
 /// A comparison that can be done.
@@ -34,15 +49,62 @@ pub(crate) struct Compare {
 }
 
 /// Checks a search against the collection that it names.
-pub(crate) async fn search(request: &v1::SearchRequest, collections: &Collections) -> Result<Search, Status> {
+pub(crate) async fn search(request: v1::SearchRequest, collections: &Collections) -> Result<Search, Status> {
+    let v1::SearchRequest {
+        collection,
+        vector,
+        space_digest,
+        limit,
+        epoch,
+        content_digest,
+        allowed_keys,
+        exact,
+    } = request;
+    let vectors = vec![v1::Vector { values: vector }];
+    let batch = v1::BatchSearchRequest {
+        collection,
+        vectors,
+        space_digest,
+        limit,
+        epoch,
+        content_digest,
+        allowed_keys,
+        exact,
+    };
+    searches(batch, collections, |_| "vector".to_owned()).await
+}
+
+/// Checks several searches.
+pub(crate) async fn batch(
+    request: v1::BatchSearchRequest,
+    collections: &Collections,
+) -> Result<Search, Status> {
+    searches(request, collections, |place| format!("vectors[{place}]")).await
+}
+
+/// `field` names the field of a vector.
+async fn searches(
+    request: v1::BatchSearchRequest,
+    collections: &Collections,
+    field: impl Fn(usize) -> String,
+) -> Result<Search, Status> {
     // First: a vector for another collection may well have another length.
     let live = named(&request.collection, collections)?;
     let collection = epoch(live, request.epoch, &request.content_digest).await?;
     check_space(&collection, &request.space_digest)?;
     let mut violations = Violations::new();
     violations.in_range("limit", Some(request.limit), 1..=MAX_LIMIT);
-    let limit = request.limit;
-    let query = violations.take("vector", UnitVector::new(&request.vector, collection.manifest().dimension));
+    let (limit, count) = (request.limit as usize, request.vectors.len());
+    violations.require(
+        (1..=MAX_BATCH).contains(&count) && count.saturating_mul(limit) <= MAX_HITS,
+        "vectors",
+        format!("must be 1 to {MAX_BATCH} vectors, and at most {MAX_HITS} hits in all (got {count} vectors)"),
+    );
+    let dimension = collection.manifest().dimension;
+    let mut queries = Vec::with_capacity(count.min(MAX_BATCH));
+    for (place, vector) in request.vectors.iter().take(MAX_BATCH).enumerate() {
+        queries.extend(violations.take(field(place), UnitVector::new(&vector.values, dimension)));
+    }
     let allowed = Some(&request.allowed_keys).filter(|bytes| !bytes.is_empty());
     let allowed = allowed.and_then(|bytes| {
         violations.take(
@@ -52,8 +114,23 @@ pub(crate) async fn search(request: &v1::SearchRequest, collections: &Collection
         )
     });
     violations.into_result()?;
-    let Some(query) = query else { return Err(Refusal::internal("the query vector was lost").into()) };
-    Ok(Search { collection, query, limit: limit as usize, allowed })
+    Ok(Search { collection, queries, limit, allowed, is_exact: request.exact })
+}
+
+/// Checks a measurement.
+pub(crate) fn measure(
+    request: &v1::MeasureRecallRequest,
+    collections: &Collections,
+) -> Result<Measure, Status> {
+    let collection = named(&request.collection, collections)?.current();
+    let mut violations = Violations::new();
+    let queries = violations.in_range("queries", request.queries, 1..=MAX_QUERIES).unwrap_or(QUERIES);
+    let limit = violations.in_range("limit", request.limit, 1..=MAX_LIMIT).unwrap_or(NEAREST);
+    violations.into_result()?;
+    if collection.manifest().present() == 0 {
+        return Err(Refusal::mismatch(format!("collection {:?} is empty", request.collection)).into());
+    }
+    Ok(Measure { collection, queries, limit: limit as usize })
 }
 
 /// Checks a comparison against the collection that it names.
@@ -129,11 +206,9 @@ fn check_space(collection: &Collection, asked: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// What was found.
-pub(crate) fn response(hits: Vec<Hit>, collection: &Collection) -> v1::SearchResponse {
-    let hits = hits.into_iter().map(|Hit { key, score }| v1::Hit { key, score }).collect();
-    let content_digest = collection.content_digest().to_owned();
-    v1::SearchResponse { hits, epoch: collection.manifest().epoch, content_digest }
+/// The hits of one search.
+pub(crate) fn hits(hits: Vec<Hit>) -> Vec<v1::Hit> {
+    hits.into_iter().map(|Hit { key, score }| v1::Hit { key, score }).collect()
 }
 
 /// What is known of a collection.
@@ -146,5 +221,7 @@ pub(crate) fn describe(collection: &Collection) -> v1::Collection {
         dimension: manifest.dimension,
         space_digest: manifest.space_digest.clone(),
         content_digest: collection.content_digest().to_owned(),
+        memory_bytes: collection.memory_bytes(),
+        vectors: manifest.vectors.name().to_owned(),
     }
 }

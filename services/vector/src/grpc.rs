@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use reverie_proto::vector::v1::vector_service_server::VectorService;
 use reverie_proto::vector::v1::{
-    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, PrepareRequest,
-    PrepareResponse, SearchRequest, SearchResponse,
+    BatchSearchRequest, BatchSearchResponse, CompareRequest, CompareResponse, Hit, Hits,
+    ListCollectionsRequest, ListCollectionsResponse, MeasureRecallRequest, MeasureRecallResponse,
+    PrepareRequest, PrepareResponse, SearchRequest, SearchResponse,
 };
 use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
-use crate::convert::{self, Collections};
+use crate::collection::Collection;
+use crate::convert::{self, Collections, Search};
+use crate::recall;
 
-/// Largest request: the keys of most of 50 million entries, a vector of 65,536 numbers, and room for the rest.
+/// Largest request: the keys of most of 50 million entries, vectors of some hundred thousand numbers, and room for the rest.
 pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
 
 /// Answers searches.
@@ -26,23 +29,64 @@ impl Vector {
     }
 }
 
+/// Searches. A place is a thread of the index, so it is held until the searches end.
+async fn run(permit: Permit, search: Search) -> Result<Vec<Vec<Hit>>, Status> {
+    let Search { collection, queries, limit, allowed, is_exact } = search;
+    let each = move || {
+        let find = |query| collection.search(query, limit, allowed.as_ref(), is_exact).map(convert::hits);
+        let found: Result<Vec<_>, _> = queries.iter().map(find).collect();
+        found.map_err(|error| Refusal::internal(error).into())
+    };
+    permit.run_blocking(each).await
+}
+
+/// The epoch of a collection, and its content.
+fn identity(collection: &Collection) -> (u64, String) {
+    (collection.manifest().epoch, collection.content_digest().to_owned())
+}
+
 #[tonic::async_trait]
 impl VectorService for Vector {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         let context = Context::of(&request);
         let work = async {
             let permit = Permit::of(&request);
-            let search = convert::search(request.get_ref(), &self.collections).await?;
+            let search = convert::search(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&search.collection);
-            // A place is a thread of the index, so it is held until the search ends.
-            let hits = permit.run_blocking(move || {
-                let hits = search.collection.search(&search.query, search.limit, search.allowed.as_ref());
-                hits.map_err(|error| Refusal::internal(error).into())
-            });
-            let hits = hits.await?;
-            Ok(Response::new(convert::response(hits, &collection)))
+            let hits = run(permit, search).await?.pop().unwrap_or_default();
+            let (epoch, content_digest) = identity(&collection);
+            Ok(Response::new(SearchResponse { hits, epoch, content_digest }))
         };
         context.within("vector", work).await
+    }
+
+    async fn batch_search(
+        &self,
+        request: Request<BatchSearchRequest>,
+    ) -> Result<Response<BatchSearchResponse>, Status> {
+        let context = Context::of(&request);
+        let work = async {
+            let permit = Permit::of(&request);
+            let search = convert::batch(request.into_inner(), &self.collections).await?;
+            let collection = Arc::clone(&search.collection);
+            let results = run(permit, search).await?.into_iter().map(|hits| Hits { hits }).collect();
+            let (epoch, content_digest) = identity(&collection);
+            Ok(Response::new(BatchSearchResponse { results, epoch, content_digest }))
+        };
+        context.within("vector", work).await
+    }
+
+    async fn measure_recall(
+        &self,
+        request: Request<MeasureRecallRequest>,
+    ) -> Result<Response<MeasureRecallResponse>, Status> {
+        let (context, permit) = (Context::of(&request), Permit::of(&request));
+        let measure = convert::measure(request.get_ref(), &self.collections)?;
+        let deadline = context.deadline();
+        let measured = permit.run_blocking(move || {
+            recall::measure(&measure, deadline).map_err(|error| Refusal::internal(error).into())
+        });
+        context.within("vector", async { measured.await.map(Response::new) }).await
     }
 
     async fn compare(&self, request: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
@@ -55,8 +99,8 @@ impl VectorService for Vector {
                 let similarities = compare.collection.compare(&compare.keys);
                 similarities.map_err(|error| Refusal::internal(error).into())
             });
-            let (similarities, epoch) = (similarities.await?, collection.manifest().epoch);
-            let content_digest = collection.content_digest().to_owned();
+            let similarities = similarities.await?;
+            let (epoch, content_digest) = identity(&collection);
             Ok(Response::new(CompareResponse { similarities, epoch, content_digest }))
         };
         context.within("vector", work).await

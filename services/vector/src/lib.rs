@@ -1,11 +1,13 @@
 //! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
 //!
-//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the index of `crates/knowledge`.
+//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the index of `crates/knowledge`. `recall.rs` measures what
+//! searches miss.
 
 mod collection;
 mod convert;
 mod error;
 mod grpc;
+mod recall;
 mod settings;
 
 use std::sync::Arc;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::vector_service_server::{VectorService, VectorServiceServer};
 use reverie_proto::vector::v1::{
-    CompareRequest, CompareResponse, ListCollectionsRequest, ListCollectionsResponse, PrepareRequest,
-    PrepareResponse, SearchRequest, SearchResponse,
+    BatchSearchRequest, BatchSearchResponse, CompareRequest, CompareResponse, ListCollectionsRequest,
+    ListCollectionsResponse, MeasureRecallRequest, MeasureRecallResponse, PrepareRequest, PrepareResponse,
+    SearchRequest, SearchResponse,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,6 +44,20 @@ impl VectorService for Slow {
 
     async fn compare(&self, _: Request<CompareRequest>) -> Result<Response<CompareResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn batch_search(
+        &self,
+        _: Request<BatchSearchRequest>,
+    ) -> Result<Response<BatchSearchResponse>, Status> {
+        Ok(Response::new(BatchSearchResponse::default()))
+    }
+
+    async fn measure_recall(
+        &self,
+        _: Request<MeasureRecallRequest>,
+    ) -> Result<Response<MeasureRecallResponse>, Status> {
+        Ok(Response::new(MeasureRecallResponse::default()))
     }
 
     async fn prepare(&self, _: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {

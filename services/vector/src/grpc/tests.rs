@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::VectorKind;
 use reverie_knowledge::index::build_index;
+use reverie_proto::vector::v1::Vector;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Listener, Shutdown};
+use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 use tonic::Code;
 
@@ -50,6 +53,7 @@ async fn searches_over_a_channel() {
         epoch: Some(7),
         content_digest: listed[0].content_digest.clone(),
         allowed_keys: Bytes::new(),
+        exact: false,
     };
     let found = client.search(good.clone()).await.unwrap().into_inner();
     assert_eq!((found.epoch, found.hits.len(), found.hits[0].key), (7, 3, 5));
@@ -268,4 +272,145 @@ async fn nearly_equal_vectors_hide_few_others() {
         let by_graph = recall(&rows, 0, &mut draw).await;
         assert!(by_graph > 0.95, "seed {seed}, dimension {dimension}, spread {spread}: {by_graph}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_as_many_searches_and_what_a_graph_misses_is_measured() {
+    let mut draw = Draw(11);
+    let rows = crowd(&mut draw, 500, 1500, 16, 0.3);
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().to_str().unwrap();
+    write(location, &rows, 16, build_index(16, VectorKind::F32, &rows).unwrap()).await;
+    let (listener, address) = Listener::memory();
+    let shutdown = Shutdown::new();
+    // Along the graph, unless a search is to be exact.
+    let running = tokio::spawn(run(settings(location, 0), listener, shutdown.clone()));
+    let mut client = VectorServiceClient::new(Upstream::new("vector", &address).channel());
+    let queries: Vec<Vec<f32>> = (0..40).map(|_| draw.direction(16)).collect();
+    let batch = BatchSearchRequest {
+        collection: "shapes".to_owned(),
+        vectors: queries.iter().map(|query| Vector { values: query.clone() }).collect(),
+        space_digest: "a".repeat(64),
+        limit: 10,
+        exact: true,
+        ..BatchSearchRequest::default()
+    };
+    let together = client.batch_search(batch.clone()).await.unwrap().into_inner();
+    assert_eq!((together.results.len(), together.epoch), (queries.len(), 7));
+    for (query, hits) in queries.iter().zip(&together.results) {
+        let request = SearchRequest {
+            collection: "shapes".to_owned(),
+            vector: query.clone(),
+            space_digest: "a".repeat(64),
+            limit: 10,
+            exact: true,
+            ..SearchRequest::default()
+        };
+        let alone = client.search(request).await.unwrap().into_inner();
+        assert_eq!(alone.hits, hits.hits);
+        let mut nearest: Vec<u64> = (0..rows.len() as u64).collect();
+        nearest.sort_by(|&one, &other| {
+            dot(&rows[other as usize], query).total_cmp(&dot(&rows[one as usize], query))
+        });
+        let found: Vec<u64> = hits.hits.iter().map(|hit| hit.key).collect();
+        assert_eq!(found, nearest[..10], "an exact search misses nothing");
+    }
+    let wrong = |change: fn(&mut BatchSearchRequest)| {
+        let mut request = batch.clone();
+        change(&mut request);
+        request
+    };
+    for (request, told) in [
+        (wrong(|request| request.vectors.clear()), "vectors: must be 1 to 256 vectors"),
+        (wrong(|request| request.vectors = vec![request.vectors[0].clone(); 257]), "(got 257 vectors)"),
+        (
+            wrong(|request| (request.vectors, request.limit) = (vec![request.vectors[0].clone(); 101], 1000)),
+            "100000",
+        ),
+        (wrong(|request| request.vectors[3].values.clear()), "vectors[3]: must have 16 elements"),
+    ] {
+        let status = client.batch_search(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(told), "{status}");
+    }
+
+    let measure = MeasureRecallRequest { collection: "shapes".to_owned(), queries: Some(50), limit: None };
+    let measured = client.measure_recall(measure.clone()).await.unwrap().into_inner();
+    assert_eq!((measured.queries, measured.epoch), (50, 7));
+    assert!(measured.recall > 0.9 && measured.recall <= 1.0, "{measured:?}");
+    assert!(measured.search_milliseconds > 0.0 && measured.exact_milliseconds > 0.0, "{measured:?}");
+    for wrong in [
+        MeasureRecallRequest { queries: Some(0), ..measure.clone() },
+        MeasureRecallRequest { limit: Some(1001), ..measure },
+    ] {
+        assert_eq!(client.measure_recall(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.collections[0].vectors, "f32");
+    assert!(listed.collections[0].memory_bytes > 2000 * 16 * 4, "{}", listed.collections[0].memory_bytes);
+    shutdown.cancel();
+    drop(client);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = directory.path().to_str().unwrap();
+    let rows = circle(12, 4);
+    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows).unwrap()).await;
+    let (listener, address) = Listener::memory();
+    let shutdown = Shutdown::new();
+    let mut settings = settings(location, 64);
+    // Nobody but a caller tells it of a later epoch.
+    settings.epochs.refresh_ms = 0;
+    let running = tokio::spawn(run(settings, listener, shutdown.clone()));
+    let mut client = VectorServiceClient::new(Upstream::new("vector", &address).channel());
+    let epochs = Epochs::new(Folder::open(location).unwrap());
+    let first = epochs.latest().await.unwrap();
+    let mut next = first.clone();
+    next.segments[0].delete(epochs.folder(), &RoaringBitmap::from_iter([4, 5]), false).await.unwrap();
+    (next.epoch, next.schema) = (8, 4);
+    assert!(epochs.commit(&next).await.unwrap());
+
+    let search = |digest: String, exact| SearchRequest {
+        collection: "shapes".to_owned(),
+        vector: circle(12, 4)[5].clone(),
+        space_digest: "a".repeat(64),
+        limit: 3,
+        content_digest: digest,
+        exact,
+        ..SearchRequest::default()
+    };
+    let keys = |found: tonic::Response<SearchResponse>| {
+        let mut keys: Vec<u64> = found.into_inner().hits.into_iter().map(|hit| hit.key).collect();
+        keys.sort_unstable();
+        keys
+    };
+    // In whichever order they are asked for.
+    for exact in [false, true] {
+        assert_eq!(keys(client.search(search(next.content_digest(), exact)).await.unwrap()), [3, 6, 7]);
+        assert_eq!(keys(client.search(search(first.content_digest(), exact)).await.unwrap()), [4, 5, 6]);
+        assert_eq!(keys(client.search(search(String::new(), exact)).await.unwrap()), [3, 6, 7]);
+    }
+    let allowed = |keys: &[u32]| {
+        let mut bytes = Vec::new();
+        RoaringBitmap::from_iter(keys).serialize_into(&mut bytes).unwrap();
+        SearchRequest { allowed_keys: bytes.into(), ..search(String::new(), false) }
+    };
+    assert_eq!(keys(client.search(allowed(&[4, 5, 6])).await.unwrap()), [6], "not even if it is allowed");
+    let prepare = |content_digest, drop_older| PrepareRequest {
+        collection: "shapes".to_owned(),
+        content_digest,
+        drop_older,
+    };
+    assert_eq!(client.prepare(prepare(first.content_digest(), false)).await.unwrap().into_inner().epoch, 8);
+    client.prepare(prepare(next.content_digest(), true)).await.unwrap();
+    let gone = client.search(search(first.content_digest(), false)).await.unwrap_err();
+    assert_eq!(gone.code(), Code::FailedPrecondition, "{gone}");
+    let never = client.prepare(prepare("b".repeat(64), false)).await.unwrap_err();
+    assert_eq!(never.code(), Code::FailedPrecondition, "{never}");
+    shutdown.cancel();
+    drop(client);
+    running.await.unwrap().unwrap();
 }

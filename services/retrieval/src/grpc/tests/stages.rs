@@ -93,6 +93,20 @@ impl VectorService for FirstEntries {
         Ok(Response::new(vector::CompareResponse { similarities, epoch: 3, content_digest }))
     }
 
+    async fn batch_search(
+        &self,
+        _: Request<vector::BatchSearchRequest>,
+    ) -> Result<Response<vector::BatchSearchResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn measure_recall(
+        &self,
+        _: Request<vector::MeasureRecallRequest>,
+    ) -> Result<Response<vector::MeasureRecallResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
     async fn prepare(
         &self,
         request: Request<vector::PrepareRequest>,
