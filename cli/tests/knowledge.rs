@@ -108,6 +108,36 @@ fn files(folder: &Path) -> Fallible<Vec<(PathBuf, Vec<u8>)>> {
     Ok(found)
 }
 
+/// `add` reads what `build` reads, and asks nobody before all of it is looked at.
+#[test]
+fn what_is_added_to_a_mesh_is_checked_before_it_is_asked() -> Fallible<()> {
+    let mut pictures = Pictures::numbered(2)?;
+    let add = |pictures: &Pictures| -> Fallible<String> {
+        fs::write(pictures.at("pictures/entries.jsonl"), &pictures.lines)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["knowledge", "add"]).arg(pictures.at("pictures"));
+        // Nobody listens there.
+        let ended =
+            command.args(["--to", "mine", "--server", "http://127.0.0.1:9", "--timeout", "5"]).output()?;
+        assert!(!ended.status.success());
+        Ok(String::from_utf8(ended.stderr)?)
+    };
+    let told = add(&pictures)?;
+    assert!(told.contains("no mesh can be reached"), "{told}");
+    pictures.add("2", " ", "1.png")?;
+    pictures.add("3", "text", "none.png")?;
+    let told = add(&pictures)?;
+    for line in [
+        "line 3, \"2\": caption must not be empty",
+        "line 4, \"3\", \"none.png\": it does not exist",
+        "--skip-bad",
+    ] {
+        assert!(told.contains(line), "{line} is missing in:\n{told}");
+    }
+    assert!(!told.contains("no mesh"), "{told}");
+    Ok(())
+}
+
 #[test]
 fn everything_that_is_wrong_is_told_at_once_and_before_any_model_is_needed() -> Fallible<()> {
     let mut pictures = Pictures::numbered(2)?;

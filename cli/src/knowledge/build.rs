@@ -111,7 +111,7 @@ pub(super) fn check(source: &Source, skip_bad: bool) -> Result<(), Failure> {
     let told = told.join("\n");
     if !skip_bad {
         return Err(format!(
-            "{list} has bad entries; nothing was done. Mend them, or leave them out with --skip-bad:\n{told}"
+            "{list} has bad entries; nothing was embedded. Mend them, or leave them out with --skip-bad:\n{told}"
         )
         .into());
     }

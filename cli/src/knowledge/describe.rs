@@ -40,7 +40,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let epoch = found.epoch.clone().unwrap_or_default();
     let deleted: u64 = found.segments.iter().map(|segment| segment.deleted).sum();
     let bytes: u64 = found.segments.iter().map(|segment| segment.size_bytes).sum();
-    say!("{}: {}", found.name, found.description)?;
+    let description = Some(&found.description).filter(|description| !description.is_empty());
+    say!("{}{}", found.name, description.map_or(String::new(), |description| format!(": {description}")))?;
     say!("  epoch {}, {} entries ({deleted} deleted ones are still stored)", epoch.number, epoch.size)?;
     say!("  {} segments, {:.1} MiB", found.segments.len(), bytes as f64 / f64::from(1 << 20))?;
     say!("  vectors of {} numbers, of the encoder {}", found.dimension, found.space_digest)?;

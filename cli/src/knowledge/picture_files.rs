@@ -66,7 +66,7 @@ pub(super) struct Picture {
 
 impl PictureFolder {
     pub(super) fn open(folder: &Path) -> Result<Self, String> {
-        let told = |why: String| format!("--pictures {}: {why}", folder.display());
+        let told = |why: String| format!("{}: {why}", folder.display());
         let root = folder.canonicalize().map_err(|error| told(in_words(&error)))?;
         if root.is_dir() {
             Ok(Self { root, shards: Arc::default() })
