@@ -22,7 +22,7 @@ use reverie_proto::knowledge::v1::{
 };
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
-use reverie_proto::tensor::v1::Image;
+use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::{Address, Context};
 use reverie_storage::{Folder, sha256_hex};
@@ -209,6 +209,12 @@ async fn what_cannot_be_stored_is_refused_by_its_field_and_nothing_is() -> Falli
         vec![good.clone(), entry]
     };
     let torn = Image { data: good.image.clone().unwrap_or_default().data.slice(..200), ..Image::default() };
+    let raw = Image {
+        format: ImageFormat::Rgb8.into(),
+        width: 8,
+        height: 8,
+        data: vec![0; 8 * 8 * 3].into(),
+    };
     let vector = |values: Vec<f32>, space: &str| Some(QueryVector { values, space_digest: space.to_owned() });
     let cases = [
         (Vec::new(), "entries: must be 1 to 64 entries (got 0)"),
@@ -219,6 +225,7 @@ async fn what_cannot_be_stored_is_refused_by_its_field_and_nothing_is() -> Falli
         (with(&|entry| entry.attribution = "\u{7}".to_owned()), "entries[1].attribution"),
         (with(&|entry| entry.image = None), "entries[1].image"),
         (with(&|entry| entry.image = Some(torn.clone())), "entries[1].image"),
+        (with(&|entry| entry.image = Some(raw.clone())), "entries[1].image: must be PNG, JPEG or WebP"),
         (
             with(&|entry| entry.metadata.values_mut().for_each(|value| value.kind = None)),
             "entries[1].metadata",

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use reverie_storage::{Folder, Listed, StorageError};
+use reverie_storage::{FileDigest, Folder, Listed, StorageError};
 
 use crate::epoch::{MANIFEST, MAX_MANIFEST_BYTES, Manifest, SEGMENTS};
 
@@ -48,6 +48,14 @@ impl Epochs {
             Some(&number) => self.read(number).await,
             None => Manifest::read(&self.folder).await,
         }
+    }
+
+    /// The file of the latest epoch's manifest.
+    pub(crate) async fn latest_file(&self) -> Result<(Manifest, FileDigest), StorageError> {
+        let path = self.numbers_if_allowed().await?.last().map_or(MANIFEST.to_owned(), |&number| path(number));
+        let bytes = self.folder.read(&path, MAX_MANIFEST_BYTES).await?;
+        let manifest = Manifest::parse(&self.folder.describe(&path), &bytes)?;
+        Ok((manifest, FileDigest::of(path, &bytes)))
     }
 
     /// Reads the manifests of the latest epochs, the latest first: there is an older one where the latest is damaged.

@@ -45,6 +45,11 @@ pub trait Read: Send + Sync + 'static {
     /// The manifest of a loaded epoch.
     fn manifest(epoch: &Self::Epoch) -> &Manifest;
 
+    /// An epoch that was read will be taken up: time for what must come before.
+    fn prepare(&self, _epoch: &Self::Epoch) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// An epoch is served from now on.
     fn taken_up(&self, _epoch: &Self::Epoch) {}
 }
@@ -179,12 +184,32 @@ impl<R: Read> Live<R> {
                     if let Some(error) = why {
                         tracing::error!(%error, "a later epoch is damaged; the one before it is served");
                     }
+                    self.reader.prepare(&epoch).await;
                     return Ok(self.take_up(epoch).await);
                 }
                 Err(error) => why = why.or(Some(error)),
             }
         }
         why.map_or(Ok(current), Err)
+    }
+
+    /// Makes `manifest` the next epoch and takes it up; none if it does not follow the one that is served, or another writer was faster.
+    ///
+    /// # Errors
+    /// It cannot be read, and is not committed; or nobody knows whether it was.
+    pub async fn commit(&self, manifest: Manifest) -> Result<Option<Arc<R::Epoch>>, R::Error> {
+        let _turn = self.turn.lock().await;
+        let current = self.current();
+        if manifest.epoch != R::manifest(&current).epoch + 1 {
+            return Ok(None);
+        }
+        // What nobody can read must not become the latest.
+        let epoch = self.reader.read(self.epochs.folder(), manifest.clone(), Some(&current)).await?;
+        if !self.epochs.commit(&manifest).await? {
+            return Ok(None);
+        }
+        self.reader.prepare(&epoch).await;
+        Ok(Some(self.take_up(epoch).await))
     }
 
     /// Takes up later epochs as they come, and looks for them every `interval`.
@@ -372,6 +397,32 @@ mod tests {
         std::fs::write(directory.path().join("epochs/000000000005.json"), "{").unwrap();
         assert!(live.refresh().await.unwrap_err().to_string().contains("000000000005.json"));
         assert_eq!(Live::open(folder, Captions).await.unwrap().current().0.epoch, 4);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_committed() {
+        let (directory, _folder, live) = live().await;
+        let next = |live: &Live<Captions>| {
+            let mut manifest = live.current().0.clone();
+            (manifest.epoch, manifest.schema) = (manifest.epoch + 1, 4);
+            manifest
+        };
+        let mut torn = next(&live);
+        torn.segments[0].delete(live.epochs().folder(), &[1].iter().collect(), false).await.unwrap();
+        let file = directory.path().join(&torn.segments[0].deleted.as_ref().unwrap().file.path);
+        std::fs::write(file, "something else").unwrap();
+        assert!(live.commit(torn).await.unwrap_err().to_string().contains("damaged"));
+        assert!(live.epochs().numbers(None).await.unwrap().is_empty());
+        let mut good = next(&live);
+        good.segments[0].delete(live.epochs().folder(), &[0].iter().collect(), false).await.unwrap();
+        assert_eq!(live.commit(good.clone()).await.unwrap().unwrap().1, ["a quopple"]);
+        assert!(live.commit(good).await.unwrap().is_none(), "it does not follow itself");
+        // Another writer is faster.
+        delete(&live, 3, &[1]).await;
+        let mut late = next(&live);
+        late.description = "late".to_owned();
+        assert!(live.commit(late).await.unwrap().is_none());
+        assert_eq!(live.refresh().await.unwrap().1, ["a dribago"]);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::settings::Stages;
 use crate::thinning::Similarities;
 
 /// How long the vector service may take to load an epoch before searches wait for it.
-const PREPARE_TIMEOUT: Duration = Duration::from_secs(10);
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is searched for by embedding.
 #[derive(Debug, Clone)]

@@ -127,14 +127,14 @@ impl Read for Reader {
             let base = KnowledgeBase::of(manifest, parts);
             base.check_ids(&are_new).map(|()| base)
         };
-        let base = tokio::task::spawn_blocking(base).await??;
-        if before.is_some() {
-            // So that the first search of this epoch does not wait for it. If it fails, that search says why.
-            if let Err(why) = self.embedding.prepare(&base, false).await {
-                tracing::warn!(name = base.name, epoch = base.epoch, why, "the vector service is behind");
-            }
+        tokio::task::spawn_blocking(base).await?
+    }
+
+    async fn prepare(&self, base: &KnowledgeBase) {
+        // So that the first search of this epoch does not wait for it. If it fails, that search says why.
+        if let Err(why) = self.embedding.prepare(base, false).await {
+            tracing::warn!(name = base.name, epoch = base.epoch, why, "the vector service is behind");
         }
-        Ok(base)
     }
 
     fn manifest(epoch: &KnowledgeBase) -> &Manifest {

@@ -25,7 +25,7 @@ use tonic::Status;
 pub(crate) use change::{Change, NewEntry, SnapshotChange, Told};
 
 use crate::knowledge_base::Reader;
-use commit::Committer;
+use commit::{Committed, Committer};
 use upkeep::Upkeep;
 
 /// Changes that may wait.
@@ -50,6 +50,8 @@ struct Job {
 pub(crate) struct Stored {
     /// The epoch that has it.
     pub(crate) manifest: Arc<Manifest>,
+    /// The one before it.
+    pub(crate) before: Arc<Manifest>,
     pub(crate) told: Told,
 }
 
@@ -139,10 +141,11 @@ async fn take(committer: Committer, mut waiting: mpsc::Receiver<Job>, rounds: wa
         let outcome = committer.commit(&changes).await;
         rounds.send_modify(|rounds| *rounds += 1);
         match outcome {
-            Ok((manifest, told)) => {
+            Ok(Committed { manifest, before, told }) => {
                 for (job, told) in jobs.into_iter().zip(told) {
+                    let (manifest, before) = (Arc::clone(&manifest), Arc::clone(&before));
                     // Its caller may be gone.
-                    let _ = job.reply.send(Ok(Stored { manifest: Arc::clone(&manifest), told }));
+                    let _ = job.reply.send(Ok(Stored { manifest, before, told }));
                 }
             }
             Err(status) => {

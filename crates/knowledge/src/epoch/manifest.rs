@@ -10,7 +10,7 @@ use super::segment::{Part, SEGMENTS, Segment};
 use super::texts::{check_description, check_name};
 use super::vector_kind::VectorKind;
 use crate::Epochs;
-use reverie_storage::publish::Publication;
+use reverie_storage::publish::{self, Publication};
 use reverie_storage::{FileDigest, Folder, StorageError, sha256_hex};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -122,15 +122,17 @@ impl Manifest {
         sha256_hex(content.join("\n").as_bytes())
     }
 
-    /// What it takes to publish the latest epoch in `folder`: every file that its manifest lists, then the manifest, as that of the first
-    /// epoch. Snapshots are left behind.
+    /// What it takes to publish the latest epoch in `folder`: every file that its manifest lists, also for its snapshots, then the
+    /// manifest, as that of the first epoch.
     pub async fn publication(folder: &Folder) -> Result<Publication, StorageError> {
-        let manifest = Self { snapshots: BTreeMap::new(), ..Epochs::new(folder.clone()).latest().await? };
-        let bytes = manifest.to_bytes();
-        let bytes =
-            bytes.map_err(|error| StorageError::content(folder.describe(MANIFEST), error.to_string()))?;
-        let files = manifest.segments.iter().flat_map(Segment::all_files).cloned().collect();
-        Ok(Publication { files, manifests: vec![FileDigest::of(MANIFEST, &bytes).into()] })
+        let (manifest, own) = Epochs::new(folder.clone()).latest_file().await?;
+        let files = manifest.all_segments().flat_map(Segment::all_files);
+        let files: BTreeMap<&str, &FileDigest> = files.map(|file| (file.path.as_str(), file)).collect();
+        let own = publish::Manifest {
+            from: own.path.clone(),
+            file: FileDigest { path: MANIFEST.to_owned(), ..own },
+        };
+        Ok(Publication { files: files.into_values().cloned().collect(), manifests: vec![own] })
     }
 
     /// Reads all entries that are not deleted, with their pictures, in order of position.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use reverie_imaging::Encoded;
+use reverie_imaging::{Encoded, format};
 use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::{
     self, Label, Manifest, Metadata, check_attribution, check_caption, check_id, check_metadata, check_name,
@@ -42,6 +42,8 @@ pub(super) fn labels(entries: &[messages::Entry]) -> Result<Vec<Label>, Status> 
         violations.take(field("caption"), check_caption(&entry.caption));
         violations.take(field("attribution"), check_attribution(&entry.attribution));
         violations.take(field("image"), Encoded::required(entry.image.as_ref()));
+        let is_file = entry.image.as_ref().is_none_or(|image| format::of(&image.data).is_some());
+        violations.require(is_file, field("image"), "must be PNG, JPEG or WebP: it is kept as it is");
         let metadata = metadata(&mut violations, &field("metadata"), entry);
         labels.push(Label {
             id: entry.id.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use reverie_knowledge::epoch::{Label, Segment};
+use reverie_knowledge::epoch::Label;
 use roaring::RoaringBitmap;
 
 use super::rewrite::Rewritten;
@@ -68,11 +68,11 @@ impl Change {
 pub(super) struct Plan<'a> {
     /// Entries that are there afterwards, in the order in which they came. They do not depend on what was there before.
     pub(super) stored: Vec<&'a NewEntry>,
-    /// Ids of which nothing is to be kept.
+    /// Ids of which nothing is to be kept that was there before.
     pub(super) forget: BTreeSet<&'a str>,
     /// By segment, the positions of entries that are there no more.
     pub(super) deleted: BTreeMap<usize, RoaringBitmap>,
-    /// What each change came to.
+    /// What each change came to; of what is to be forgotten, an id is missing that has no entry, though there may be something of it.
     pub(super) told: Vec<Told>,
 }
 
@@ -93,14 +93,12 @@ impl<'a> Plan<'a> {
                             if is_there(base, &latest, id) { &mut told.replaced } else { &mut told.inserted };
                         *count += 1;
                         latest.insert(id, Some(arrived.len()));
-                        plan.forget.remove(id);
                         arrived.push(entry);
                     }
                 }
                 Change::Delete { ids, forget } => {
                     for id in ids {
-                        let was_there = is_there(base, &latest, id);
-                        if !(was_there || (*forget && is_kept(base, id))) {
+                        if !is_there(base, &latest, id) {
                             told.missing.push(id.clone());
                         }
                         latest.insert(id, None);
@@ -132,13 +130,4 @@ impl<'a> Plan<'a> {
 
 fn is_there(base: &KnowledgeBase, latest: &HashMap<&str, Option<usize>>, id: &str) -> bool {
     latest.get(id).map_or_else(|| base.key(id).is_some(), Option::is_some)
-}
-
-/// Whether something of an entry that is deleted is still in a segment, or may be in one of a snapshot.
-fn is_kept(base: &KnowledgeBase, id: &str) -> bool {
-    let known =
-        |segment: &Segment| base.parts.iter().find(|part| part.loaded.segment.holds_the_same_as(segment));
-    base.manifest
-        .all_segments()
-        .any(|segment| known(segment).is_none_or(|part| part.loaded.position(id).is_some()))
 }

@@ -1,5 +1,6 @@
 //! How changes become an epoch: new files first, then the manifest that names them, under a number that one writer can take.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream;
@@ -24,6 +25,16 @@ pub(super) struct Committer {
     live: Arc<Live<Reader>>,
 }
 
+/// Changes that were stored.
+pub(super) struct Committed {
+    /// The epoch that has them.
+    pub(super) manifest: Arc<Manifest>,
+    /// The one before.
+    pub(super) before: Arc<Manifest>,
+    /// What each came to.
+    pub(super) told: Vec<Told>,
+}
+
 /// What a change makes of a manifest.
 enum Next {
     /// Another one.
@@ -37,29 +48,24 @@ impl Committer {
         Self { live }
     }
 
-    /// Stores changes: either any number of those of entries, or one other. Gives the epoch that has them, and what each came to.
-    pub(super) async fn commit(&self, changes: &[&Change]) -> Result<(Arc<Manifest>, Vec<Told>), Status> {
+    /// Stores changes: either any number of those of entries, or one other.
+    pub(super) async fn commit(&self, changes: &[&Change]) -> Result<Committed, Status> {
         let mut written = None;
         for _ in 0..ATTEMPTS {
             let base = self.live.refresh().await.map_err(|error| unavailable(&error))?;
             let (next, told) = match changes {
                 [Change::Snapshot(change)] => (snapshot(&base, change)?, vec![Told::default()]),
-                [Change::Replace(rewritten)] => {
-                    (self.replace(&base, rewritten).await?, vec![Told::default()])
-                }
+                [Change::Replace(rewritten)] => (self.replace(&base, rewritten).await?, vec![Told::default()]),
                 _ => self.entries(&base, changes, &mut written).await?,
             };
-            let mut manifest = match next {
-                Next::Epoch(manifest) => manifest,
-                Next::AsItIs => return Ok((Arc::new(base.manifest.clone()), told)),
+            let before = Arc::new(base.manifest.clone());
+            let Next::Epoch(mut manifest) = next else {
+                return Ok(Committed { manifest: Arc::clone(&before), before, told });
             };
             manifest.epoch = base.epoch + 1;
-            if self.live.epochs().commit(&manifest).await.map_err(|error| unavailable(&error))? {
-                // It is stored; whoever searches finds it a moment later if it cannot be read now.
-                if let Err(error) = self.live.refresh().await {
-                    tracing::warn!(%error, epoch = manifest.epoch, "what was stored is not searched yet");
-                }
-                return Ok((Arc::new(manifest), told));
+            let committed = self.live.commit(manifest).await.map_err(|error| unavailable(&error))?;
+            if let Some(base) = committed {
+                return Ok(Committed { manifest: Arc::new(base.manifest.clone()), before, told });
             }
         }
         let why = format!("{ATTEMPTS} times another writer was faster; try again");
@@ -77,7 +83,7 @@ impl Committer {
         changes: &[&Change],
         written: &mut Option<Segment>,
     ) -> Result<(Next, Vec<Told>), Status> {
-        let plan = Plan::of(base, changes);
+        let mut plan = Plan::of(base, changes);
         if plan.is_empty() {
             return Ok((Next::AsItIs, plan.told));
         }
@@ -111,30 +117,34 @@ impl Committer {
         Ok((Next::Epoch(manifest), plan.told))
     }
 
-    /// Marks what is to be forgotten in every segment that has something of it: deleted from the epoch and from snapshots. Says whether
-    /// there is any.
+    /// Marks what is to be forgotten in every segment that has something of it: deleted from the epoch and from snapshots. Gives the ids
+    /// of which there was something.
     async fn forget(
         &self,
         base: &KnowledgeBase,
         manifest: &mut Manifest,
-        plan: &Plan<'_>,
-    ) -> Result<bool, StorageError> {
-        let mut found = false;
+        ids: &BTreeSet<&str>,
+    ) -> Result<BTreeSet<String>, StorageError> {
+        let mut found = BTreeSet::new();
         for list in manifest.lists_mut() {
             for segment in list {
                 let known = base.parts.iter().find(|part| part.loaded.segment.holds_the_same_as(segment));
-                let positions: RoaringBitmap = if let Some(part) = known {
-                    plan.forget.iter().filter_map(|id| part.loaded.position(id)).collect()
+                let here: Vec<(String, u32)> = if let Some(part) = known {
+                    ids.iter().filter_map(|id| Some(((*id).to_owned(), part.loaded.position(id)?))).collect()
                 } else {
                     let entries = segment.read_entries(self.folder()).await?.into_iter().zip(0..);
-                    let is_meant = entries.filter(|(entry, _)| plan.forget.contains(entry.id.as_str()));
-                    is_meant.map(|(_, position)| position).collect()
+                    let entries = entries.map(|(entry, position)| (entry.id, position));
+                    entries.filter(|(id, _)| ids.contains(id.as_str())).collect()
                 };
-                if !positions.is_empty() {
-                    let deleted = segment.read_deleted(self.folder()).await? | positions;
-                    segment.delete(self.folder(), &deleted, true).await?;
-                    found = true;
+                if here.is_empty() {
+                    continue;
                 }
+                let mut deleted = segment.read_deleted(self.folder()).await?;
+                for (id, position) in here {
+                    deleted.insert(position);
+                    found.insert(id);
+                }
+                segment.delete(self.folder(), &deleted, true).await?;
             }
         }
         Ok(found)

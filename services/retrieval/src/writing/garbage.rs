@@ -2,7 +2,7 @@
 //! and those that a writer left behind which ended before it committed them.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::{Manifest, Segment};
@@ -29,14 +29,17 @@ pub(super) async fn remove_forgotten(
     Ok(())
 }
 
-/// Removes what was needed for the last time an hour ago.
+/// Removes what was needed for the last time an hour before the last file was written: by the clock of the store alone, since files that
+/// are about to be committed must not look old.
 pub(super) async fn collect(epochs: &Epochs) -> Result<(), StorageError> {
-    collect_before(epochs, SystemTime::now() - KEPT_FOR).await
+    collect_before(epochs, KEPT_FOR).await
 }
 
-/// Removes what was needed for the last time before `then`.
-pub(super) async fn collect_before(epochs: &Epochs, then: SystemTime) -> Result<(), StorageError> {
-    let listed = epochs.list().await?;
+/// Removes what was needed for the last time so long before the last file was written.
+pub(super) async fn collect_before(epochs: &Epochs, kept_for: Duration) -> Result<(), StorageError> {
+    let (listed, all) = (epochs.list().await?, epochs.segment_files().await?);
+    let written = listed.iter().map(|(_, written)| *written).chain(all.iter().map(|file| file.written));
+    let Some(then) = written.max().and_then(|last| last.checked_sub(kept_for)) else { return Ok(()) };
     let Some(oldest) = listed.iter().rposition(|(_, written)| *written < then) else { return Ok(()) };
     // What was written before then and is needed since is in the epoch of then, or in the latest one. The first one can be read by
     // whoever knows of no other.
@@ -49,7 +52,7 @@ pub(super) async fn collect_before(epochs: &Epochs, then: SystemTime) -> Result<
     let files = needed.iter().flat_map(Manifest::all_segments).flat_map(Segment::all_files);
     let paths: HashSet<&str> = files.map(|file| file.path.as_str()).collect();
     let is_old = |file: &Listed| file.written < then && !paths.contains(file.path.as_str());
-    let files: Vec<Listed> = epochs.segment_files().await?.into_iter().filter(is_old).collect();
+    let files: Vec<Listed> = all.into_iter().filter(is_old).collect();
     // Manifests first: none of those that are left lists a file that is not there.
     for (number, _) in &listed[..oldest] {
         epochs.remove(*number).await?;

@@ -1,6 +1,7 @@
 //! Changes, one after another and at the same time, against a model of what they should come to.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -93,25 +94,18 @@ impl Bench {
     }
 
     /// Every file below its folder that has these bytes.
-    fn files_with(&self, bytes: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.directory.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if std::fs::read(&path)
-                    .unwrap()
-                    .windows(bytes.len())
-                    .any(|window| window == bytes.as_bytes())
-                {
-                    found.push(path.display().to_string());
-                }
-            }
-        }
-        found
+    fn files_with(&self, bytes: &str) -> Vec<PathBuf> {
+        let mut files = walk(self.directory.path());
+        let has = |file: &[u8]| file.windows(bytes.len()).any(|window| window == bytes.as_bytes());
+        files.retain(|path| has(&std::fs::read(path).unwrap()));
+        files
     }
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// A vector that the id alone decides.
@@ -273,7 +267,7 @@ async fn what_is_forgotten_is_nowhere() {
     let stored = bench.delete(&["a", "b", "none"], true).await;
     assert_eq!(stored.told.missing, ["none"]);
     for gone in ["zunin", "leka"] {
-        assert_eq!(bench.files_with(gone), Vec::<String>::new());
+        assert_eq!(bench.files_with(gone), Vec::<PathBuf>::new());
     }
     let restored = bench.snapshot(SnapshotChange::Restore("before".to_owned())).await.unwrap();
     assert_eq!(restored.manifest.present(), 1);
@@ -282,6 +276,44 @@ async fn what_is_forgotten_is_nowhere() {
     // It may come back, as something new.
     bench.upsert(&[("a", "another zunin")]).await;
     assert_eq!(bench.live.current().manifest.present(), 2);
+}
+
+/// Changes that wait are stored together: what was there before is forgotten, and what came after is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_may_be_stored_anew_at_the_same_time() {
+    for _ in 0..10 {
+        let bench = Bench::new().await;
+        bench.upsert(&[("a", "the old zunin")]).await;
+        let ids = || vec!["a".to_owned()];
+        let (forget, again) = tokio::join!(
+            bench.writer.change(Change::Delete { ids: ids(), forget: true }, Permit::default()),
+            bench.writer.change(Change::Upsert(vec![new("a", "the new one")]), Permit::default()),
+        );
+        let marked = forget.unwrap().manifest;
+        again.unwrap();
+        bench.writer.has_forgotten(&bench.live, &marked).await.unwrap();
+        assert_eq!(bench.files_with("the old zunin"), Vec::<PathBuf>::new());
+        let there = present(&bench.live.refresh().await.unwrap());
+        assert_eq!(there.iter().map(|entry| entry.caption.as_str()).collect::<Vec<_>>(), ["the new one"]);
+    }
+}
+
+/// A merge that began before something was forgotten takes it along, and nothing is left of it all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_while_segments_are_merged_is_nowhere() {
+    let bench = Bench::new().await;
+    for number in 0..9 {
+        // One by one, so that the last of them begins a merge.
+        bench.upsert(&[(&format!("e{number}"), &format!("zunin number {number}."))]).await;
+    }
+    let (stored, forgotten) =
+        tokio::join!(bench.upsert(&[("last", "a leka")]), bench.delete(&["e3", "e8"], true));
+    assert!(stored.manifest.epoch > 1 && forgotten.told.missing.is_empty());
+    bench.is_kept_up().await;
+    for gone in ["zunin number 3.", "zunin number 8."] {
+        assert_eq!(bench.files_with(gone), Vec::<PathBuf>::new(), "{gone}");
+    }
+    assert_eq!(bench.live.current().manifest.present(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,11 +359,19 @@ async fn what_no_epoch_needs_is_removed_in_time() {
     let base = bench.is_kept_up().await;
     let epochs = Epochs::new(bench.live.epochs().folder().clone());
     let before = (epochs.numbers(None).await.unwrap().len(), epochs.segment_files().await.unwrap().len());
-    garbage::collect_before(&epochs, SystemTime::now() - Duration::from_mins(1)).await.unwrap();
+    garbage::collect_before(&epochs, Duration::from_mins(1)).await.unwrap();
     let after = (epochs.numbers(None).await.unwrap().len(), epochs.segment_files().await.unwrap().len());
     assert_eq!(before, after, "nothing is old");
-    garbage::collect_before(&epochs, SystemTime::now() + Duration::from_mins(1)).await.unwrap();
+    // Time goes by, and another file is written by somebody who has not committed it yet.
+    let hour = Duration::from_hours(1);
+    for file in walk(bench.directory.path()) {
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(SystemTime::now() - 2 * hour).unwrap();
+    }
+    epochs.folder().create("segments/new/images.pack", Bytes::from_static(b"not yet")).await.unwrap();
+    garbage::collect(&epochs).await.unwrap();
     assert_eq!(epochs.numbers(None).await.unwrap(), [base.epoch]);
+    epochs.folder().remove("segments/new/images.pack").await.unwrap();
     let left: Vec<String> = epochs.segment_files().await.unwrap().into_iter().map(|file| file.path).collect();
     let mut needed: Vec<&str> =
         base.manifest.all_segments().flat_map(Segment::all_files).map(|file| file.path.as_str()).collect();

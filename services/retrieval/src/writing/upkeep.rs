@@ -60,7 +60,7 @@ impl Upkeep {
             let Some(task) = Task::next(&base, folder).await? else { break };
             let rewritten = task.run(&self.live).await?;
             let stored = self.writer.change(Change::Replace(rewritten), Permit::default()).await?;
-            garbage::remove_forgotten(self.live.epochs(), &base.manifest, &stored.manifest).await?;
+            garbage::remove_forgotten(self.live.epochs(), &stored.before, &stored.manifest).await?;
         }
         Ok(())
     }
