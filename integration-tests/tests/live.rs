@@ -209,12 +209,8 @@ async fn what_cannot_be_stored_is_refused_by_its_field_and_nothing_is() -> Falli
         vec![good.clone(), entry]
     };
     let torn = Image { data: good.image.clone().unwrap_or_default().data.slice(..200), ..Image::default() };
-    let raw = Image {
-        format: ImageFormat::Rgb8.into(),
-        width: 8,
-        height: 8,
-        data: vec![0; 8 * 8 * 3].into(),
-    };
+    let raw =
+        Image { format: ImageFormat::Rgb8.into(), width: 8, height: 8, data: vec![0; 8 * 8 * 3].into() };
     let vector = |values: Vec<f32>, space: &str| Some(QueryVector { values, space_digest: space.to_owned() });
     let cases = [
         (Vec::new(), "entries: must be 1 to 64 entries (got 0)"),

@@ -52,7 +52,8 @@ impl Epochs {
 
     /// The file of the latest epoch's manifest.
     pub(crate) async fn latest_file(&self) -> Result<(Manifest, FileDigest), StorageError> {
-        let path = self.numbers_if_allowed().await?.last().map_or(MANIFEST.to_owned(), |&number| path(number));
+        let path =
+            self.numbers_if_allowed().await?.last().map_or(MANIFEST.to_owned(), |&number| path(number));
         let bytes = self.folder.read(&path, MAX_MANIFEST_BYTES).await?;
         let manifest = Manifest::parse(&self.folder.describe(&path), &bytes)?;
         Ok((manifest, FileDigest::of(path, &bytes)))

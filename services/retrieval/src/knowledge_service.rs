@@ -148,7 +148,7 @@ impl KnowledgeService for Knowledge {
             let entries = entries.map(|((label, image), vector)| NewEntry { label, image, vector });
             writer.change(Change::Upsert(entries.collect()), permit).await
         };
-        let Stored { manifest, told } = context.within("storing the entries", work).await?;
+        let Stored { manifest, told, .. } = context.within("storing the entries", work).await?;
         Ok(Response::new(messages::UpsertEntriesResponse {
             epoch: Some(convert::epoch(&manifest)),
             inserted: told.inserted,
@@ -162,7 +162,7 @@ impl KnowledgeService for Knowledge {
     ) -> Result<Response<messages::DeleteEntriesResponse>, Status> {
         let call = of(&request);
         let messages::DeleteEntriesRequest { knowledge_base, ids } = request.into_inner();
-        let Stored { manifest, told } = self.delete(call, &knowledge_base, ids, false).await?;
+        let Stored { manifest, told, .. } = self.delete(call, &knowledge_base, ids, false).await?;
         let (epoch, missing_ids) = (Some(convert::epoch(&manifest)), told.missing);
         Ok(Response::new(messages::DeleteEntriesResponse { epoch, missing_ids }))
     }

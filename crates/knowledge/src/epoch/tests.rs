@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::manifest::MANIFEST;
 use super::segment::{Part, encode_keys};
 use super::*;
+use crate::Epochs;
 use reverie_storage::{FileDigest, Folder, StorageError};
 
 fn entry(id: &str) -> Entry {
@@ -242,4 +243,25 @@ async fn a_knowledge_base_may_be_empty() {
     let written = write_empty(&folder, name, String::new(), 4, VectorKind::F32, space).await.unwrap();
     assert_eq!((written.schema, written.entries()), (4, 0));
     assert_eq!(Manifest::read(&folder).await.unwrap(), written);
+}
+
+#[tokio::test]
+async fn the_latest_epoch_is_published_as_the_first() {
+    let (_directory, live) = folder();
+    let (_other, target) = folder();
+    let entries = vec![entry("dribago"), entry("quopple"), entry("zunin")];
+    let first = write_epoch(&live, epoch(entries.clone())).await.unwrap();
+    let mut latest = first.clone();
+    latest.segments[0].delete(&live, &[1].into(), false).await.unwrap();
+    let whole = Snapshot { epoch: 1, segments: first.segments.clone() };
+    latest.snapshots.insert("whole".to_owned(), whole);
+    (latest.epoch, latest.schema) = (2, 4);
+    assert!(Epochs::new(live.clone()).commit(&latest).await.unwrap());
+
+    Manifest::publication(&live).await.unwrap().publish(&live, &target).await.unwrap();
+    let published = Manifest::read(&target).await.unwrap();
+    assert_eq!(published, latest);
+    assert_eq!(published.read_entries(&target).await.unwrap(), [entries[0].clone(), entries[2].clone()]);
+    let restored = Manifest { segments: published.snapshots["whole"].segments.clone(), ..published };
+    assert_eq!(restored.read_entries(&target).await.unwrap(), entries);
 }

@@ -55,7 +55,9 @@ impl Committer {
             let base = self.live.refresh().await.map_err(|error| unavailable(&error))?;
             let (next, told) = match changes {
                 [Change::Snapshot(change)] => (snapshot(&base, change)?, vec![Told::default()]),
-                [Change::Replace(rewritten)] => (self.replace(&base, rewritten).await?, vec![Told::default()]),
+                [Change::Replace(rewritten)] => {
+                    (self.replace(&base, rewritten).await?, vec![Told::default()])
+                }
                 _ => self.entries(&base, changes, &mut written).await?,
             };
             let before = Arc::new(base.manifest.clone());
@@ -96,8 +98,14 @@ impl Committer {
         }
         let mut is_changed = !plan.deleted.is_empty();
         if !plan.forget.is_empty() {
-            is_changed |=
-                self.forget(base, &mut manifest, &plan).await.map_err(|error| unavailable(&error))?;
+            let found = self.forget(base, &mut manifest, &plan.forget).await;
+            let found = found.map_err(|error| unavailable(&error))?;
+            is_changed |= !found.is_empty();
+            for (told, change) in plan.told.iter_mut().zip(changes) {
+                if matches!(change, Change::Delete { forget: true, .. }) {
+                    told.missing.retain(|id| !found.contains(id));
+                }
+            }
         }
         if !plan.stored.is_empty() {
             let segment = match written.take() {
