@@ -97,7 +97,7 @@ impl Writer {
         loop {
             let now = live.current();
             if now.epoch >= marked.epoch && !now.manifest.all_segments().any(is_to_forget) {
-                return garbage::remove_forgotten(live.epochs(), marked, &now.manifest).await;
+                return garbage::remove_forgotten_since(live.epochs(), marked, &now.manifest).await;
             }
             // Another process may be the one that does it; an error means that the sender is gone, which is in `self`.
             let _ = tokio::time::timeout(LOOK_EVERY, rounds.changed()).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::stream;
 use reverie_knowledge::Live;
@@ -17,8 +18,11 @@ use super::is_to_forget;
 use super::rewrite::Rewritten;
 use crate::knowledge_base::{KnowledgeBase, Reader};
 
-/// How often a change is tried again if another writer was faster each time.
-const ATTEMPTS: usize = 16;
+/// How long a change is tried again if another writer was faster each time.
+const TRIED_FOR: Duration = Duration::from_secs(30);
+/// The first wait before another attempt is at most so long, the next ones twice as long, and so on.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Stores changes of one knowledge base.
 pub(super) struct Committer {
@@ -50,8 +54,8 @@ impl Committer {
 
     /// Stores changes: either any number of those of entries, or one other.
     pub(super) async fn commit(&self, changes: &[&Change]) -> Result<Committed, Status> {
-        let mut written = None;
-        for _ in 0..ATTEMPTS {
+        let (mut written, begun, mut wait) = (None, Instant::now(), FIRST_WAIT);
+        loop {
             let base = self.live.refresh().await.map_err(|error| unavailable(&error))?;
             let (next, told) = match changes {
                 [Change::Snapshot(change)] => (snapshot(&base, change)?, vec![Told::default()]),
@@ -69,9 +73,16 @@ impl Committer {
             if let Some(base) = committed {
                 return Ok(Committed { manifest: Arc::new(base.manifest.clone()), before, told });
             }
+            if begun.elapsed() > TRIED_FOR {
+                let seconds = TRIED_FOR.as_secs();
+                let why = format!("for {seconds} s other writers were faster each time; try again");
+                return Err(Refusal::unavailable(why).into());
+            }
+            // Whoever was faster waits, too, and not as long as this one.
+            let share = rand::random_range(0.0..=1.0);
+            tokio::time::sleep(wait.mul_f64(share)).await;
+            wait = LONGEST_WAIT.min(2 * wait);
         }
-        let why = format!("{ATTEMPTS} times another writer was faster; try again");
-        Err(Refusal::unavailable(why).into())
     }
 
     fn folder(&self) -> &Folder {

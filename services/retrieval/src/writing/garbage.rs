@@ -14,6 +14,33 @@ use super::is_to_forget;
 /// are about to commit them.
 const KEPT_FOR: Duration = Duration::from_hours(1);
 
+/// Removes the files of all segments that had something to be forgotten in an epoch since `marked`, and that are not there `now`: what is
+/// merged meanwhile may take it along.
+pub(super) async fn remove_forgotten_since(
+    epochs: &Epochs,
+    marked: &Manifest,
+    now: &Manifest,
+) -> Result<(), StorageError> {
+    remove_forgotten(epochs, marked, now).await?;
+    for number in marked.epoch + 1..now.epoch {
+        match epochs.read(number).await {
+            Ok(between) => remove_forgotten(epochs, &between, now).await?,
+            // Removed after an hour, with what it alone had.
+            Err(StorageError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a segment that was written and that no epoch has.
+pub(super) async fn remove_unused(epochs: &Epochs, segment: &Segment) -> Result<(), StorageError> {
+    for file in segment.all_files() {
+        epochs.folder().remove(&file.path).await?;
+    }
+    Ok(())
+}
+
 /// Removes the files of segments that had something to be forgotten in the epoch `before`, and that are not there `now`.
 pub(super) async fn remove_forgotten(
     epochs: &Epochs,

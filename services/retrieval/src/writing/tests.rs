@@ -97,14 +97,15 @@ impl Bench {
     fn files_with(&self, bytes: &str) -> Vec<PathBuf> {
         let mut files = walk(self.directory.path());
         let has = |file: &[u8]| file.windows(bytes.len()).any(|window| window == bytes.as_bytes());
-        files.retain(|path| has(&std::fs::read(path).unwrap()));
+        // What is not needed may be removed meanwhile.
+        files.retain(|path| std::fs::read(path).is_ok_and(|file| has(&file)));
         files
     }
 }
 
 /// All files below a folder.
 fn walk(folder: &Path) -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let paths = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 

@@ -59,8 +59,15 @@ impl Upkeep {
             let folder = self.live.epochs().folder();
             let Some(task) = Task::next(&base, folder).await? else { break };
             let rewritten = task.run(&self.live).await?;
+            let (epochs, written) = (self.live.epochs(), rewritten.segment.clone());
             let stored = self.writer.change(Change::Replace(rewritten), Permit::default()).await?;
-            garbage::remove_forgotten(self.live.epochs(), &stored.before, &stored.manifest).await?;
+            match written {
+                // Another process was faster, or what it was made of is there no more.
+                Some(unused) if stored.manifest.epoch == stored.before.epoch => {
+                    garbage::remove_unused(epochs, &unused).await?;
+                }
+                _ => garbage::remove_forgotten(epochs, &stored.before, &stored.manifest).await?,
+            }
         }
         Ok(())
     }
