@@ -193,6 +193,22 @@ impl<R: Read> Live<R> {
         why.map_or(Ok(current), Err)
     }
 
+    /// Loads the epoch of that number, if it came before the current one, for a request that began with it elsewhere; none if it cannot be
+    /// loaded.
+    pub async fn recall(&self, number: u64) -> Option<Arc<R::Epoch>> {
+        let _turn = self.turn.lock().await;
+        if let Some(found) = self.find(|epoch| R::manifest(epoch).epoch == number) {
+            return Some(found);
+        }
+        let current = self.current();
+        let manifest = self.epochs.read(number).await.ok()?;
+        let epoch = self.reader.read(self.epochs.folder(), manifest, Some(&current)).await.ok()?;
+        let epoch = Arc::new(epoch);
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        loaded.older.push((Arc::clone(&epoch), Instant::now()));
+        Some(epoch)
+    }
+
     /// Makes `manifest` the next epoch and takes it up; none if it does not follow the one that is served, or another writer was faster.
     ///
     /// # Errors
@@ -372,6 +388,11 @@ mod tests {
         assert!(live.find(is_first).is_some());
         live.drop_older();
         assert!(live.find(is_first).is_none());
+        // One that was passed over.
+        assert_eq!(live.recall(2).await.unwrap().1, ["a quopple"]);
+        assert!(live.find(|epoch| epoch.0.epoch == 2).is_some());
+        assert!(live.recall(9).await.is_none());
+        assert_eq!(live.current().0.epoch, 3);
         let anew = Live::open(folder, Captions).await.unwrap();
         assert_eq!(anew.current().1, ["a dribago"]);
     }

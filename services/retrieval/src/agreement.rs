@@ -106,6 +106,7 @@ impl Agreement {
                 collection: base.name.clone(),
                 content_digest: base.content_digest.to_string(),
                 drop_older: false,
+                epoch: Some(base.epoch),
             };
             let request = Context::probe(TIMEOUT).outgoing(request);
             match VectorServiceClient::new(channel.clone()).prepare(request).await {

@@ -139,6 +139,7 @@ impl EmbeddingSearch {
                 collection: knowledge_base.name.clone(),
                 content_digest: knowledge_base.content_digest.to_string(),
                 drop_older,
+                epoch: Some(knowledge_base.epoch),
             };
             let context = Context::with_timeout(PREPARE_TIMEOUT);
             let prepared = VectorServiceClient::new(replica.channel).prepare(context.outgoing(request)).await;

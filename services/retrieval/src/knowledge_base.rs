@@ -133,7 +133,7 @@ impl Read for Reader {
     async fn prepare(&self, base: &KnowledgeBase) {
         // So that the first search of this epoch does not wait for it. If it fails, that search says why.
         if let Err(why) = self.embedding.prepare(base, false).await {
-            tracing::warn!(name = base.name, epoch = base.epoch, why, "the vector service is behind");
+            tracing::info!(name = base.name, epoch = base.epoch, why, "the vector service has not loaded it");
         }
     }
 
@@ -144,7 +144,13 @@ impl Read for Reader {
     fn taken_up(&self, base: &KnowledgeBase) {
         let (name, epoch, size) = (&base.name, base.epoch, base.manifest.present());
         tracing::info!(name, epoch, digest = &*base.content_digest, size, "knowledge base loaded");
-        metrics::knowledge_base(name, epoch, size);
+        let told = metrics::Epoch {
+            number: epoch,
+            entries: size,
+            deleted: base.manifest.entries() - size,
+            segments: base.manifest.segments.len() as u64,
+        };
+        metrics::knowledge_base(name, told);
         self.thumbnails.keep_only(name, base.parts.iter().map(|part| Arc::clone(&part.loaded.identity)));
     }
 }

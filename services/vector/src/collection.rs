@@ -115,7 +115,13 @@ impl Read for Reader {
         let Collection { manifest, content_digest, .. } = collection;
         let (name, epoch, size) = (&manifest.name, manifest.epoch, manifest.present());
         tracing::info!(name, epoch, size, digest = content_digest, "collection loaded");
-        metrics::knowledge_base(name, epoch, size);
+        let told = metrics::Epoch {
+            number: epoch,
+            entries: size,
+            deleted: manifest.entries() - size,
+            segments: manifest.segments.len() as u64,
+        };
+        metrics::knowledge_base(name, told);
     }
 }
 

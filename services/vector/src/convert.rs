@@ -180,6 +180,12 @@ pub(crate) async fn epoch(
     if let Some(found) = live.find(is_it) {
         return Ok(found);
     }
+    // Several may have come at once, of which the latest was loaded.
+    if let Some(asked) = asked.filter(|asked| *asked < live.current().manifest().epoch)
+        && let Some(found) = live.recall(asked).await.filter(|found| is_it(found))
+    {
+        return Ok(found);
+    }
     let current = live.current();
     let Manifest { name, epoch, .. } = current.manifest();
     if let Err(error) = refreshed {

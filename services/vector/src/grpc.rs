@@ -111,7 +111,7 @@ impl VectorService for Vector {
         let request = request.into_inner();
         let work = async {
             let live = convert::named(&request.collection, &self.collections)?;
-            convert::epoch(live, None, &request.content_digest).await?;
+            convert::epoch(live, request.epoch, &request.content_digest).await?;
             if request.drop_older {
                 live.drop_older();
             }

@@ -65,13 +65,28 @@ pub fn text() -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&families)
 }
 
-/// Tells which epoch of the knowledge base `name` the service has, and of how many entries.
-pub fn knowledge_base(name: &str, epoch: u64, entries: u64) {
+/// What an epoch of a knowledge base has.
+#[derive(Debug, Clone, Copy)]
+pub struct Epoch {
+    /// Its number.
+    pub number: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Entries that are deleted, and still stored.
+    pub deleted: u64,
+    /// Segments.
+    pub segments: u64,
+}
+
+/// Tells which epoch of the knowledge base `name` the service has.
+pub fn knowledge_base(name: &str, epoch: Epoch) {
     let meter = global::meter("reverie-service-kit");
     let named = [KeyValue::new("knowledge_base", name.to_owned())];
     let gauges = [
-        ("reverie.knowledge_base.epoch", "Number of the epoch that is served", epoch),
-        ("reverie.knowledge_base.entries", "Entries of that epoch", entries),
+        ("reverie.knowledge_base.epoch", "Number of the epoch that is served", epoch.number),
+        ("reverie.knowledge_base.entries", "Entries of that epoch", epoch.entries),
+        ("reverie.knowledge_base.deleted", "Deleted entries that are still stored", epoch.deleted),
+        ("reverie.knowledge_base.segments", "Segments of that epoch", epoch.segments),
     ];
     for (gauge, description, value) in gauges {
         meter.u64_gauge(gauge).with_description(description).build().record(value, &named);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reverie_knowledge::Epochs;
-use reverie_knowledge::epoch::VectorKind;
+use reverie_knowledge::epoch::{Manifest, VectorKind};
 use reverie_knowledge::index::build_index;
 use reverie_proto::vector::v1::Vector;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
@@ -403,6 +403,7 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
         collection: "shapes".to_owned(),
         content_digest,
         drop_older,
+        epoch: None,
     };
     assert_eq!(client.prepare(prepare(first.content_digest(), false)).await.unwrap().into_inner().epoch, 8);
     client.prepare(prepare(next.content_digest(), true)).await.unwrap();
@@ -410,6 +411,17 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     assert_eq!(gone.code(), Code::FailedPrecondition, "{gone}");
     let never = client.prepare(prepare("b".repeat(64), false)).await.unwrap_err();
     assert_eq!(never.code(), Code::FailedPrecondition, "{never}");
+    // Of two that come at once, the one before the last can be asked for by its number.
+    let mut between = next.clone();
+    between.segments[0].delete(epochs.folder(), &RoaringBitmap::from_iter([4]), false).await.unwrap();
+    between.epoch = 9;
+    assert!(epochs.commit(&between).await.unwrap());
+    assert!(epochs.commit(&Manifest { epoch: 10, ..next.clone() }).await.unwrap());
+    assert_eq!(keys(client.search(search(next.content_digest(), false)).await.unwrap()), [3, 6, 7]);
+    let request = PrepareRequest { epoch: Some(9), ..prepare(between.content_digest(), false) };
+    assert_eq!(client.prepare(request).await.unwrap().into_inner().epoch, 10);
+    let request = SearchRequest { epoch: Some(9), ..search(between.content_digest(), false) };
+    assert_eq!(keys(client.search(request).await.unwrap()), [3, 5, 6]);
     shutdown.cancel();
     drop(client);
     running.await.unwrap().unwrap();
