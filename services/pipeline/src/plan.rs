@@ -18,7 +18,7 @@ use reverie_proto::superresolution::v1::super_resolution_service_client::SuperRe
 use reverie_proto::superresolution::v1::{ListLevelsRequest, ListLevelsResponse};
 use reverie_service_kit::client::{Channel, Replica, Upstream};
 use reverie_service_kit::{Context, Refusal};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::fit::{self, Identities};
 use crate::stages::{Models, Stages, levels_of};
@@ -104,7 +104,14 @@ impl<'a> Survey<'a> {
                 Err(refusal) => why = why.or(Some(refusal)),
             }
         }
-        Err(why.unwrap_or_else(|| Refusal::mismatch("no stage tells what models it has")).into())
+        let why = Status::from(why.unwrap_or_else(|| Refusal::mismatch("no stage tells what models it has")));
+        if self.stages.has_several && why.code() == Code::FailedPrecondition {
+            // A replica that has just come may not be known yet.
+            return Err(
+                Refusal::unavailable(format!("{}, or wait for a rollout to end", why.message())).into()
+            );
+        }
+        Err(why)
     }
 
     /// Which stages have replicas with different models; none if all replicas of each agree.

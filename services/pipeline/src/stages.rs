@@ -1,7 +1,7 @@
 //! The stages of the cascade, each behind one method: one call to one service.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
@@ -28,13 +28,18 @@ use reverie_proto::superresolution::v1::{
     CheckOptionsRequest, ListLevelsRequest, ListLevelsResponse, UpscaleCompleted, UpscaleRequest,
 };
 use reverie_proto::tensor::v1::{Latent, TextTokens};
-use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
+use reverie_service_kit::client::{Addresses, Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Context, Refusal};
 use tonic::{Code, Response, Status};
 
 use crate::fit::{self, Identities};
 use crate::plan::Survey;
 use crate::settings::StageAddresses;
+
+/// How long a replica that serves may take to be known here.
+const REPLICAS_APPEAR: Duration = Duration::from_secs(5);
+/// How often all are asked meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A level of the cascade and who serves it.
 #[derive(Debug, Clone)]
@@ -69,6 +74,8 @@ pub(crate) struct Stages {
     pub(crate) denoiser: Upstream,
     pub(crate) autoencoder: Option<Upstream>,
     pub(crate) super_resolution: Vec<Upstream>,
+    /// Whether a stage has several addresses: one of its replicas may not be known yet.
+    pub(crate) has_several: bool,
     /// How the models of replicas differ, as was logged last.
     differences: Arc<Mutex<Option<String>>>,
 }
@@ -83,7 +90,10 @@ macro_rules! client {
 
 impl Stages {
     pub(crate) fn new(addresses: &StageAddresses) -> Self {
+        let all = [&addresses.encoder, &addresses.denoiser].into_iter().chain(&addresses.autoencoder);
+        let has_several = |stage: &Addresses| stage.iter().count() > 1;
         Self {
+            has_several: all.chain(&addresses.super_resolution).any(has_several),
             encoder: Upstream::new("encoder", &addresses.encoder),
             retrieval: addresses.retrieval.as_ref().map(|address| Upstream::new("retrieval", address)),
             denoiser: Upstream::new("denoiser", &addresses.denoiser),
@@ -133,9 +143,22 @@ impl Stages {
         Ok(fits.map(|()| models)?)
     }
 
-    /// The same of all replicas: what was planned cannot be followed any more.
+    /// The same of all replicas: what was planned cannot be followed any more. Where nothing fits, a replica that has just come may not be
+    /// known yet, and is waited for.
     pub(crate) async fn models_of_all(&self, context: Context) -> Result<Models, Status> {
-        Survey::of(self, context).await?.models()
+        let begun = Instant::now();
+        loop {
+            match Survey::of(self, context).await?.models() {
+                Err(status)
+                    if self.has_several
+                        && status.code() == Code::Unavailable
+                        && begun.elapsed() < REPLICAS_APPEAR =>
+                {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Whether a stage has several replicas, which may have different models.
