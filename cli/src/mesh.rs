@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use reverie_packages::{Bundle, PackageError};
 use reverie_pipeline::{StageAddresses, check_fit};
-use reverie_service_kit::client::Upstream;
+use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::settings::{self, SERVICES, ServiceSettings, Sources};
-use reverie_service_kit::{Address, Listener, RunError, Shutdown};
+use reverie_service_kit::{Address, Context, Listener, RunError, Shutdown};
 use reverie_storage::StorageError;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
-use crate::Failure;
+use crate::{Failure, client};
 
 /// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
 const START_TIMEOUT: Duration = Duration::from_hours(2);
@@ -73,6 +73,18 @@ impl AskArguments {
             return ask(running).await;
         }
         Mesh::during(&self.mesh, async |mesh| ask(mesh.pipeline()).await).await
+    }
+
+    /// Makes one call to the pipeline: a running one, or that of a mesh which is started for it.
+    pub(crate) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Channel, Context) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let called = async |address: &Address| {
+            let answer = client::call(address, self.timeout(), call).await;
+            Ok(answer.map_err(|status| status.message().to_owned())?)
+        };
+        self.with_pipeline(called).await
     }
 
     /// How long to wait for an image.

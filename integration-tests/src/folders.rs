@@ -23,6 +23,28 @@ pub fn copy(from: &Path, to: &Path) -> Fallible<()> {
     Ok(())
 }
 
+/// The files of a folder, and all below it.
+pub fn files(folder: &Path) -> Fallible<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Those of them that have these bytes.
+pub fn holding(folder: &Path, bytes: &[u8]) -> Fallible<Vec<PathBuf>> {
+    let mut holding = Vec::new();
+    for file in files(folder)? {
+        if fs::read(&file)?.windows(bytes.len()).any(|part| part == bytes) {
+            holding.push(file);
+        }
+    }
+    Ok(holding)
+}
+
 /// The folder of a tiny diffusers pipeline.
 pub fn pipeline(name: &str) -> PathBuf {
     Path::new(WORKSPACE).join("integration-tests/fixtures/diffusers").join(name)

@@ -9,7 +9,7 @@ use reverie::Failure;
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::requests::{PATIENCE, draw, neighbour_ids, quick};
-use reverie_integration_tests::{BUNDLE, Fallible};
+use reverie_integration_tests::{BUNDLE, Fallible, folders};
 use reverie_knowledge::epoch::{Entry as Kept, Manifest, VectorKind, write_empty};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval};
@@ -178,25 +178,11 @@ async fn what_is_stored_is_found_and_drawn_with_and_what_is_deleted_is_not() -> 
     assert_eq!(told.epoch.map(|epoch| epoch.size), Some((views.len() - own.len()) as u64));
     assert!(told.is_writable && told.segments.iter().all(|segment| !segment.is_forgetting));
     for kept in views.iter().filter(|view| own.contains(&view.id)) {
-        let holding = files_with(live.folder.path(), &kept.image)?;
+        let holding = folders::holding(live.folder.path(), &kept.image)?;
         assert!(holding.is_empty(), "{} is still in {holding:?}", kept.id);
     }
     live.mesh.shutdown().await;
     Ok(())
-}
-
-/// Files below a folder that have these bytes.
-fn files_with(folder: &std::path::Path, bytes: &[u8]) -> Fallible<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files_with(&path, bytes)?);
-        } else if std::fs::read(&path)?.windows(bytes.len()).any(|window| window == bytes) {
-            found.push(path.display().to_string());
-        }
-    }
-    Ok(found)
 }
 
 #[tokio::test(flavor = "multi_thread")]

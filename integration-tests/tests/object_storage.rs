@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use reverie_integration_tests::creatures;
+use reverie_integration_tests::folders::{files, holding};
 use reverie_integration_tests::processes::{Process, binary, command, serve_command};
 use reverie_integration_tests::servers::{BUCKET, Server, stalling, web};
 use reverie_integration_tests::{BUNDLE, Fallible};
@@ -65,17 +66,6 @@ fn draw(server: &Server, bundle: &str, cache: &Path) -> Fallible<Vec<u8>> {
     command.args(["generate", "a small zunin on the left, snow", "--bundle", bundle, "--out"]).arg(&out);
     succeed(command.args(["--seed", "5", "--size", "256", "--steps", "2"]))?;
     Ok(fs::read(out)?)
-}
-
-/// The files of a folder, and all below it.
-fn files(folder: &Path) -> Fallible<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// The files of the cache, which must be what they are called.
@@ -360,10 +350,7 @@ async fn a_knowledge_base_in_a_bucket_is_changed_by_several_meshes() -> Fallible
     let server = Server::s3()?;
     lives(&server).await?;
     let image = &pictured().await?[0].image;
-    let holds = |file: &PathBuf| {
-        fs::read(file).is_ok_and(|bytes| bytes.windows(image.len()).any(|part| part == image))
-    };
-    let left: Vec<PathBuf> = files(server.data())?.into_iter().filter(holds).collect();
+    let left = holding(server.data(), image)?;
     assert!(left.is_empty(), "what was forgotten is in {left:?}");
     let server = Server::azure()?;
     server.make_container()?;

@@ -1,8 +1,7 @@
 //! The services of a knowledge base killed at random moments while it is written to, as often as one likes. CI does it a hundred times.
 
-use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
-use crate::{Outcome, process};
+use crate::{Outcome, process, test_suite};
 
 /// How often, and at which moments.
 #[derive(Debug, clap::Args)]
@@ -17,15 +16,11 @@ pub(crate) struct Arguments {
 
 /// Runs the test.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
-    let library = onnxruntime::ensure()?;
-    process::run(workspace.cargo("build").args(["--workspace", "--bins", "--locked"]))?;
     process::run(
-        workspace
-            .cargo("test")
-            .args(["--workspace", "--locked", "--test", "killed_writers", "--", "--nocapture"])
+        test_suite::prepare(workspace)?
+            .args(["--test", "killed_writers", "--", "--nocapture"])
             .env("REVERIE_KILLS", arguments.kills.to_string())
-            .env("REVERIE_SEED", arguments.seed.to_string())
-            .env(ORT_DYLIB_PATH, library),
+            .env("REVERIE_SEED", arguments.seed.to_string()),
     )?;
     Ok(())
 }

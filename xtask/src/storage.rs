@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::go_build::{self, Build};
-use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
-use crate::{Outcome, cache_folder, missing, process};
+use crate::{Outcome, cache_folder, missing, process, test_suite};
 
 /// What needs the programs.
 const STEP: &str = "object storage is tried on servers that are built";
@@ -37,18 +36,14 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
         missing::find(STEP, "go", missing::GO)?;
     }
     go_build::ensure(&[VERSITYGW, FAKE_GCS_SERVER], &folder)?;
-    let library = onnxruntime::ensure()?;
-    process::run(workspace.cargo("build").args(["--workspace", "--bins", "--locked"]))?;
     process::run(
-        workspace
-            .cargo("test")
-            .args(["--workspace", "--locked", "--test", "object_storage"])
+        test_suite::prepare(workspace)?
+            .args(["--test", "object_storage"])
             // Children are started by the tests.
             .args(["--", "--ignored", "--skip", "child_"])
             .env("REVERIE_TEST_VERSITYGW", folder.join("bin/versitygw"))
             .env("REVERIE_TEST_FAKE_GCS_SERVER", folder.join("bin/fake-gcs-server"))
-            .env("REVERIE_TEST_AZURITE", azurite)
-            .env(ORT_DYLIB_PATH, library),
+            .env("REVERIE_TEST_AZURITE", azurite),
     )?;
     Ok(())
 }

@@ -1,15 +1,23 @@
 //! Every test: unit, contract, and integration in one process and across real processes.
 
+use std::error::Error;
+use std::process::Command;
+
 use crate::onnxruntime::{self, ORT_DYLIB_PATH};
 use crate::workspace::Workspace;
 use crate::{Outcome, process};
 
-/// Builds the services first, since the integration tests start them as processes, then runs `cargo test`.
+/// Runs all of them.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
+    process::run(prepare(workspace)?.args(args))?;
+    Ok(())
+}
+
+/// Builds the services, since the integration tests start them as processes, and gives the `cargo test` that further arguments go to.
+pub(crate) fn prepare(workspace: &Workspace) -> Result<Command, Box<dyn Error>> {
     let library = onnxruntime::ensure()?;
     process::run(workspace.cargo("build").args(["--workspace", "--bins", "--locked"]))?;
-    process::run(
-        workspace.cargo("test").args(["--workspace", "--locked"]).args(args).env(ORT_DYLIB_PATH, library),
-    )?;
-    Ok(())
+    let mut test = workspace.cargo("test");
+    test.args(["--workspace", "--locked"]).env(ORT_DYLIB_PATH, library);
+    Ok(test)
 }

@@ -5,10 +5,11 @@
 //!    has changed.
 //! 3. The others are sent in batches. Each is stored when its answer comes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use reverie_knowledge::epoch::{Label, Metadata, Value};
+use reverie_knowledge::epoch::{Label, Value};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
 use reverie_proto::knowledge::v1::metadata_value::Kind;
 use reverie_proto::knowledge::v1::{
@@ -19,7 +20,7 @@ use reverie_service_kit::{Address, say};
 use reverie_storage::local_path;
 
 use super::build::check;
-use super::change::{self, Base, reason};
+use super::change::{self, Base};
 use super::embedding::Batch;
 use super::listing::Columns;
 use super::source::{self, Candidate, Source};
@@ -52,14 +53,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let columns = Columns { caption: arguments.caption_column };
     let source = source::read(&arguments.pictures, &columns).await?;
     check(&source, arguments.skip_bad)?;
-    let base = &arguments.base;
-    base.with_pipeline(async |address| add(base, address, &source).await).await
+    let (base, mesh) = (&arguments.base, arguments.base.mesh());
+    let ask = async |address: &Address| add(&base.name, address, mesh.timeout(), &source).await;
+    mesh.with_pipeline(ask).await
 }
 
-async fn add(base: &Base, address: &Address, source: &Source) -> Result<(), Failure> {
+/// Adds to the knowledge base of this name.
+async fn add(name: &str, address: &Address, timeout: Duration, source: &Source) -> Result<(), Failure> {
     let mut pending: Vec<&Candidate> = Vec::new();
     for candidates in source.candidates.chunks(ASKED) {
-        let known = known(base, address, candidates).await?;
+        let known = known(name, address, timeout, candidates).await?;
         pending.extend(candidates.iter().filter(|candidate| !is_known(&known, candidate)));
     }
     let unchanged = source.candidates.len() - pending.len();
@@ -73,8 +76,8 @@ async fn add(base: &Base, address: &Address, source: &Source) -> Result<(), Fail
             let image = Image { data: source.image(candidate).await?, ..Image::default() };
             entries.push(entry(&candidate.label, image));
         }
-        let request = UpsertEntriesRequest { knowledge_base: base.name.clone(), entries };
-        let stored = call(address, base.timeout(), async |channel, context| {
+        let request = UpsertEntriesRequest { knowledge_base: name.to_owned(), entries };
+        let stored = call(address, timeout, async |channel, context| {
             KnowledgeServiceClient::new(channel).upsert_entries(context.outgoing(request)).await
         });
         let stored = stored.await.map_err(|status| {
@@ -82,7 +85,7 @@ async fn add(base: &Base, address: &Address, source: &Source) -> Result<(), Fail
             let done = bar.position();
             format!(
                 "{first} to {last}: {}; {done} entries were stored before, and are not sent again",
-                reason(&status)
+                status.message()
             )
         })?;
         inserted += stored.inserted;
@@ -92,23 +95,24 @@ async fn add(base: &Base, address: &Address, source: &Source) -> Result<(), Fail
     }
     bar.finish_and_clear();
     let size = size.map_or(String::new(), |size| format!("; {size} entries in all"));
-    say!("{}: {inserted} added, {replaced} replaced, {unchanged} unchanged{size}", change::told(&base.name))?;
+    say!("{}: {inserted} added, {replaced} replaced, {unchanged} unchanged{size}", change::told(name))?;
     Ok(())
 }
 
 /// What the mesh has of these: by id, what is said of it and the digest of its picture.
 async fn known(
-    base: &Base,
+    name: &str,
     address: &Address,
+    timeout: Duration,
     candidates: &[Candidate],
 ) -> Result<HashMap<String, Entry>, Failure> {
     let ids = candidates.iter().map(|candidate| candidate.label.id.clone()).collect();
     let request =
-        BatchGetEntriesRequest { knowledge_base: base.name.clone(), ids, images: ImageDetail::None.into() };
-    let found = call(address, base.timeout(), async |channel, context| {
+        BatchGetEntriesRequest { knowledge_base: name.to_owned(), ids, images: ImageDetail::None.into() };
+    let found = call(address, timeout, async |channel, context| {
         KnowledgeServiceClient::new(channel).batch_get_entries(context.outgoing(request)).await
     });
-    let found = found.await.map_err(|status| reason(&status))?;
+    let found = found.await.map_err(|status| status.message().to_owned())?;
     Ok(found.entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect())
 }
 
@@ -122,7 +126,6 @@ fn is_known(known: &HashMap<String, Entry>, candidate: &Candidate) -> bool {
 
 fn entry(label: &Label, image: Image) -> Entry {
     let Label { id, caption, attribution, metadata } = label.clone();
-    let metadata: BTreeMap<String, Value> = metadata as Metadata;
     Entry {
         id,
         caption,

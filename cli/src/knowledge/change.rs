@@ -1,18 +1,14 @@
 //! `reverie knowledge delete`, `forget` and `snapshot`: changes of a knowledge base that a mesh serves.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
 use reverie_proto::knowledge::v1::{
     CreateSnapshotRequest, DeleteEntriesRequest, DeleteSnapshotRequest, ForgetEntriesRequest,
     RestoreSnapshotRequest,
 };
-use reverie_service_kit::{Address, say};
-use tonic::Status;
+use reverie_service_kit::say;
 
 use crate::Failure;
-use crate::client::call;
 use crate::mesh::AskArguments;
 
 /// Which knowledge base is changed, and through which mesh.
@@ -32,20 +28,11 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// How long a call may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.mesh.timeout()
-    }
-
-    /// Gives `ask` the address of the pipeline: a running one, or that of a mesh which is started for it and may change the knowledge
-    /// base.
-    pub(super) async fn with_pipeline<T>(
-        &self,
-        ask: impl AsyncFnOnce(&Address) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    /// The mesh: a running one, or one that is started and may change the knowledge base.
+    pub(super) fn mesh(&self) -> AskArguments {
         let mut mesh = self.mesh.clone();
         mesh.mesh.writable = true;
-        mesh.with_pipeline(ask).await
+        mesh
     }
 }
 
@@ -90,26 +77,22 @@ pub(super) async fn delete(arguments: IdArguments) -> Result<(), Failure> {
     let IdArguments { ids, base } = arguments;
     let (count, name) = (ids.len(), base.name.clone());
     let request = DeleteEntriesRequest { knowledge_base: name.clone(), ids };
-    let deleted = base.with_pipeline(async |address| {
-        let deleted = call(address, base.timeout(), async |channel, context| {
-            KnowledgeServiceClient::new(channel).delete_entries(context.outgoing(request)).await
-        });
-        Ok(deleted.await.map_err(|status| reason(&status))?)
+    let mesh = base.mesh();
+    let deleted = mesh.call(async |channel, context| {
+        KnowledgeServiceClient::new(channel).delete_entries(context.outgoing(request)).await
     });
     let deleted = deleted.await?;
     tell(&name, "deleted", count, &deleted.missing_ids, deleted.epoch.map(|epoch| epoch.size))
 }
 
-/// Deletes entries and removes what is stored of them.
+/// Deletes entries, also from snapshots.
 pub(super) async fn forget(arguments: IdArguments) -> Result<(), Failure> {
     let IdArguments { ids, base } = arguments;
     let (count, name) = (ids.len(), base.name.clone());
     let request = ForgetEntriesRequest { knowledge_base: name.clone(), ids };
-    let forgotten = base.with_pipeline(async |address| {
-        let forgotten = call(address, base.timeout(), async |channel, context| {
-            KnowledgeServiceClient::new(channel).forget_entries(context.outgoing(request)).await
-        });
-        Ok(forgotten.await.map_err(|status| reason(&status))?)
+    let mesh = base.mesh();
+    let forgotten = mesh.call(async |channel, context| {
+        KnowledgeServiceClient::new(channel).forget_entries(context.outgoing(request)).await
     });
     let forgotten = forgotten.await?;
     tell(&name, "forgotten", count, &forgotten.missing_ids, forgotten.epoch.map(|epoch| epoch.size))
@@ -121,33 +104,31 @@ pub(super) async fn snapshot(arguments: SnapshotArguments) -> Result<(), Failure
         &arguments.action;
     let SnapshotName { snapshot, base } = named;
     let (knowledge_base, snapshot) = (base.name.clone(), snapshot.clone());
-    let timeout = base.timeout();
-    let change = async |address: &Address| {
-        let changed = match &arguments.action {
-            SnapshotAction::Create(_) => call(address, timeout, async |channel, context| {
+    let mesh = base.mesh();
+    let changed = match &arguments.action {
+        SnapshotAction::Create(_) => {
+            let made = mesh.call(async |channel, context| {
                 let request = CreateSnapshotRequest { knowledge_base, snapshot };
                 KnowledgeServiceClient::new(channel).create_snapshot(context.outgoing(request)).await
-            })
-            .await
-            .map(|made| made.snapshot.map_or(0, |made| made.size))
-            .map(|size| format!("kept, with {size} entries")),
-            SnapshotAction::Restore(_) => call(address, timeout, async |channel, context| {
+            });
+            format!("kept, with {} entries", made.await?.snapshot.map_or(0, |made| made.size))
+        }
+        SnapshotAction::Restore(_) => {
+            let restored = mesh.call(async |channel, context| {
                 let request = RestoreSnapshotRequest { knowledge_base, snapshot };
                 KnowledgeServiceClient::new(channel).restore_snapshot(context.outgoing(request)).await
-            })
-            .await
-            .map(|restored| restored.epoch.map_or(0, |epoch| epoch.size))
-            .map(|size| format!("restored, with {size} entries")),
-            SnapshotAction::Delete(_) => call(address, timeout, async |channel, context| {
+            });
+            format!("restored, with {} entries", restored.await?.epoch.map_or(0, |epoch| epoch.size))
+        }
+        SnapshotAction::Delete(_) => {
+            let deleted = mesh.call(async |channel, context| {
                 let request = DeleteSnapshotRequest { knowledge_base, snapshot };
                 KnowledgeServiceClient::new(channel).delete_snapshot(context.outgoing(request)).await
-            })
-            .await
-            .map(|_| "deleted".to_owned()),
-        };
-        Ok(changed.map_err(|status| reason(&status))?)
+            });
+            deleted.await?;
+            "deleted".to_owned()
+        }
     };
-    let changed = base.with_pipeline(change).await?;
     say!("{}: snapshot {} {changed}", told(&base.name), named.snapshot)?;
     Ok(())
 }
@@ -164,9 +145,4 @@ fn tell(name: &str, done: &str, count: usize, missing: &[String], size: Option<u
 /// The name of a knowledge base, for people.
 pub(super) fn told(name: &str) -> &str {
     if name.is_empty() { "the default knowledge base" } else { name }
-}
-
-/// Why a call failed.
-pub(super) fn reason(status: &Status) -> String {
-    status.message().to_owned()
 }

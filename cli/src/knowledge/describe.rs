@@ -5,9 +5,7 @@ use reverie_proto::knowledge::v1::{GetKnowledgeBaseRequest, GetKnowledgeBaseResp
 use reverie_service_kit::say;
 use serde_json::{Value, json};
 
-use super::change::reason;
 use crate::Failure;
-use crate::client::call;
 use crate::mesh::AskArguments;
 
 /// Tells its epoch, its entries, its segments and its snapshots.
@@ -25,12 +23,8 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let request = GetKnowledgeBaseRequest { knowledge_base: arguments.name.clone() };
-    let timeout = arguments.mesh.timeout();
-    let asked = arguments.mesh.with_pipeline(async |address| {
-        let found = call(address, timeout, async |channel, context| {
-            KnowledgeServiceClient::new(channel).get_knowledge_base(context.outgoing(request)).await
-        });
-        Ok(found.await.map_err(|status| reason(&status))?)
+    let asked = arguments.mesh.call(async |channel, context| {
+        KnowledgeServiceClient::new(channel).get_knowledge_base(context.outgoing(request)).await
     });
     let found = asked.await?;
     if arguments.json {

@@ -14,7 +14,6 @@ use reverie_service_kit::output::print;
 use reverie_service_kit::say;
 use serde_json::{Map, Value, json};
 
-use crate::client::call;
 use crate::mesh::AskArguments;
 use crate::report::{neighbour_json, neighbour_line};
 use crate::selection::SearchArguments;
@@ -73,14 +72,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
         images: images.into(),
         exact: arguments.exact,
     };
-    let timeout = arguments.mesh.timeout();
-    let searched = arguments.mesh.with_pipeline(async |address| {
-        let found = call(address, timeout, async |channel, context| {
-            let mut client =
-                RetrievalServiceClient::new(channel).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
-            client.retrieve(context.outgoing(request)).await
-        });
-        Ok(found.await.map_err(|status| status.message().to_owned())?)
+    let searched = arguments.mesh.call(async |channel, context| {
+        let mut client = RetrievalServiceClient::new(channel).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
+        client.retrieve(context.outgoing(request)).await
     });
     let found = searched.await?;
     if let Some(file) = arguments.sheet.as_deref().filter(|_| !found.neighbours.is_empty()) {

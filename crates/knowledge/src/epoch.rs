@@ -23,7 +23,7 @@ mod write;
 
 pub use entry::{Entry, Label};
 pub(crate) use manifest::{MANIFEST, MAX_MANIFEST_BYTES};
-pub use manifest::{MAX_ENTRIES, MAX_SNAPSHOTS, Manifest, Snapshot};
+pub use manifest::{MAX_SNAPSHOTS, Manifest, Snapshot};
 pub use metadata::{Metadata, Value, check_key, check_metadata};
 pub(crate) use segment::SEGMENTS;
 pub use segment::{Deleted, Segment, Vectors};

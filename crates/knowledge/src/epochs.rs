@@ -31,32 +31,30 @@ impl Epochs {
 
     /// Reads the manifest of one of the later epochs.
     pub async fn read(&self, number: u64) -> Result<Manifest, StorageError> {
-        let path = path(number);
-        let bytes = self.folder.read(&path, MAX_MANIFEST_BYTES).await?;
-        let file = self.folder.describe(&path);
-        let manifest = Manifest::parse(&file, &bytes)?;
+        Ok(self.read_file(number).await?.0)
+    }
+
+    /// The same, and its file.
+    async fn read_file(&self, number: u64) -> Result<(Manifest, FileDigest), StorageError> {
+        let (manifest, file) = Manifest::read_file(&self.folder, &path(number)).await?;
         if manifest.epoch == number {
-            Ok(manifest)
-        } else {
-            Err(StorageError::content(file, format!("it is epoch {}", manifest.epoch)))
+            return Ok((manifest, file));
         }
+        let why = format!("it is epoch {}", manifest.epoch);
+        Err(StorageError::content(self.folder.describe(&file.path), why))
     }
 
     /// Reads the manifest of the latest epoch.
     pub async fn latest(&self) -> Result<Manifest, StorageError> {
-        match self.numbers_if_allowed().await?.last() {
-            Some(&number) => self.read(number).await,
-            None => Manifest::read(&self.folder).await,
-        }
+        Ok(self.latest_file().await?.0)
     }
 
-    /// The file of the latest epoch's manifest.
+    /// The same, and its file.
     pub(crate) async fn latest_file(&self) -> Result<(Manifest, FileDigest), StorageError> {
-        let path =
-            self.numbers_if_allowed().await?.last().map_or(MANIFEST.to_owned(), |&number| path(number));
-        let bytes = self.folder.read(&path, MAX_MANIFEST_BYTES).await?;
-        let manifest = Manifest::parse(&self.folder.describe(&path), &bytes)?;
-        Ok((manifest, FileDigest::of(path, &bytes)))
+        match self.numbers_if_allowed().await?.last() {
+            Some(&number) => self.read_file(number).await,
+            None => Manifest::read_file(&self.folder, MANIFEST).await,
+        }
     }
 
     /// Reads the manifests of the latest epochs, the latest first: there is an older one where the latest is damaged.

@@ -1,34 +1,15 @@
 //! Changes of knowledge bases, at the public door: the retrieval service makes them, and every replica takes up what must not be found
 //! any more before the caller hears of it.
 
-use std::time::Duration;
-
 use reverie_proto::knowledge::v1 as messages;
 use reverie_proto::knowledge::v1::knowledge_service_server::KnowledgeService;
 use reverie_proto::retrieval::v1::PrepareRequest;
 use reverie_service_kit::Context;
 use tonic::{Request, Response, Status};
 
-use crate::callers::Callers;
-use crate::settings::Settings;
-use crate::stages::Stages;
+use crate::door::Door;
 
-pub(crate) struct Knowledge {
-    stages: Stages,
-    callers: Callers,
-    longest: Duration,
-}
-
-impl Knowledge {
-    pub(crate) fn new(stages: Stages, settings: &Settings) -> Self {
-        let longest = Duration::from_secs(settings.limits.max_request_seconds);
-        Self { stages, callers: settings.callers.clone(), longest }
-    }
-
-    fn context<T>(&self, request: &Request<T>) -> Context {
-        self.callers.context(request).capped(self.longest, "limits.max_request_seconds")
-    }
-
+impl Door {
     /// Waits until every replica of retrieval searches this epoch, or a later one, and, with `drop_older`, has let go of those before.
     async fn taken_up(
         &self,
@@ -46,7 +27,7 @@ impl Knowledge {
 macro_rules! forward {
     ($($method:ident($request:ident) -> $response:ident while $doing:literal $(, then $then:literal)?;)*) => {
         #[tonic::async_trait]
-        impl KnowledgeService for Knowledge {$(
+        impl KnowledgeService for Door {$(
             async fn $method(
                 &self,
                 request: Request<messages::$request>,

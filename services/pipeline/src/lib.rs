@@ -5,6 +5,7 @@ mod callers;
 mod capabilities;
 mod cascade;
 mod convert;
+mod door;
 mod fields;
 mod fit;
 mod grpc;
@@ -53,8 +54,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let limits = &settings.limits;
     let stages = Stages::new(&settings.stages);
     let generation = grpc::Generation::new(stages.clone(), &settings);
-    let search = search::Search::new(stages.clone(), &settings);
-    let knowledge = knowledge::Knowledge::new(stages.clone(), &settings);
+    let door = door::Door::new(stages.clone(), &settings);
     let mut server = Server::new(
         "pipeline",
         &[
@@ -75,12 +75,12 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
                 .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
         )
         .add_service(
-            RetrievalServiceServer::new(search)
+            RetrievalServiceServer::new(door.clone())
                 .max_decoding_message_size(limits.max_request_mib << 20)
                 .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
         )
         .add_service(
-            KnowledgeServiceServer::new(knowledge)
+            KnowledgeServiceServer::new(door)
                 .max_decoding_message_size(limits.max_request_mib << 20)
                 .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
         );

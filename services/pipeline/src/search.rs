@@ -1,38 +1,16 @@
 //! Search without drawing, at the public door: the retrieval service, with the deadline and the name of the caller.
 
-use std::time::Duration;
-
 use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, PrepareRequest, PrepareResponse, RetrieveRequest,
     RetrieveResponse,
 };
-use reverie_service_kit::Context;
 use tonic::{Request, Response, Status};
 
-use crate::callers::Callers;
-use crate::settings::Settings;
-use crate::stages::Stages;
-
-pub(crate) struct Search {
-    stages: Stages,
-    callers: Callers,
-    longest: Duration,
-}
-
-impl Search {
-    pub(crate) fn new(stages: Stages, settings: &Settings) -> Self {
-        let longest = Duration::from_secs(settings.limits.max_request_seconds);
-        Self { stages, callers: settings.callers.clone(), longest }
-    }
-
-    fn context<T>(&self, request: &Request<T>) -> Context {
-        self.callers.context(request).capped(self.longest, "limits.max_request_seconds")
-    }
-}
+use crate::door::Door;
 
 #[tonic::async_trait]
-impl RetrievalService for Search {
+impl RetrievalService for Door {
     async fn retrieve(
         &self,
         request: Request<RetrieveRequest>,

@@ -7,8 +7,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use reverie_proto::encoder::v1::GetModelsRequest;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::vector::v1::PrepareRequest;
-use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::Context;
 use reverie_service_kit::client::{Channel, Upstream};
 use tonic::Code;
@@ -102,15 +100,8 @@ impl Agreement {
         let stage = self.embedding.vector();
         for live in self.knowledge_bases.values() {
             let base = live.current();
-            let request = PrepareRequest {
-                collection: base.name.clone(),
-                content_digest: base.content_digest.to_string(),
-                drop_older: false,
-                epoch: Some(base.epoch),
-            };
-            let request = Context::probe(TIMEOUT).outgoing(request);
-            match VectorServiceClient::new(channel.clone()).prepare(request).await {
-                Ok(_) => {}
+            match EmbeddingSearch::prepare_at(channel.clone(), Context::probe(TIMEOUT), &base, false).await {
+                Ok(()) => {}
                 Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) => {
                     let KnowledgeBase { name, content_digest, .. } = &*base;
                     return Err(format!(

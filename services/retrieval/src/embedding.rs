@@ -11,7 +11,7 @@ use reverie_proto::tensor::v1::{Image, Tensor};
 use reverie_proto::tensors;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::{CompareRequest, PrepareRequest, SearchRequest};
-use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Replica, Upstream};
+use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Replica, Upstream};
 use reverie_service_kit::{Context, Refusal};
 use roaring::RoaringBitmap;
 use tonic::Status;
@@ -135,19 +135,29 @@ impl EmbeddingSearch {
         drop_older: bool,
     ) -> Result<(), String> {
         let prepare = |replica: Replica| async move {
-            let request = PrepareRequest {
-                collection: knowledge_base.name.clone(),
-                content_digest: knowledge_base.content_digest.to_string(),
-                drop_older,
-                epoch: Some(knowledge_base.epoch),
-            };
             let context = Context::with_timeout(PREPARE_TIMEOUT);
-            let prepared = VectorServiceClient::new(replica.channel).prepare(context.outgoing(request)).await;
-            prepared.map(drop).map_err(|status| status.message().to_owned())
+            let prepared = Self::prepare_at(replica.channel, context, knowledge_base, drop_older).await;
+            prepared.map_err(|status| status.message().to_owned())
         };
         let outcomes = join_all(self.vector.replicas().into_iter().map(prepare)).await;
         let nobody = || Err("there is no vector service".to_owned());
         outcomes.into_iter().min_by_key(Result::is_err).unwrap_or_else(nobody)
+    }
+
+    /// The same of one replica.
+    pub(crate) async fn prepare_at(
+        replica: Channel,
+        context: Context,
+        knowledge_base: &KnowledgeBase,
+        drop_older: bool,
+    ) -> Result<(), Status> {
+        let request = PrepareRequest {
+            collection: knowledge_base.name.clone(),
+            content_digest: knowledge_base.content_digest.to_string(),
+            drop_older,
+            epoch: Some(knowledge_base.epoch),
+        };
+        VectorServiceClient::new(replica).prepare(context.outgoing(request)).await.map(drop)
     }
 
     /// Whether both stages serve, or which one does not.

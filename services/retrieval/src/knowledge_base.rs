@@ -101,10 +101,9 @@ impl Read for Reader {
         if manifest.name != self.name {
             return Err(KnowledgeError::Name { found: manifest.name });
         }
-        let known = before.map_or(&[][..], |before| &before.parts);
         let (mut parts, mut first): (Vec<Part>, u64) = (Vec::new(), 0);
         for segment in &manifest.segments {
-            let known = known.iter().find(|part| part.loaded.segment.holds_the_same_as(segment));
+            let known = before.and_then(|before| before.part(segment));
             let loaded = match known {
                 Some(part) => Arc::clone(&part.loaded),
                 None => Arc::new(Loaded::read(folder, segment).await?),
@@ -121,7 +120,7 @@ impl Read for Reader {
         }
         let are_new: Vec<bool> = parts
             .iter()
-            .map(|part| !known.iter().any(|known| Arc::ptr_eq(&known.loaded, &part.loaded)))
+            .map(|part| before.is_none_or(|before| before.part(&part.loaded.segment).is_none()))
             .collect();
         let base = move || {
             let base = KnowledgeBase::of(manifest, parts);
@@ -273,6 +272,11 @@ impl KnowledgeBase {
             }
         }
         Ok(())
+    }
+
+    /// This segment, if the epoch has it, whatever is deleted of it.
+    pub(crate) fn part(&self, segment: &Segment) -> Option<&Part> {
+        self.parts.iter().find(|part| part.loaded.segment.holds_the_same_as(segment))
     }
 
     /// The key of the entry of this id.

@@ -93,12 +93,7 @@ impl Read for Reader {
             let present = match known {
                 Some(part) if deleted(&part.segment) == deleted(segment) => part.present.clone(),
                 _ if segment.deleted.is_none() => None,
-                _ => {
-                    let deleted = segment.read_deleted(folder).await?;
-                    let mut present: RoaringBitmap = (0..segment.entries as u32).collect();
-                    present -= deleted;
-                    Some(Arc::new(present))
-                }
+                _ => Some(Arc::new(segment.read_present(folder).await?)),
             };
             parts.push(Part { first, segment: segment.clone(), index, present });
             first += segment.entries;
@@ -179,13 +174,7 @@ impl Collection {
 
     /// A point between the vectors of two entries, three tenths of the way; none if one of them has none. Blocking.
     pub(crate) fn between(&self, one: u64, other: u64) -> Result<Option<UnitVector>, CollectionError> {
-        let vector = |key| {
-            let part = self.parts.iter().rfind(|part| part.first <= key);
-            part.map(|part| part.index.vector(key - part.first)).transpose()
-        };
-        let (Some(one), Some(other)) = (vector(one)?.flatten(), vector(other)?.flatten()) else {
-            return Ok(None);
-        };
+        let (Some(one), Some(other)) = (self.vector(one)?, self.vector(other)?) else { return Ok(None) };
         let between: Vec<f32> = one.iter().zip(other).map(|(one, other)| 0.7 * one + 0.3 * other).collect();
         Ok(UnitVector::new(&between, self.manifest.dimension).ok())
     }
@@ -195,13 +184,17 @@ impl Collection {
         let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(keys.len());
         let mut similarities = Vec::with_capacity(keys.len() * keys.len().saturating_sub(1) / 2);
         for &key in keys {
-            let part = self.parts.iter().rfind(|part| part.first <= key);
-            let vector = part.map(|part| part.index.vector(key - part.first)).transpose()?.flatten();
-            let vector = vector.ok_or(CollectionError::Missing { key })?;
+            let vector = self.vector(key)?.ok_or(CollectionError::Missing { key })?;
             similarities.extend(vectors.iter().map(|other| cosine(other, &vector)));
             vectors.push(vector);
         }
         Ok(similarities)
+    }
+
+    /// The vector of an entry, of unit length; none if there is no such entry.
+    fn vector(&self, key: u64) -> Result<Option<Vec<f32>>, CollectionError> {
+        let part = self.parts.iter().rfind(|part| part.first <= key);
+        Ok(part.map(|part| part.index.vector(key - part.first)).transpose()?.flatten())
     }
 }
 

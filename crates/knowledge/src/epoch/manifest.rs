@@ -23,7 +23,7 @@ pub(super) const SCHEMA_WITH_METADATA: u32 = 3;
 pub(super) const SCHEMA_WITH_DELETIONS: u32 = 4;
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Positions are of 32 bits.
-pub const MAX_ENTRIES: u64 = u32::MAX as u64;
+const MAX_ENTRIES: u64 = u32::MAX as u64;
 /// Most snapshots of a knowledge base.
 pub const MAX_SNAPSHOTS: usize = 16;
 const MAX_DIMENSION: u32 = 65_536;
@@ -69,16 +69,16 @@ pub struct Snapshot {
 impl Manifest {
     /// Reads and validates the manifest of the first epoch in `folder`.
     pub async fn read(folder: &Folder) -> Result<Self, StorageError> {
-        let bytes = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await?;
-        Self::parse(&folder.describe(MANIFEST), &bytes)
+        Ok(Self::read_file(folder, MANIFEST).await?.0)
     }
 
-    /// Reads one from its bytes, which are those of `file`.
-    pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Self, StorageError> {
-        let wrong = |why| StorageError::content(file, why);
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+    /// Reads and validates a manifest, and says what its file is.
+    pub(crate) async fn read_file(folder: &Folder, path: &str) -> Result<(Self, FileDigest), StorageError> {
+        let bytes = folder.read(path, MAX_MANIFEST_BYTES).await?;
+        let wrong = |why| StorageError::content(folder.describe(path), why);
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         manifest.check().map_err(wrong)?;
-        Ok(manifest)
+        Ok((manifest, FileDigest::of(path, &bytes)))
     }
 
     /// Its bytes.

@@ -118,6 +118,12 @@ impl Segment {
         }
     }
 
+    /// Reads the positions of the entries that are not deleted.
+    pub async fn read_present(&self, folder: &Folder) -> Result<RoaringBitmap, StorageError> {
+        let all: RoaringBitmap = (0..self.entries as u32).collect();
+        Ok(all - self.read_deleted(folder).await?)
+    }
+
     /// Writes which of its entries are deleted, under a name of its own.
     pub async fn delete(
         &mut self,

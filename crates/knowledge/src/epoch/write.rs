@@ -52,19 +52,8 @@ pub async fn write_epoch_from<E: From<StorageError>>(
     let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, kind, vectors } =
         epoch;
     let has_metadata = labels.iter().any(|label| !label.metadata.is_empty());
-    let mut manifest = Manifest {
-        schema: SCHEMA_WITH_DELETIONS,
-        name,
-        description,
-        epoch,
-        dimension,
-        vectors: kind,
-        space_digest,
-        segments: Vec::new(),
-        snapshots: BTreeMap::new(),
-    };
-    // Before anything is written; the segment comes afterwards.
-    manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
+    // Checked before anything is written; the segment comes afterwards.
+    let mut manifest = without_segments(folder, name, description, epoch, dimension, kind, space_digest)?;
     manifest.segments.push(write_segment(folder, FIRST_SEGMENT, labels, vectors, images).await?);
     manifest.schema = manifest.lowest_schema(has_metadata);
     write_manifest(folder, &manifest).await?;
@@ -80,19 +69,33 @@ pub async fn write_empty(
     kind: VectorKind,
     space_digest: String,
 ) -> Result<Manifest, StorageError> {
+    let manifest = without_segments(folder, name, description, 1, dimension, kind, space_digest)?;
+    write_manifest(folder, &manifest).await?;
+    Ok(manifest)
+}
+
+/// A manifest, checked, of an epoch without entries.
+fn without_segments(
+    folder: &Folder,
+    name: String,
+    description: String,
+    epoch: u64,
+    dimension: u32,
+    vectors: VectorKind,
+    space_digest: String,
+) -> Result<Manifest, StorageError> {
     let manifest = Manifest {
         schema: SCHEMA_WITH_DELETIONS,
         name,
         description,
-        epoch: 1,
+        epoch,
         dimension,
-        vectors: kind,
+        vectors,
         space_digest,
         segments: Vec::new(),
         snapshots: BTreeMap::new(),
     };
     manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
-    write_manifest(folder, &manifest).await?;
     Ok(manifest)
 }
 

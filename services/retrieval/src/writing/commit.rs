@@ -39,6 +39,15 @@ pub(super) struct Committed {
     pub(super) told: Vec<Told>,
 }
 
+/// What was marked as deleted.
+#[derive(Default)]
+struct Marked {
+    /// Whether there was anything.
+    any: bool,
+    /// Ids of which there was something to forget.
+    forgotten: BTreeSet<String>,
+}
+
 /// What a change makes of a manifest.
 enum Next {
     /// Another one.
@@ -101,23 +110,13 @@ impl Committer {
             return Ok((Next::AsItIs, plan.told));
         }
         let mut manifest = base.manifest.clone();
-        for (&place, positions) in &plan.deleted {
-            let (segment, part) = (&mut manifest.segments[place], &base.parts[place]);
-            let forget = is_to_forget(segment);
-            let deleted = &*part.deleted | positions;
-            segment.delete(self.folder(), &deleted, forget).await.map_err(|error| unavailable(&error))?;
-        }
-        let mut is_changed = !plan.deleted.is_empty();
-        if !plan.forget.is_empty() {
-            let found = self.forget(base, &mut manifest, &plan.forget).await;
-            let found = found.map_err(|error| unavailable(&error))?;
-            is_changed |= !found.is_empty();
-            for (told, change) in plan.told.iter_mut().zip(changes) {
-                if matches!(change, Change::Delete { forget: true, .. }) {
-                    told.missing.retain(|id| !found.contains(id));
-                }
+        let marked = self.mark(base, &mut manifest, &plan).await.map_err(|error| unavailable(&error))?;
+        for (told, change) in plan.told.iter_mut().zip(changes) {
+            if matches!(change, Change::Delete { forget: true, .. }) {
+                told.missing.retain(|id| !marked.forgotten.contains(id));
             }
         }
+        let is_changed = marked.any || !plan.stored.is_empty();
         if !plan.stored.is_empty() {
             let segment = match written.take() {
                 Some(segment) => segment,
@@ -125,7 +124,6 @@ impl Committer {
             };
             *written = Some(segment.clone());
             manifest.segments.push(segment);
-            is_changed = true;
         }
         if !is_changed {
             return Ok((Next::AsItIs, plan.told));
@@ -136,37 +134,58 @@ impl Committer {
         Ok((Next::Epoch(manifest), plan.told))
     }
 
-    /// Marks what is to be forgotten in every segment that has something of it: deleted from the epoch and from snapshots. Gives the ids
-    /// of which there was something.
-    async fn forget(
+    /// Writes which entries are there no more: what is deleted in the epoch, and what is to be forgotten in every segment that has
+    /// something of it, also of snapshots.
+    async fn mark(
         &self,
         base: &KnowledgeBase,
         manifest: &mut Manifest,
-        ids: &BTreeSet<&str>,
-    ) -> Result<BTreeSet<String>, StorageError> {
-        let mut found = BTreeSet::new();
-        for list in manifest.lists_mut() {
-            for segment in list {
-                let known = base.parts.iter().find(|part| part.loaded.segment.holds_the_same_as(segment));
-                let here: Vec<(String, u32)> = if let Some(part) = known {
-                    ids.iter().filter_map(|id| Some(((*id).to_owned(), part.loaded.position(id)?))).collect()
-                } else {
-                    let entries = segment.read_entries(self.folder()).await?.into_iter().zip(0..);
-                    let entries = entries.map(|(entry, position)| (entry.id, position));
-                    entries.filter(|(id, _)| ids.contains(id.as_str())).collect()
-                };
-                if here.is_empty() {
+        plan: &Plan<'_>,
+    ) -> Result<Marked, StorageError> {
+        let mut marked = Marked::default();
+        for (number, list) in manifest.lists_mut().enumerate() {
+            let is_present = number == 0;
+            for (place, segment) in list.iter_mut().enumerate() {
+                let deleted = plan.deleted.get(&place).filter(|_| is_present);
+                let forgotten = self.having(base, segment, &plan.forget).await?;
+                if deleted.is_none() && forgotten.is_empty() {
                     continue;
                 }
-                let mut deleted = segment.read_deleted(self.folder()).await?;
-                for (id, position) in here {
-                    deleted.insert(position);
-                    found.insert(id);
+                let mut gone = if is_present {
+                    RoaringBitmap::clone(&base.parts[place].deleted)
+                } else {
+                    segment.read_deleted(self.folder()).await?
+                };
+                if let Some(deleted) = deleted {
+                    gone |= deleted;
                 }
-                segment.delete(self.folder(), &deleted, true).await?;
+                gone.extend(forgotten.iter().map(|(_, position)| *position));
+                let forget = is_to_forget(segment) || !forgotten.is_empty();
+                segment.delete(self.folder(), &gone, forget).await?;
+                marked.any = true;
+                marked.forgotten.extend(forgotten.into_iter().map(|(id, _)| id));
             }
         }
-        Ok(found)
+        Ok(marked)
+    }
+
+    /// The entries of a segment with one of these ids, and their positions; also those that are deleted.
+    async fn having(
+        &self,
+        base: &KnowledgeBase,
+        segment: &Segment,
+        ids: &BTreeSet<&str>,
+    ) -> Result<Vec<(String, u32)>, StorageError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(part) = base.part(segment) {
+            let here = ids.iter().filter_map(|id| Some(((*id).to_owned(), part.loaded.position(id)?)));
+            return Ok(here.collect());
+        }
+        let entries = segment.read_entries(self.folder()).await?.into_iter().zip(0..);
+        let entries = entries.map(|(entry, position)| (entry.id, position));
+        Ok(entries.filter(|(id, _)| ids.contains(id.as_str())).collect())
     }
 
     async fn write(&self, base: &KnowledgeBase, entries: &[&NewEntry]) -> Result<Segment, Status> {

@@ -59,7 +59,7 @@ impl Task {
             // What an epoch or a snapshot still has is kept.
             let mut kept = RoaringBitmap::new();
             for same in base.manifest.all_segments().filter(|same| same.holds_the_same_as(segment)) {
-                kept |= present(same, folder).await?;
+                kept |= same.read_present(folder).await?;
             }
             let sources = vec![Source { segment: segment.clone(), kept }];
             return Ok(Some(Self { sources, everywhere: true }));
@@ -68,7 +68,7 @@ impl Task {
         let Some(range) = compaction::choose(segments) else { return Ok(None) };
         let mut sources = Vec::new();
         for segment in &segments[range] {
-            sources.push(Source { segment: segment.clone(), kept: present(segment, folder).await? });
+            sources.push(Source { segment: segment.clone(), kept: segment.read_present(folder).await? });
         }
         Ok(Some(Self { sources, everywhere: false }))
     }
@@ -82,8 +82,7 @@ impl Task {
             if kept.is_empty() {
                 continue;
             }
-            let known = base.parts.iter().find(|part| part.loaded.segment.holds_the_same_as(segment));
-            let entries: Arc<[Entry]> = match known {
+            let entries: Arc<[Entry]> = match base.part(segment) {
                 Some(part) => Arc::clone(&part.loaded.entries),
                 None => segment.read_entries(folder).await?.into(),
             };
@@ -105,12 +104,6 @@ impl Task {
         let segment = write_segment(folder, &name, labels, vectors, images).await?;
         Ok(Rewritten { sources, segment: Some(segment), everywhere })
     }
-}
-
-/// Positions of the entries that are not deleted.
-async fn present(segment: &Segment, folder: &Folder) -> Result<RoaringBitmap, StorageError> {
-    let all: RoaringBitmap = (0..segment.entries as u32).collect();
-    Ok(all - segment.read_deleted(folder).await?)
 }
 
 /// The vectors of these entries of a segment, in order.
