@@ -35,7 +35,7 @@ enum Command {
     Add(add::Arguments),
     /// Deletes entries of one that a mesh serves.
     Delete(change::IdArguments),
-    /// Deletes entries, from snapshots too, and rewrites the segments that have them. No erasure yet.
+    /// Deletes entries, from snapshots too, and removes what is stored of them.
     Forget(change::IdArguments),
     /// Keeps the present entries of one that a mesh serves under a name, restores or deletes such a snapshot.
     Snapshot(change::SnapshotArguments),

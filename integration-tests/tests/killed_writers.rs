@@ -1,5 +1,5 @@
 //! Whatever is acknowledged survives: the services of a knowledge base are killed at random moments while it is written to, and
-//! afterwards nothing is lost and nothing is there twice.
+//! afterwards nothing is lost, nothing is there twice, and nothing is left of what was forgotten.
 //!
 //! `REVERIE_KILLS` sets how often (100 otherwise), `REVERIE_SEED` which moments.
 
@@ -10,12 +10,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
-use reverie_integration_tests::{Fallible, creatures};
+use reverie_integration_tests::{Fallible, creatures, folders};
 use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::{VectorKind, write_empty};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
 use reverie_proto::knowledge::v1::{
-    DeleteEntriesRequest, Entry, ImageDetail, QueryVector, RetrievalStrategy, UpsertEntriesRequest,
+    DeleteEntriesRequest, Entry, ForgetEntriesRequest, ImageDetail, QueryVector, RetrievalStrategy,
+    UpsertEntriesRequest,
 };
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
@@ -43,6 +44,10 @@ struct Writing {
     image: Image,
     draw: StdRng,
     model: BTreeMap<String, Possible>,
+    /// By id, the versions that there may be something of.
+    sent: BTreeMap<String, BTreeSet<u64>>,
+    /// What must be nowhere: an id, and a version of it.
+    forgotten: BTreeSet<(String, u64)>,
     version: u64,
     acknowledged: usize,
 }
@@ -56,16 +61,33 @@ impl Writing {
                 .collect();
             self.version += 1;
             let context = Context::with_timeout(PATIENCE);
-            let (now, outcome) = if self.draw.random_bool(0.25) {
-                let ids = ids.iter().cloned().collect();
-                let request = DeleteEntriesRequest { knowledge_base: BASE.to_owned(), ids };
-                let deleted = self.client.delete_entries(context.outgoing(request)).await;
-                (None, deleted.map(drop))
-            } else {
-                let entries = ids.iter().map(|id| self.entry(id)).collect();
-                let request = UpsertEntriesRequest { knowledge_base: BASE.to_owned(), entries };
-                let stored = self.client.upsert_entries(context.outgoing(request)).await;
-                (Some(self.version), stored.map(drop))
+            let (now, outcome) = match self.draw.random_range(0..8) {
+                0 | 1 => {
+                    let ids = ids.iter().cloned().collect();
+                    let request = DeleteEntriesRequest { knowledge_base: BASE.to_owned(), ids };
+                    (None, self.client.delete_entries(context.outgoing(request)).await.map(drop))
+                }
+                2 => {
+                    let listed = ids.iter().cloned().collect();
+                    let request = ForgetEntriesRequest { knowledge_base: BASE.to_owned(), ids: listed };
+                    let forgotten = self.client.forget_entries(context.outgoing(request)).await;
+                    if forgotten.is_ok() {
+                        for id in &ids {
+                            let versions = self.sent.remove(id).unwrap_or_default();
+                            self.forgotten.extend(versions.into_iter().map(|version| (id.clone(), version)));
+                        }
+                    }
+                    (None, forgotten.map(drop))
+                }
+                _ => {
+                    for id in &ids {
+                        self.sent.entry(id.clone()).or_default().insert(self.version);
+                    }
+                    let entries = ids.iter().map(|id| self.entry(id)).collect();
+                    let request = UpsertEntriesRequest { knowledge_base: BASE.to_owned(), entries };
+                    let stored = self.client.upsert_entries(context.outgoing(request)).await;
+                    (Some(self.version), stored.map(drop))
+                }
             };
             for id in ids {
                 let possible = self.model.entry(id).or_insert_with(|| BTreeSet::from([None]));
@@ -90,11 +112,17 @@ impl Writing {
         Entry {
             id: id.to_owned(),
             caption: format!("a zunin, version {}", self.version),
+            attribution: mark(id, self.version),
             image: Some(self.image.clone()),
             vector: Some(QueryVector { values: vector(id), ..QueryVector::default() }),
             ..Entry::default()
         }
     }
+}
+
+/// What tells a version of an entry from all others, in its files.
+fn mark(id: &str, version: u64) -> String {
+    format!("entry {id} of version {version}.")
 }
 
 fn vector(id: &str) -> Vec<f32> {
@@ -134,6 +162,8 @@ async fn nothing_acknowledged_is_lost_when_services_are_killed() -> Fallible<()>
         image,
         draw: StdRng::seed_from_u64(seed),
         model: BTreeMap::new(),
+        sent: BTreeMap::new(),
+        forgotten: BTreeSet::new(),
         version: 0,
         acknowledged: 0,
     };
@@ -190,6 +220,15 @@ async fn nothing_acknowledged_is_lost_when_services_are_killed() -> Fallible<()>
         let different: BTreeSet<&String> = found.iter().collect();
         assert_eq!(different.len(), found.len(), "{strategy:?} finds an entry twice");
         assert_eq!(different, stored.keys().collect(), "{strategy:?}");
+    }
+
+    // And nothing is left of what was forgotten, once nobody removes files any more.
+    retrieval.kill().await?;
+    println!("{} versions of entries were forgotten", writing.forgotten.len());
+    assert!(!writing.forgotten.is_empty());
+    for (id, version) in &writing.forgotten {
+        let holding = folders::holding(directory.path(), mark(id, *version).as_bytes())?;
+        assert!(holding.is_empty(), "version {version} of {id} is still in {holding:?}");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use reverie::Failure;
@@ -54,16 +55,8 @@ impl Live {
             space_digest,
         )
         .await?;
-        let arguments = MeshArguments {
-            bundle: BUNDLE.to_owned(),
-            knowledge_bases: vec![(BASE.to_owned(), location)],
-            ..MeshArguments::default()
-        };
-        let mut settings = MeshSettings::load(&arguments).await?;
-        let (retrieval, _) = settings.memory.as_mut().ok_or("no knowledge bases")?;
-        retrieval.writable.insert(BASE.to_owned());
-        let mesh = Mesh::start(settings, None).await?;
-        let client = KnowledgeServiceClient::new(Upstream::new("pipeline", mesh.pipeline()).channel());
+        let mesh = mesh(location, None).await?;
+        let client = knowledge(&mesh);
         Ok(Self { mesh, folder, client })
     }
 
@@ -77,6 +70,26 @@ impl Live {
     async fn found(&self, text: &str, strategy: RetrievalStrategy) -> Result<Vec<String>, Status> {
         search(self.mesh.pipeline(), text, strategy).await
     }
+}
+
+/// A mesh with the knowledge base at this location. It looks for later epochs so often, in milliseconds.
+async fn mesh(location: String, refresh_ms: Option<u64>) -> Fallible<Mesh> {
+    let arguments = MeshArguments {
+        bundle: BUNDLE.to_owned(),
+        knowledge_bases: vec![(BASE.to_owned(), location)],
+        ..MeshArguments::default()
+    };
+    let mut settings = MeshSettings::load(&arguments).await?;
+    let (retrieval, vector) = settings.memory.as_mut().ok_or("no knowledge bases")?;
+    retrieval.writable.insert(BASE.to_owned());
+    for epochs in [&mut retrieval.epochs, &mut vector.epochs] {
+        epochs.refresh_ms = refresh_ms.unwrap_or(epochs.refresh_ms);
+    }
+    Mesh::start(settings, None).await
+}
+
+fn knowledge(mesh: &Mesh) -> KnowledgeServiceClient<Channel> {
+    KnowledgeServiceClient::new(Upstream::new("pipeline", mesh.pipeline()).channel())
 }
 
 async fn search(pipeline: &Address, text: &str, strategy: RetrievalStrategy) -> Result<Vec<String>, Status> {
@@ -247,6 +260,57 @@ async fn what_cannot_be_stored_is_refused_by_its_field_and_nothing_is() -> Falli
     let told = client.get_knowledge_base(request).await?.into_inner();
     assert_eq!(told.epoch.map(|epoch| (epoch.number, epoch.size)), Some((1, 0)), "nothing was stored");
     live.mesh.shutdown().await;
+    Ok(())
+}
+
+/// What cannot be read of one knowledge base is told, and stops nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_of_one_knowledge_base_is_told_and_stops_nothing_else() -> Fallible<()> {
+    let live = Live::start().await?;
+    let views = views().await?;
+    let location = live.folder.path().display().to_string();
+    let ids = |views: &[Kept]| views.iter().map(|view| view.id.clone()).collect::<BTreeSet<_>>();
+    let found = async |mesh: &Mesh| {
+        let found = search(mesh.pipeline(), &views[0].caption, RetrievalStrategy::Embedding).await?;
+        Ok::<_, Status>(found.into_iter().collect::<BTreeSet<_>>())
+    };
+    live.upsert(vec![entry(&views[0])]).await?;
+    // It does not look for later epochs by itself.
+    let behind = mesh(location.clone(), Some(60_000)).await?;
+    live.upsert(vec![entry(&views[1])]).await?;
+    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned() };
+    let told = live.client.clone().get_knowledge_base(request).await?.into_inner();
+    let segment = &told.segments.last().ok_or("no segment")?.name;
+    let file = live.folder.path().join(format!("segments/{segment}/vectors.usearch"));
+    let good = std::fs::read(&file)?;
+    std::fs::write(&file, "something else")?;
+
+    let request = UpsertEntriesRequest { knowledge_base: BASE.to_owned(), entries: vec![entry(&views[2])] };
+    let refused = knowledge(&behind).upsert_entries(request.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains(&file.display().to_string()), "{refused}");
+    assert_eq!(found(&behind).await?, ids(&views[..1]), "it goes on with what it has");
+    assert_eq!(found(&live.mesh).await?, ids(&views[..2]), "and so does the other");
+
+    let later = mesh(location, None).await?;
+    let refused = found(&later).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains(&file.display().to_string()), "{refused}");
+    let creatures =
+        Memory::Retrieval(Retrieval { knowledge_base: "creatures".to_owned(), ..Retrieval::default() });
+    let request = GenerateRequest { memory: Some(creatures), ..quick(&views[0].caption, 64, 5) };
+    assert!(!neighbour_ids(&draw(later.pipeline(), request).await?).is_empty());
+    // Mended while it serves.
+    std::fs::write(&file, good)?;
+    let begun = Instant::now();
+    while found(&later).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(found(&later).await?, ids(&views[..2]));
+    for mesh in [live.mesh, behind, later] {
+        mesh.shutdown().await;
+    }
     Ok(())
 }
 

@@ -37,13 +37,15 @@ pub fn choose(segments: &[Segment]) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::epoch::Deleted;
     use reverie_storage::FileDigest;
 
     fn segment(entries: u64, deleted: u64) -> Segment {
         let file = FileDigest::of("deleted", b"");
-        let deleted = (deleted > 0).then_some(Deleted { entries: deleted, forget: false, file });
+        let deleted = (deleted > 0).then_some(Deleted { entries: deleted, forget: BTreeSet::new(), file });
         Segment { name: "a".to_owned(), entries, deleted, files: Vec::new() }
     }
 

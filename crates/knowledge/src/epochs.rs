@@ -1,16 +1,16 @@
 //! The epochs of a knowledge base, one after another. The first is `manifest.json`; each later one is a file of its own, which only
 //! one writer can create: whoever comes second with the same number learns so, and writes the next one instead.
 
+use std::collections::HashSet;
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use reverie_storage::{FileDigest, Folder, Listed, StorageError};
 
-use crate::epoch::{MANIFEST, MAX_MANIFEST_BYTES, Manifest, SEGMENTS};
+use crate::epoch::{MANIFEST, MAX_MANIFEST_BYTES, Manifest, SEGMENTS, Segment};
 
 /// The folder of the later ones.
 const EPOCHS: &str = "epochs";
-/// How many of the latest are tried where the latest is damaged.
-const TRIED: usize = 8;
 
 /// The epochs of the knowledge base in a folder; cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,32 +51,31 @@ impl Epochs {
 
     /// The same, and its file.
     pub(crate) async fn latest_file(&self) -> Result<(Manifest, FileDigest), StorageError> {
-        match self.numbers_if_allowed().await?.last() {
+        match self.numbers_if_allowed().await?.unwrap_or_default().last() {
             Some(&number) => self.read_file(number).await,
             None => Manifest::read_file(&self.folder, MANIFEST).await,
         }
     }
 
-    /// Reads the manifests of the latest epochs, the latest first: there is an older one where the latest is damaged.
-    pub async fn newest_first(&self) -> Result<Vec<Result<Manifest, StorageError>>, StorageError> {
-        let mut manifests = Vec::new();
-        for number in self.numbers_if_allowed().await?.into_iter().rev().take(TRIED) {
-            manifests.push(self.read(number).await);
+    /// Reads the manifest of the epoch of that number, be it the first one.
+    pub(crate) async fn find(&self, number: u64) -> Result<Manifest, StorageError> {
+        match self.read(number).await {
+            Err(StorageError::NotFound { file }) => {
+                let first = Manifest::read(&self.folder).await?;
+                if first.epoch == number { Ok(first) } else { Err(StorageError::NotFound { file }) }
+            }
+            read => read,
         }
-        if manifests.len() < TRIED {
-            manifests.push(Manifest::read(&self.folder).await);
-        }
-        Ok(manifests)
     }
 
-    /// The numbers of the later epochs; none where files may be read and not listed, as in some buckets, which have one epoch then.
-    async fn numbers_if_allowed(&self) -> Result<Vec<u64>, StorageError> {
+    /// The numbers of the later epochs; none if there is no right to list files, as in some buckets: only the first epoch is known then.
+    pub(crate) async fn numbers_if_allowed(&self) -> Result<Option<Vec<u64>>, StorageError> {
         match self.numbers(None).await {
             Err(StorageError::Denied { file, .. }) => {
                 tracing::warn!(file, "there is no right to list later epochs: the first one is read");
-                Ok(Vec::new())
+                Ok(None)
             }
-            numbers => numbers,
+            numbers => numbers.map(Some),
         }
     }
 
@@ -90,9 +89,55 @@ impl Epochs {
         self.list_after(None).await
     }
 
-    /// All files of segments, whether or not an epoch lists them.
-    pub async fn segment_files(&self) -> Result<Vec<Listed>, StorageError> {
-        self.folder.list(SEGMENTS, None).await
+    /// The names of all segments of which there are files, whether or not an epoch lists them.
+    pub async fn segments(&self) -> Result<Vec<String>, StorageError> {
+        self.folder.folders(SEGMENTS).await
+    }
+
+    /// Removes all files of a segment.
+    pub async fn remove_segment(&self, name: &str) -> Result<(), StorageError> {
+        self.folder.remove_folder(&Segment::folder(name)).await
+    }
+
+    /// Removes what the latest epoch says is void, files that say of such an epoch which entries were deleted, and what writers left half
+    /// written before `then`. The first epoch's manifest, if it is older, becomes that of the latest one, for readers that may not list
+    /// files. Says how many segments it removed.
+    pub async fn sweep(&self, then: SystemTime) -> Result<usize, StorageError> {
+        let now = self.latest().await?;
+        if now.oldest == 0 {
+            return Ok(0);
+        }
+        let oldest = match self.find(now.oldest).await {
+            Ok(oldest) => Some(oldest),
+            // In a folder that was published later.
+            Err(StorageError::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let first = Manifest::read_file(&self.folder, MANIFEST).await;
+        if first.as_ref().is_ok_and(|(first, _)| first.epoch < now.oldest) {
+            let bytes = now.to_bytes().map_err(|error| self.wrong(MANIFEST, &error))?;
+            self.folder.replace(MANIFEST, bytes).await?;
+        }
+        let listed: Vec<&Segment> = oldest.iter().chain([&now]).flat_map(Manifest::all_segments).collect();
+        let names: HashSet<&str> = listed.iter().map(|segment| segment.name.as_str()).collect();
+        let mut removed = 0;
+        for name in self.segments().await? {
+            if !names.contains(name.as_str()) && now.is_void(&name) {
+                self.remove_segment(&name).await?;
+                removed += 1;
+            }
+        }
+        let paths: HashSet<&str> =
+            listed.iter().flat_map(|segment| segment.all_files()).map(|file| file.path.as_str()).collect();
+        for Listed { path, .. } in self.folder.list(SEGMENTS, None).await? {
+            let is_void = Segment::deleted_with(&path).is_some_and(|epoch| epoch <= now.oldest);
+            if is_void && !paths.contains(path.as_str()) {
+                self.folder.remove(&path).await?;
+            }
+        }
+        self.folder.remove_half_written(SEGMENTS, then).await?;
+        self.folder.remove_half_written(EPOCHS, then).await?;
+        Ok(removed)
     }
 
     async fn list_after(&self, after: Option<u64>) -> Result<Vec<(u64, SystemTime)>, StorageError> {
@@ -108,27 +153,39 @@ impl Epochs {
         Ok(numbered)
     }
 
-    /// Makes `manifest` the epoch that its number says, unless another one has that number. Says whether it did. A manifest must say
-    /// something that no other writer says at the same time, such as the name of a new file.
+    /// Makes `manifest` the epoch that its number says, unless another one has that number. Says whether it did. Of two writers that
+    /// say the same at the same time, both did.
     ///
     /// # Errors
     /// What it came to is not known then: it is there or not.
     pub async fn commit(&self, manifest: &Manifest) -> Result<bool, StorageError> {
-        let path = path(manifest.epoch);
-        let wrong = |why: String| StorageError::content(self.folder.describe(&path), why);
-        manifest.check().map_err(wrong)?;
-        let bytes = manifest.to_bytes().map_err(|error| wrong(error.to_string()))?;
-        match self.folder.create(&path, bytes.clone()).await {
-            Ok(()) => Ok(true),
+        let file = path(manifest.epoch);
+        manifest.check().map_err(|why| self.wrong(&file, &why))?;
+        let bytes = manifest.to_bytes().map_err(|error| self.wrong(&file, &error))?;
+        match self.folder.create(&file, bytes.clone()).await {
+            Ok(()) => {}
             // Perhaps by this very call, whose first answer was lost.
             Err(StorageError::AlreadyExists { .. }) => {
-                Ok(self.folder.read(&path, MAX_MANIFEST_BYTES).await? == bytes)
+                if self.folder.read(&file, MAX_MANIFEST_BYTES).await? != bytes {
+                    return Ok(false);
+                }
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        // The number may have been free again, for a writer that slept for long. Epochs are removed in order, and only such as are older
+        // than the oldest: so it was not if the one before is there, or if this one is not that old.
+        let is_first = self.folder.size(&path(manifest.epoch - 1)).await?.is_some()
+            || self.latest().await?.oldest <= manifest.epoch;
+        let late = "it was written too late: it is among those that are removed";
+        if is_first { Ok(true) } else { Err(self.wrong(&file, &late)) }
     }
 
-    /// Removes the manifest of one of the later epochs. What it alone lists is not removed.
+    fn wrong(&self, file: &str, why: &dyn Display) -> StorageError {
+        StorageError::content(self.folder.describe(file), why.to_string())
+    }
+
+    /// Removes the manifest of one of the later epochs, of which those before must be removed already. What it alone lists is not
+    /// removed.
     pub async fn remove(&self, number: u64) -> Result<(), StorageError> {
         self.folder.remove(&path(number)).await
     }
@@ -211,5 +268,26 @@ mod tests {
         epochs.folder().create("epochs/000000000003.json", bytes).await.unwrap();
         epochs.folder().create("epochs/notes.txt", Bytes::from_static(b"not one")).await.unwrap();
         assert!(epochs.latest().await.unwrap_err().to_string().contains("it is epoch 2"));
+    }
+    #[tokio::test]
+    async fn a_writer_that_slept_takes_no_number_that_is_free_again() {
+        let (_directory, epochs) = empty().await;
+        let first = epochs.latest().await.unwrap();
+        let next =
+            |epoch, oldest| Manifest { epoch, oldest, description: format!("{epoch}"), ..first.clone() };
+        for epoch in 2..6 {
+            assert!(epochs.commit(&next(epoch, 0)).await.unwrap());
+        }
+        assert!(epochs.commit(&next(6, 6)).await.unwrap());
+        for epoch in 2..6 {
+            epochs.remove(epoch).await.unwrap();
+        }
+        for late in 2..6 {
+            let error = epochs.commit(&next(late, 0)).await.unwrap_err().to_string();
+            assert!(error.contains("too late"), "{late}: {error}");
+            epochs.remove(late).await.unwrap();
+        }
+        assert!(epochs.commit(&next(7, 6)).await.unwrap());
+        assert_eq!(epochs.latest().await.unwrap().epoch, 7);
     }
 }

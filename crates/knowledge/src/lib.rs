@@ -15,6 +15,6 @@ mod unit_vector;
 
 pub use epochs::Epochs;
 pub use hit::Hit;
-pub use live::{Live, Read, follow};
+pub use live::{Live, LoadError, NotLoaded, Read, follow, one_is_loaded};
 pub use settings::EpochSettings;
 pub use unit_vector::UnitVector;

@@ -1,7 +1,8 @@
 //! A knowledge base that a service follows while others write to it: the epoch that is loaded, and those that were until a moment ago.
 //!
-//! An epoch is taken up as a whole or not at all. Whoever began with one keeps it to the end; one that is damaged is told and passed
-//! over, and the one before keeps serving.
+//! An epoch is taken up as a whole or not at all. Whoever began with one keeps it to the end; while a later one is damaged, the one
+//! that is loaded keeps serving. Nobody goes back: an earlier epoch may have what was deleted since, so at the start it is the latest
+//! one or none.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -22,8 +23,11 @@ const KEPT_FOR: Duration = Duration::from_secs(30);
 const LIST_EVERY: Duration = Duration::from_mins(1);
 /// With so many new ones, too.
 const MANY: usize = 16;
-/// How long an epoch that cannot be loaded is left alone.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Damaged files are read again after a while, and after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Files that are not there may have been removed because a later epoch came.
+const ATTEMPTS: usize = 3;
 
 /// What a service reads of an epoch.
 pub trait Read: Send + Sync + 'static {
@@ -32,7 +36,7 @@ pub trait Read: Send + Sync + 'static {
     /// How many epochs are kept beside the current one, for requests that began with them elsewhere.
     const MOST_KEPT: usize;
     /// Why it cannot be loaded.
-    type Error: Error + From<StorageError> + Send + Sync + 'static;
+    type Error: LoadError;
 
     /// Loads an epoch. `before` is the one that was loaded before, with which it may have segments in common.
     fn read(
@@ -45,14 +49,36 @@ pub trait Read: Send + Sync + 'static {
     /// The manifest of a loaded epoch.
     fn manifest(epoch: &Self::Epoch) -> &Manifest;
 
-    /// An epoch that was read will be taken up: time for what must come before.
-    fn prepare(&self, _epoch: &Self::Epoch) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    /// Whether an epoch that was read can be taken up: time for what must come before.
+    fn prepare(&self, _epoch: &Self::Epoch) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        std::future::ready(Ok(()))
     }
 
     /// An epoch is served from now on.
     fn taken_up(&self, _epoch: &Self::Epoch) {}
 }
+
+/// Why an epoch cannot be loaded.
+pub trait LoadError: Error + From<StorageError> + Send + Sync + 'static {
+    /// What storage said, if it is to blame.
+    fn of_storage(&self) -> Option<&StorageError>;
+
+    /// Whether files are missing or not what they should be, so that another epoch may be loaded, or this one later.
+    fn is_damage(&self) -> bool {
+        self.of_storage().is_none_or(StorageError::is_damage)
+    }
+}
+
+impl LoadError for StorageError {
+    fn of_storage(&self) -> Option<&StorageError> {
+        Some(self)
+    }
+}
+
+/// No epoch of a knowledge base is loaded.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("no epoch of the knowledge base can be loaded: {0}")]
+pub struct NotLoaded(Arc<str>);
 
 /// A knowledge base that is followed.
 #[derive(Debug)]
@@ -77,9 +103,16 @@ pub async fn follow<R: Read>(all: Vec<Arc<Live<R>>>, interval: Option<Duration>)
     std::future::pending().await
 }
 
+/// Whether one of several knowledge bases can be searched, so that it is worth while to serve, or there is none; `Err` says why the
+/// first cannot.
+pub fn one_is_loaded<R: Read>(all: &[Arc<Live<R>>]) -> Result<(), NotLoaded> {
+    let why = all.iter().map(|live| live.current().err()).collect::<Option<Vec<_>>>();
+    why.into_iter().flatten().next().map_or(Ok(()), Err)
+}
+
 #[derive(Debug)]
 struct Loaded<T> {
-    current: Arc<T>,
+    current: Result<Arc<T>, NotLoaded>,
     /// Those before it, the latest last, and until when each was the current one.
     older: Vec<(Arc<T>, Instant)>,
 }
@@ -87,38 +120,45 @@ struct Loaded<T> {
 #[derive(Debug)]
 struct Turn {
     listed: Instant,
-    /// The latest epoch that could not be loaded.
-    failed: Option<(Manifest, Instant)>,
+    /// Whether there are later epochs to look for.
+    follows: bool,
+    damage: Option<Damage>,
+}
+
+/// A later epoch that cannot be loaded.
+#[derive(Debug)]
+struct Damage {
+    why: String,
+    seen: Instant,
+    pause: Duration,
 }
 
 impl<R: Read> Live<R> {
-    /// Loads the latest epoch in `folder` that can be loaded. One that is damaged is told in the log.
+    /// Loads the latest epoch in `folder`. If it is damaged, that is told in the log, no epoch is loaded, and it is tried again.
+    ///
+    /// # Errors
+    /// There is no knowledge base, it cannot be reached, or it is another one than the reader expects.
     pub async fn open(folder: Folder, reader: R) -> Result<Self, R::Error> {
         let epochs = Epochs::new(folder);
-        let mut why: Option<R::Error> = None;
-        for manifest in epochs.newest_first().await? {
-            let loaded = match manifest {
-                Ok(manifest) => reader.read(epochs.folder(), manifest, None).await,
-                Err(error) if !error.is_damage() => return Err(error.into()),
-                Err(error) => Err(error.into()),
-            };
-            match loaded {
-                Ok(epoch) => {
-                    if let Some(error) = why {
-                        let (epoch, location) = (R::manifest(&epoch).epoch, epochs.folder().location());
-                        tracing::error!(%error, epoch, location, "a later epoch is damaged; this one is served");
-                    }
-                    reader.taken_up(&epoch);
-                    let loaded = Loaded { current: Arc::new(epoch), older: Vec::new() };
-                    let turn = Turn { listed: Instant::now(), failed: None };
-                    return Ok(Self { epochs, reader, loaded: RwLock::new(loaded), turn: turn.into() });
-                }
-                // The latest says most.
-                Err(error) => why = why.or(Some(error)),
-            }
+        // Whether there is one at all.
+        let follows = !epochs.folder().is_only_read() && epochs.numbers_if_allowed().await?.is_some();
+        let latest = epochs.latest().await;
+        if let Err(error @ StorageError::NotFound { .. }) = latest {
+            return Err(error.into());
         }
-        let nothing = || StorageError::NotFound { file: epochs.describe(1) }.into();
-        Err(why.unwrap_or_else(nothing))
+        let not_yet = NotLoaded("it was not tried yet".into());
+        let loaded = Loaded { current: Err(not_yet), older: Vec::new() };
+        let turn = Turn { listed: Instant::now(), follows, damage: None };
+        let live = Self { epochs, reader, loaded: RwLock::new(loaded), turn: turn.into() };
+        match live.refresh().await {
+            Err(error) if error.is_damage() => {
+                let location = live.epochs.folder().location();
+                tracing::error!(location, %error, "the knowledge base is damaged; nobody can search it until it is mended");
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        Ok(live)
     }
 
     /// Where its epochs are.
@@ -132,16 +172,15 @@ impl<R: Read> Live<R> {
     }
 
     /// The epoch that is served.
-    pub fn current(&self) -> Arc<R::Epoch> {
-        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&loaded.current)
+    pub fn current(&self) -> Result<Arc<R::Epoch>, NotLoaded> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).current.clone()
     }
 
     /// The latest epoch of those in memory of which `holds` is true.
     pub fn find(&self, holds: impl Fn(&R::Epoch) -> bool) -> Option<Arc<R::Epoch>> {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         let older = loaded.older.iter().rev().map(|(epoch, _)| epoch);
-        std::iter::once(&loaded.current).chain(older).find(|epoch| holds(epoch)).map(Arc::clone)
+        loaded.current.iter().chain(older).find(|epoch| holds(epoch)).map(Arc::clone)
     }
 
     /// Lets go of the epochs before the current one.
@@ -149,48 +188,71 @@ impl<R: Read> Live<R> {
         self.loaded.write().unwrap_or_else(PoisonError::into_inner).older.clear();
     }
 
-    /// Takes up the latest epoch, if there is one that is not loaded. Returns the one that is served then.
+    /// Takes up the latest epoch that can be loaded, if it comes after the one that is served. Returns the one that is served then.
     ///
     /// # Errors
     /// There is a later one that cannot be loaded, or nobody knows whether there is one.
     pub async fn refresh(&self) -> Result<Arc<R::Epoch>, R::Error> {
         let mut turn = self.turn.lock().await;
-        let current = self.current();
-        let before = R::manifest(&current);
-        let mut why = None;
-        for (number, manifest) in self.later(before.epoch, &mut turn).await? {
+        if let Some(Damage { why, .. }) =
+            turn.damage.as_ref().filter(|damage| damage.seen.elapsed() < damage.pause)
+        {
+            let file = self.epochs.folder().location();
+            return Err(StorageError::content(file, format!("{why} (it is tried again in a while)")).into());
+        }
+        let mut outcome = self.try_later(&mut turn).await;
+        for _ in 1..ATTEMPTS {
+            let is_missing =
+                |error: &R::Error| matches!(error.of_storage(), Some(StorageError::NotFound { .. }));
+            if !outcome.as_ref().is_err_and(is_missing) {
+                break;
+            }
+            outcome = self.try_later(&mut turn).await;
+        }
+        turn.damage = match &outcome {
+            Err(error) if error.is_damage() => {
+                let pause =
+                    turn.damage.take().map_or(FIRST_PAUSE, |before| LONGEST_PAUSE.min(2 * before.pause));
+                Some(Damage { why: error.to_string(), seen: Instant::now(), pause })
+            }
+            _ => None,
+        };
+        if let (Err(error), Ok(mut loaded)) = (&outcome, self.loaded.write())
+            && let Err(why) = &mut loaded.current
+        {
+            *why = NotLoaded(error.to_string().into());
+        }
+        outcome
+    }
+
+    /// Tries the later epochs, the latest first.
+    async fn try_later(&self, turn: &mut Turn) -> Result<Arc<R::Epoch>, R::Error> {
+        let current = self.current().ok();
+        let mut why: Option<R::Error> = None;
+        for manifest in self.later(current.as_deref().map(R::manifest), turn).await? {
             let loaded = match manifest {
-                Ok(manifest) => {
-                    let is_it = |(failed, since): &(Manifest, Instant)| {
-                        *failed == manifest && since.elapsed() < RETRY_AFTER
-                    };
-                    if turn.failed.as_ref().is_some_and(is_it) {
-                        let file = self.epochs.describe(number);
-                        let left_alone = "it could not be loaded a moment ago; the log says why";
-                        Err(StorageError::content(file, left_alone).into())
-                    } else {
-                        let folder = self.epochs.folder();
-                        let loaded = self.reader.read(folder, manifest.clone(), Some(&current)).await;
-                        if loaded.is_err() {
-                            turn.failed = Some((manifest, Instant::now()));
-                        }
-                        loaded
-                    }
-                }
+                Ok(manifest) => self.reader.read(self.epochs.folder(), manifest, current.as_deref()).await,
                 Err(error) => Err(error.into()),
             };
-            match loaded {
+            let prepared = match loaded {
+                Ok(epoch) if current.is_some() => self.reader.prepare(&epoch).await.map(|()| epoch),
+                loaded => loaded,
+            };
+            match prepared {
                 Ok(epoch) => {
-                    if let Some(error) = why {
-                        tracing::error!(%error, "a later epoch is damaged; the one before it is served");
-                    }
-                    self.reader.prepare(&epoch).await;
-                    return Ok(self.take_up(epoch).await);
+                    let epoch = self.take_up(epoch).await;
+                    // One that is damaged comes after it.
+                    return why.map_or(Ok(epoch), Err);
                 }
-                Err(error) => why = why.or(Some(error)),
+                Err(error) if error.is_damage() => why = why.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
-        why.map_or(Ok(current), Err)
+        match (why, current) {
+            (Some(why), _) => Err(why),
+            (None, Some(current)) => Ok(current),
+            (None, None) => Err(StorageError::NotFound { file: self.epochs.describe(1) }.into()),
+        }
     }
 
     /// Loads the epoch of that number, if it came before the current one, for a request that began with it elsewhere; none if it cannot be
@@ -200,8 +262,8 @@ impl<R: Read> Live<R> {
         if let Some(found) = self.find(|epoch| R::manifest(epoch).epoch == number) {
             return Some(found);
         }
-        let current = self.current();
-        let manifest = self.epochs.read(number).await.ok()?;
+        let current = self.current().ok()?;
+        let manifest = self.epochs.find(number).await.ok()?;
         let epoch = self.reader.read(self.epochs.folder(), manifest, Some(&current)).await.ok()?;
         let epoch = Arc::new(epoch);
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +277,7 @@ impl<R: Read> Live<R> {
     /// It cannot be read, and is not committed; or nobody knows whether it was.
     pub async fn commit(&self, manifest: Manifest) -> Result<Option<Arc<R::Epoch>>, R::Error> {
         let _turn = self.turn.lock().await;
-        let current = self.current();
+        let Ok(current) = self.current() else { return Ok(None) };
         if manifest.epoch != R::manifest(&current).epoch + 1 {
             return Ok(None);
         }
@@ -224,7 +286,8 @@ impl<R: Read> Live<R> {
         if !self.epochs.commit(&manifest).await? {
             return Ok(None);
         }
-        self.reader.prepare(&epoch).await;
+        // It is stored, whatever comes of it now: the next to look for a later one is told what is wrong.
+        let _ = self.reader.prepare(&epoch).await;
         Ok(Some(self.take_up(epoch).await))
     }
 
@@ -246,28 +309,33 @@ impl<R: Read> Live<R> {
         }
     }
 
-    /// The epochs after `number`, the latest first.
+    /// The manifests of the epochs after this one, the latest first; without one, that of the latest alone.
     async fn later(
         &self,
-        number: u64,
+        current: Option<&Manifest>,
         turn: &mut Turn,
-    ) -> Result<Vec<(u64, Result<Manifest, StorageError>)>, StorageError> {
+    ) -> Result<Vec<Result<Manifest, StorageError>>, StorageError> {
+        let Some(current) = current else {
+            return Ok(vec![self.epochs.latest().await]);
+        };
+        if !turn.follows {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
-        let mut next = number + 1;
-        loop {
+        let mut next = current.epoch + 1;
+        while found.len() < MANY {
             match self.epochs.read(next).await {
                 Err(StorageError::NotFound { .. }) => break,
                 Err(error) if !error.is_damage() => return Err(error),
-                read => found.push((next, read)),
+                read => found.push(read),
             }
             next += 1;
-            if found.len() == MANY {
-                break;
-            }
         }
         if found.len() == MANY || (found.is_empty() && turn.listed.elapsed() > LIST_EVERY) {
-            if let Some(&latest) = self.epochs.numbers(Some(number)).await?.last() {
-                found.push((latest, self.epochs.read(latest).await));
+            if let Some(&latest) = self.epochs.numbers(Some(current.epoch)).await?.last()
+                && latest >= next
+            {
+                found.push(self.epochs.read(latest).await);
             }
             turn.listed = Instant::now();
         }
@@ -280,8 +348,8 @@ impl<R: Read> Live<R> {
         let epoch = Arc::new(epoch);
         let before = {
             let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut loaded.current, Arc::clone(&epoch));
-            loaded.older.push((Arc::clone(&before), Instant::now()));
+            let before = std::mem::replace(&mut loaded.current, Ok(Arc::clone(&epoch))).ok();
+            loaded.older.extend(before.clone().map(|before| (before, Instant::now())));
             before
         };
         self.drop_expired();
@@ -291,7 +359,8 @@ impl<R: Read> Live<R> {
             .flat_map(Segment::all_files)
             .map(|file| &file.sha256)
             .collect();
-        for file in R::manifest(&before).segments.iter().flat_map(Segment::all_files) {
+        let before = before.iter().flat_map(|before| R::manifest(before).all_segments());
+        for file in before.flat_map(Segment::all_files) {
             if !kept.contains(&file.sha256) {
                 self.epochs.folder().evict(file).await;
             }

@@ -1,5 +1,7 @@
-//! A folder on this machine or in object storage. Paths never leave it, links are not followed, and files are never overwritten.
+//! A folder on this machine or in object storage. Paths never leave it, links are not followed, and files are not overwritten, but
+//! where [`Folder::replace`] says so.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -205,6 +207,62 @@ impl Folder {
         }
     }
 
+    /// The names of the folders directly below the folder `relative`, in no order; also of those that have only files that a writer
+    /// left half written, as far as the store shows them. None if there is no such folder.
+    pub async fn folders(&self, relative: &str) -> Result<Vec<String>, StorageError> {
+        let path = self.resolve(relative).await?;
+        let Some(local) = self.local_path().map(|folder| folder.join(relative)) else {
+            let listed = self.store.list_with_delimiter(Some(&path)).await;
+            let found = listed.map_err(|error| self.explain(relative, error))?.common_prefixes;
+            return Ok(found.iter().filter_map(|path| path.filename().map(str::to_owned)).collect());
+        };
+        let failed = |error| StorageError::access(self.describe(relative), error);
+        let mut reading = match tokio::fs::read_dir(local).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            reading => reading.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        while let Some(entry) = reading.next_entry().await.map_err(failed)? {
+            // What ends meanwhile is none.
+            if entry.file_type().await.is_ok_and(|kind| kind.is_dir()) {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes the folder `relative` and all that is in it, if it is there, with files that a writer left half written: from the store,
+    /// not from caches ([`Folder::evict`]).
+    pub async fn remove_folder(&self, relative: &str) -> Result<(), StorageError> {
+        self.resolve(relative).await?;
+        let Some(local) = self.local_path().map(|folder| folder.join(relative)) else {
+            for file in self.list(relative, None).await? {
+                self.remove(&file.path).await?;
+            }
+            return Ok(());
+        };
+        let mut attempts = 1;
+        loop {
+            match tokio::fs::remove_dir_all(&local).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                // Somebody writes to it, or removes it, too.
+                Err(_) if attempts < CREATE_ATTEMPTS => attempts += 1,
+                Err(error) => return Err(StorageError::access(self.describe(relative), error)),
+            }
+        }
+    }
+
+    /// Removes files below the folder `relative` that a writer left half written before `then`. A local store keeps them beside the
+    /// file that they were to become, as `NAME#NUMBER`; the others show none.
+    pub async fn remove_half_written(&self, relative: &str, then: SystemTime) -> Result<(), StorageError> {
+        self.resolve(relative).await?;
+        let Some(local) = self.local_path().map(|folder| folder.join(relative)) else { return Ok(()) };
+        let removed = tokio::task::spawn_blocking(move || remove_half_written(&local, then)).await;
+        let removed = removed.unwrap_or_else(|cut_off| Err(std::io::Error::other(cut_off)));
+        removed.map_err(|error| StorageError::access(self.describe(relative), error))
+    }
+
     /// Removes a file from the cache of this machine, if it is kept there.
     pub async fn evict(&self, file: &FileDigest) {
         if let (Base::Remote { .. }, Some(cache)) = (&self.base, &self.storage.cache) {
@@ -226,6 +284,12 @@ impl Folder {
                 Err(error) => return Err(self.explain(relative, error)),
             }
         }
+    }
+
+    /// Writes a file, in the place of one that is there: whoever reads it meanwhile gets the one or the other.
+    pub async fn replace(&self, relative: &str, bytes: Bytes) -> Result<(), StorageError> {
+        let path = self.resolve(relative).await?;
+        self.store.put(&path, bytes.into()).await.map(drop).map_err(|error| self.explain(relative, error))
     }
 
     /// Writes a file that must not exist yet, from parts that come one after another: no more than a few of them are in memory at
@@ -349,6 +413,29 @@ impl Folder {
     pub fn describe(&self, relative: &str) -> String {
         format!("{}/{relative}", self.location)
     }
+}
+
+/// Blocking.
+fn remove_half_written(folder: &Path, then: SystemTime) -> std::io::Result<()> {
+    let is_half_written = |name: &str| {
+        let number = name.rsplit_once('#').map(|(_, number)| number);
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let gone = |error: std::io::Error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) };
+    let reading = match std::fs::read_dir(folder) {
+        Err(error) => return gone(error),
+        Ok(reading) => reading,
+    };
+    for entry in reading {
+        let entry = entry?;
+        let Ok(found) = entry.metadata() else { continue };
+        if found.is_dir() {
+            remove_half_written(&entry.path(), then)?;
+        } else if is_half_written(&entry.file_name().to_string_lossy()) && found.modified()? < then {
+            std::fs::remove_file(entry.path()).or_else(gone)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes only paths that stay within their folder on every system.

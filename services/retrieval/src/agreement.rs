@@ -78,7 +78,8 @@ impl Agreement {
             Err(status) => return Encoder::DoesNotAnswer(no_answer(self.embedding.encoder(), &status)),
         };
         let runs = joint.as_ref().map_or("none", |joint| &joint.space_digest);
-        let mut all = self.knowledge_bases.values().map(|live| live.current());
+        // One that is not loaded is told in the log; the others can be searched.
+        let mut all = self.knowledge_bases.values().filter_map(|live| live.current().ok());
         match all.find(|known| known.space_digest != runs).as_deref() {
             None => Encoder::Fits,
             Some(KnowledgeBase { name, space_digest, .. }) => Encoder::Differs(format!(
@@ -88,7 +89,7 @@ impl Agreement {
         }
     }
 
-    /// The same for the vector service: of several, one that has every knowledge base is enough.
+    /// The same for the vector service: of several, one that has a knowledge base is enough.
     async fn vector(&self) -> Result<(), String> {
         let replicas = self.embedding.vector().replicas();
         let answers = join_all(replicas.into_iter().map(|replica| self.vector_at(replica.channel))).await;
@@ -98,13 +99,21 @@ impl Agreement {
 
     async fn vector_at(&self, channel: Channel) -> Result<(), String> {
         let stage = self.embedding.vector();
+        // One knowledge base that cannot be searched must not keep the others from it.
+        let (mut is_one_fit, mut why) = (self.knowledge_bases.is_empty(), None);
         for live in self.knowledge_bases.values() {
-            let base = live.current();
+            let base = match live.current() {
+                Ok(base) => base,
+                Err(not_loaded) => {
+                    why = why.or(Some(not_loaded.to_string()));
+                    continue;
+                }
+            };
             match EmbeddingSearch::prepare_at(channel.clone(), Context::probe(TIMEOUT), &base, false).await {
-                Ok(()) => {}
+                Ok(()) => is_one_fit = true,
                 Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) => {
                     let KnowledgeBase { name, content_digest, .. } = &*base;
-                    return Err(format!(
+                    why = Some(format!(
                         "knowledge base {name:?} is {content_digest} here, which the vector service does not have: {}",
                         status.message()
                     ));
@@ -112,7 +121,7 @@ impl Agreement {
                 Err(status) => return Err(no_answer(stage, &status)),
             }
         }
-        Ok(())
+        why.filter(|_| !is_one_fit).map_or(Ok(()), Err)
     }
 }
 

@@ -128,20 +128,24 @@ impl EmbeddingSearch {
         })
     }
 
-    /// Has every replica of the vector service load this epoch. Returns when one of them has; `Err` says why none has.
-    pub(crate) async fn prepare(
-        &self,
-        knowledge_base: &KnowledgeBase,
-        drop_older: bool,
-    ) -> Result<(), String> {
-        let prepare = |replica: Replica| async move {
-            let context = Context::with_timeout(PREPARE_TIMEOUT);
-            let prepared = Self::prepare_at(replica.channel, context, knowledge_base, drop_older).await;
-            prepared.map_err(|status| status.message().to_owned())
-        };
-        let outcomes = join_all(self.vector.replicas().into_iter().map(prepare)).await;
-        let nobody = || Err("there is no vector service".to_owned());
+    /// Has every replica of the vector service load this epoch; `Err` says why none could.
+    pub(crate) async fn prepare(&self, knowledge_base: &KnowledgeBase) -> Result<(), Status> {
+        let outcomes = self.prepare_all(knowledge_base, false).await;
+        let nobody = || Err(Refusal::unavailable("there is no vector service").into());
         outcomes.into_iter().min_by_key(Result::is_err).unwrap_or_else(nobody)
+    }
+
+    /// Has every replica of the vector service let go of the epochs before this one; `Err` says why one could not.
+    pub(crate) async fn drop_older(&self, knowledge_base: &KnowledgeBase) -> Result<(), Status> {
+        self.prepare_all(knowledge_base, true).await.into_iter().collect()
+    }
+
+    async fn prepare_all(&self, knowledge_base: &KnowledgeBase, drop_older: bool) -> Vec<Result<(), Status>> {
+        let prepare = |replica: Replica| {
+            let context = Context::with_timeout(PREPARE_TIMEOUT);
+            Self::prepare_at(replica.channel, context, knowledge_base, drop_older)
+        };
+        join_all(self.vector.replicas().into_iter().map(prepare)).await
     }
 
     /// The same of one replica.

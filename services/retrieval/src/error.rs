@@ -1,5 +1,6 @@
 //! What can be wrong with a knowledge base.
 
+use reverie_knowledge::LoadError;
 use reverie_storage::StorageError;
 use tantivy::TantivyError;
 
@@ -29,10 +30,30 @@ pub(crate) enum KnowledgeError {
         /// The id.
         id: String,
     },
+    /// Vectors of it, which the vector service reads.
+    #[error("the vector service cannot load it: {why}")]
+    Vectors {
+        /// What it says.
+        why: String,
+    },
     /// The captions cannot be indexed.
     #[error("the captions cannot be indexed: {0}")]
     Captions(#[from] TantivyError),
     /// Indexing was cut off.
     #[error("indexing the captions was cut off: {0}")]
     CutOff(#[from] tokio::task::JoinError),
+}
+
+impl LoadError for KnowledgeError {
+    fn of_storage(&self) -> Option<&StorageError> {
+        if let Self::Storage(error) = self { Some(error) } else { None }
+    }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_damage(),
+            Self::Name { .. } | Self::CutOff(_) => false,
+            Self::Picture { .. } | Self::Twice { .. } | Self::Vectors { .. } | Self::Captions(_) => true,
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
-use reverie_knowledge::Live;
 use reverie_proto::retrieval::v1::retrieval_service_server::RetrievalService;
 use reverie_proto::retrieval::v1::{
     ListKnowledgeBasesRequest, ListKnowledgeBasesResponse, PrepareRequest, PrepareResponse, RetrieveRequest,
@@ -16,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Detail};
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::{KnowledgeBase, Reader};
+use crate::knowledge_base::KnowledgeBase;
 use crate::library::Library;
 use crate::settings::{Fusion, Settings};
 use crate::thumbnails::Thumbnails;
@@ -72,7 +71,7 @@ impl RetrievalService for Retrieval {
         let work = async {
             let request = request.into_inner();
             let live = self.library.named(&request.knowledge_base)?;
-            let base = live.current();
+            let base = self.library.current(&request.knowledge_base)?;
             match self.search(context, request.clone(), Arc::clone(&base)).await {
                 // The vector service may have begun with a later epoch.
                 Err(status) if is_for_other_models(&status) => match live.refresh().await {
@@ -90,7 +89,7 @@ impl RetrievalService for Retrieval {
         let PrepareRequest { knowledge_base, epoch, drop_older } = request.into_inner();
         let work = async {
             let live = self.library.named(&knowledge_base)?;
-            let mut current = live.current();
+            let mut current = self.library.current(&knowledge_base)?;
             if current.epoch < epoch {
                 current = live.refresh().await.map_err(Refusal::unavailable)?;
             }
@@ -111,8 +110,8 @@ impl RetrievalService for Retrieval {
         &self,
         _: Request<ListKnowledgeBasesRequest>,
     ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
-        let described = |live: &Arc<Live<Reader>>| convert::describe(&live.current(), &self.library.default);
-        let knowledge_bases = self.library.knowledge_bases.values().map(described).collect();
+        let loaded = self.library.knowledge_bases.values().filter_map(|live| live.current().ok());
+        let knowledge_bases = loaded.map(|base| convert::describe(&base, &self.library.default)).collect();
         Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases }))
     }
 }

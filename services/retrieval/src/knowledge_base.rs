@@ -12,6 +12,7 @@ use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::telemetry::metrics;
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
+use tonic::Code;
 
 use crate::bm25::{self, Allowed, Captions, Gone};
 use crate::embedding::EmbeddingSearch;
@@ -129,11 +130,15 @@ impl Read for Reader {
         tokio::task::spawn_blocking(base).await?
     }
 
-    async fn prepare(&self, base: &KnowledgeBase) {
-        // So that the first search of this epoch does not wait for it. If it fails, that search says why.
-        if let Err(why) = self.embedding.prepare(base, false).await {
-            tracing::info!(name = base.name, epoch = base.epoch, why, "the vector service has not loaded it");
+    async fn prepare(&self, base: &KnowledgeBase) -> Result<(), KnowledgeError> {
+        // So that no search of this epoch waits for it, or finds that it cannot be loaded.
+        let Err(status) = self.embedding.prepare(base).await else { return Ok(()) };
+        let (name, epoch, why) = (&base.name, base.epoch, status.message().to_owned());
+        if status.code() == Code::FailedPrecondition {
+            return Err(KnowledgeError::Vectors { why });
         }
+        tracing::info!(name, epoch, why, "the vector service has not loaded it yet");
+        Ok(())
     }
 
     fn manifest(epoch: &KnowledgeBase) -> &Manifest {

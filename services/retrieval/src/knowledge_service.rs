@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use reverie_imaging::{Encoded, pool};
-use reverie_knowledge::Live;
 use reverie_proto::knowledge::v1 as messages;
 use reverie_proto::knowledge::v1::knowledge_service_server::KnowledgeService;
 use reverie_proto::tensor::v1::Image;
@@ -13,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::convert::Detail;
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::{KnowledgeBase, Reader};
+use crate::knowledge_base::KnowledgeBase;
 use crate::library::Library;
 use crate::thumbnails::Thumbnails;
 use crate::writing::{Change, NewEntry, SnapshotChange, Stored};
@@ -102,9 +101,16 @@ impl Knowledge {
             let stored = writer.change(Change::Delete { ids, forget }, permit).await?;
             if forget {
                 self.library.drop_older(live, &self.embedding).await;
-                let forgotten = writer.has_forgotten(live, &stored.manifest).await;
-                forgotten.map_err(|error| Refusal::unavailable(format!("it is deleted, but {error}")))?;
+                let forgotten = writer.has_forgotten(live, stored.manifest.epoch).await;
                 self.library.drop_older(live, &self.embedding).await;
+                let unreadable = stored.told.unreadable.iter().cloned().map(Err);
+                let all: Result<(), String> = unreadable.chain([forgotten]).collect();
+                let is_left = |why| {
+                    format!(
+                        "they are deleted, but something of them is left: {why}; mend or remove it, and call again"
+                    )
+                };
+                all.map_err(|why| Refusal::unavailable(is_left(why)))?;
             }
             Ok(stored)
         };
@@ -137,9 +143,9 @@ impl KnowledgeService for Knowledge {
     ) -> Result<Response<messages::UpsertEntriesResponse>, Status> {
         let (context, permit) = of(&request);
         let messages::UpsertEntriesRequest { knowledge_base, mut entries } = request.into_inner();
-        let (live, writer) = self.library.writable(&knowledge_base)?;
+        let (_, writer) = self.library.writable(&knowledge_base)?;
         let _place = self.place()?;
-        let base = live.current();
+        let base = self.library.current(&knowledge_base)?;
         let labels = convert::labels(&entries)?;
         let work = async {
             let vectors = self.vectors(context, &base, &mut entries).await?;
@@ -174,7 +180,7 @@ impl KnowledgeService for Knowledge {
         let call = of(&request);
         let messages::ForgetEntriesRequest { knowledge_base, ids } = request.into_inner();
         let told = self.delete(call, &knowledge_base, ids, true).await?.told;
-        let base = self.library.named(&knowledge_base)?.current();
+        let base = self.library.current(&knowledge_base)?;
         let (epoch, missing_ids) = (Some(convert::epoch(&base.manifest)), told.missing);
         Ok(Response::new(messages::ForgetEntriesResponse { epoch, missing_ids }))
     }
@@ -186,7 +192,7 @@ impl KnowledgeService for Knowledge {
         let context = Context::of(&request);
         let permit = Permit::of(&request);
         let request = request.into_inner();
-        let base = self.library.named(&request.knowledge_base)?.current();
+        let base = self.library.current(&request.knowledge_base)?;
         let detail = convert::wanted(&request)?;
         let (mut keys, mut missing_ids) = (Vec::new(), Vec::new());
         for id in request.ids {
@@ -213,9 +219,9 @@ impl KnowledgeService for Knowledge {
         request: Request<messages::GetKnowledgeBaseRequest>,
     ) -> Result<Response<messages::GetKnowledgeBaseResponse>, Status> {
         let name = &request.get_ref().knowledge_base;
-        let live: &Arc<Live<Reader>> = self.library.named(name)?;
+        let base = self.library.current(name)?;
         let is_writable = self.library.writable(name).is_ok();
-        Ok(Response::new(convert::describe(&live.current().manifest, is_writable)))
+        Ok(Response::new(convert::describe(&base.manifest, is_writable)))
     }
 
     async fn create_snapshot(

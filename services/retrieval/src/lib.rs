@@ -31,7 +31,7 @@ mod writing;
 
 use std::sync::Arc;
 
-use reverie_knowledge::{Live, follow};
+use reverie_knowledge::{Live, follow, one_is_loaded};
 use reverie_proto::knowledge::v1::knowledge_service_server::{self, KnowledgeServiceServer};
 use reverie_proto::retrieval::v1::retrieval_service_server::{self, RetrievalServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
@@ -64,7 +64,9 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         let live = open.await.map_err(RunError::prepare::<KnowledgeError>(what))?;
         knowledge_bases.insert(name.to_owned(), Arc::new(live));
     }
-    let following = follow(knowledge_bases.values().cloned().collect(), settings.epochs.interval());
+    let live: Vec<_> = knowledge_bases.values().cloned().collect();
+    one_is_loaded(&live).map_err(RunError::prepare("the knowledge bases"))?;
+    let following = follow(live, settings.epochs.interval());
     // They end with this function, when nobody waits for a change any more.
     let mut tasks = JoinSet::new();
     let writers = knowledge_bases.iter().filter(|(name, _)| settings.writable.contains(*name));

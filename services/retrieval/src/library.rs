@@ -7,7 +7,7 @@ use reverie_knowledge::Live;
 use reverie_service_kit::Refusal;
 
 use crate::embedding::EmbeddingSearch;
-use crate::knowledge_base::{KnowledgeBases, Reader};
+use crate::knowledge_base::{KnowledgeBase, KnowledgeBases, Reader};
 use crate::writing::Writer;
 
 /// All knowledge bases.
@@ -28,7 +28,14 @@ impl Library {
         })
     }
 
-    /// The same, and how it is changed, if it can be.
+    /// The epoch of the knowledge base of that name that is searched.
+    pub(crate) fn current(&self, name: &str) -> Result<Arc<KnowledgeBase>, Refusal> {
+        let is_not_loaded =
+            |why| Refusal::mismatch(format!("{:?} cannot be searched: {why}", self.or_default(name)));
+        self.named(name)?.current().map_err(is_not_loaded)
+    }
+
+    /// The knowledge base of that name, and how it is changed, if it can be.
     pub(crate) fn writable(&self, name: &str) -> Result<(&Arc<Live<Reader>>, &Writer), Refusal> {
         let live = self.named(name)?;
         let name = self.or_default(name);
@@ -42,13 +49,10 @@ impl Library {
     /// Lets go of the epochs before the one that is searched, here and in the vector service.
     pub(crate) async fn drop_older(&self, live: &Live<Reader>, embedding: &EmbeddingSearch) {
         live.drop_older();
-        let base = live.current();
-        if let Err(why) = embedding.prepare(&base, true).await {
-            tracing::warn!(
-                name = base.name,
-                why,
-                "the vector service may keep what was forgotten for half a minute"
-            );
+        let Ok(base) = live.current() else { return };
+        if let Err(status) = embedding.drop_older(&base).await {
+            let (name, why) = (&base.name, status.message());
+            tracing::warn!(name, why, "the vector service may keep what was forgotten for half a minute");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Small versions of a knowledge base's images, for people to look at.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use moka::future::Cache;
@@ -24,7 +24,11 @@ const SMALLER: Bounds = Bounds { side: 192, bytes: 35 << 10 };
 
 /// Makes thumbnails, and keeps those that were asked for last; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Thumbnails(Cache<Key, Image>);
+pub(crate) struct Thumbnails {
+    made: Cache<Key, Image>,
+    /// By knowledge base, the identities of the segments of which they are kept.
+    kept: Arc<RwLock<HashMap<String, HashSet<Arc<str>>>>>,
+}
 
 /// What a thumbnail is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,15 +46,18 @@ impl Thumbnails {
     pub(crate) fn new() -> Self {
         let bytes = |_: &Key, image: &Image| u32::try_from(image.data.len()).unwrap_or(u32::MAX);
         let cache = Cache::builder().weigher(bytes).max_capacity(KEPT_BYTES);
-        Self(cache.support_invalidation_closures().build())
+        Self { made: cache.support_invalidation_closures().build(), kept: Arc::default() }
     }
 
     /// Lets go of thumbnails of segments that a knowledge base has no more.
     pub(crate) fn keep_only(&self, knowledge_base: &str, segments: impl Iterator<Item = Arc<str>>) {
         let (name, segments) = (knowledge_base.to_owned(), segments.collect::<HashSet<_>>());
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(name.clone(), segments.clone());
+        drop(kept);
         let is_old =
             move |key: &Key, _: &Image| key.knowledge_base == name && !segments.contains(&key.segment);
-        if let Err(error) = self.0.invalidate_entries_if(is_old) {
+        if let Err(error) = self.made.invalidate_entries_if(is_old) {
             tracing::error!(%error, "thumbnails of what is no more there are kept");
         }
     }
@@ -60,6 +67,11 @@ impl Thumbnails {
         let bounds = if keys.len() > MAX_NEIGHBOURS as usize { SMALLER } else { Bounds::default() };
         let made: Vec<_> = keys.iter().map(|&key| self.one(base, key, bounds)).collect();
         futures::stream::iter(made).buffered(AT_A_TIME).try_collect().await
+    }
+
+    fn keeps(&self, key: &Key) -> bool {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&key.knowledge_base).is_none_or(|kept| kept.contains(&key.segment))
     }
 
     async fn one(&self, base: &KnowledgeBase, key: u64, bounds: Bounds) -> Result<Image, Status> {
@@ -72,7 +84,11 @@ impl Thumbnails {
             position,
             side: bounds.side,
         };
-        let made = self.0.try_get_with(known, smaller(encoded(&entry.image), bounds)).await;
+        let made = self.made.try_get_with(known.clone(), smaller(encoded(&entry.image), bounds)).await;
+        if !self.keeps(&known) {
+            // The search began before a change.
+            self.made.invalidate(&known).await;
+        }
         made.map_err(|error| {
             let why = format!(
                 "the picture of {:?} in the knowledge base {:?} cannot be used, build it again: {error}",
@@ -89,4 +105,27 @@ async fn smaller(image: Image, bounds: Bounds) -> Result<Image, PictureError> {
         return Ok(image);
     }
     pool::decode(header, move |picture| preview::of(picture, bounds)).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_made_after_its_segment_went_is_not_kept() {
+        let thumbnails = Thumbnails::new();
+        let key = |segment: &str| Key {
+            knowledge_base: "creatures".to_owned(),
+            segment: segment.into(),
+            position: 0,
+            side: 64,
+        };
+        for segment in ["old", "new"] {
+            thumbnails.made.insert(key(segment), Image::default()).await;
+        }
+        thumbnails.keep_only("creatures", ["new".into()].into_iter());
+        assert!(thumbnails.made.get(&key("old")).await.is_none());
+        assert!(thumbnails.made.get(&key("new")).await.is_some());
+        assert!(thumbnails.keeps(&key("new")) && !thumbnails.keeps(&key("old")));
+    }
 }

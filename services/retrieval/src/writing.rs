@@ -14,9 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reverie_knowledge::Live;
-use reverie_knowledge::epoch::{Manifest, Segment};
+use reverie_knowledge::epoch::Manifest;
 use reverie_service_kit::{Permit, Refusal};
-use reverie_storage::StorageError;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -26,7 +25,7 @@ pub(crate) use change::{Change, NewEntry, SnapshotChange, Told};
 
 use crate::knowledge_base::Reader;
 use commit::{Committed, Committer};
-use upkeep::Upkeep;
+use upkeep::{Progress, Upkeep};
 
 /// Changes that may wait.
 const MOST_WAITING: usize = 256;
@@ -59,15 +58,18 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
-    /// Told of each epoch that was committed, and of the end of each round of upkeep.
+    /// Told of each epoch that was committed.
     rounds: watch::Sender<u64>,
+    /// How far upkeep has come.
+    progress: watch::Sender<Progress>,
 }
 
 impl Writer {
     /// Starts the tasks of a knowledge base among `tasks`.
     pub(crate) fn start(live: &Arc<Live<Reader>>, tasks: &mut JoinSet<()>) -> Self {
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
-        let writer = Self { jobs, rounds: watch::Sender::new(0) };
+        let (rounds, progress) = (watch::Sender::new(0), watch::Sender::new(Progress::default()));
+        let writer = Self { jobs, rounds, progress };
         let committer = Committer::new(Arc::clone(live));
         tasks.spawn(take(committer, waiting, writer.rounds.clone()));
         tasks.spawn(Upkeep::new(Arc::clone(live), writer.clone()).run());
@@ -87,27 +89,28 @@ impl Writer {
         stored.await.map_err(gone)?
     }
 
-    /// Waits until nothing is stored of what an epoch marked to be forgotten, whichever process removes it.
-    pub(crate) async fn has_forgotten(
-        &self,
-        live: &Live<Reader>,
-        marked: &Manifest,
-    ) -> Result<(), StorageError> {
-        let mut rounds = self.rounds.subscribe();
+    /// Waits until nothing is stored of what the epoch of this number marked to be forgotten, whichever process removes it; `Err` says
+    /// what is in the way.
+    pub(crate) async fn has_forgotten(&self, live: &Live<Reader>, marked: u64) -> Result<(), String> {
+        let mut upkept = self.progress.subscribe();
         loop {
-            let now = live.current();
-            if now.epoch >= marked.epoch && !now.manifest.all_segments().any(is_to_forget) {
-                return garbage::remove_forgotten_since(live.epochs(), marked, &now.manifest).await;
+            let now = live.current().map_err(|error| error.to_string())?;
+            if now.epoch >= marked {
+                let left = now.manifest.all_segments().filter(|it| it.to_forget().any(|at| at == marked));
+                let left: Vec<&str> = left.map(|segment| segment.name.as_str()).collect();
+                if left.is_empty() {
+                    return garbage::sweep(live.epochs()).await.map(drop).map_err(|error| error.to_string());
+                }
+                let progress = upkept.borrow_and_update();
+                let why = left.iter().find_map(|name| progress.put_aside.get(*name));
+                if let Some(why) = why.filter(|_| progress.as_of >= marked) {
+                    return Err(why.to_string());
+                }
             }
             // Another process may be the one that does it; an error means that the sender is gone, which is in `self`.
-            let _ = tokio::time::timeout(LOOK_EVERY, rounds.changed()).await;
+            let _ = tokio::time::timeout(LOOK_EVERY, upkept.changed()).await;
         }
     }
-}
-
-/// Whether something of a segment is to be forgotten.
-fn is_to_forget(segment: &Segment) -> bool {
-    segment.deleted.as_ref().is_some_and(|deleted| deleted.forget)
 }
 
 /// Stores changes as they come; those that wait are stored together.

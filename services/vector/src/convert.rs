@@ -122,7 +122,7 @@ pub(crate) fn measure(
     request: &v1::MeasureRecallRequest,
     collections: &Collections,
 ) -> Result<Measure, Status> {
-    let collection = named(&request.collection, collections)?.current();
+    let collection = current(named(&request.collection, collections)?)?;
     let mut violations = Violations::new();
     let queries = violations.in_range("queries", request.queries, 1..=MAX_QUERIES).unwrap_or(QUERIES);
     let limit = violations.in_range("limit", request.limit, 1..=MAX_LIMIT).unwrap_or(NEAREST);
@@ -162,6 +162,12 @@ pub(crate) fn named<'a>(name: &str, collections: &'a Collections) -> Result<&'a 
     })
 }
 
+/// The epoch that is searched.
+pub(crate) fn current(live: &Live<Reader>) -> Result<Arc<Collection>, Refusal> {
+    let name = &live.reader().name;
+    live.current().map_err(|why| Refusal::mismatch(format!("collection {name:?} cannot be searched: {why}")))
+}
+
 /// The epoch that a request was made for: the latest one, or the one of that number and content. Whoever asks for it may have heard of
 /// it first.
 pub(crate) async fn epoch(
@@ -181,13 +187,13 @@ pub(crate) async fn epoch(
         return Ok(found);
     }
     // Several may have come at once, of which the latest was loaded.
-    if let Some(asked) = asked.filter(|asked| *asked < live.current().manifest().epoch)
+    let latest = current(live)?;
+    if let Some(asked) = asked.filter(|asked| *asked < latest.manifest().epoch)
         && let Some(found) = live.recall(asked).await.filter(|found| is_it(found))
     {
         return Ok(found);
     }
-    let current = live.current();
-    let Manifest { name, epoch, .. } = current.manifest();
+    let Manifest { name, epoch, .. } = latest.manifest();
     if let Err(error) = refreshed {
         let why = format!("collection {name:?} holds epoch {epoch}; a later one cannot be loaded: {error}");
         return Err(Refusal::mismatch(why));
@@ -195,7 +201,7 @@ pub(crate) async fn epoch(
     if let Some(asked) = asked.filter(|asked| asked != epoch) {
         return Err(Refusal::mismatch(format!("collection {name:?} holds epoch {epoch}, not {asked}")));
     }
-    let found = current.content_digest();
+    let found = latest.content_digest();
     Err(Refusal::mismatch(format!(
         "collection {name:?} is {found}, not {digest}: give retrieval and vector the same knowledge base"
     )))

@@ -1,5 +1,6 @@
 //! What can be wrong with a collection.
 
+use reverie_knowledge::LoadError;
 use reverie_knowledge::index::IndexError;
 use reverie_storage::StorageError;
 
@@ -37,4 +38,18 @@ pub enum CollectionError {
     /// Loading it ended early.
     #[error("loading it ended early: {0}")]
     Loading(#[from] tokio::task::JoinError),
+}
+
+impl LoadError for CollectionError {
+    fn of_storage(&self) -> Option<&StorageError> {
+        if let Self::Storage(error) = self { Some(error) } else { None }
+    }
+
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_damage(),
+            Self::Name { .. } | Self::Loading(_) => false,
+            Self::Index { .. } | Self::Missing { .. } | Self::Engine(_) => true,
+        }
+    }
 }

@@ -115,7 +115,8 @@ impl VectorService for Vector {
             if request.drop_older {
                 live.drop_older();
             }
-            Ok(Response::new(PrepareResponse { epoch: live.current().manifest().epoch }))
+            let epoch = convert::current(live)?.manifest().epoch;
+            Ok(Response::new(PrepareResponse { epoch }))
         };
         context.within("vector", work).await
     }
@@ -124,7 +125,8 @@ impl VectorService for Vector {
         &self,
         _: Request<ListCollectionsRequest>,
     ) -> Result<Response<ListCollectionsResponse>, Status> {
-        let collections = self.collections.values().map(|live| convert::describe(&live.current())).collect();
+        let loaded = self.collections.values().filter_map(|live| live.current().ok());
+        let collections = loaded.map(|collection| convert::describe(&collection)).collect();
         Ok(Response::new(ListCollectionsResponse { collections }))
     }
 }

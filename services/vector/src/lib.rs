@@ -12,7 +12,7 @@ mod settings;
 
 use std::sync::Arc;
 
-use reverie_knowledge::{Live, follow};
+use reverie_knowledge::{Live, follow, one_is_loaded};
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
@@ -37,7 +37,9 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         let live = open.await.map_err(RunError::prepare::<CollectionError>(what))?;
         collections.insert(name.to_owned(), Arc::new(live));
     }
-    let following = follow(collections.values().cloned().collect(), settings.epochs.interval());
+    let live: Vec<_> = collections.values().cloned().collect();
+    one_is_loaded(&live).map_err(RunError::prepare("the knowledge bases"))?;
+    let following = follow(live, settings.epochs.interval());
     let service = grpc::Vector::new(collections);
     let mut server = Server::new(
         "vector",

@@ -33,7 +33,7 @@ const MAX_DIMENSION: u32 = 65_536;
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format: 1, 2 if a segment has `vectors.keys`, 3 if an entry has metadata, or 4 if entries are deleted, there are
-    /// snapshots, vectors are not f32, or there is no segment.
+    /// snapshots, vectors are not f32, there is no segment, or `oldest` is given.
     pub schema: u32,
     /// The knowledge base's name: 1 to 64 lower-case letters, digits and hyphens.
     pub name: String,
@@ -42,6 +42,11 @@ pub struct Manifest {
     /// Grows with every change of the knowledge base. Two knowledge bases may well have the same one:
     /// [`Manifest::content_digest`] tells them apart.
     pub epoch: u64,
+    /// Epochs before this one are not needed any more, and segments that came with it or before it are void ([`Manifest::is_void`])
+    /// unless it or a later epoch lists them: they may be removed at any time, and no epoch may list one again. Never less than in an
+    /// epoch before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oldest: u64,
     /// Length of each vector.
     pub dimension: u32,
     /// What new vectors are stored as; an index says itself what its own are.
@@ -54,6 +59,11 @@ pub struct Manifest {
     /// Earlier epochs that can be restored, by name; see [`check_name`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub snapshots: BTreeMap<String, Snapshot>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An epoch that is kept beside a later one.
@@ -101,6 +111,12 @@ impl Manifest {
     /// The segments of the epoch and of its snapshots, in which some occur several times.
     pub fn all_segments(&self) -> impl Iterator<Item = &Segment> {
         self.segments.iter().chain(self.snapshots.values().flat_map(|snapshot| &snapshot.segments))
+    }
+
+    /// Whether a segment of that name, which neither this epoch nor [`Manifest::oldest`] lists, is void. One that a writer has not
+    /// committed yet is not, unless epochs that came meanwhile say so: then it must be written anew.
+    pub fn is_void(&self, segment: &str) -> bool {
+        Segment::came_with(segment).is_some_and(|epoch| epoch <= self.oldest)
     }
 
     /// The lists of segments: that of the epoch, and those of its snapshots.
@@ -152,6 +168,7 @@ impl Manifest {
         let lives = self.segments.is_empty()
             || !self.snapshots.is_empty()
             || self.vectors != VectorKind::F32
+            || self.oldest > 0
             || self.segments.iter().any(|segment| segment.deleted.is_some());
         if lives {
             SCHEMA_WITH_DELETIONS
@@ -180,9 +197,12 @@ impl Manifest {
         if !is_sha256(&self.space_digest) {
             return Err("space_digest is not the lower-case hex SHA-256 of an encoder".to_owned());
         }
-        let lives = self.segments.is_empty() || !self.snapshots.is_empty();
+        let lives = self.segments.is_empty() || !self.snapshots.is_empty() || self.oldest > 0;
         if lives && self.schema < SCHEMA_WITH_DELETIONS {
             return Err("it has no segments".to_owned());
+        }
+        if self.oldest > self.epoch {
+            return Err(format!("the oldest epoch must not be after its own (got {})", self.oldest));
         }
         if self.snapshots.len() > MAX_SNAPSHOTS {
             let count = self.snapshots.len();

@@ -1,5 +1,7 @@
 //! A segment: a run of entries, their pictures and their vectors, each in a file.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,9 @@ use reverie_storage::{FileDigest, Folder, StorageError};
 
 /// The folder of segments.
 pub(crate) const SEGMENTS: &str = "segments";
+
+/// What the name of a file begins with that says which entries are deleted; the rest is like the name of a segment.
+const DELETED: &str = "deleted-";
 
 /// A part of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +36,9 @@ pub struct Segment {
 pub struct Deleted {
     /// How many.
     pub entries: u64,
-    /// Whether one of them is to be forgotten: then the segment is written anew without them, and its files are removed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forget: bool,
+    /// The epochs in which some of them were marked to be forgotten: the segment is written anew without them, and its files are removed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub forget: BTreeSet<u64>,
     /// Their positions in the segment, as a serialized Roaring bitmap of 32-bit integers.
     pub file: FileDigest,
 }
@@ -85,6 +90,21 @@ impl Segment {
         format!("{epoch:06}-{:016x}", rand::random::<u64>())
     }
 
+    /// The epoch that a segment of that name came with; none if the name does not say it.
+    pub fn came_with(name: &str) -> Option<u64> {
+        name.split('-').next()?.parse().ok()
+    }
+
+    /// The path of the folder of a segment.
+    pub fn folder(name: &str) -> String {
+        format!("{SEGMENTS}/{name}")
+    }
+
+    /// The epochs in which some of its entries were marked to be forgotten that it still has.
+    pub fn to_forget(&self) -> impl Iterator<Item = u64> {
+        self.deleted.iter().flat_map(|deleted| deleted.forget.iter().copied())
+    }
+
     /// Number of entries that are not deleted.
     pub fn present(&self) -> u64 {
         self.entries - self.deleted.as_ref().map_or(0, |deleted| deleted.entries)
@@ -93,6 +113,11 @@ impl Segment {
     /// All its files, those of deletions included.
     pub fn all_files(&self) -> impl Iterator<Item = &FileDigest> {
         self.files.iter().chain(self.deleted.iter().map(|deleted| &deleted.file))
+    }
+
+    /// The epoch that a file came with that says which entries of a segment are deleted; none if it is not such a file.
+    pub(crate) fn deleted_with(path: &str) -> Option<u64> {
+        Self::came_with(path.rsplit('/').next()?.strip_prefix(DELETED)?)
     }
 
     /// Whether its entries and vectors are those of `other`, whichever of them are deleted.
@@ -124,14 +149,16 @@ impl Segment {
         Ok(all - self.read_deleted(folder).await?)
     }
 
-    /// Writes which of its entries are deleted, under a name of its own.
+    /// Writes which of its entries are deleted in this epoch, under a name of its own. `forget` says when some were marked to be
+    /// forgotten.
     pub async fn delete(
         &mut self,
         folder: &Folder,
+        epoch: u64,
         positions: &RoaringBitmap,
-        forget: bool,
+        forget: BTreeSet<u64>,
     ) -> Result<(), StorageError> {
-        let path = within(&self.name, &format!("deleted-{:016x}.bitmap", rand::random::<u64>()));
+        let path = within(&self.name, &format!("{DELETED}{}.bitmap", Self::new_name(epoch)));
         let mut bytes = Vec::with_capacity(positions.serialized_size());
         positions
             .serialize_into(&mut bytes)
@@ -157,39 +184,52 @@ impl Segment {
 
     /// Reads all entries with their pictures, in order of position; those that are deleted, too. They are not checked as a whole.
     pub async fn read_entries(&self, folder: &Folder) -> Result<Vec<Entry>, StorageError> {
-        let lines = self.read(folder, Part::Entries).await?;
         let pack = self.read(folder, Part::Images).await?;
-        let wrong = |why| StorageError::content(folder.describe(&Part::Entries.path(&self.name)), why);
-        let mut entries = Vec::new();
-        let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        for (number, line) in (1..).zip(lines) {
-            let line: Line =
-                serde_json::from_slice(line).map_err(|error| wrong(format!("line {number}: {error}")))?;
+        let entry = move |line: Line| {
             let Span { offset, length } = line.image;
             let end = offset.checked_add(length).filter(|&end| length > 0 && end <= pack.len() as u64);
-            let Some(end) = end else {
-                return Err(wrong(format!(
-                    "line {number}: {length} bytes from {offset} are not in {}, which has {} bytes",
-                    Part::Images.name(),
-                    pack.len()
-                )));
-            };
-            entries.push(Entry {
+            let (name, bytes) = (Part::Images.name(), pack.len());
+            let end = end.ok_or_else(|| {
+                format!("{length} bytes from {offset} are not in {name}, which has {bytes} bytes")
+            })?;
+            Ok(Entry {
                 id: line.id,
                 caption: line.caption,
                 attribution: line.attribution,
                 metadata: line.metadata,
                 image: pack.slice(offset as usize..end as usize),
+            })
+        };
+        self.read_lines(folder, entry).await
+    }
+
+    /// Reads the ids of all entries, in order of position; of those that are deleted, too.
+    pub async fn read_ids(&self, folder: &Folder) -> Result<Vec<String>, StorageError> {
+        self.read_lines(folder, |line| Ok(line.id)).await
+    }
+
+    /// What `of` makes of each line.
+    async fn read_lines<T: Send + 'static>(
+        &self,
+        folder: &Folder,
+        of: impl Fn(Line) -> Result<T, String> + Send + 'static,
+    ) -> Result<Vec<T>, StorageError> {
+        let (lines, count) = (self.read(folder, Part::Entries).await?, self.entries);
+        let read = move || {
+            let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            let read = (1..).zip(lines).map(|(number, line)| {
+                let line = serde_json::from_slice(line).map_err(|error| error.to_string());
+                line.and_then(&of).map_err(|why| format!("line {number}: {why}"))
             });
-        }
-        if entries.len() as u64 != self.entries {
-            return Err(wrong(format!(
-                "it has {} entries, the manifest says {}",
-                entries.len(),
-                self.entries
-            )));
-        }
-        Ok(entries)
+            let read: Vec<T> = read.collect::<Result<_, String>>()?;
+            if read.len() as u64 == count {
+                Ok(read)
+            } else {
+                Err(format!("it has {} entries, the manifest says {count}", read.len()))
+            }
+        };
+        let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|cut_off| Err(cut_off.to_string()));
+        read.map_err(|why| StorageError::content(folder.describe(&Part::Entries.path(&self.name)), why))
     }
 
     async fn read(&self, folder: &Folder, part: Part) -> Result<Bytes, StorageError> {

@@ -1,5 +1,7 @@
 //! An epoch, written and read, and what is refused.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::manifest::MANIFEST;
@@ -213,7 +215,7 @@ async fn what_is_deleted_is_not_read_and_has_another_identity() {
     let mut manifest = write_epoch(&folder, epoch(entries.clone())).await.unwrap();
     let whole = manifest.content_digest();
     let deleted = roaring::RoaringBitmap::from([1]);
-    manifest.segments[0].delete(&folder, &deleted, false).await.unwrap();
+    manifest.segments[0].delete(&folder, 2, &deleted, BTreeSet::new()).await.unwrap();
     manifest.schema = manifest.lowest_schema(false);
     assert_eq!((manifest.schema, manifest.entries(), manifest.present()), (4, 3, 2));
     assert_ne!(manifest.content_digest(), whole);
@@ -229,7 +231,7 @@ async fn what_is_deleted_is_not_read_and_has_another_identity() {
     assert!(error.contains(&file) && error.contains("damaged"), "{error}");
     for deleted in [&[0, 1][..], &[3]] {
         let mut manifest = manifest.clone();
-        manifest.segments[0].delete(&folder, &deleted.iter().collect(), false).await.unwrap();
+        manifest.segments[0].delete(&folder, 2, &deleted.iter().collect(), BTreeSet::new()).await.unwrap();
         manifest.segments[0].deleted.as_mut().unwrap().entries = 1;
         let error = manifest.segments[0].read_deleted(&folder).await.unwrap_err().to_string();
         assert!(error.contains("position"), "{error}");
@@ -252,7 +254,7 @@ async fn the_latest_epoch_is_published_as_the_first() {
     let entries = vec![entry("dribago"), entry("quopple"), entry("zunin")];
     let first = write_epoch(&live, epoch(entries.clone())).await.unwrap();
     let mut latest = first.clone();
-    latest.segments[0].delete(&live, &[1].into(), false).await.unwrap();
+    latest.segments[0].delete(&live, 2, &[1].into(), BTreeSet::new()).await.unwrap();
     let whole = Snapshot { epoch: 1, segments: first.segments.clone() };
     latest.snapshots.insert("whole".to_owned(), whole);
     (latest.epoch, latest.schema) = (2, 4);

@@ -89,6 +89,7 @@ fn without_segments(
         name,
         description,
         epoch,
+        oldest: 0,
         dimension,
         vectors,
         space_digest,

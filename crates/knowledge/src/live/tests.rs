@@ -1,5 +1,7 @@
 //! A knowledge base that is followed, and what is passed over.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::*;
@@ -57,9 +59,10 @@ async fn live() -> (tempfile::TempDir, Folder, Live<Captions>) {
 
 /// Commits the next epoch, in which these are deleted of the two.
 async fn delete(live: &Live<Captions>, epoch: u64, positions: &[u32]) -> String {
-    let mut manifest = live.current().0.clone();
+    let mut manifest = live.current().unwrap().0.clone();
     let folder = live.epochs().folder();
-    manifest.segments[0].delete(folder, &positions.iter().collect(), false).await.unwrap();
+    let positions = positions.iter().collect();
+    manifest.segments[0].delete(folder, epoch, &positions, BTreeSet::new()).await.unwrap();
     (manifest.epoch, manifest.schema) = (epoch, 4);
     assert!(live.epochs().commit(&manifest).await.unwrap());
     manifest.segments[0].deleted.as_ref().unwrap().file.path.clone()
@@ -68,7 +71,7 @@ async fn delete(live: &Live<Captions>, epoch: u64, positions: &[u32]) -> String 
 #[tokio::test]
 async fn later_epochs_are_taken_up_and_older_ones_kept_for_a_while() {
     let (_directory, folder, live) = live().await;
-    let first = live.current();
+    let first = live.current().unwrap();
     assert!(Arc::ptr_eq(&live.refresh().await.unwrap(), &first));
     delete(&live, 2, &[0]).await;
     delete(&live, 3, &[1]).await;
@@ -83,50 +86,95 @@ async fn later_epochs_are_taken_up_and_older_ones_kept_for_a_while() {
     assert_eq!(live.recall(2).await.unwrap().1, ["a quopple"]);
     assert!(live.find(|epoch| epoch.0.epoch == 2).is_some());
     assert!(live.recall(9).await.is_none());
-    assert_eq!(live.current().0.epoch, 3);
+    assert_eq!(live.current().unwrap().0.epoch, 3);
     let anew = Live::open(folder, Captions).await.unwrap();
-    assert_eq!(anew.current().1, ["a dribago"]);
+    assert_eq!(anew.current().unwrap().1, ["a dribago"]);
+}
+
+/// As if all pauses were over.
+async fn time_goes_by(live: &Live<Captions>) {
+    if let Some(damage) = &mut live.turn.lock().await.damage {
+        damage.pause = Duration::ZERO;
+    }
 }
 
 #[tokio::test]
-async fn a_damaged_epoch_is_named_and_the_one_before_keeps_serving() {
+async fn a_damaged_epoch_is_named_and_what_is_loaded_keeps_serving() {
     let (directory, folder, live) = live().await;
     delete(&live, 2, &[0]).await;
     let damaged = delete(&live, 3, &[1]).await;
+    let good = std::fs::read(directory.path().join(&damaged)).unwrap();
     std::fs::write(directory.path().join(&damaged), "something else").unwrap();
-    let refreshed = live.refresh().await.unwrap();
-    assert_eq!((refreshed.0.epoch, refreshed.1.as_slice()), (2, &["a quopple".to_owned()][..]));
-    let error = live.refresh().await.unwrap_err().to_string();
-    assert!(error.contains("epochs/000000000003.json"), "{error}");
-    assert_eq!(live.current().0.epoch, 2);
+    for _ in 0..2 {
+        let error = live.refresh().await.unwrap_err().to_string();
+        assert!(error.contains(&damaged), "{error}");
+        assert_eq!(live.current().unwrap().1, ["a quopple"], "the later of those that can be loaded");
+        time_goes_by(&live).await;
+    }
+    // Whoever starts now does not go back to an epoch in which there is what was deleted since.
     let anew = Live::open(folder.clone(), Captions).await.unwrap();
-    assert_eq!(anew.current().0.epoch, 2);
-    assert!(anew.refresh().await.unwrap_err().to_string().contains(&damaged), "the file is named");
-    // One that can be read mends it.
-    delete(&live, 4, &[1]).await;
-    assert_eq!(live.refresh().await.unwrap().0.epoch, 4);
+    let error = anew.current().unwrap_err().to_string();
+    assert!(error.contains(&damaged), "{error}");
+    // It is not read again all the time.
+    std::fs::write(directory.path().join(&damaged), good).unwrap();
+    assert!(anew.refresh().await.unwrap_err().to_string().contains("in a while"));
+    time_goes_by(&anew).await;
+    assert_eq!(anew.refresh().await.unwrap().1, ["a dribago"]);
+    time_goes_by(&live).await;
+    assert_eq!(live.refresh().await.unwrap().1, ["a dribago"]);
 
-    std::fs::write(directory.path().join("epochs/000000000005.json"), "{").unwrap();
-    assert!(live.refresh().await.unwrap_err().to_string().contains("000000000005.json"));
-    assert_eq!(Live::open(folder, Captions).await.unwrap().current().0.epoch, 4);
+    // One that can be read mends it, too.
+    let bad = directory.path().join("epochs/000000000004.json");
+    std::fs::write(&bad, "{").unwrap();
+    assert!(live.refresh().await.unwrap_err().to_string().contains("000000000004.json"));
+    assert!(Live::open(folder.clone(), Captions).await.unwrap().current().is_err());
+    delete(&live, 5, &[0]).await;
+    time_goes_by(&live).await;
+    assert_eq!(live.refresh().await.unwrap().1, ["a quopple"]);
+    assert_eq!(Live::open(folder, Captions).await.unwrap().current().unwrap().0.epoch, 5);
+}
+
+#[tokio::test]
+async fn pauses_between_attempts_grow_and_have_an_end() {
+    let (directory, _folder, live) = live().await;
+    std::fs::create_dir(directory.path().join("epochs")).unwrap();
+    std::fs::write(directory.path().join("epochs/000000000002.json"), "{").unwrap();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        assert!(live.refresh().await.is_err());
+        let mut turn = live.turn.lock().await;
+        let damage = turn.damage.as_mut().unwrap();
+        pauses.push(damage.pause.as_millis());
+        damage.seen -= damage.pause;
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+}
+
+#[tokio::test]
+async fn no_knowledge_base_is_an_error_and_not_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = Folder::open(directory.path().to_str().unwrap()).unwrap();
+    let error = Live::open(folder, Captions).await.unwrap_err().to_string();
+    assert!(error.contains("manifest.json does not exist"), "{error}");
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_not_committed() {
     let (directory, _folder, live) = live().await;
     let next = |live: &Live<Captions>| {
-        let mut manifest = live.current().0.clone();
+        let mut manifest = live.current().unwrap().0.clone();
         (manifest.epoch, manifest.schema) = (manifest.epoch + 1, 4);
         manifest
     };
     let mut torn = next(&live);
-    torn.segments[0].delete(live.epochs().folder(), &[1].iter().collect(), false).await.unwrap();
+    let folder = live.epochs().folder();
+    torn.segments[0].delete(folder, 2, &[1].iter().collect(), BTreeSet::new()).await.unwrap();
     let file = directory.path().join(&torn.segments[0].deleted.as_ref().unwrap().file.path);
     std::fs::write(file, "something else").unwrap();
     assert!(live.commit(torn).await.unwrap_err().to_string().contains("damaged"));
     assert!(live.epochs().numbers(None).await.unwrap().is_empty());
     let mut good = next(&live);
-    good.segments[0].delete(live.epochs().folder(), &[0].iter().collect(), false).await.unwrap();
+    good.segments[0].delete(folder, 2, &[0].iter().collect(), BTreeSet::new()).await.unwrap();
     assert_eq!(live.commit(good.clone()).await.unwrap().unwrap().1, ["a quopple"]);
     assert!(live.commit(good).await.unwrap().is_none(), "it does not follow itself");
     // Another writer is faster.

@@ -1,5 +1,6 @@
 //! What holds for folders on this machine, and for every kind of folder.
 
+use object_store::memory::InMemory;
 use url::Url;
 
 use super::*;
@@ -20,6 +21,41 @@ async fn what_is_written_is_read_and_never_overwritten() {
     let again = folder.create(&file.path, Bytes::from_static(b"other")).await;
     assert!(matches!(again, Err(StorageError::AlreadyExists { .. })));
     assert_eq!(folder.read(&file.path, 5).await.unwrap(), "bytes");
+}
+
+#[tokio::test]
+async fn folders_are_listed_and_removed_with_what_is_half_written() {
+    let (directory, local) = folder();
+    let memory = Folder::of_store(Arc::new(InMemory::new()), "memory:", Storage::of_the_process());
+    for folder in [&local, &memory] {
+        assert!(folder.folders("segments").await.unwrap().is_empty());
+        for path in ["segments/a/file", "segments/b/deep/file", "segments/loose"] {
+            folder.create(path, Bytes::from_static(b"bytes")).await.unwrap();
+        }
+        let mut names = folder.folders("segments").await.unwrap();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b"]);
+        folder.remove_folder("segments/b").await.unwrap();
+        folder.remove_folder("segments/b").await.unwrap();
+        assert_eq!(folder.folders("segments").await.unwrap(), ["a"]);
+        folder.replace("segments/a/file", Bytes::from_static(b"other")).await.unwrap();
+        assert_eq!(folder.read("segments/a/file", 5).await.unwrap(), "other");
+        assert!(matches!(folder.remove_folder("..").await, Err(StorageError::Path { .. })));
+    }
+    let file = |name: &str| directory.path().join("segments/a").join(name);
+    for name in ["file#12", "file#", "file#1a", "b#2"] {
+        std::fs::write(file(name), "half").unwrap();
+    }
+    let now = SystemTime::now();
+    let hour = std::time::Duration::from_hours(1);
+    std::fs::File::options().write(true).open(file("file#12")).unwrap().set_modified(now - 2 * hour).unwrap();
+    local.remove_half_written("segments", now - hour).await.unwrap();
+    local.remove_half_written("nothing", now - hour).await.unwrap();
+    memory.remove_half_written("segments", now - hour).await.unwrap();
+    let there = ["file", "file#12", "file#", "file#1a", "b#2"].map(|name| file(name).exists());
+    assert_eq!(there, [true, false, true, true, true]);
+    local.remove_folder("segments/a").await.unwrap();
+    assert!(!file("b#2").exists());
 }
 
 #[tokio::test]

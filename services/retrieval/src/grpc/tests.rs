@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use reverie_knowledge::Live;
 use reverie_proto::encoder::v1::encoder_service_server::EncoderServiceServer;
 use reverie_proto::knowledge::v1::{ImageDetail, RetrievalStrategy};
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;

@@ -179,7 +179,7 @@ pub(super) fn describe(manifest: &Manifest, is_writable: bool) -> messages::GetK
         size: segment.present(),
         deleted: segment.entries - segment.present(),
         size_bytes: segment.all_files().map(|file| file.size_bytes).sum(),
-        is_forgetting: segment.deleted.as_ref().is_some_and(|deleted| deleted.forget),
+        is_forgetting: segment.to_forget().next().is_some(),
     };
     messages::GetKnowledgeBaseResponse {
         name: manifest.name.clone(),

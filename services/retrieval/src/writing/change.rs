@@ -20,6 +20,8 @@ pub(crate) enum Change {
     Snapshot(SnapshotChange),
     /// Segments take the place of others.
     Replace(Rewritten),
+    /// Epochs before this one are not needed any more; see [`Manifest::oldest`](reverie_knowledge::epoch::Manifest::oldest).
+    Raise { oldest: u64 },
 }
 
 /// An entry to be stored, checked.
@@ -45,6 +47,8 @@ pub(crate) struct Told {
     pub(crate) inserted: u32,
     pub(crate) replaced: u32,
     pub(crate) missing: Vec<String>,
+    /// Of what is to be forgotten: a file that cannot be read, so that nobody knows whether it has something of it.
+    pub(crate) unreadable: Option<String>,
 }
 
 impl Change {
@@ -58,7 +62,7 @@ impl Change {
         match self {
             Self::Upsert(entries) => (entries.len(), entries.iter().map(|entry| entry.image.len()).sum()),
             Self::Delete { ids, .. } => (ids.len(), 0),
-            Self::Snapshot(_) | Self::Replace(_) => (0, 0),
+            Self::Snapshot(_) | Self::Replace(_) | Self::Raise { .. } => (0, 0),
         }
     }
 }
@@ -97,6 +101,8 @@ impl<'a> Plan<'a> {
                     }
                 }
                 Change::Delete { ids, forget } => {
+                    // An id that occurs twice is not missing the second time.
+                    let ids: BTreeSet<&String> = ids.iter().collect();
                     for id in ids {
                         if !is_there(base, &latest, id) {
                             told.missing.push(id.clone());
@@ -107,7 +113,7 @@ impl<'a> Plan<'a> {
                         }
                     }
                 }
-                Change::Snapshot(_) | Change::Replace(_) => {}
+                Change::Snapshot(_) | Change::Replace(_) | Change::Raise { .. } => {}
             }
             plan.told.push(told);
         }

@@ -1,6 +1,6 @@
 //! How changes become an epoch: new files first, then the manifest that names them, under a number that one writer can take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,9 @@ use reverie_knowledge::index::build_index;
 use reverie_service_kit::Refusal;
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::change::{Change, NewEntry, Plan, SnapshotChange, Told};
-use super::is_to_forget;
 use super::rewrite::Rewritten;
 use crate::knowledge_base::{KnowledgeBase, Reader};
 
@@ -46,7 +45,12 @@ struct Marked {
     any: bool,
     /// Ids of which there was something to forget.
     forgotten: BTreeSet<String>,
+    /// A segment of a snapshot that cannot be read.
+    unreadable: Option<String>,
 }
+
+/// Of entries that are to be forgotten, their ids and their positions in a segment.
+type Having = Vec<(String, u32)>;
 
 /// What a change makes of a manifest.
 enum Next {
@@ -66,32 +70,57 @@ impl Committer {
         let (mut written, begun, mut wait) = (None, Instant::now(), FIRST_WAIT);
         loop {
             let base = self.live.refresh().await.map_err(|error| unavailable(&error))?;
-            let (next, told) = match changes {
-                [Change::Snapshot(change)] => (snapshot(&base, change)?, vec![Told::default()]),
-                [Change::Replace(rewritten)] => {
-                    (self.replace(&base, rewritten).await?, vec![Told::default()])
+            let is_in_time = begun.elapsed() < TRIED_FOR;
+            match self.attempt(&base, changes, &mut written).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) if is_in_time => {}
+                Ok(None) => {
+                    let seconds = TRIED_FOR.as_secs();
+                    let why = format!("for {seconds} s other writers were faster each time; try again");
+                    return Err(Refusal::unavailable(why).into());
                 }
-                _ => self.entries(&base, changes, &mut written).await?,
-            };
-            let before = Arc::new(base.manifest.clone());
-            let Next::Epoch(mut manifest) = next else {
-                return Ok(Committed { manifest: Arc::clone(&before), before, told });
-            };
-            manifest.epoch = base.epoch + 1;
-            let committed = self.live.commit(manifest).await.map_err(|error| unavailable(&error))?;
-            if let Some(base) = committed {
-                return Ok(Committed { manifest: Arc::new(base.manifest.clone()), before, told });
-            }
-            if begun.elapsed() > TRIED_FOR {
-                let seconds = TRIED_FOR.as_secs();
-                let why = format!("for {seconds} s other writers were faster each time; try again");
-                return Err(Refusal::unavailable(why).into());
+                // What the base had may be removed, because another writer was faster.
+                Err(status) if is_in_time && status.code() == Code::Unavailable => {
+                    let latest = self.live.refresh().await.map_err(|_| status.clone())?;
+                    if latest.epoch == base.epoch {
+                        return Err(status);
+                    }
+                }
+                Err(status) => return Err(status),
             }
             // Whoever was faster waits, too, and not as long as this one.
             let share = rand::random_range(0.0..=1.0);
             tokio::time::sleep(wait.mul_f64(share)).await;
             wait = LONGEST_WAIT.min(2 * wait);
         }
+    }
+
+    /// Stores them after this epoch; none if another writer was faster.
+    async fn attempt(
+        &self,
+        base: &KnowledgeBase,
+        changes: &[&Change],
+        written: &mut Option<Segment>,
+    ) -> Result<Option<Committed>, Status> {
+        let (next, told) = match changes {
+            [Change::Snapshot(change)] => (snapshot(base, change)?, vec![Told::default()]),
+            [Change::Replace(rewritten)] => (self.replace(base, rewritten).await?, vec![Told::default()]),
+            [Change::Raise { oldest }] => (raise(base, *oldest), vec![Told::default()]),
+            _ => self.entries(base, changes, written).await?,
+        };
+        let before = Arc::new(base.manifest.clone());
+        let Next::Epoch(mut manifest) = next else {
+            return Ok(Some(Committed { manifest: Arc::clone(&before), before, told }));
+        };
+        manifest.epoch = base.epoch + 1;
+        if has_let_go_of_what_was_to_forget(&base.manifest, &manifest) {
+            manifest.oldest = manifest.epoch;
+        }
+        manifest.schema = manifest.schema.max(manifest.lowest_schema(false));
+        let stored = self.live.commit(manifest).await.map_err(|error| unavailable(&error))?;
+        let committed =
+            |base: Arc<KnowledgeBase>| Committed { manifest: Arc::new(base.manifest.clone()), before, told };
+        Ok(stored.map(committed))
     }
 
     fn folder(&self) -> &Folder {
@@ -114,13 +143,19 @@ impl Committer {
         for (told, change) in plan.told.iter_mut().zip(changes) {
             if matches!(change, Change::Delete { forget: true, .. }) {
                 told.missing.retain(|id| !marked.forgotten.contains(id));
+                told.unreadable.clone_from(&marked.unreadable);
             }
         }
-        let is_changed = marked.any || !plan.stored.is_empty();
+        // There may be something in segments that are listed no more.
+        let forgets_at_once = !plan.forget.is_empty() && marked.forgotten.is_empty();
+        if forgets_at_once {
+            manifest.oldest = base.epoch + 1;
+        }
+        let is_changed = marked.any || !plan.stored.is_empty() || forgets_at_once;
         if !plan.stored.is_empty() {
             let segment = match written.take() {
-                Some(segment) => segment,
-                None => self.write(base, &plan.stored).await?,
+                Some(segment) if !base.manifest.is_void(&segment.name) => segment,
+                _ => self.write(base, &plan.stored).await?,
             };
             *written = Some(segment.clone());
             manifest.segments.push(segment);
@@ -142,12 +177,22 @@ impl Committer {
         manifest: &mut Manifest,
         plan: &Plan<'_>,
     ) -> Result<Marked, StorageError> {
-        let mut marked = Marked::default();
+        let (mut marked, mut known) = (Marked::default(), HashMap::new());
         for (number, list) in manifest.lists_mut().enumerate() {
             let is_present = number == 0;
             for (place, segment) in list.iter_mut().enumerate() {
                 let deleted = plan.deleted.get(&place).filter(|_| is_present);
-                let forgotten = self.having(base, segment, &plan.forget).await?;
+                let forgotten = match known.get(&segment.name) {
+                    Some(forgotten) => Having::clone(forgotten),
+                    None => match self.having(base, segment, &plan.forget).await {
+                        Err(error) if error.is_damage() => {
+                            marked.unreadable = Some(error.to_string());
+                            Having::new()
+                        }
+                        forgotten => forgotten?,
+                    },
+                };
+                known.insert(segment.name.clone(), forgotten.clone());
                 if deleted.is_none() && forgotten.is_empty() {
                     continue;
                 }
@@ -160,8 +205,9 @@ impl Committer {
                     gone |= deleted;
                 }
                 gone.extend(forgotten.iter().map(|(_, position)| *position));
-                let forget = is_to_forget(segment) || !forgotten.is_empty();
-                segment.delete(self.folder(), &gone, forget).await?;
+                let mut forget: BTreeSet<u64> = segment.to_forget().collect();
+                forget.extend((!forgotten.is_empty()).then_some(base.epoch + 1));
+                segment.delete(self.folder(), base.epoch + 1, &gone, forget).await?;
                 marked.any = true;
                 marked.forgotten.extend(forgotten.into_iter().map(|(id, _)| id));
             }
@@ -175,7 +221,7 @@ impl Committer {
         base: &KnowledgeBase,
         segment: &Segment,
         ids: &BTreeSet<&str>,
-    ) -> Result<Vec<(String, u32)>, StorageError> {
+    ) -> Result<Having, StorageError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -183,9 +229,8 @@ impl Committer {
             let here = ids.iter().filter_map(|id| Some(((*id).to_owned(), part.loaded.position(id)?)));
             return Ok(here.collect());
         }
-        let entries = segment.read_entries(self.folder()).await?.into_iter().zip(0..);
-        let entries = entries.map(|(entry, position)| (entry.id, position));
-        Ok(entries.filter(|(id, _)| ids.contains(id.as_str())).collect())
+        let all = segment.read_ids(self.folder()).await?.into_iter().zip(0..);
+        Ok(all.filter(|(id, _)| ids.contains(id.as_str())).collect())
     }
 
     async fn write(&self, base: &KnowledgeBase, entries: &[&NewEntry]) -> Result<Segment, Status> {
@@ -205,6 +250,9 @@ impl Committer {
     /// Puts a segment in the place of those that it was made of, wherever they still are as they were.
     async fn replace(&self, base: &KnowledgeBase, rewritten: &Rewritten) -> Result<Next, Status> {
         let mut manifest = base.manifest.clone();
+        if rewritten.segment.as_ref().is_some_and(|segment| manifest.is_void(&segment.name)) {
+            return Ok(Next::AsItIs);
+        }
         let (mut is_changed, sources) = (false, &rewritten.sources);
         let lists = if rewritten.everywhere { usize::MAX } else { 1 };
         for list in manifest.lists_mut().take(lists) {
@@ -213,14 +261,13 @@ impl Committer {
             };
             let Some(start) = list.windows(sources.len()).position(are_these) else { continue };
             let range = start..start + sources.len();
-            let moved =
-                self.moved(rewritten, &list[range.clone()]).await.map_err(|error| unavailable(&error))?;
+            let moved = self.moved(rewritten, &list[range.clone()], base.epoch + 1).await;
+            let moved = moved.map_err(|error| unavailable(&error))?;
             let Some(segment) = moved else { return Ok(Next::AsItIs) };
             list.splice(range, segment);
             is_changed = true;
         }
         tidy(&mut manifest);
-        manifest.schema = manifest.schema.max(manifest.lowest_schema(false));
         Ok(if is_changed { Next::Epoch(manifest) } else { Next::AsItIs })
     }
 
@@ -229,8 +276,9 @@ impl Committer {
         &self,
         rewritten: &Rewritten,
         now: &[Segment],
+        epoch: u64,
     ) -> Result<Option<Option<Segment>>, StorageError> {
-        let (mut deleted, mut first, mut forget) = (RoaringBitmap::new(), 0, false);
+        let (mut deleted, mut first, mut forget) = (RoaringBitmap::new(), 0, BTreeSet::new());
         for (now, source) in now.iter().zip(&rewritten.sources) {
             let gone = now.read_deleted(self.folder()).await?;
             let all: RoaringBitmap = (0..now.entries as u32).collect();
@@ -240,12 +288,14 @@ impl Committer {
             let left = &gone & &source.kept;
             deleted.extend(left.iter().map(|position| first + source.kept.rank(position) as u32 - 1));
             first += source.kept.len() as u32;
-            // Asked for after the segment was written.
-            forget |= !left.is_empty() && now.deleted != source.segment.deleted && is_to_forget(now);
+            if !left.is_empty() {
+                // Asked for after the segment was written.
+                forget.extend(now.to_forget().filter(|marked| *marked > rewritten.as_of));
+            }
         }
         let Some(mut segment) = rewritten.segment.clone() else { return Ok(Some(None)) };
         if !deleted.is_empty() {
-            segment.delete(self.folder(), &deleted, forget).await?;
+            segment.delete(self.folder(), epoch, &deleted, forget).await?;
         }
         Ok(Some(Some(segment)))
     }
@@ -253,17 +303,36 @@ impl Committer {
 
 /// Leaves out segments of which nothing is there, unless something of them is still to be forgotten.
 fn tidy(manifest: &mut Manifest) {
-    let is_needed = |segment: &Segment| segment.present() > 0 || is_to_forget(segment);
+    let is_needed = |segment: &Segment| segment.present() > 0 || segment.to_forget().next().is_some();
     for list in manifest.lists_mut() {
         list.retain(is_needed);
     }
+}
+
+/// Whether a segment that had something to forget is listed no more.
+fn has_let_go_of_what_was_to_forget(before: &Manifest, now: &Manifest) -> bool {
+    let listed: HashSet<&str> = now.all_segments().map(|segment| segment.name.as_str()).collect();
+    before
+        .all_segments()
+        .any(|segment| segment.to_forget().next().is_some() && !listed.contains(segment.name.as_str()))
+}
+
+fn raise(base: &KnowledgeBase, oldest: u64) -> Next {
+    if oldest <= base.manifest.oldest {
+        return Next::AsItIs;
+    }
+    Next::Epoch(Manifest { oldest: oldest.min(base.epoch + 1), ..base.manifest.clone() })
 }
 
 fn snapshot(base: &KnowledgeBase, change: &SnapshotChange) -> Result<Next, Status> {
     let mut manifest = base.manifest.clone();
     match change {
         SnapshotChange::Create(name) => {
-            if manifest.snapshots.contains_key(name) {
+            if let Some(there) = manifest.snapshots.get(name) {
+                if there.segments == manifest.segments {
+                    // Made by a call whose answer was lost.
+                    return Ok(Next::AsItIs);
+                }
                 return Err(Refusal::already_exists(format!("there is a snapshot {name:?} already")).into());
             }
             if manifest.snapshots.len() >= MAX_SNAPSHOTS {
@@ -289,7 +358,6 @@ fn snapshot(base: &KnowledgeBase, change: &SnapshotChange) -> Result<Next, Statu
             }
         }
     }
-    manifest.schema = manifest.schema.max(manifest.lowest_schema(false));
     Ok(Next::Epoch(manifest))
 }
 

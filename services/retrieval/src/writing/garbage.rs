@@ -1,95 +1,71 @@
-//! Files of a knowledge base that nothing needs any more: epochs that were followed by others long ago, the files that they alone list,
+//! Files of a knowledge base that nothing needs any more: epochs that were followed by others long ago, the segments that they alone list,
 //! and those that a writer left behind which ended before it committed them.
+//!
+//! What is removed is void first: an epoch says so, so that no writer, however slow, commits it any more. Clocks decide only how long a
+//! reader may be behind.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::error::Error;
+use std::time::{Duration, SystemTime};
 
-use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::{Manifest, Segment};
-use reverie_storage::{Listed, StorageError};
+use reverie_knowledge::{Epochs, Live};
+use reverie_service_kit::Permit;
+use reverie_storage::StorageError;
 
-use super::is_to_forget;
+use super::{Change, Writer};
+use crate::knowledge_base::Reader;
 
-/// How long an epoch that was followed by another is kept, for readers that are behind; and files that no epoch lists, for writers that
-/// are about to commit them.
+/// How long an epoch that was followed by another is kept, for readers that are behind; and a file that is half written.
 const KEPT_FOR: Duration = Duration::from_hours(1);
 
-/// Removes the files of all segments that had something to be forgotten in an epoch since `marked`, and that are not there `now`: what is
-/// merged meanwhile may take it along.
-pub(super) async fn remove_forgotten_since(
-    epochs: &Epochs,
-    marked: &Manifest,
-    now: &Manifest,
-) -> Result<(), StorageError> {
-    remove_forgotten(epochs, marked, now).await?;
-    for number in marked.epoch + 1..now.epoch {
-        match epochs.read(number).await {
-            Ok(between) => remove_forgotten(epochs, &between, now).await?,
-            // Removed after an hour, with what it alone had.
-            Err(StorageError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Removes what is void. Says how many segments were.
+pub(super) async fn sweep(epochs: &Epochs) -> Result<usize, StorageError> {
+    epochs.sweep(an_hour_ago()).await
 }
 
-/// Removes the files of a segment that was written and that no epoch has.
-pub(super) async fn remove_unused(epochs: &Epochs, segment: &Segment) -> Result<(), StorageError> {
-    for file in segment.all_files() {
-        epochs.folder().remove(&file.path).await?;
+/// Removes what was needed for the last time an hour ago.
+pub(super) async fn collect(
+    live: &Live<Reader>,
+    writer: &Writer,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (epochs, then) = (live.epochs(), an_hour_ago());
+    let mut removed = epochs.sweep(then).await?;
+    let listed = epochs.list().await?;
+    // The epoch that was the latest one then.
+    let Some(place) = listed.iter().rposition(|(_, written)| *written < then) else { return Ok(()) };
+    let (latest_then, _) = listed[place];
+    let is_quiet_since = place + 1 == listed.len();
+    let oldest = if is_quiet_since { latest_then + 1 } else { latest_then };
+    let needed = [epochs.read(latest_then).await?, epochs.latest().await?];
+    if place > 1 || has_garbage(epochs, &needed, oldest).await? {
+        writer.change(Change::Raise { oldest }, Permit::default()).await?;
+        removed += epochs.sweep(then).await?;
     }
-    Ok(())
-}
-
-/// Removes the files of segments that had something to be forgotten in the epoch `before`, and that are not there `now`.
-pub(super) async fn remove_forgotten(
-    epochs: &Epochs,
-    before: &Manifest,
-    now: &Manifest,
-) -> Result<(), StorageError> {
-    let needed: HashSet<&str> = now.all_segments().map(|segment| segment.name.as_str()).collect();
-    let gone = before.all_segments().filter(|segment| !needed.contains(segment.name.as_str()));
-    for file in gone.filter(|segment| is_to_forget(segment)).flat_map(Segment::all_files) {
-        epochs.folder().remove(&file.path).await?;
-        epochs.folder().evict(file).await;
-    }
-    Ok(())
-}
-
-/// Removes what was needed for the last time an hour before the last file was written: by the clock of the store alone, since files that
-/// are about to be committed must not look old.
-pub(super) async fn collect(epochs: &Epochs) -> Result<(), StorageError> {
-    collect_before(epochs, KEPT_FOR).await
-}
-
-/// Removes what was needed for the last time so long before the last file was written.
-pub(super) async fn collect_before(epochs: &Epochs, kept_for: Duration) -> Result<(), StorageError> {
-    let (listed, all) = (epochs.list().await?, epochs.segment_files().await?);
-    let written = listed.iter().map(|(_, written)| *written).chain(all.iter().map(|file| file.written));
-    let Some(then) = written.max().and_then(|last| last.checked_sub(kept_for)) else { return Ok(()) };
-    let Some(oldest) = listed.iter().rposition(|(_, written)| *written < then) else { return Ok(()) };
-    // What was written before then and is needed since is in the epoch of then, or in the latest one. The first one can be read by
-    // whoever knows of no other.
-    let mut needed = vec![epochs.read(listed[oldest].0).await?, epochs.latest().await?];
-    match Manifest::read(epochs.folder()).await {
-        Ok(first) => needed.push(first),
-        Err(StorageError::NotFound { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    let files = needed.iter().flat_map(Manifest::all_segments).flat_map(Segment::all_files);
-    let paths: HashSet<&str> = files.map(|file| file.path.as_str()).collect();
-    let is_old = |file: &Listed| file.written < then && !paths.contains(file.path.as_str());
-    let files: Vec<Listed> = all.into_iter().filter(is_old).collect();
-    // Manifests first: none of those that are left lists a file that is not there.
-    for (number, _) in &listed[..oldest] {
+    let oldest = epochs.latest().await?.oldest;
+    let old: Vec<u64> = listed
+        .iter()
+        .filter(|(number, written)| *number < oldest && *written < then)
+        .map(|it| it.0)
+        .collect();
+    for number in &old {
         epochs.remove(*number).await?;
     }
-    for file in &files {
-        epochs.folder().remove(&file.path).await?;
-    }
-    if oldest > 0 || !files.is_empty() {
+    if removed > 0 || !old.is_empty() {
         let location = epochs.folder().location();
-        tracing::info!(location, epochs = oldest, files = files.len(), "removed what no epoch needs");
+        tracing::info!(location, epochs = old.len(), segments = removed, "removed what no epoch needs");
     }
     Ok(())
+}
+
+/// Whether there are segments that came with `oldest` or before, and that none of these epochs lists.
+async fn has_garbage(epochs: &Epochs, needed: &[Manifest], oldest: u64) -> Result<bool, StorageError> {
+    let needed = needed.iter().flat_map(Manifest::all_segments);
+    let needed: HashSet<&str> = needed.map(|segment| segment.name.as_str()).collect();
+    let is_old = |name: &str| Segment::came_with(name).is_some_and(|epoch| epoch <= oldest);
+    Ok(epochs.segments().await?.iter().any(|name| is_old(name) && !needed.contains(name.as_str())))
+}
+
+fn an_hour_ago() -> SystemTime {
+    SystemTime::now().checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH)
 }

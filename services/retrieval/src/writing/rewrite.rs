@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream;
+use reverie_knowledge::compaction;
 use reverie_knowledge::epoch::{Entry, Label, Manifest, Segment, Vectors, write_segment};
 use reverie_knowledge::index::{IndexError, SegmentIndex, build_index};
-use reverie_knowledge::{Live, compaction};
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
 
-use super::is_to_forget;
-use crate::knowledge_base::{KnowledgeBase, Reader};
+use crate::knowledge_base::KnowledgeBase;
 
 /// A segment that was made of others.
 #[derive(Debug)]
@@ -22,6 +21,8 @@ pub(crate) struct Rewritten {
     pub(super) segment: Option<Segment>,
     /// Whether it also takes their place in snapshots, so that nothing of them is needed.
     pub(super) everywhere: bool,
+    /// The epoch that they were of.
+    pub(super) as_of: u64,
 }
 
 /// A segment that others are made of.
@@ -35,7 +36,7 @@ pub(super) struct Source {
 
 /// What is to be written anew.
 pub(super) struct Task {
-    sources: Vec<Source>,
+    segments: Vec<Segment>,
     everywhere: bool,
 }
 
@@ -53,30 +54,38 @@ pub(super) enum RewriteError {
 }
 
 impl Task {
-    /// What comes next of a knowledge base: first what is to be forgotten.
-    pub(super) async fn next(base: &KnowledgeBase, folder: &Folder) -> Result<Option<Self>, StorageError> {
-        if let Some(segment) = base.manifest.all_segments().find(|segment| is_to_forget(segment)) {
-            // What an epoch or a snapshot still has is kept.
-            let mut kept = RoaringBitmap::new();
-            for same in base.manifest.all_segments().filter(|same| same.holds_the_same_as(segment)) {
-                kept |= same.read_present(folder).await?;
-            }
-            let sources = vec![Source { segment: segment.clone(), kept }];
-            return Ok(Some(Self { sources, everywhere: true }));
+    /// What comes next of a knowledge base, but for segments that are put aside: first what is to be forgotten.
+    pub(super) fn choose(manifest: &Manifest, is_put_aside: impl Fn(&Segment) -> bool) -> Option<Self> {
+        let forgets = |segment: &Segment| segment.to_forget().next().is_some();
+        if let Some(segment) =
+            manifest.all_segments().find(|segment| forgets(segment) && !is_put_aside(segment))
+        {
+            return Some(Self { segments: vec![segment.clone()], everywhere: true });
         }
-        let segments = &base.manifest.segments;
-        let Some(range) = compaction::choose(segments) else { return Ok(None) };
-        let mut sources = Vec::new();
-        for segment in &segments[range] {
-            sources.push(Source { segment: segment.clone(), kept: segment.read_present(folder).await? });
-        }
-        Ok(Some(Self { sources, everywhere: false }))
+        let mut runs = manifest.segments.split(|segment| forgets(segment) || is_put_aside(segment));
+        let segments = runs.find_map(|run| Some(run[compaction::choose(run)?].to_vec()))?;
+        Some(Self { segments, everywhere: false })
+    }
+
+    /// The names of its segments.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.segments.iter().map(|segment| segment.name.clone())
     }
 
     /// Writes the segment.
-    pub(super) async fn run(self, live: &Live<Reader>) -> Result<Rewritten, RewriteError> {
-        let (base, folder) = (live.current(), live.epochs().folder());
-        let Self { sources, everywhere } = self;
+    pub(super) async fn run(self, base: &KnowledgeBase, folder: &Folder) -> Result<Rewritten, RewriteError> {
+        let (everywhere, as_of) = (self.everywhere, base.epoch);
+        let mut sources = Vec::new();
+        for segment in self.segments {
+            let mut kept = segment.read_present(folder).await?;
+            if everywhere {
+                // What an epoch or a snapshot still has is kept.
+                for same in base.manifest.all_segments().filter(|same| same.holds_the_same_as(&segment)) {
+                    kept |= same.read_present(folder).await?;
+                }
+            }
+            sources.push(Source { segment, kept });
+        }
         let (mut labels, mut images, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for Source { segment, kept } in &sources {
             if kept.is_empty() {
@@ -95,14 +104,14 @@ impl Task {
             rows.extend(vectors_of(&base.manifest, segment, vectors, kept.clone()).await?);
         }
         if labels.is_empty() {
-            return Ok(Rewritten { sources, segment: None, everywhere });
+            return Ok(Rewritten { sources, segment: None, everywhere, as_of });
         }
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
         let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
         let name = Segment::new_name(base.epoch + 1);
         let images = stream::iter(images.into_iter().map(Ok::<Bytes, StorageError>));
         let segment = write_segment(folder, &name, labels, vectors, images).await?;
-        Ok(Rewritten { sources, segment: Some(segment), everywhere })
+        Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of })
     }
 }
 

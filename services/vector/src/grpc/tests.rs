@@ -369,7 +369,8 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     let epochs = Epochs::new(Folder::open(location).unwrap());
     let first = epochs.latest().await.unwrap();
     let mut next = first.clone();
-    next.segments[0].delete(epochs.folder(), &RoaringBitmap::from_iter([4, 5]), false).await.unwrap();
+    let gone = RoaringBitmap::from_iter([4, 5]);
+    next.segments[0].delete(epochs.folder(), 8, &gone, BTreeSet::new()).await.unwrap();
     (next.epoch, next.schema) = (8, 4);
     assert!(epochs.commit(&next).await.unwrap());
 
@@ -413,7 +414,8 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     assert_eq!(never.code(), Code::FailedPrecondition, "{never}");
     // Of two that come at once, the one before the last can be asked for by its number.
     let mut between = next.clone();
-    between.segments[0].delete(epochs.folder(), &RoaringBitmap::from_iter([4]), false).await.unwrap();
+    let gone = RoaringBitmap::from_iter([4]);
+    between.segments[0].delete(epochs.folder(), 9, &gone, BTreeSet::new()).await.unwrap();
     between.epoch = 9;
     assert!(epochs.commit(&between).await.unwrap());
     assert!(epochs.commit(&Manifest { epoch: 10, ..next.clone() }).await.unwrap());
