@@ -56,6 +56,9 @@ pub trait Read: Send + Sync + 'static {
 
     /// An epoch is served from now on.
     fn taken_up(&self, _epoch: &Self::Epoch) {}
+
+    /// It was looked for a later epoch: whether there is one that cannot be loaded, or nobody knows.
+    fn looked(&self, _is_stale: bool) {}
 }
 
 /// Why an epoch cannot be loaded.
@@ -209,6 +212,7 @@ impl<R: Read> Live<R> {
             }
             outcome = self.try_later(&mut turn).await;
         }
+        self.reader.looked(outcome.is_err());
         turn.damage = match &outcome {
             Err(error) if error.is_damage() => {
                 let pause =

@@ -145,6 +145,10 @@ impl Read for Reader {
         &epoch.manifest
     }
 
+    fn looked(&self, is_stale: bool) {
+        metrics::knowledge_base_is_stale(&self.name, is_stale);
+    }
+
     fn taken_up(&self, base: &KnowledgeBase) {
         let (name, epoch, size) = (&base.name, base.epoch, base.manifest.present());
         tracing::info!(name, epoch, digest = &*base.content_digest, size, "knowledge base loaded");

@@ -106,6 +106,10 @@ impl Read for Reader {
         &epoch.manifest
     }
 
+    fn looked(&self, is_stale: bool) {
+        metrics::knowledge_base_is_stale(&self.name, is_stale);
+    }
+
     fn taken_up(&self, collection: &Collection) {
         let Collection { manifest, content_digest, .. } = collection;
         let (name, epoch, size) = (&manifest.name, manifest.epoch, manifest.present());

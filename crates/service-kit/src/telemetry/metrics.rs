@@ -93,6 +93,15 @@ pub fn knowledge_base(name: &str, epoch: Epoch) {
     }
 }
 
+/// Tells whether a later epoch of a knowledge base cannot be loaded.
+pub fn knowledge_base_is_stale(name: &str, is_stale: bool) {
+    global::meter("reverie-service-kit")
+        .u64_gauge("reverie.knowledge_base.stale")
+        .with_description("1 if a later epoch cannot be loaded, or nobody knows whether there is one, else 0")
+        .build()
+        .record(u64::from(is_stale), &[KeyValue::new("knowledge_base", name.to_owned())]);
+}
+
 /// Build, health and resources of the process (semantic conventions, "Process metrics").
 fn observe_process() {
     let meter = global::meter("reverie-service-kit");
