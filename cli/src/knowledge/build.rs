@@ -77,6 +77,9 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
         embedding::embed(&source, target, &arguments.mesh).await?;
     let kind = arguments.vectors;
     let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
+    let texts: Vec<String> = source.candidates.iter().map(|one| one.label.caption.clone()).collect();
+    let captions = move || reverie_retrieval::index_captions(texts.iter().map(String::as_str));
+    let captions = tokio::task::spawn_blocking(captions).await??;
     let count = source.candidates.len();
     let epoch = NewEpoch {
         name: arguments.name.clone(),
@@ -89,7 +92,7 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
         vectors,
     };
     let images = futures::stream::iter(&source.candidates).then(|candidate| source.image(candidate));
-    write_epoch_from::<Failure>(target.folder(), epoch, images).await?;
+    write_epoch_from::<Failure>(target.folder(), epoch, captions, images).await?;
     target.finish()?;
     say!("{}: {count} entries in {}", arguments.name, arguments.out)?;
     Ok(())

@@ -7,6 +7,7 @@
 //! segments/000001/images.pack     encoded pictures, back to back
 //! segments/000001/vectors.usearch the pictures' vectors, each once; the key is the position of the first entry that has it
 //! segments/000001/vectors.keys    the key of each entry's vector; left out where all vectors differ
+//! segments/000001/captions.index  what retrieval works out of the captions, where they are many
 //! segments/000001/deleted-….bitmap which of its entries an epoch has no more
 //! ```
 //!

@@ -4,12 +4,14 @@
 //! every caption has ("a", "on") has next to no weight by itself.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use reverie_knowledge::Hit;
 use roaring::RoaringBitmap;
 use tantivy::collector::{FilterCollector, TopDocs};
-use tantivy::directory::RamDirectory;
+use tantivy::directory::{Directory as _, RamDirectory};
+use tantivy::index::SegmentId;
 use tantivy::query::{
     Bm25StatisticsProvider, BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery,
 };
@@ -20,6 +22,10 @@ use tantivy::{Index, IndexReader, ReloadPolicy, TantivyDocument, TantivyError, T
 use crate::words::words;
 
 const POSITION: &str = "position";
+/// The file that says which others there are, and what their names begin with when they are stored.
+const META: &str = "meta.json";
+const NAME: &str = "captions";
+const NO_ID: &str = "00000000000000000000000000000000";
 /// Memory that the index writer begins with, bytes; it takes what it needs.
 const WRITER_MEMORY: usize = 1 << 20;
 
@@ -63,18 +69,65 @@ pub(crate) struct Part {
 impl Part {
     /// Indexes `captions`; a hit's key is the position in them. Blocking.
     pub(crate) fn index<'a>(captions: impl Iterator<Item = &'a str>) -> Result<Self, TantivyError> {
+        Self::open(&Self::build(captions)?.0)
+    }
+
+    /// The files of such an index, by name; those of the same captions are the same. Blocking.
+    pub(crate) fn files<'a>(
+        captions: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<(String, Vec<u8>)>, TantivyError> {
+        let (index, directory) = Self::build(captions)?;
+        let drawn = index.searchable_segment_ids()?.first().map(SegmentId::uuid_string).unwrap_or_default();
+        let mut files = Vec::new();
+        for path in index.directory().list_managed_files() {
+            let mut bytes = directory.atomic_read(&path)?;
+            if path == *META {
+                // Its id is drawn, and says nothing.
+                let meta = String::from_utf8_lossy(&bytes).into_owned();
+                bytes = meta.replace(&hyphenated(&drawn), &hyphenated(NO_ID)).into();
+            }
+            files.push((path.to_string_lossy().replace(&drawn, NAME), bytes));
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// The index of these files; none if they are those of another version of tantivy.
+    pub(crate) fn of_files(files: &[(String, &[u8])]) -> Result<Option<Self>, TantivyError> {
+        let directory = RamDirectory::create();
+        for (name, bytes) in files {
+            directory.atomic_write(Path::new(&name.replace(NAME, NO_ID)), bytes)?;
+        }
+        let opened = Index::open(directory).and_then(|index| Self::open(&index));
+        match opened {
+            Err(TantivyError::IncompatibleIndex(_)) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Number of captions.
+    pub(crate) fn captions(&self) -> u64 {
+        self.reader.searcher().num_docs()
+    }
+
+    fn build<'a>(captions: impl Iterator<Item = &'a str>) -> Result<(Index, RamDirectory), TantivyError> {
         let (schema, caption) = &*SCHEMA;
         let position = schema.get_field(POSITION)?;
+        let directory = RamDirectory::create();
         // Without threads and merges: the same captions always give the same index, and one caption is soon indexed.
         let builder = Index::builder().schema(schema.clone());
-        let mut writer = builder.single_segment_index_writer(RamDirectory::create(), WRITER_MEMORY)?;
+        let mut writer = builder.single_segment_index_writer(directory.clone(), WRITER_MEMORY)?;
         for (key, text) in (0..).zip(captions) {
             let mut document = TantivyDocument::new();
             document.add_pre_tokenized_text(*caption, tokens(text));
             document.add_u64(position, key);
             writer.add_document(document)?;
         }
-        let index = writer.finalize()?;
+        Ok((writer.finalize()?, directory))
+    }
+
+    fn open(index: &Index) -> Result<Self, TantivyError> {
+        let caption = &SCHEMA.1;
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let tokens = Bm25StatisticsProvider::total_num_tokens(&reader.searcher(), *caption)?;
         Ok(Self { reader, tokens })
@@ -223,6 +276,12 @@ impl Bm25StatisticsProvider for Captions {
     fn doc_freq(&self, term: &Term) -> Result<u64, TantivyError> {
         self.having(term.value().as_str().unwrap_or_default(), term)
     }
+}
+
+/// A UUID as RFC 9562 writes it, from its 32 digits.
+fn hyphenated(digits: &str) -> String {
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
+    parts.map(|part| digits.get(part).unwrap_or_default()).join("-")
 }
 
 fn term(word: &str) -> Term {

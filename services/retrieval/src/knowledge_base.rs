@@ -10,11 +10,12 @@ use reverie_knowledge::{Live, Read};
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::telemetry::metrics;
-use reverie_storage::Folder;
+use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
 use tonic::Code;
 
 use crate::bm25::{self, Allowed, Captions, Gone};
+use crate::caption_file::{self, CaptionFileError};
 use crate::embedding::EmbeddingSearch;
 use crate::entries::Entries;
 use crate::error::KnowledgeError;
@@ -176,16 +177,26 @@ impl Loaded {
                 return Err(wrong("is not PNG, JPEG or WebP".to_owned()));
             }
         }
-        let segment = segment.clone();
+        let (file, segment) = (segment.read_captions(folder).await?, segment.clone());
+        let damage = {
+            let file = segment.captions_file().map(|file| folder.describe(&file.path)).unwrap_or_default();
+            move |why: CaptionFileError| StorageError::content(file, why.to_string())
+        };
         let index = move || {
+            let stored = file.map(|file| caption_file::read(&file, segment.entries));
+            let stored = stored.transpose().map_err(damage)?.flatten();
             let texts = || entries.iter().map(|entry| entry.caption.as_str());
             let mut by_id: Vec<u32> = (0..entries.len() as u32).collect();
             by_id.sort_unstable_by_key(|&position| &entries[position as usize].id);
             let digests: Vec<&str> = segment.files.iter().map(|file| file.sha256.as_str()).collect();
+            let (captions, tokens) = match stored {
+                Some(stored) => stored,
+                None => (bm25::Part::index(texts())?, Tokens::read(texts())),
+            };
             Ok(Self {
                 identity: digests.join(" ").into(),
-                captions: Arc::new(bm25::Part::index(texts())?),
-                tokens: Tokens::read(texts()),
+                captions: Arc::new(captions),
+                tokens,
                 columns: Columns::of(&entries),
                 segment,
                 by_id,

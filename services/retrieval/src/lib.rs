@@ -7,6 +7,7 @@
 
 mod agreement;
 mod bm25;
+mod caption_file;
 mod common;
 mod convert;
 mod embedding;
@@ -39,6 +40,7 @@ use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit}
 use reverie_storage::Folder;
 use tokio::task::JoinSet;
 
+pub use caption_file::index_captions;
 pub use settings::{Fusion, Limits, Settings, Stages};
 
 use agreement::Agreement;

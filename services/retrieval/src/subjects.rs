@@ -36,6 +36,21 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// What [`Tokens::read`] gave before.
+    pub(crate) fn new(words: Vec<String>, captions: Vec<Box<[(u32, bool)]>>) -> Self {
+        Self { words, captions }
+    }
+
+    /// The different words of all captions.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Of each caption, the places of its words among the different ones, and whether each is common.
+    pub(crate) fn captions(&self) -> &[Box<[(u32, bool)]>] {
+        &self.captions
+    }
+
     /// Reads captions. Blocking.
     pub(crate) fn read<'a>(captions: impl Iterator<Item = &'a str>) -> Self {
         let (mut tokens, mut numbers) = (Self::default(), HashMap::new());

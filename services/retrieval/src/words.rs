@@ -14,6 +14,9 @@ use icu_properties::props::{
 };
 use icu_properties::{CodePointMapData, CodePointSetData};
 
+/// Changes whenever a text has other words, or other ones are common: what was worked out of captions before is worked out anew then.
+pub(crate) const VERSION: u32 = 1;
+
 /// The most characters in a row that are a word where there are no spaces.
 const LONGEST_GRAM: usize = 3;
 
@@ -181,6 +184,22 @@ fn is_optional_mark(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// If this fails, what is stored of captions is out of date: raise [`VERSION`], and write down the new digest.
+    #[test]
+    fn what_is_stored_of_captions_is_of_this_version() {
+        let entries = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../models/bestiary/knowledge/creatures/segments/000001/entries.jsonl"
+        );
+        let more = "the naïve fox, ШКОЛА и снег; die Straße im Schnee, ß ẞ; 一只红色的猫在雪地里; 雪の中の赤い猫のマスコット; แมวสีแดงในหิมะ; \
+                    눈 속의 고양이가; قِطَّةٌ فِي الثَّلْج; बर्फ़ में बिल्ली; kırmızı bir kedi IŞIK; 3.5 m² №7 ﬁre\u{301} x\u{200d}y e\u{301}te\u{301}";
+        let text = format!("{}\n{more}", std::fs::read_to_string(entries).unwrap());
+        let read: Vec<String> =
+            text.lines().map(|line| format!("{:?}", crate::common::read(line).words)).collect();
+        let digest = reverie_storage::sha256_hex(read.join("\n").as_bytes());
+        assert_eq!((VERSION, &digest[..16]), (1, "a5ee006e92ee18ce"));
+    }
 
     #[test]
     fn a_text_in_ascii_is_its_runs_of_letters_and_digits() {

@@ -133,7 +133,7 @@ impl Manifest {
         content.extend(self.segments.iter().map(|segment| {
             let digest = |part| segment.file(part).map_or("-", |file| file.sha256.as_str());
             let deleted = segment.deleted.as_ref().map(|deleted| format!(" {}", deleted.file.sha256));
-            format!("{} {}{}", segment.entries, Part::ALL.map(digest).join(" "), deleted.unwrap_or_default())
+            format!("{} {}{}", segment.entries, Part::OWN.map(digest).join(" "), deleted.unwrap_or_default())
         }));
         sha256_hex(content.join("\n").as_bytes())
     }

@@ -59,11 +59,14 @@ pub(super) enum Part {
     Images,
     Index,
     Keys,
+    Captions,
 }
 
 impl Part {
-    /// All of them; the last one only where vectors are equal.
-    pub(super) const ALL: [Self; 4] = [Self::Entries, Self::Images, Self::Index, Self::Keys];
+    /// What makes the identity of a segment; the last one only where vectors are equal.
+    pub(super) const OWN: [Self; 4] = [Self::Entries, Self::Images, Self::Index, Self::Keys];
+    /// All of them; the last one is worked out of the entries, and need not be there.
+    pub(super) const ALL: [Self; 5] = [Self::Entries, Self::Images, Self::Index, Self::Keys, Self::Captions];
 
     fn name(self) -> &'static str {
         match self {
@@ -71,6 +74,7 @@ impl Part {
             Self::Images => "images.pack",
             Self::Index => "vectors.usearch",
             Self::Keys => "vectors.keys",
+            Self::Captions => "captions.index",
         }
     }
 
@@ -206,6 +210,19 @@ impl Segment {
     /// Reads the ids of all entries, in order of position; of those that are deleted, too.
     pub async fn read_ids(&self, folder: &Folder) -> Result<Vec<String>, StorageError> {
         self.read_lines(folder, |line| Ok(line.id)).await
+    }
+
+    /// Reads what was worked out of the captions when they were written, if it was.
+    pub async fn read_captions(&self, folder: &Folder) -> Result<Option<Bytes>, StorageError> {
+        match self.captions_file() {
+            Some(file) => folder.read_verified(file).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The file that has it.
+    pub fn captions_file(&self) -> Option<&FileDigest> {
+        self.file(Part::Captions)
     }
 
     /// What `of` makes of each line.

@@ -40,13 +40,15 @@ pub async fn write_epoch(folder: &Folder, epoch: NewEpoch) -> Result<Manifest, S
     let NewEpoch { name, description, epoch, dimension, space_digest, entries, kind, vectors } = epoch;
     let (entries, images): (Vec<_>, Vec<_>) = entries.into_iter().map(Entry::into_parts).unzip();
     let epoch = NewEpoch { name, description, epoch, dimension, space_digest, entries, kind, vectors };
-    write_epoch_from(folder, epoch, stream::iter(images.into_iter().map(Ok))).await
+    write_epoch_from(folder, epoch, None, stream::iter(images.into_iter().map(Ok))).await
 }
 
-/// The same with pictures that come one after another, in the order of the entries: only a few of them are in memory at a time.
+/// The same with pictures that come one after another, in the order of the entries: only a few of them are in memory at a time; and with
+/// what was worked out of the captions.
 pub async fn write_epoch_from<E: From<StorageError>>(
     folder: &Folder,
     epoch: NewEpoch<Label>,
+    captions: Option<Bytes>,
     images: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<Manifest, E> {
     let NewEpoch { name, description, epoch, dimension, space_digest, entries: labels, kind, vectors } =
@@ -54,7 +56,7 @@ pub async fn write_epoch_from<E: From<StorageError>>(
     let has_metadata = labels.iter().any(|label| !label.metadata.is_empty());
     // Checked before anything is written; the segment comes afterwards.
     let mut manifest = without_segments(folder, name, description, epoch, dimension, kind, space_digest)?;
-    manifest.segments.push(write_segment(folder, FIRST_SEGMENT, labels, vectors, images).await?);
+    manifest.segments.push(write_segment(folder, FIRST_SEGMENT, labels, captions, vectors, images).await?);
     manifest.schema = manifest.lowest_schema(has_metadata);
     write_manifest(folder, &manifest).await?;
     Ok(manifest)
@@ -107,11 +109,12 @@ async fn write_manifest(folder: &Folder, manifest: &Manifest) -> Result<(), Stor
 }
 
 /// Writes the files of a segment of that name: entries in the order of `labels`, of which there is at least one, their pictures in the
-/// same order, and their vectors. No manifest names it yet.
+/// same order, their vectors and, if it is given, what was worked out of their captions. No manifest names it yet.
 pub async fn write_segment<E: From<StorageError>>(
     folder: &Folder,
     name: &str,
     labels: Vec<Label>,
+    captions: Option<Bytes>,
     vectors: Vectors,
     images: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<Segment, E> {
@@ -138,8 +141,11 @@ pub async fn write_segment<E: From<StorageError>>(
         .map_err(|error| StorageError::content(folder.describe(&entries), error.to_string()))?;
     let Vectors { index, keys } = vectors;
     let keys = keys.map(|keys| (Part::Keys, encode_keys(&keys)));
+    let captions = captions.map(|captions| (Part::Captions, captions));
     let mut files = vec![pack];
-    for (part, bytes) in [(Part::Entries, lines), (Part::Index, index)].into_iter().chain(keys) {
+    for (part, bytes) in
+        [(Part::Entries, lines), (Part::Index, index)].into_iter().chain(keys).chain(captions)
+    {
         let file = FileDigest::of(part.path(name), &bytes);
         folder.create(&file.path, bytes).await?;
         files.push(file);

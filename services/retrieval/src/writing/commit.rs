@@ -243,7 +243,8 @@ impl Committer {
         let labels: Vec<Label> = entries.iter().map(|entry| entry.label.clone()).collect();
         let images = stream::iter(entries.iter().map(|entry| Ok(entry.image.clone())));
         let name = Segment::new_name(base.epoch + 1);
-        let written = write_segment::<StorageError>(self.folder(), &name, labels, vectors, images).await;
+        let written =
+            write_segment::<StorageError>(self.folder(), &name, labels, None, vectors, images).await;
         written.map_err(|error| unavailable(&error))
     }
 

@@ -9,7 +9,9 @@ use reverie_knowledge::epoch::{Entry, Label, Manifest, Segment, Vectors, write_s
 use reverie_knowledge::index::{IndexError, SegmentIndex, build_index};
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
+use tantivy::TantivyError;
 
+use crate::caption_file::index_captions;
 use crate::knowledge_base::KnowledgeBase;
 
 /// A segment that was made of others.
@@ -47,6 +49,8 @@ pub(super) enum RewriteError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Index(#[from] IndexError),
+    #[error("the captions cannot be indexed: {0}")]
+    Captions(#[from] TantivyError),
     #[error("segment {segment}: {why}")]
     Vectors { segment: String, why: String },
     #[error(transparent)]
@@ -108,9 +112,14 @@ impl Task {
         }
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
         let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
+        let (labels, captions) = tokio::task::spawn_blocking(move || {
+            let captions = index_captions(labels.iter().map(|label: &Label| label.caption.as_str()));
+            captions.map(|captions| (labels, captions))
+        })
+        .await??;
         let name = Segment::new_name(base.epoch + 1);
         let images = stream::iter(images.into_iter().map(Ok::<Bytes, StorageError>));
-        let segment = write_segment(folder, &name, labels, vectors, images).await?;
+        let segment = write_segment(folder, &name, labels, captions, vectors, images).await?;
         Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of })
     }
 }

@@ -227,6 +227,36 @@ async fn changes_come_to_what_they_say_and_searches_to_what_a_new_base_would_fin
     }
 }
 
+/// What is worked out of many captions is stored with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_captions_are_not_indexed_again() {
+    let bench = Bench::new().await;
+    for batch in 0..9 {
+        let entries: Vec<(String, String)> = (0..120)
+            .map(|at| {
+                (
+                    format!("e{batch}-{at}"),
+                    format!("a {} in the {}", WORDS[at % 12], WORDS[(batch + at / 12) % 12]),
+                )
+            })
+            .collect();
+        let entries: Vec<_> = entries.iter().map(|(id, caption)| (id.as_str(), caption.as_str())).collect();
+        bench.upsert(&entries).await;
+    }
+    let base = bench.is_kept_up().await;
+    let [segment] = &base.manifest.segments[..] else { panic!("{:?}", base.manifest.segments) };
+    let file = bench.directory.path().join(&segment.captions_file().unwrap().path);
+    bench.delete(&["e3-7"], false).await;
+    let opened = open(&bench.directory).await.current().unwrap();
+    let anew = rebuilt(present(&opened)).await;
+    for text in TEXTS {
+        assert_eq!(found(&opened, text), found(&anew, text), "{text}");
+    }
+    std::fs::write(&file, "something else").unwrap();
+    let error = open(&bench.directory).await.current().err().unwrap().to_string();
+    assert!(error.contains("captions.index"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_in_several_processes_lose_nothing_and_double_nothing() {
     const WRITERS: usize = 3;

@@ -368,6 +368,7 @@ fn a_million_captions() {
     use roaring::RoaringBitmap;
 
     use crate::bm25::Allowed;
+    use crate::caption_file::{self, index_captions};
     use crate::subjects::Tokens;
 
     let random = &mut StdRng::seed_from_u64(1);
@@ -385,6 +386,11 @@ fn a_million_captions() {
     let begun = Instant::now();
     let tokens = Tokens::read(captions.iter().map(String::as_str));
     println!("read in {:?}", begun.elapsed());
+    let file = index_captions(captions.iter().map(String::as_str)).unwrap().unwrap();
+    let begun = Instant::now();
+    assert!(caption_file::read(&file, captions.len() as u64).unwrap().is_some());
+    println!("a file of {} bytes has both, and is read in {:?}", file.len(), begun.elapsed());
+    drop(file);
     for share in [1, 10, 100] {
         // Of the first ones: the others count as deleted.
         let deleted: RoaringBitmap = (captions.len() as u32 / share..captions.len() as u32).collect();
