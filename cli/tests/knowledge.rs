@@ -4,6 +4,8 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -269,8 +271,11 @@ fn a_folder_that_cannot_be_read_is_named() -> Fallible<()> {
     fs::write(&text, "no list")?;
     for (path, why) in [
         (&none, "it does not exist"),
-        (&empty, "holds no images, no entries.jsonl, metadata.jsonl or metadata.csv, and no .tar files"),
-        (&text, "it is neither a folder nor a .jsonl, .csv or .tar file"),
+        (
+            &empty,
+            "holds no images, no entries.jsonl, metadata.jsonl or metadata.csv, and no .tar or .parquet files",
+        ),
+        (&text, "it is neither a folder nor a .jsonl, .csv, .parquet or .tar file"),
     ] {
         let told = String::from_utf8(build(path)?.stderr)?;
         assert!(told.contains(&path.display().to_string()) && told.contains(why), "{told}");
@@ -516,6 +521,59 @@ fn data_sets_of_every_kind_are_read() -> Fallible<()> {
         [("a", "texts"), ("b", "shard.tar"), ("c", "hugging"), ("d", "table"), ("e", "table/metadata.csv")]
     {
         assert_eq!(build(name, path)?, lines, "{path}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+    command.args(["knowledge", "build", "--name", "mine", "--skip-bad", "--bundle", BUNDLE, "--pictures"]);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures")).arg("--out").arg(pictures.at("f"));
+    let told = succeeds(&command.output()?)?;
+    assert!(told.contains("mine: 4 entries"), "{told}");
+    let url = served(fs::read(pictures.at("shard.tar"))?)?;
+    for (name, url) in [
+        ("g", format!("{url}/data/shard.tar")),
+        ("h", format!("file://{}", pictures.at("shard.tar").display())),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["knowledge", "build", "--name", "mine", "--bundle", BUNDLE, "--pictures", &url]);
+        succeeds(&command.arg("--out").arg(pictures.at(name)).output()?)?;
+        let built = fs::read_to_string(pictures.at(name).join("segments/000001/entries.jsonl"))?;
+        assert_eq!(built, lines, "{url}");
+    }
+    Ok(())
+}
+
+/// The URL of a server that answers everything with these bytes.
+fn served(bytes: Vec<u8>) -> Fallible<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = stream.and_then(|mut stream| {
+                let mut request = BufReader::new(stream.try_clone()?).lines();
+                while request.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    bytes.len()
+                )?;
+                stream.write_all(&bytes)
+            });
+            if let Err(error) = answer {
+                println!("{error}");
+            }
+        }
+    });
+    Ok(url)
+}
+
+#[test]
+fn a_url_of_what_has_no_images_in_it_is_refused() -> Fallible<()> {
+    let pictures = Pictures::new()?;
+    for url in ["https://example.com/metadata.jsonl", "s3://bucket/folder", "https://example.com/"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["knowledge", "build", "--name", "mine", "--bundle", NO_BUNDLE, "--pictures", url]);
+        let ended = command.arg("--out").arg(pictures.at("out")).output()?;
+        let told = String::from_utf8(ended.stderr)?;
+        assert!(!ended.status.success() && told.contains("a .tar or .parquet file is read"), "{url}: {told}");
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use reverie_proto::knowledge::v1::{
 };
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Address, say};
-use reverie_storage::local_path;
 
 use super::build::check;
 use super::change::{self, Base};
@@ -36,8 +35,9 @@ const ASKED: usize = 100;
 /// Reads what `build` reads. What the mesh has already, as it is, is not sent again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The images with their captions: a folder, or a .jsonl, .csv or .tar file.
-    #[arg(value_name = "FOLDER|FILE", value_parser = local_path)]
+    /// The images with their captions: a folder, a .jsonl, .csv, .parquet or .tar file, or the URL of one of the last two (https://,
+    /// s3://, gs://, az://).
+    #[arg(value_name = "FOLDER|FILE|URL", value_parser = source::place)]
     pictures: PathBuf,
     /// The column of captions in a list that has it under another name than `text` or `caption`.
     #[arg(long, value_name = "COLUMN")]

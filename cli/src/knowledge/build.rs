@@ -15,7 +15,6 @@ use reverie_knowledge::epoch::{
 };
 use reverie_knowledge::index::build_index;
 use reverie_service_kit::{output, say};
-use reverie_storage::local_path;
 
 use super::embedding::{self, Embedded};
 use super::listing::Columns;
@@ -31,12 +30,13 @@ const TOLD: usize = 50;
 
 /// A folder with an `entries.jsonl`, of which each line is an object with `id`, `caption`, `image` (a path within the folder) and, if
 /// wanted, `attribution` and `metadata` (texts, numbers, true or false); or with a `metadata.jsonl` or `metadata.csv` whose columns are
-/// `file_name`, `text` and metadata; or with `.tar` files of `WebDataset`; or with a `.txt` beside each image. Everything is checked
+/// `file_name`, `text` and metadata; or with `.parquet` files of Hugging Face's datasets, or `.tar` files of `WebDataset`; or with a `.txt` beside each image. Everything is checked
 /// before the first picture is embedded. An interrupted build resumes when it is started again with the same --out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The images with their captions: a folder, or a .jsonl, .csv or .tar file.
-    #[arg(long, value_name = "FOLDER|FILE", value_parser = local_path)]
+    /// The images with their captions: a folder, a .jsonl, .csv, .parquet or .tar file, or the URL of one of the last two (https://,
+    /// s3://, gs://, az://).
+    #[arg(long, value_name = "FOLDER|FILE|URL", value_parser = source::place)]
     pictures: PathBuf,
     /// The column of captions in a list that has it under another name than `text` or `caption`.
     #[arg(long, value_name = "COLUMN")]

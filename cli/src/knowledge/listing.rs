@@ -5,11 +5,13 @@
 //! | `entries.jsonl` | an object a line: `id`, `caption`, `image` and, if wanted, `attribution` and `metadata` ([`jsonl`]) |
 //! | `metadata.jsonl`, `metadata.csv`, or another such file | the columns of Hugging Face's `ImageFolder`: `file_name` and `text` ([`columns`]) |
 //! | `*.tar` | WebDataset: files of one name belong together ([`shards`]) |
+//! | `*.parquet` | Hugging Face's datasets: images in a column of their own ([`parquet_files`]) |
 //! | images with `.txt` files of the same name | captions ([`captions`]) |
 
 mod captions;
 mod columns;
 mod jsonl;
+mod parquet_files;
 mod shards;
 
 use std::fmt;
@@ -104,8 +106,9 @@ pub(super) fn read(path: &Path, columns: &Columns) -> Result<Listing, String> {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return match extension(path).as_deref() {
             Some("tar") => shards::read(folder, vec![path.to_owned()], columns),
+            Some("parquet") => parquet_files::read(folder, &[path.to_owned()], columns),
             Some("jsonl" | "csv") => read_list(folder, path, columns),
-            _ => Err(told("it is neither a folder nor a .jsonl, .csv or .tar file".to_owned())),
+            _ => Err(told("it is neither a folder nor a .jsonl, .csv, .parquet or .tar file".to_owned())),
         };
     }
     let files = PictureFolder::open(path)?;
@@ -114,14 +117,20 @@ pub(super) fn read(path: &Path, columns: &Columns) -> Result<Listing, String> {
             return read_list(path, &path.join(list), columns);
         }
     }
-    let mut tars: Vec<PathBuf> = std::fs::read_dir(path)
+    let mut there: Vec<PathBuf> = std::fs::read_dir(path)
         .map_err(|error| told(error.to_string()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| extension(path).as_deref() == Some("tar"))
         .collect();
+    there.sort();
+    let all = |kind| -> Vec<PathBuf> {
+        there.iter().filter(|path| extension(path).as_deref() == Some(kind)).cloned().collect()
+    };
+    let (tars, tables) = (all("tar"), all("parquet"));
     if !tars.is_empty() {
-        tars.sort();
         return shards::read(path, tars, columns);
+    }
+    if !tables.is_empty() {
+        return parquet_files::read(path, &tables, columns);
     }
     captions::read(path, files)
 }

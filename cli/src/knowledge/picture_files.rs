@@ -11,6 +11,7 @@ use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_imaging::{Encoded, pool};
 use reverie_proto::tensor::v1::Image;
 use reverie_storage::sha256_hex;
+use tempfile::TempPath;
 
 /// Largest list of entries that is read, bytes.
 const MAX_LIST_BYTES: u64 = 4 << 30;
@@ -22,6 +23,8 @@ pub(super) struct PictureFolder {
     root: PathBuf,
     /// The tar files that pictures lie in.
     shards: Arc<[PathBuf]>,
+    /// A temporary file, which is one of them; it is removed with the last of these.
+    _unpacked: Option<Arc<TempPath>>,
 }
 
 /// Where a picture is.
@@ -29,7 +32,7 @@ pub(super) struct PictureFolder {
 pub(super) struct PictureFile {
     /// Its path within the folder; with a span, its name for people.
     pub(super) name: String,
-    /// Its place in a tar file, if it is in one.
+    /// Its place in a tar file, or in one that was unpacked, if it is in one.
     pub(super) span: Option<Span>,
 }
 
@@ -69,7 +72,7 @@ impl PictureFolder {
         let told = |why: String| format!("{}: {why}", folder.display());
         let root = folder.canonicalize().map_err(|error| told(in_words(&error)))?;
         if root.is_dir() {
-            Ok(Self { root, shards: Arc::default() })
+            Ok(Self { root, shards: Arc::default(), _unpacked: None })
         } else {
             Err(told("it is not a folder".to_owned()))
         }
@@ -78,6 +81,17 @@ impl PictureFolder {
     /// With pictures in these tar files.
     pub(super) fn with_shards(self, shards: Vec<PathBuf>) -> Self {
         Self { shards: shards.into(), ..self }
+    }
+
+    /// With pictures in this temporary file.
+    pub(super) fn with_unpacked(self, unpacked: TempPath) -> Self {
+        let shards = [unpacked.to_path_buf()].into();
+        Self { shards, _unpacked: Some(Arc::new(unpacked)), ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn shards(&self) -> &[PathBuf] {
+        &self.shards
     }
 
     /// Reads a caption. Blocks.

@@ -2,11 +2,13 @@
 //! are read again when they are needed.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use reverie_knowledge::epoch::{Label, check_attribution, check_caption, check_id, check_metadata};
+use reverie_storage::{Folder, local_path};
+use tempfile::TempDir;
 
 use super::listing::{self, Columns, Item, Listing, Place, Problem};
 use super::picture_files::{Picture, PictureFile, PictureFolder};
@@ -23,6 +25,8 @@ pub(super) struct Source {
     pub(super) candidates: Vec<Candidate>,
     /// What is wrong with the others, in order.
     pub(super) problems: Vec<Problem>,
+    /// What `files` read from.
+    _downloaded: Option<Downloaded>,
 }
 
 /// An entry that can be embedded.
@@ -45,11 +49,19 @@ impl Source {
     }
 }
 
-/// Reads all of a folder or file. Fails only if nothing could be read.
+/// A path of this machine, or a URL, from an argument.
+pub(super) fn place(text: &str) -> Result<PathBuf, String> {
+    let is_elsewhere = text.contains("://") && !text.starts_with("file://");
+    if is_elsewhere { Ok(text.into()) } else { local_path(text).map_err(|error| error.to_string()) }
+}
+
+/// Reads all of a folder, a file, or a file at a URL. Fails only if nothing could be read.
 pub(super) async fn read(path: &Path, columns: &Columns) -> Result<Source, Failure> {
-    let (path, columns) = (path.to_owned(), columns.clone());
+    let (downloaded, columns) = (Downloaded::of(path).await?, columns.clone());
+    let path = downloaded.as_ref().map_or(path, |it| it.path.as_path()).to_owned();
     let listing = tokio::task::spawn_blocking(move || listing::read(&path, &columns)).await??;
-    let Listing { name: list, files, items, mut problems } = listing;
+    let Listing { name, files, items, mut problems } = listing;
+    let list = downloaded.as_ref().map_or(name, |it| it.url.clone());
     problems.extend(check_items(&items));
 
     let bar = counting_bar("check", items.len());
@@ -72,7 +84,34 @@ pub(super) async fn read(path: &Path, columns: &Columns) -> Result<Source, Failu
     let bad: HashSet<Place> = problems.iter().map(|problem| problem.place).collect();
     candidates.retain(|candidate| !bad.contains(&candidate.place));
     problems.sort_by_key(|problem| problem.place);
-    Ok(Source { list, files, candidates, problems })
+    Ok(Source { list, files, candidates, problems, _downloaded: downloaded })
+}
+
+/// A data set in one file that lay elsewhere, in a temporary folder.
+#[derive(Debug)]
+struct Downloaded {
+    url: String,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Downloaded {
+    /// That of a URL; none if it is a path of this machine.
+    async fn of(path: &Path) -> Result<Option<Self>, Failure> {
+        let Some(url) = path.to_str().filter(|path| path.contains("://")) else { return Ok(None) };
+        let (place, name) = url.rsplit_once('/').unwrap_or_default();
+        let ending = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
+        if ending != "tar" && ending != "parquet" {
+            return Err(format!(
+                "{url}: of a URL, a .tar or .parquet file is read, which has its images in it; download anything else first"
+            )
+            .into());
+        }
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(name);
+        Folder::open(place)?.copy_to(name, &path).await?;
+        Ok(Some(Self { url: url.to_owned(), path, _folder: folder }))
+    }
 }
 
 /// What is wrong with ids, captions, attributions and metadata.

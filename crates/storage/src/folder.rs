@@ -15,6 +15,7 @@ use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, WriteMultipart,
 };
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::explain::{explain, is_conflict_in_flight};
 use crate::location::{Kind, Location};
@@ -138,6 +139,26 @@ impl Folder {
             return Err(StorageError::TooLarge { file: self.describe(relative), size_bytes, max_bytes });
         }
         found.bytes().await.map_err(|error| self.explain(relative, error))
+    }
+
+    /// Copies a file of which nothing is recorded to `target` on this machine; only a part of it is in memory at a time.
+    pub async fn copy_to(&self, relative: &str, target: &Path) -> Result<(), StorageError> {
+        let (path, file, began) = (self.resolve(relative).await?, self.describe(relative), Instant::now());
+        let local = |error| StorageError::access(target.display().to_string(), error);
+        let found = self.store.get(&path).await.map_err(|error| self.explain(relative, error))?;
+        let (total, mut parts) = (found.meta.size, found.into_stream());
+        let (mut written, mut done) = (tokio::fs::File::create(target).await.map_err(local)?, 0);
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|error| {
+                self.storage.watch.ended(&file);
+                self.explain(relative, error)
+            })?;
+            written.write_all(&part).await.map_err(local)?;
+            done += part.len() as u64;
+            self.storage.watch.progress(Transfer { file: &file, done, total, elapsed: began.elapsed() });
+        }
+        self.storage.watch.ended(&file);
+        written.flush().await.map_err(local)
     }
 
     /// Reads a file and gives it out only if its size and SHA-256 are the recorded ones. One of object storage is kept in the

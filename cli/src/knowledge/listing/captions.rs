@@ -43,7 +43,7 @@ pub(super) fn read(folder: &Path, files: PictureFolder) -> Result<Listing, Strin
     }
     if groups.values().all(|group| group.images.is_empty()) {
         return Err(format!(
-            "{name} holds no images, no entries.jsonl, metadata.jsonl or metadata.csv, and no .tar files"
+            "{name} holds no images, no entries.jsonl, metadata.jsonl or metadata.csv, and no .tar or .parquet files"
         ));
     }
     let (mut items, mut problems) = (Vec::new(), Vec::new());
