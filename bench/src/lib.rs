@@ -1,4 +1,4 @@
-//! The benchmarks of the mesh: what an image costs, how the mesh bears load, and how true its images are.
+//! The benchmarks of the mesh: what an image costs, how the mesh bears load, how true its images are, and how vectors are searched.
 //!
 //! They use the mesh through the library of the command `reverie`, which knows nothing of them.
 
@@ -12,6 +12,7 @@ pub mod load;
 pub mod picture;
 mod spread;
 pub mod super_resolution;
+pub mod vectors;
 
 /// A benchmark.
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,8 @@ pub enum Command {
     Creatures(creatures::Arguments),
     /// The levels of super-resolution against interpolation.
     SuperResolution(super_resolution::Arguments),
+    /// The vector service against its index in this process: recall, searches one by one and in batches, filters.
+    Vectors(vectors::Arguments),
 }
 
 /// Runs a benchmark.
@@ -33,6 +36,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Load(arguments) => load::run(arguments).await,
         Command::Creatures(arguments) => creatures::run(arguments).await,
         Command::SuperResolution(arguments) => super_resolution::run(arguments).await,
+        Command::Vectors(arguments) => vectors::run(arguments).await,
     }
 }
 

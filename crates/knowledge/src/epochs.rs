@@ -12,6 +12,17 @@ use crate::epoch::{MANIFEST, MAX_MANIFEST_BYTES, Manifest, SEGMENTS, Segment};
 /// The folder of the later ones.
 const EPOCHS: &str = "epochs";
 
+/// What came of an attempt to store an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is stored.
+    Stored,
+    /// Another one has its number.
+    Taken,
+    /// Its number is among those that are not needed any more.
+    TooLate,
+}
+
 /// The epochs of the knowledge base in a folder; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Epochs {
@@ -51,9 +62,24 @@ impl Epochs {
 
     /// The same, and its file.
     pub(crate) async fn latest_file(&self) -> Result<(Manifest, FileDigest), StorageError> {
-        match self.numbers_if_allowed().await?.unwrap_or_default().last() {
+        match self.numbers(None).await?.last() {
             Some(&number) => self.read_file(number).await,
             None => Manifest::read_file(&self.folder, MANIFEST).await,
+        }
+    }
+
+    /// Whether files can be listed. Some buckets and all web servers only let files be read whose names are known.
+    pub(crate) async fn may_list(&self) -> Result<bool, StorageError> {
+        match self.numbers(Some(u64::MAX - 1)).await {
+            Ok(_) => Ok(!self.folder.is_only_read()),
+            Err(StorageError::Denied { file, .. }) => {
+                tracing::warn!(
+                    file,
+                    "there is no right to list files: epochs are looked for by their numbers"
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -65,17 +91,6 @@ impl Epochs {
                 if first.epoch == number { Ok(first) } else { Err(StorageError::NotFound { file }) }
             }
             read => read,
-        }
-    }
-
-    /// The numbers of the later epochs; none if there is no right to list files, as in some buckets: only the first epoch is known then.
-    pub(crate) async fn numbers_if_allowed(&self) -> Result<Option<Vec<u64>>, StorageError> {
-        match self.numbers(None).await {
-            Err(StorageError::Denied { file, .. }) => {
-                tracing::warn!(file, "there is no right to list later epochs: the first one is read");
-                Ok(None)
-            }
-            numbers => numbers.map(Some),
         }
     }
 
@@ -107,17 +122,13 @@ impl Epochs {
         if now.oldest == 0 {
             return Ok(0);
         }
+        self.renew_first(&now).await?;
         let oldest = match self.find(now.oldest).await {
             Ok(oldest) => Some(oldest),
             // In a folder that was published later.
             Err(StorageError::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
-        let first = Manifest::read_file(&self.folder, MANIFEST).await;
-        if first.as_ref().is_ok_and(|(first, _)| first.epoch < now.oldest) {
-            let bytes = now.to_bytes().map_err(|error| self.wrong(MANIFEST, &error))?;
-            self.folder.replace(MANIFEST, bytes).await?;
-        }
         let listed: Vec<&Segment> = oldest.iter().chain([&now]).flat_map(Manifest::all_segments).collect();
         let names: HashSet<&str> = listed.iter().map(|segment| segment.name.as_str()).collect();
         let mut removed = 0;
@@ -140,6 +151,18 @@ impl Epochs {
         Ok(removed)
     }
 
+    /// Makes `manifest.json`, if it is not needed any more, that of the latest epoch.
+    async fn renew_first(&self, latest: &Manifest) -> Result<(), StorageError> {
+        let mut latest = latest.clone();
+        // Somebody else may do it at the same time, with a later one: whoever is last looks again.
+        while Manifest::read(&self.folder).await.is_ok_and(|first| first.epoch < latest.oldest) {
+            let bytes = latest.to_bytes().map_err(|error| self.wrong(MANIFEST, &error))?;
+            self.folder.replace(MANIFEST, bytes).await?;
+            latest = self.latest().await?;
+        }
+        Ok(())
+    }
+
     async fn list_after(&self, after: Option<u64>) -> Result<Vec<(u64, SystemTime)>, StorageError> {
         if self.folder.is_only_read() {
             return Ok(Vec::new());
@@ -153,31 +176,48 @@ impl Epochs {
         Ok(numbered)
     }
 
-    /// Makes `manifest` the epoch that its number says, unless another one has that number. Says whether it did. Of two writers that
-    /// say the same at the same time, both did.
+    /// Makes `manifest` the epoch that its number says, which comes after `before`. Of two writers that say the same at the same time,
+    /// both did.
     ///
     /// # Errors
     /// What it came to is not known then: it is there or not.
-    pub async fn commit(&self, manifest: &Manifest) -> Result<bool, StorageError> {
+    pub async fn commit(&self, manifest: &Manifest, before: &Manifest) -> Result<Commit, StorageError> {
         let file = path(manifest.epoch);
         manifest.check().map_err(|why| self.wrong(&file, &why))?;
         let bytes = manifest.to_bytes().map_err(|error| self.wrong(&file, &error))?;
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            let why = format!("it would have {} bytes, more than {MAX_MANIFEST_BYTES}", bytes.len());
+            return Err(self.wrong(&file, &why));
+        }
         match self.folder.create(&file, bytes.clone()).await {
             Ok(()) => {}
             // Perhaps by this very call, whose first answer was lost.
             Err(StorageError::AlreadyExists { .. }) => {
                 if self.folder.read(&file, MAX_MANIFEST_BYTES).await? != bytes {
-                    return Ok(false);
+                    return Ok(Commit::Taken);
                 }
             }
             Err(error) => return Err(error),
         }
         // The number may have been free again, for a writer that slept for long. Epochs are removed in order, and only such as are older
-        // than the oldest: so it was not if the one before is there, or if this one is not that old.
-        let is_first = self.folder.size(&path(manifest.epoch - 1)).await?.is_some()
-            || self.latest().await?.oldest <= manifest.epoch;
-        let late = "it was written too late: it is among those that are removed";
-        if is_first { Ok(true) } else { Err(self.wrong(&file, &late)) }
+        // than the oldest: so it was not if the one before is still there, or if this one is not that old.
+        if self.is_there(before).await {
+            return Ok(Commit::Stored);
+        }
+        let oldest = match self.numbers(Some(manifest.epoch)).await?.last() {
+            Some(&latest) => self.read(latest).await?.oldest,
+            None => 0,
+        };
+        if oldest <= manifest.epoch {
+            return Ok(Commit::Stored);
+        }
+        self.remove(manifest.epoch).await?;
+        Ok(Commit::TooLate)
+    }
+
+    /// Whether an epoch that was read is there as it was.
+    pub(crate) async fn is_there(&self, manifest: &Manifest) -> bool {
+        self.find(manifest.epoch).await.is_ok_and(|found| found == *manifest)
     }
 
     fn wrong(&self, file: &str, why: &dyn Display) -> StorageError {
@@ -232,8 +272,8 @@ mod tests {
                 while won.len() < COMMITS {
                     let latest = epochs.latest().await.unwrap();
                     let description = format!("{}{writer} ", latest.description);
-                    let next = Manifest { epoch: latest.epoch + 1, description, ..latest };
-                    if epochs.commit(&next).await.unwrap() {
+                    let next = Manifest { epoch: latest.epoch + 1, description, ..latest.clone() };
+                    if epochs.commit(&next, &latest).await.unwrap() == Commit::Stored {
                         won.push(next.epoch);
                     }
                 }
@@ -256,10 +296,12 @@ mod tests {
         let (_directory, epochs) = empty().await;
         let first = epochs.latest().await.unwrap();
         let next = Manifest { epoch: 2, description: "mine".to_owned(), ..first.clone() };
-        assert!(epochs.commit(&next).await.unwrap());
-        assert!(epochs.commit(&next).await.unwrap(), "an answer may be lost");
+        for _ in 0..2 {
+            // An answer may be lost.
+            assert_eq!(epochs.commit(&next, &first).await.unwrap(), Commit::Stored);
+        }
         let other = Manifest { description: "theirs".to_owned(), ..next.clone() };
-        assert!(!epochs.commit(&other).await.unwrap());
+        assert_eq!(epochs.commit(&other, &first).await.unwrap(), Commit::Taken);
         assert_eq!(epochs.latest().await.unwrap(), next);
         assert_eq!(epochs.numbers(Some(1)).await.unwrap(), [2]);
         assert!(epochs.numbers(Some(2)).await.unwrap().is_empty());
@@ -276,18 +318,43 @@ mod tests {
         let next =
             |epoch, oldest| Manifest { epoch, oldest, description: format!("{epoch}"), ..first.clone() };
         for epoch in 2..6 {
-            assert!(epochs.commit(&next(epoch, 0)).await.unwrap());
+            assert_eq!(epochs.commit(&next(epoch, 0), &next(epoch - 1, 0)).await.unwrap(), Commit::Stored);
         }
-        assert!(epochs.commit(&next(6, 6)).await.unwrap());
+        assert_eq!(epochs.commit(&next(6, 6), &next(5, 0)).await.unwrap(), Commit::Stored);
         for epoch in 2..6 {
             epochs.remove(epoch).await.unwrap();
         }
-        for late in 2..6 {
-            let error = epochs.commit(&next(late, 0)).await.unwrap_err().to_string();
-            assert!(error.contains("too late"), "{late}: {error}");
-            epochs.remove(late).await.unwrap();
+        let late = |epoch| Manifest { description: "late".to_owned(), ..next(epoch, 0) };
+        for epoch in 3..6 {
+            assert_eq!(epochs.commit(&late(epoch), &next(epoch - 1, 0)).await.unwrap(), Commit::TooLate);
         }
-        assert!(epochs.commit(&next(7, 6)).await.unwrap());
+        assert_eq!(epochs.numbers(None).await.unwrap(), [6], "nothing is left of it");
+        // Nor after one of another writer, which ended before it removed it.
+        epochs.folder().create("epochs/000000000003.json", late(3).to_bytes().unwrap()).await.unwrap();
+        assert_eq!(epochs.commit(&late(4), &next(3, 0)).await.unwrap(), Commit::TooLate);
+        assert_eq!(epochs.commit(&next(7, 6), &next(6, 6)).await.unwrap(), Commit::Stored);
         assert_eq!(epochs.latest().await.unwrap().epoch, 7);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_nobody_would_read_is_not_written() {
+        let (_directory, epochs) = empty().await;
+        let first = epochs.latest().await.unwrap();
+        let files: Vec<FileDigest> = (0..200_000)
+            .map(|file| FileDigest {
+                path: format!("segments/x/{file}"),
+                sha256: "a".repeat(64),
+                size_bytes: 1,
+            })
+            .collect();
+        let [entries, images, index] = ["entries.jsonl", "images.pack", "vectors.usearch"].map(|file| {
+            FileDigest { path: format!("segments/x/{file}"), sha256: "a".repeat(64), size_bytes: 1 }
+        });
+        let files = [vec![entries, images, index], files].concat();
+        let segment = Segment { name: "x".to_owned(), entries: 1, deleted: None, files };
+        let next = Manifest { epoch: 2, segments: vec![segment], ..first.clone() };
+        let error = epochs.commit(&next, &first).await.unwrap_err().to_string();
+        assert!(error.contains("more than"), "{error}");
+        assert!(epochs.numbers(None).await.unwrap().is_empty());
     }
 }

@@ -13,7 +13,7 @@ mod live;
 mod settings;
 mod unit_vector;
 
-pub use epochs::Epochs;
+pub use epochs::{Commit, Epochs};
 pub use hit::Hit;
 pub use live::{Live, LoadError, NotLoaded, Read, follow, one_is_loaded};
 pub use settings::EpochSettings;

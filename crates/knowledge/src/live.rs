@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use reverie_storage::{Folder, StorageError};
 
-use crate::Epochs;
 use crate::epoch::{Manifest, Segment};
+use crate::epochs::{Commit, Epochs};
 
 /// How long an epoch is kept for requests that began with it elsewhere.
 const KEPT_FOR: Duration = Duration::from_secs(30);
@@ -88,6 +88,8 @@ pub struct NotLoaded(Arc<str>);
 pub struct Live<R: Read> {
     epochs: Epochs,
     reader: R,
+    /// Whether files can be listed.
+    may_list: bool,
     loaded: RwLock<Loaded<R::Epoch>>,
     /// One refreshes at a time.
     turn: tokio::sync::Mutex<Turn>,
@@ -122,9 +124,8 @@ struct Loaded<T> {
 
 #[derive(Debug)]
 struct Turn {
-    listed: Instant,
-    /// Whether there are later epochs to look for.
-    follows: bool,
+    /// When epochs were listed; none if that is to be done next.
+    listed: Option<Instant>,
     damage: Option<Damage>,
 }
 
@@ -143,16 +144,16 @@ impl<R: Read> Live<R> {
     /// There is no knowledge base, it cannot be reached, or it is another one than the reader expects.
     pub async fn open(folder: Folder, reader: R) -> Result<Self, R::Error> {
         let epochs = Epochs::new(folder);
+        let may_list = epochs.may_list().await?;
         // Whether there is one at all.
-        let follows = !epochs.folder().is_only_read() && epochs.numbers_if_allowed().await?.is_some();
-        let latest = epochs.latest().await;
-        if let Err(error @ StorageError::NotFound { .. }) = latest {
+        let found = if may_list { epochs.latest().await } else { Manifest::read(epochs.folder()).await };
+        if let Err(error @ StorageError::NotFound { .. }) = found {
             return Err(error.into());
         }
         let not_yet = NotLoaded("it was not tried yet".into());
         let loaded = Loaded { current: Err(not_yet), older: Vec::new() };
-        let turn = Turn { listed: Instant::now(), follows, damage: None };
-        let live = Self { epochs, reader, loaded: RwLock::new(loaded), turn: turn.into() };
+        let turn = Turn { listed: None, damage: None };
+        let live = Self { epochs, reader, may_list, loaded: RwLock::new(loaded), turn: turn.into() };
         match live.refresh().await {
             Err(error) if error.is_damage() => {
                 let location = live.epochs.folder().location();
@@ -167,6 +168,11 @@ impl<R: Read> Live<R> {
     /// Where its epochs are.
     pub fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    /// Whether it can be changed from here, as far as is known: a writer must list files.
+    pub fn may_be_changed(&self) -> bool {
+        self.may_list
     }
 
     /// What reads it.
@@ -203,14 +209,14 @@ impl<R: Read> Live<R> {
             let file = self.epochs.folder().location();
             return Err(StorageError::content(file, format!("{why} (it is tried again in a while)")).into());
         }
-        let mut outcome = self.try_later(&mut turn).await;
+        let mut tried = 0;
+        let mut outcome = self.try_later(&mut turn, &mut tried).await;
         for _ in 1..ATTEMPTS {
-            let is_missing =
-                |error: &R::Error| matches!(error.of_storage(), Some(StorageError::NotFound { .. }));
-            if !outcome.as_ref().is_err_and(is_missing) {
+            // What it had may be removed, because a later one came meanwhile.
+            if outcome.is_ok() || self.epochs.read(tried + 1).await.is_err() {
                 break;
             }
-            outcome = self.try_later(&mut turn).await;
+            outcome = self.try_later(&mut turn, &mut tried).await;
         }
         self.reader.looked(outcome.is_err());
         turn.damage = match &outcome {
@@ -229,13 +235,17 @@ impl<R: Read> Live<R> {
         outcome
     }
 
-    /// Tries the later epochs, the latest first.
-    async fn try_later(&self, turn: &mut Turn) -> Result<Arc<R::Epoch>, R::Error> {
+    /// Tries the later epochs, the latest first, and says which that was.
+    async fn try_later(&self, turn: &mut Turn, tried: &mut u64) -> Result<Arc<R::Epoch>, R::Error> {
         let current = self.current().ok();
-        let mut why: Option<R::Error> = None;
-        for manifest in self.later(current.as_deref().map(R::manifest), turn).await? {
+        let (mut why, mut passed_over): (Option<R::Error>, Vec<Manifest>) = (None, Vec::new());
+        for (number, manifest) in self.later(current.as_deref().map(R::manifest), turn).await? {
+            *tried = number.max(*tried);
             let loaded = match manifest {
-                Ok(manifest) => self.reader.read(self.epochs.folder(), manifest, current.as_deref()).await,
+                Ok(manifest) => {
+                    passed_over.push(manifest.clone());
+                    self.reader.read(self.epochs.folder(), manifest, current.as_deref()).await
+                }
                 Err(error) => Err(error.into()),
             };
             let prepared = match loaded {
@@ -245,6 +255,7 @@ impl<R: Read> Live<R> {
             match prepared {
                 Ok(epoch) => {
                     let epoch = self.take_up(epoch).await;
+                    self.evict_unlisted(passed_over.iter().flat_map(Manifest::all_segments)).await;
                     // One that is damaged comes after it.
                     return why.map_or(Ok(epoch), Err);
                 }
@@ -280,14 +291,16 @@ impl<R: Read> Live<R> {
     /// # Errors
     /// It cannot be read, and is not committed; or nobody knows whether it was.
     pub async fn commit(&self, manifest: Manifest) -> Result<Option<Arc<R::Epoch>>, R::Error> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         let Ok(current) = self.current() else { return Ok(None) };
         if manifest.epoch != R::manifest(&current).epoch + 1 {
             return Ok(None);
         }
         // What nobody can read must not become the latest.
         let epoch = self.reader.read(self.epochs.folder(), manifest.clone(), Some(&current)).await?;
-        if !self.epochs.commit(&manifest).await? {
+        if self.epochs.commit(&manifest, R::manifest(&current)).await? != Commit::Stored {
+            turn.listed = None;
+            self.evict_unlisted(manifest.all_segments()).await;
             return Ok(None);
         }
         // It is stored, whatever comes of it now: the next to look for a later one is told what is wrong.
@@ -318,11 +331,16 @@ impl<R: Read> Live<R> {
         &self,
         current: Option<&Manifest>,
         turn: &mut Turn,
-    ) -> Result<Vec<Result<Manifest, StorageError>>, StorageError> {
+    ) -> Result<Vec<(u64, Result<Manifest, StorageError>)>, StorageError> {
         let Some(current) = current else {
-            return Ok(vec![self.epochs.latest().await]);
+            let found = if self.may_list {
+                self.epochs.latest().await
+            } else {
+                Manifest::read(self.epochs.folder()).await
+            };
+            return Ok(vec![(found.as_ref().map_or(0, |manifest| manifest.epoch), found)]);
         };
-        if !turn.follows {
+        if self.epochs.folder().is_only_read() {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
@@ -330,21 +348,44 @@ impl<R: Read> Live<R> {
         while found.len() < MANY {
             match self.epochs.read(next).await {
                 Err(StorageError::NotFound { .. }) => break,
+                // What is not there is denied, too, to whoever may not list files.
+                Err(StorageError::Denied { .. }) if !self.may_list => break,
                 Err(error) if !error.is_damage() => return Err(error),
-                read => found.push(read),
+                read => found.push((next, read)),
             }
             next += 1;
         }
-        if found.len() == MANY || (found.is_empty() && turn.listed.elapsed() > LIST_EVERY) {
+        if !self.may_list {
+            found.reverse();
+            return Ok(found);
+        }
+        // After one that was removed comes, perhaps, what a writer left that came too late.
+        if !found.is_empty() && !self.epochs.is_there(current).await {
+            (found, next, turn.listed) = (Vec::new(), current.epoch + 1, None);
+        }
+        let is_due = turn.listed.is_none_or(|listed| listed.elapsed() > LIST_EVERY);
+        if found.len() == MANY || (found.is_empty() && is_due) {
             if let Some(&latest) = self.epochs.numbers(Some(current.epoch)).await?.last()
                 && latest >= next
             {
-                found.push(self.epochs.read(latest).await);
+                found.push((latest, self.epochs.read(latest).await));
             }
-            turn.listed = Instant::now();
+            turn.listed = Some(Instant::now());
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// Removes from the cache of this machine what these segments have and the epoch that is served has not.
+    pub async fn evict_unlisted<'a>(&self, segments: impl Iterator<Item = &'a Segment>) {
+        let current = self.current().ok();
+        let listed = current.iter().flat_map(|epoch| R::manifest(epoch).all_segments());
+        let listed: HashSet<&String> = listed.flat_map(Segment::all_files).map(|file| &file.sha256).collect();
+        for file in segments.flat_map(Segment::all_files) {
+            if !listed.contains(&file.sha256) {
+                self.epochs.folder().evict(file).await;
+            }
+        }
     }
 
     async fn take_up(&self, epoch: R::Epoch) -> Arc<R::Epoch> {
@@ -358,17 +399,7 @@ impl<R: Read> Live<R> {
         };
         self.drop_expired();
         // What no epoch has any more is not needed on this machine, and perhaps somebody wants it gone.
-        let kept: HashSet<&String> = R::manifest(&epoch)
-            .all_segments()
-            .flat_map(Segment::all_files)
-            .map(|file| &file.sha256)
-            .collect();
-        let before = before.iter().flat_map(|before| R::manifest(before).all_segments());
-        for file in before.flat_map(Segment::all_files) {
-            if !kept.contains(&file.sha256) {
-                self.epochs.folder().evict(file).await;
-            }
-        }
+        self.evict_unlisted(before.iter().flat_map(|before| R::manifest(before).all_segments())).await;
         epoch
     }
 

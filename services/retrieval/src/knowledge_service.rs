@@ -101,7 +101,7 @@ impl Knowledge {
             let stored = writer.change(Change::Delete { ids, forget }, permit).await?;
             if forget {
                 self.library.drop_older(live, &self.embedding).await;
-                let forgotten = writer.has_forgotten(live, stored.manifest.epoch).await;
+                let forgotten = writer.has_forgotten(live, &stored).await;
                 self.library.drop_older(live, &self.embedding).await;
                 let unreadable = stored.told.unreadable.iter().cloned().map(Err);
                 let all: Result<(), String> = unreadable.chain([forgotten]).collect();

@@ -72,6 +72,13 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     // They end with this function, when nobody waits for a change any more.
     let mut tasks = JoinSet::new();
     let writers = knowledge_bases.iter().filter(|(name, _)| settings.writable.contains(*name));
+    let fixed = writers.clone().find(|(_, live)| !live.may_be_changed());
+    if let Some((name, live)) = fixed {
+        let location = live.epochs().folder().location();
+        let what = format!("knowledge base {name:?} at {location:?}");
+        let why = "it is among the `writable` ones, and its files cannot be listed: give the right to list, write and delete them";
+        return Err(RunError::prepare(what)(why));
+    }
     let writers = writers.map(|(name, live)| (name.clone(), Writer::start(live, &mut tasks))).collect();
     let knowledge_bases = Arc::new(knowledge_bases);
     let agreement = Agreement::new(embedding.clone(), Arc::clone(&knowledge_bases));

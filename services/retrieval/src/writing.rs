@@ -11,6 +11,7 @@ mod rewrite;
 mod upkeep;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reverie_knowledge::Live;
@@ -62,6 +63,8 @@ pub(crate) struct Writer {
     rounds: watch::Sender<u64>,
     /// How far upkeep has come.
     progress: watch::Sender<Progress>,
+    /// What the oldest epoch should be, so that what was there before is void.
+    oldest: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -69,7 +72,7 @@ impl Writer {
     pub(crate) fn start(live: &Arc<Live<Reader>>, tasks: &mut JoinSet<()>) -> Self {
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
         let (rounds, progress) = (watch::Sender::new(0), watch::Sender::new(Progress::default()));
-        let writer = Self { jobs, rounds, progress };
+        let writer = Self { jobs, rounds, progress, oldest: Arc::default() };
         let committer = Committer::new(Arc::clone(live));
         tasks.spawn(take(committer, waiting, writer.rounds.clone()));
         tasks.spawn(Upkeep::new(Arc::clone(live), writer.clone()).run());
@@ -89,18 +92,23 @@ impl Writer {
         stored.await.map_err(gone)?
     }
 
-    /// Waits until nothing is stored of what the epoch of this number marked to be forgotten, whichever process removes it; `Err` says
-    /// what is in the way.
-    pub(crate) async fn has_forgotten(&self, live: &Live<Reader>, marked: u64) -> Result<(), String> {
-        let mut upkept = self.progress.subscribe();
+    /// Waits until nothing is stored of what was to be forgotten, whichever process removes it; `Err` says what is in the way.
+    pub(crate) async fn has_forgotten(&self, live: &Live<Reader>, stored: &Stored) -> Result<(), String> {
+        // What was there before came with this epoch at the latest, were it stored or not.
+        let (mut upkept, marked) = (self.progress.subscribe(), stored.before.epoch + 1);
         loop {
             let now = live.current().map_err(|error| error.to_string())?;
-            if now.epoch >= marked {
-                let left = now.manifest.all_segments().filter(|it| it.to_forget().any(|at| at == marked));
-                let left: Vec<&str> = left.map(|segment| segment.name.as_str()).collect();
-                if left.is_empty() {
+            let left = now.manifest.all_segments().filter(|it| it.to_forget().any(|at| at == marked));
+            let left: Vec<&str> = left.map(|segment| segment.name.as_str()).collect();
+            if now.epoch >= stored.manifest.epoch && left.is_empty() {
+                if now.manifest.oldest >= marked {
                     return garbage::sweep(live.epochs()).await.map(drop).map_err(|error| error.to_string());
                 }
+                // There may be something in segments that are listed no more.
+                if self.oldest.fetch_max(marked, Ordering::SeqCst) < marked {
+                    self.rounds.send_modify(|rounds| *rounds += 1);
+                }
+            } else {
                 let progress = upkept.borrow_and_update();
                 let why = left.iter().find_map(|name| progress.put_aside.get(*name));
                 if let Some(why) = why.filter(|_| progress.as_of >= marked) {

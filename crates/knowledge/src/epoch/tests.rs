@@ -258,7 +258,7 @@ async fn the_latest_epoch_is_published_as_the_first() {
     let whole = Snapshot { epoch: 1, segments: first.segments.clone() };
     latest.snapshots.insert("whole".to_owned(), whole);
     (latest.epoch, latest.schema) = (2, 4);
-    assert!(Epochs::new(live.clone()).commit(&latest).await.unwrap());
+    Epochs::new(live.clone()).commit(&latest, &latest).await.unwrap();
 
     Manifest::publication(&live).await.unwrap().publish(&live, &target).await.unwrap();
     let published = Manifest::read(&target).await.unwrap();

@@ -63,8 +63,9 @@ async fn delete(live: &Live<Captions>, epoch: u64, positions: &[u32]) -> String 
     let folder = live.epochs().folder();
     let positions = positions.iter().collect();
     manifest.segments[0].delete(folder, epoch, &positions, BTreeSet::new()).await.unwrap();
+    let before = manifest.clone();
     (manifest.epoch, manifest.schema) = (epoch, 4);
-    assert!(live.epochs().commit(&manifest).await.unwrap());
+    assert_eq!(live.epochs().commit(&manifest, &before).await.unwrap(), Commit::Stored);
     manifest.segments[0].deleted.as_ref().unwrap().file.path.clone()
 }
 
@@ -196,6 +197,23 @@ async fn epochs_of_which_some_were_removed_are_found_in_time() {
     delete(&live, 41, &[1]).await;
     live.epochs().remove(40).await.unwrap();
     assert_eq!(live.refresh().await.unwrap().0.epoch, 39);
-    live.turn.lock().await.listed -= LIST_EVERY;
+    live.turn.lock().await.listed = None;
     assert_eq!(live.refresh().await.unwrap().0.epoch, 41);
+}
+
+/// What a writer left that came too late, and ended before it removed it.
+#[tokio::test]
+async fn what_comes_after_a_removed_epoch_is_not_believed() {
+    let (directory, _folder, live) = live().await;
+    delete(&live, 2, &[0]).await;
+    live.refresh().await.unwrap();
+    let late = live.current().unwrap().0.clone();
+    delete(&live, 3, &[0]).await;
+    delete(&live, 9, &[1]).await;
+    for epoch in [2, 3] {
+        live.epochs().remove(epoch).await.unwrap();
+    }
+    let late = Manifest { epoch: 3, description: "late".to_owned(), ..late };
+    std::fs::write(directory.path().join("epochs/000000000003.json"), late.to_bytes().unwrap()).unwrap();
+    assert_eq!(live.refresh().await.unwrap().1, ["a dribago"], "that of epoch 9");
 }

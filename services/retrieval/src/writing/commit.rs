@@ -67,11 +67,12 @@ impl Committer {
 
     /// Stores changes: either any number of those of entries, or one other.
     pub(super) async fn commit(&self, changes: &[&Change]) -> Result<Committed, Status> {
-        let (mut written, begun, mut wait) = (None, Instant::now(), FIRST_WAIT);
+        let (mut written, mut unknown) = (None, None);
+        let (begun, mut wait) = (Instant::now(), FIRST_WAIT);
         loop {
             let base = self.live.refresh().await.map_err(|error| unavailable(&error))?;
             let is_in_time = begun.elapsed() < TRIED_FOR;
-            match self.attempt(&base, changes, &mut written).await {
+            match self.attempt(&base, changes, &mut written, &mut unknown).await {
                 Ok(Some(committed)) => return Ok(committed),
                 Ok(None) if is_in_time => {}
                 Ok(None) => {
@@ -82,6 +83,13 @@ impl Committer {
                 // What the base had may be removed, because another writer was faster.
                 Err(status) if is_in_time && status.code() == Code::Unavailable => {
                     let latest = self.live.refresh().await.map_err(|_| status.clone())?;
+                    // Or it is stored, and the answer was lost.
+                    if let Some(committed) = unknown.take()
+                        && self.live.epochs().read(committed.manifest.epoch).await.ok().as_ref()
+                            == Some(&*committed.manifest)
+                    {
+                        return Ok(committed);
+                    }
                     if latest.epoch == base.epoch {
                         return Err(status);
                     }
@@ -95,12 +103,13 @@ impl Committer {
         }
     }
 
-    /// Stores them after this epoch; none if another writer was faster.
+    /// Stores them after this epoch; none if another writer was faster. If nobody knows, `unknown` is what was to be stored.
     async fn attempt(
         &self,
         base: &KnowledgeBase,
         changes: &[&Change],
         written: &mut Option<Segment>,
+        unknown: &mut Option<Committed>,
     ) -> Result<Option<Committed>, Status> {
         let (next, told) = match changes {
             [Change::Snapshot(change)] => (snapshot(base, change)?, vec![Told::default()]),
@@ -117,10 +126,14 @@ impl Committer {
             manifest.oldest = manifest.epoch;
         }
         manifest.schema = manifest.schema.max(manifest.lowest_schema(false));
-        let stored = self.live.commit(manifest).await.map_err(|error| unavailable(&error))?;
-        let committed =
-            |base: Arc<KnowledgeBase>| Committed { manifest: Arc::new(base.manifest.clone()), before, told };
-        Ok(stored.map(committed))
+        let committed = Committed { manifest: Arc::new(manifest.clone()), before, told };
+        match self.live.commit(manifest).await {
+            Ok(stored) => Ok(stored.map(|_| committed)),
+            Err(error) => {
+                *unknown = Some(committed);
+                Err(unavailable(&error))
+            }
+        }
     }
 
     fn folder(&self) -> &Folder {
@@ -146,12 +159,7 @@ impl Committer {
                 told.unreadable.clone_from(&marked.unreadable);
             }
         }
-        // There may be something in segments that are listed no more.
-        let forgets_at_once = !plan.forget.is_empty() && marked.forgotten.is_empty();
-        if forgets_at_once {
-            manifest.oldest = base.epoch + 1;
-        }
-        let is_changed = marked.any || !plan.stored.is_empty() || forgets_at_once;
+        let is_changed = marked.any || !plan.stored.is_empty();
         if !plan.stored.is_empty() {
             let segment = match written.take() {
                 Some(segment) if !base.manifest.is_void(&segment.name) => segment,
@@ -196,10 +204,17 @@ impl Committer {
                 if deleted.is_none() && forgotten.is_empty() {
                     continue;
                 }
-                let mut gone = if is_present {
-                    RoaringBitmap::clone(&base.parts[place].deleted)
+                let gone = if is_present {
+                    Ok(RoaringBitmap::clone(&base.parts[place].deleted))
                 } else {
-                    segment.read_deleted(self.folder()).await?
+                    segment.read_deleted(self.folder()).await
+                };
+                let mut gone = match gone {
+                    Err(error) if error.is_damage() => {
+                        marked.unreadable = Some(error.to_string());
+                        continue;
+                    }
+                    gone => gone?,
                 };
                 if let Some(deleted) = deleted {
                     gone |= deleted;
@@ -329,11 +344,7 @@ fn snapshot(base: &KnowledgeBase, change: &SnapshotChange) -> Result<Next, Statu
     let mut manifest = base.manifest.clone();
     match change {
         SnapshotChange::Create(name) => {
-            if let Some(there) = manifest.snapshots.get(name) {
-                if there.segments == manifest.segments {
-                    // Made by a call whose answer was lost.
-                    return Ok(Next::AsItIs);
-                }
+            if manifest.snapshots.contains_key(name) {
                 return Err(Refusal::already_exists(format!("there is a snapshot {name:?} already")).into());
             }
             if manifest.snapshots.len() >= MAX_SNAPSHOTS {

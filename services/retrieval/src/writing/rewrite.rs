@@ -42,6 +42,13 @@ pub(super) struct Task {
     everywhere: bool,
 }
 
+/// A segment that cannot be read, and why.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) segment: String,
+    pub(super) why: String,
+}
+
 /// Why it cannot be.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RewriteError {
@@ -71,44 +78,44 @@ impl Task {
         Some(Self { segments, everywhere: false })
     }
 
-    /// The names of its segments.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
-        self.segments.iter().map(|segment| segment.name.clone())
+    /// Whether something is to be forgotten.
+    pub(super) fn forgets(&self) -> bool {
+        self.everywhere
     }
 
-    /// Writes the segment.
-    pub(super) async fn run(self, base: &KnowledgeBase, folder: &Folder) -> Result<Rewritten, RewriteError> {
+    /// Its segments.
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Writes the segment, if all that it is made of can be read.
+    pub(super) async fn run(
+        self,
+        base: &KnowledgeBase,
+        folder: &Folder,
+    ) -> Result<Result<Rewritten, Unreadable>, RewriteError> {
         let (everywhere, as_of) = (self.everywhere, base.epoch);
-        let mut sources = Vec::new();
+        let (mut sources, mut labels, mut images, mut rows) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for segment in self.segments {
-            let mut kept = segment.read_present(folder).await?;
-            if everywhere {
-                // What an epoch or a snapshot still has is kept.
-                for same in base.manifest.all_segments().filter(|same| same.holds_the_same_as(&segment)) {
-                    kept |= same.read_present(folder).await?;
+            let name = segment.name.clone();
+            match Source::read(segment, base, folder, everywhere).await {
+                Ok((source, entries, vectors)) => {
+                    sources.push(source);
+                    rows.extend(vectors);
+                    for Entry { id, caption, attribution, metadata, image } in entries {
+                        labels.push(Label { id, caption, attribution, metadata });
+                        images.push(image);
+                    }
                 }
+                Err(error) if error.is_damage() => {
+                    return Ok(Err(Unreadable { segment: name, why: error.to_string() }));
+                }
+                Err(error) => return Err(error),
             }
-            sources.push(Source { segment, kept });
-        }
-        let (mut labels, mut images, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        for Source { segment, kept } in &sources {
-            if kept.is_empty() {
-                continue;
-            }
-            let entries: Arc<[Entry]> = match base.part(segment) {
-                Some(part) => Arc::clone(&part.loaded.entries),
-                None => segment.read_entries(folder).await?.into(),
-            };
-            for entry in kept.iter().filter_map(|position| entries.get(position as usize)) {
-                let Entry { id, caption, attribution, metadata, image } = entry.clone();
-                labels.push(Label { id, caption, attribution, metadata });
-                images.push(image);
-            }
-            let vectors = segment.read_vectors(folder).await?;
-            rows.extend(vectors_of(&base.manifest, segment, vectors, kept.clone()).await?);
         }
         if labels.is_empty() {
-            return Ok(Rewritten { sources, segment: None, everywhere, as_of });
+            return Ok(Ok(Rewritten { sources, segment: None, everywhere, as_of }));
         }
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
         let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
@@ -120,7 +127,47 @@ impl Task {
         let name = Segment::new_name(base.epoch + 1);
         let images = stream::iter(images.into_iter().map(Ok::<Bytes, StorageError>));
         let segment = write_segment(folder, &name, labels, captions, vectors, images).await?;
-        Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of })
+        Ok(Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of }))
+    }
+}
+
+impl RewriteError {
+    /// Whether files are not what they should be, so that it does not help to try it again soon.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_damage(),
+            Self::Vectors { .. } => true,
+            Self::Index(_) | Self::Captions(_) | Self::CutOff(_) => false,
+        }
+    }
+}
+
+impl Source {
+    /// Reads a segment, and those of its entries that are kept, with their vectors.
+    async fn read(
+        segment: Segment,
+        base: &KnowledgeBase,
+        folder: &Folder,
+        everywhere: bool,
+    ) -> Result<(Self, Vec<Entry>, Vec<Vec<f32>>), RewriteError> {
+        let mut kept = segment.read_present(folder).await?;
+        if everywhere {
+            // What an epoch or a snapshot still has is kept.
+            for same in base.manifest.all_segments().filter(|same| same.holds_the_same_as(&segment)) {
+                kept |= same.read_present(folder).await?;
+            }
+        }
+        if kept.is_empty() {
+            return Ok((Self { segment, kept }, Vec::new(), Vec::new()));
+        }
+        let entries: Arc<[Entry]> = match base.part(&segment) {
+            Some(part) => Arc::clone(&part.loaded.entries),
+            None => segment.read_entries(folder).await?.into(),
+        };
+        let entries = kept.iter().filter_map(|position| entries.get(position as usize)).cloned().collect();
+        let vectors = segment.read_vectors(folder).await?;
+        let vectors = vectors_of(&base.manifest, &segment, vectors, kept.clone()).await?;
+        Ok((Self { segment, kept }, entries, vectors))
     }
 }
 

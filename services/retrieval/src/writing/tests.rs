@@ -1,5 +1,9 @@
 //! Changes, one after another and at the same time, against a model of what they should come to.
 
+mod damage;
+mod forgetting;
+mod lost_answers;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -72,7 +76,7 @@ impl Bench {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
         let stored = self.writer.change(Change::Delete { ids, forget }, Permit::default()).await.unwrap();
         if forget {
-            self.writer.has_forgotten(&self.live, stored.manifest.epoch).await.unwrap();
+            self.writer.has_forgotten(&self.live, &stored).await.unwrap();
         }
         stored
     }
@@ -292,76 +296,14 @@ async fn writers_in_several_processes_lose_nothing_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_is_nowhere() {
-    let bench = Bench::new().await;
-    bench.upsert(&[("a", "a zunin in the meadow"), ("b", "a leka")]).await;
-    bench.upsert(&[("c", "a paru")]).await;
-    bench.snapshot(SnapshotChange::Create("before".to_owned())).await.unwrap();
-    bench.delete(&["b"], false).await;
-    assert!(!bench.files_with("a leka").is_empty(), "what is deleted is in the snapshot");
-    let stored = bench.delete(&["a", "b", "none"], true).await;
-    assert_eq!(stored.told.missing, ["none"]);
-    for gone in ["zunin", "leka"] {
-        assert_eq!(bench.files_with(gone), Vec::<PathBuf>::new());
-    }
-    let restored = bench.snapshot(SnapshotChange::Restore("before".to_owned())).await.unwrap();
-    assert_eq!(restored.manifest.present(), 1);
-    let ids: Vec<String> = present(&bench.base()).into_iter().map(|entry| entry.id).collect();
-    assert_eq!(ids, ["c"]);
-    // It may come back, as something new.
-    bench.upsert(&[("a", "another zunin")]).await;
-    assert_eq!(bench.base().manifest.present(), 2);
-}
-
-/// Changes that wait are stored together: what was there before is forgotten, and what came after is there.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_may_be_stored_anew_at_the_same_time() {
-    for _ in 0..10 {
-        let bench = Bench::new().await;
-        bench.upsert(&[("a", "the old zunin")]).await;
-        let ids = || vec!["a".to_owned()];
-        let (forget, again) = tokio::join!(
-            bench.writer.change(Change::Delete { ids: ids(), forget: true }, Permit::default()),
-            bench.writer.change(Change::Upsert(vec![new("a", "the new one")]), Permit::default()),
-        );
-        let marked = forget.unwrap().manifest;
-        again.unwrap();
-        bench.writer.has_forgotten(&bench.live, marked.epoch).await.unwrap();
-        assert_eq!(bench.files_with("the old zunin"), Vec::<PathBuf>::new());
-        let there = present(&bench.live.refresh().await.unwrap());
-        assert_eq!(there.iter().map(|entry| entry.caption.as_str()).collect::<Vec<_>>(), ["the new one"]);
-    }
-}
-
-/// A merge that began before something was forgotten takes it along, and nothing is left of it all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_while_segments_are_merged_is_nowhere() {
-    let bench = Bench::new().await;
-    for number in 0..9 {
-        // One by one, so that the last of them begins a merge.
-        bench.upsert(&[(&format!("e{number}"), &format!("zunin number {number}."))]).await;
-    }
-    let (stored, forgotten) =
-        tokio::join!(bench.upsert(&[("last", "a leka")]), bench.delete(&["e3", "e8"], true));
-    assert!(stored.manifest.epoch > 1 && forgotten.told.missing.is_empty());
-    bench.is_kept_up().await;
-    for gone in ["zunin number 3.", "zunin number 8."] {
-        assert_eq!(bench.files_with(gone), Vec::<PathBuf>::new(), "{gone}");
-    }
-    assert_eq!(bench.base().manifest.present(), 8);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn snapshots_are_kept_restored_and_deleted() {
     let bench = Bench::new().await;
     bench.upsert(&[("a", "a zunin"), ("b", "a leka")]).await;
     let made = bench.snapshot(SnapshotChange::Create("first".to_owned())).await.unwrap();
     assert_eq!((made.manifest.snapshots["first"].epoch, made.manifest.epoch), (2, 3));
-    let again = bench.snapshot(SnapshotChange::Create("first".to_owned())).await.unwrap();
-    assert_eq!(again.manifest.epoch, 3, "an answer may be lost");
+    let again = bench.snapshot(SnapshotChange::Create("first".to_owned())).await.unwrap_err();
+    assert_eq!(again.code(), Code::AlreadyExists);
     bench.upsert(&[("a", "a paru"), ("c", "a quopple")]).await;
-    let other = bench.snapshot(SnapshotChange::Create("first".to_owned())).await.unwrap_err();
-    assert_eq!(other.code(), Code::AlreadyExists);
     bench.delete(&["b"], false).await;
     bench.is_kept_up().await;
     bench.snapshot(SnapshotChange::Restore("first".to_owned())).await.unwrap();
@@ -381,163 +323,6 @@ async fn snapshots_are_kept_restored_and_deleted() {
     }
     let full = bench.snapshot(SnapshotChange::Create("s16".to_owned())).await.unwrap_err();
     assert!(full.message().contains("delete one first"), "{full}");
-}
-
-/// Copies that no epoch lists any more, in whatever way they came to be.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_is_nowhere_even_where_it_was_before() {
-    let bench = Bench::new().await;
-    let folder = bench.live.epochs().folder().clone();
-    bench.upsert(&[("a", "the first zunin"), ("b", "the first leka"), ("c", "the first paru")]).await;
-    let first = bench.base().manifest.segments[0].name.clone();
-    // Left by writers that were killed: a segment without an epoch, and a file half written.
-    for file in ["entries.jsonl", "images.pack"] {
-        let bytes = folder.read(&format!("segments/{first}/{file}"), 1 << 20).await.unwrap();
-        folder.create(&format!("segments/000002-0000000000000000/{file}"), bytes).await.unwrap();
-    }
-    let torn = bench.directory.path().join("segments/000003-0000000000000000");
-    std::fs::create_dir(&torn).unwrap();
-    std::fs::write(torn.join("images.pack#1"), "picture of a: the first zunin").unwrap();
-    // Replaced, deleted, and merged.
-    bench.upsert(&[("a", "the second zunin")]).await;
-    bench.delete(&["b"], false).await;
-    for number in 0..9 {
-        bench.upsert(&[(&format!("e{number}"), "a quopple")]).await;
-    }
-    let base = bench.is_kept_up().await;
-    assert!(base.manifest.segments.iter().all(|segment| segment.name != first), "it was merged");
-    for gone in ["zunin", "leka"] {
-        assert!(bench.files_with(gone).len() > 2, "{gone} is still to be found");
-    }
-    let told = bench.delete(&["a", "b"], true).await.told;
-    assert_eq!(told.missing, ["b"], "it was deleted before");
-    for gone in ["zunin", "leka"] {
-        assert_eq!(bench.files_with(gone), Vec::<PathBuf>::new());
-    }
-    let opened = open(&bench.directory).await.current().unwrap();
-    assert_eq!(opened.manifest.present(), 10);
-    assert!(opened.key("c").is_some());
-}
-
-/// The first epoch's segment is one like any other, and who reads only `manifest.json` gets a later epoch.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_is_nowhere_in_a_base_that_was_built() {
-    let directory = tempfile::tempdir().unwrap();
-    let captions = ["a zunin".to_owned(), "a leka".to_owned()];
-    crate::knowledge_base::tests::write(directory.path().to_str().unwrap(), &captions, PNG).await;
-    // Its vectors are not looked at, but here they are.
-    let rows: Vec<Vec<f32>> = ["0", "1"].map(vector).to_vec();
-    let index = reverie_knowledge::index::build_index(4, VectorKind::F32, &rows).unwrap().index;
-    let path = directory.path().join("segments/000001/vectors.usearch");
-    std::fs::write(path, &index).unwrap();
-    let path = directory.path().join("manifest.json");
-    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let digest = reverie_storage::FileDigest::of("segments/000001/vectors.usearch", &index);
-    manifest["segments"][0]["files"][2] = serde_json::to_value(digest).unwrap();
-    std::fs::write(&path, manifest.to_string()).unwrap();
-
-    let bench = Bench::of(directory).await;
-    bench.delete(&["0"], true).await;
-    assert_eq!(bench.files_with("a zunin"), Vec::<PathBuf>::new());
-    let first = Manifest::read(bench.live.epochs().folder()).await.unwrap();
-    assert_eq!(first, bench.base().manifest);
-    let ids = present(&bench.base()).into_iter().map(|entry| entry.id);
-    assert_eq!(ids.collect::<Vec<_>>(), ["1"]);
-}
-
-/// A writer that was killed after it had stored the epoch without them, and before their files were removed.
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_comes_next_removes_what_is_forgotten() {
-    let mut bench = Bench::new().await;
-    bench.upsert(&[("a", "a zunin"), ("b", "a leka")]).await;
-    let before: Vec<(PathBuf, Vec<u8>)> = walk(&bench.directory.path().join("segments"))
-        .into_iter()
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect();
-    let marked = bench.delete(&["a"], true).await.manifest.epoch;
-    bench.tasks.shutdown().await;
-    let put_back = || {
-        for (path, bytes) in &before {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        }
-        assert_eq!(bench.files_with("zunin").len(), 2);
-    };
-    put_back();
-    bench.writer.has_forgotten(&bench.live, marked).await.unwrap();
-    assert_eq!(bench.files_with("zunin"), Vec::<PathBuf>::new(), "whoever asks again");
-    put_back();
-    let live = open(&bench.directory).await;
-    let mut tasks = JoinSet::new();
-    Writer::start(&live, &mut tasks);
-    let removed = async {
-        while !bench.files_with("zunin").is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), removed).await.expect("and so does a service that starts");
-    assert_eq!(live.current().unwrap().manifest.present(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_segment_holds_up_nothing_but_itself() {
-    let bench = Bench::new().await;
-    let many: Vec<String> = (0..40).map(|number| format!("d{number}")).collect();
-    let damaged: Vec<(&str, &str)> = many.iter().map(|id| (id.as_str(), "a zunin")).collect();
-    bench.upsert(&damaged).await;
-    let file = format!("segments/{}/vectors.usearch", bench.base().manifest.segments[0].name);
-    std::fs::write(bench.directory.path().join(&file), "something else").unwrap();
-    bench.upsert(&[("kept", "a paru")]).await;
-    bench.snapshot(SnapshotChange::Create("with-a-leka".to_owned())).await.unwrap();
-    bench.upsert(&[("good", "a leka")]).await;
-    let forget = |id: &str| Change::Delete { ids: vec![id.to_owned()], forget: true };
-    let marked = bench.writer.change(forget("d1"), Permit::default()).await.unwrap().manifest.epoch;
-    let why = bench.writer.has_forgotten(&bench.live, marked).await.unwrap_err();
-    assert!(why.contains(&file), "{why}");
-    assert!(bench.base().key("d1").is_none(), "it is not found all the same");
-    bench.delete(&["good"], true).await;
-    assert_eq!(bench.files_with("a leka"), Vec::<PathBuf>::new());
-    for number in 0..9 {
-        bench.upsert(&[(&format!("e{number}"), "a quopple")]).await;
-    }
-    let merged = async {
-        while bench.base().manifest.segments.len() > 9 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), merged).await.unwrap();
-    // A segment that only a snapshot has, and that cannot be read.
-    bench.delete(&["kept"], false).await;
-    let kept = bench.base().manifest.snapshots["with-a-leka"].segments[1].name.clone();
-    let file = format!("segments/{kept}/entries.jsonl");
-    std::fs::write(bench.directory.path().join(&file), "something else").unwrap();
-    let told = bench.writer.change(forget("e1"), Permit::default()).await.unwrap().told;
-    assert!(told.unreadable.is_some_and(|why| why.contains(&file)));
-    assert!(bench.base().key("e1").is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_to_a_writer_that_forgets_all_the_time() {
-    const CHANGES: usize = 40;
-    let first = Bench::new().await;
-    let (live, mut tasks) = (open(&first.directory).await, JoinSet::new());
-    let other = Writer::start(&live, &mut tasks);
-    let writing = async {
-        for change in 0..CHANGES {
-            let entries = vec![new(&format!("own-{change}"), "a paru"), new("shared", "a zunin")];
-            other.change(Change::Upsert(entries), Permit::default()).await.unwrap();
-        }
-    };
-    let forgetting = async {
-        for _ in 0..CHANGES {
-            first.delete(&["shared"], true).await;
-        }
-    };
-    tokio::join!(writing, forgetting);
-    first.delete(&["shared"], true).await;
-    assert_eq!(first.files_with("zunin"), Vec::<PathBuf>::new());
-    let base = open(&first.directory).await.current().unwrap();
-    assert_eq!(present(&base).len(), CHANGES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -590,31 +375,4 @@ async fn what_no_epoch_needs_is_removed_in_time() {
     assert_eq!(opened.current().unwrap().manifest.segments, base.manifest.segments);
     bench.snapshot(SnapshotChange::Restore("kept".to_owned())).await.unwrap();
     assert_eq!(bench.live.refresh().await.unwrap().manifest.present(), 31);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_stored_is_refused() {
-    let bench = Bench::new().await;
-    bench.upsert(&[("a", "a zunin")]).await;
-    // A later epoch that cannot be read: what it says is not known, so nothing is written after it.
-    let later = bench.directory.path().join("epochs/000000000003.json");
-    std::fs::write(&later, "{").unwrap();
-    let change = || Change::Upsert(vec![new("b", "a leka")]);
-    let refused = bench.writer.change(change(), Permit::default()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unavailable);
-    assert!(refused.message().contains("000000000003.json"), "{refused}");
-    assert_eq!(bench.base().manifest.present(), 1);
-    std::fs::remove_file(later).unwrap();
-    // Not at once: what is damaged is not read all the time.
-    let stored = async {
-        while bench.writer.change(change(), Permit::default()).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), stored).await.unwrap();
-    assert_eq!(bench.base().manifest.present(), 2);
-    // Of a vector that cannot be indexed nothing is stored.
-    let wrong = NewEntry { vector: vec![0.0; 4], ..new("c", "a paru") };
-    assert!(bench.writer.change(Change::Upsert(vec![wrong]), Permit::default()).await.is_err());
-    assert_eq!(bench.base().manifest.present(), 2);
 }

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reverie_knowledge::Live;
+use reverie_knowledge::epoch::Segment;
 use reverie_service_kit::Permit;
 use tokio::sync::watch;
 
-use super::rewrite::Task;
+use super::rewrite::{Task, Unreadable};
 use super::{Change, Writer, garbage};
 use crate::knowledge_base::{KnowledgeBase, Reader};
 
@@ -20,6 +22,8 @@ const ROUND_EVERY: Duration = Duration::from_mins(1);
 const COLLECT_EVERY: Duration = Duration::from_mins(10);
 /// What failed is tried again so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A damaged segment is left alone for so long.
+const PUT_ASIDE_FOR: Duration = Duration::from_secs(30);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -37,8 +41,8 @@ pub(super) struct Upkeep {
     live: Arc<Live<Reader>>,
     writer: Writer,
     rounds: watch::Receiver<u64>,
-    /// By segment, what could not be done, and when.
-    failed: BTreeMap<String, (Arc<str>, Instant)>,
+    /// By segment, what is wrong with it, and when that was seen.
+    put_aside: BTreeMap<String, (Arc<str>, Instant)>,
     /// See [`Manifest::oldest`](reverie_knowledge::epoch::Manifest::oldest): what is void by then is removed.
     swept: u64,
 }
@@ -46,67 +50,93 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(live: Arc<Live<Reader>>, writer: Writer) -> Self {
         let rounds = writer.rounds.subscribe();
-        Self { live, writer, rounds, failed: BTreeMap::new(), swept: 0 }
+        Self { live, writer, rounds, put_aside: BTreeMap::new(), swept: 0 }
     }
 
     pub(super) async fn run(mut self) {
         let mut collected: Option<Instant> = None;
         loop {
             self.rounds.mark_unchanged();
-            self.round().await;
-            let mut done = self.sweep().await;
+            let mut done = self.round().await;
+            if done.is_ok() {
+                done = self.sweep().await;
+            }
             if done.is_ok() && collected.is_none_or(|then| then.elapsed() > COLLECT_EVERY) {
                 done = garbage::collect(&self.live, &self.writer).await;
                 collected = Some(Instant::now());
             }
             if let Err(why) = &done {
                 let location = self.live.epochs().folder().location();
-                tracing::warn!(location, %why, "what no epoch needs cannot be removed; it is tried again");
+                tracing::warn!(location, %why, "upkeep of the knowledge base failed, and is tried again");
+                // There may be something void that was to be removed.
+                self.swept = 0;
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
             }
-            let wait = if done.is_err() || !self.failed.is_empty() { RETRY_AFTER } else { ROUND_EVERY };
+            let wait = if self.put_aside.is_empty() { ROUND_EVERY } else { PUT_ASIDE_FOR };
             // An error means that the sender is gone, which is in `self`.
             let _ = tokio::time::timeout(wait, self.rounds.changed()).await;
         }
     }
 
-    /// Does all that is to be done. What fails is put aside for a while, so that the rest is done all the same.
-    async fn round(&mut self) {
-        self.failed.retain(|_, (_, since)| since.elapsed() < RETRY_AFTER);
-        // Nothing is done for one that is not loaded.
-        while let Ok(base) = self.live.current() {
-            let is_put_aside = |name: &str| self.failed.contains_key(name);
-            let Some(task) = Task::choose(&base.manifest, |segment| is_put_aside(&segment.name)) else {
-                let put_aside = self.failed.iter().map(|(name, (why, _))| (name.clone(), Arc::clone(why)));
-                let progress = Progress { as_of: base.epoch, put_aside: put_aside.collect() };
-                self.writer.progress.send_replace(progress);
-                return;
-            };
-            let names: Vec<String> = task.names().collect();
-            if let Err(why) = self.carry_out(task, &base).await {
-                // Another process may have been faster, and removed them.
-                let now = self.live.refresh().await.unwrap_or(base);
-                if !now.manifest.all_segments().any(|segment| names.contains(&segment.name)) {
-                    continue;
+    /// Does all that is to be done; a damaged segment is put aside for a while, so that the rest is done all the same.
+    async fn round(&mut self) -> Result<(), Failure> {
+        self.put_aside.retain(|_, (_, since)| since.elapsed() < PUT_ASIDE_FOR);
+        loop {
+            // What a later epoch says, which perhaps cannot be read, is not known.
+            let base = self.live.refresh().await?;
+            let is_put_aside = |segment: &Segment| self.put_aside.contains_key(&segment.name);
+            let task = Task::choose(&base.manifest, is_put_aside);
+            let wanted = self.writer.oldest.load(Ordering::SeqCst);
+            match task {
+                Some(task) if task.forgets() => self.carry_out(task, &base).await?,
+                // Between two tasks: what is being written may have something that is void then.
+                _ if wanted > base.manifest.oldest => {
+                    self.writer.change(Change::Raise { oldest: wanted }, Permit::default()).await?;
                 }
-                let (location, segments) = (self.live.epochs().folder().location(), names.join(", "));
-                tracing::warn!(location, segments, %why, "segments cannot be written anew; it is tried again");
-                let why: Arc<str> = why.to_string().into();
-                self.failed.extend(names.into_iter().map(|name| (name, (Arc::clone(&why), Instant::now()))));
+                Some(task) => self.carry_out(task, &base).await?,
+                None => {
+                    let put_aside = self.put_aside.iter().map(|(name, (why, _))| (name.clone(), why.clone()));
+                    let progress = Progress { as_of: base.epoch, put_aside: put_aside.collect() };
+                    self.writer.progress.send_replace(progress);
+                    return Ok(());
+                }
             }
         }
     }
 
-    async fn carry_out(&self, task: Task, base: &KnowledgeBase) -> Result<(), Failure> {
+    async fn carry_out(&mut self, task: Task, base: &KnowledgeBase) -> Result<(), Failure> {
         let epochs = self.live.epochs();
-        let rewritten = task.run(base, epochs.folder()).await?;
+        let segments = task.segments().to_vec();
+        let rewritten = match task.run(base, epochs.folder()).await? {
+            Ok(rewritten) => rewritten,
+            Err(Unreadable { segment, why }) => {
+                // Another process may have been faster, and removed it.
+                let now = self.live.refresh().await?;
+                if now.manifest.all_segments().any(|listed| listed.name == segment) {
+                    let location = epochs.folder().location();
+                    tracing::warn!(
+                        location,
+                        segment,
+                        why,
+                        "a segment is damaged, and cannot be written anew"
+                    );
+                    self.put_aside.insert(segment, (why.into(), Instant::now()));
+                }
+                return Ok(());
+            }
+        };
         let written = rewritten.segment.clone();
         let stored = self.writer.change(Change::Replace(rewritten), Permit::default()).await?;
-        if let Some(unused) = written
-            && stored.manifest.epoch == stored.before.epoch
-        {
-            // Another process was faster, or what it was made of is there no more.
-            epochs.remove_segment(&unused.name).await?;
+        if let Some(written) = written {
+            // Another process was faster, and said so.
+            let is_listed = stored.manifest.all_segments().any(|listed| listed.name == written.name);
+            if !is_listed && stored.manifest.is_void(&written.name) {
+                epochs.remove_segment(&written.name).await?;
+            }
         }
+        // They may have come into the cache again.
+        self.live.evict_unlisted(segments.iter()).await;
         Ok(())
     }
 

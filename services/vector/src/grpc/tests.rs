@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::{Manifest, VectorKind};
 use reverie_knowledge::index::build_index;
+use reverie_knowledge::{Commit, Epochs};
 use reverie_proto::vector::v1::Vector;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_service_kit::client::Upstream;
@@ -372,7 +372,7 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     let gone = RoaringBitmap::from_iter([4, 5]);
     next.segments[0].delete(epochs.folder(), 8, &gone, BTreeSet::new()).await.unwrap();
     (next.epoch, next.schema) = (8, 4);
-    assert!(epochs.commit(&next).await.unwrap());
+    assert_eq!(epochs.commit(&next, &first).await.unwrap(), Commit::Stored);
 
     let search = |digest: String, exact| SearchRequest {
         collection: "shapes".to_owned(),
@@ -417,8 +417,9 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     let gone = RoaringBitmap::from_iter([4]);
     between.segments[0].delete(epochs.folder(), 9, &gone, BTreeSet::new()).await.unwrap();
     between.epoch = 9;
-    assert!(epochs.commit(&between).await.unwrap());
-    assert!(epochs.commit(&Manifest { epoch: 10, ..next.clone() }).await.unwrap());
+    assert_eq!(epochs.commit(&between, &next).await.unwrap(), Commit::Stored);
+    let last = Manifest { epoch: 10, ..next.clone() };
+    assert_eq!(epochs.commit(&last, &between).await.unwrap(), Commit::Stored);
     assert_eq!(keys(client.search(search(next.content_digest(), false)).await.unwrap()), [3, 6, 7]);
     let request = PrepareRequest { epoch: Some(9), ..prepare(between.content_digest(), false) };
     assert_eq!(client.prepare(request).await.unwrap().into_inner().epoch, 10);
