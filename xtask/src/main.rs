@@ -72,7 +72,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
-    /// Measure: build in release and run `reverie-bench` (picture, load, creatures, super-resolution)
+    /// Measure: build in release and run `reverie-bench` (picture, load, creatures, super-resolution, vectors)
     Bench {
         /// Further arguments, passed to `reverie-bench` as they are
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
