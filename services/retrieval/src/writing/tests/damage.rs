@@ -100,8 +100,13 @@ async fn nothing_is_written_while_a_later_epoch_is_damaged() {
     let next = bench.base().epoch + 2;
     std::fs::write(bench.directory.path().join(format!("epochs/{next:012}.json")), "{").unwrap();
     bench.writer.rounds.send_modify(|rounds| *rounds += 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.base().manifest.segments.len(), 9, "it is seen");
+    let seen = async {
+        while bench.base().manifest.segments.len() < 9 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(bench.live.epochs().segments().await.unwrap().len(), 9, "and not merged");
 }
 
