@@ -1,5 +1,7 @@
 //! What holds for folders on this machine, and for every kind of folder.
 
+use std::time::SystemTime;
+
 use object_store::memory::InMemory;
 use url::Url;
 
