@@ -216,7 +216,7 @@ impl Epochs {
     }
 
     /// Whether an epoch that was read is there as it was.
-    pub(crate) async fn is_there(&self, manifest: &Manifest) -> bool {
+    pub async fn is_there(&self, manifest: &Manifest) -> bool {
         self.find(manifest.epoch).await.is_ok_and(|found| found == *manifest)
     }
 

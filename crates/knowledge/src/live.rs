@@ -63,18 +63,13 @@ pub trait Read: Send + Sync + 'static {
 
 /// Why an epoch cannot be loaded.
 pub trait LoadError: Error + From<StorageError> + Send + Sync + 'static {
-    /// What storage said, if it is to blame.
-    fn of_storage(&self) -> Option<&StorageError>;
-
     /// Whether files are missing or not what they should be, so that another epoch may be loaded, or this one later.
-    fn is_damage(&self) -> bool {
-        self.of_storage().is_none_or(StorageError::is_damage)
-    }
+    fn is_damage(&self) -> bool;
 }
 
 impl LoadError for StorageError {
-    fn of_storage(&self) -> Option<&StorageError> {
-        Some(self)
+    fn is_damage(&self) -> bool {
+        Self::is_damage(self)
     }
 }
 
@@ -145,15 +140,14 @@ impl<R: Read> Live<R> {
     pub async fn open(folder: Folder, reader: R) -> Result<Self, R::Error> {
         let epochs = Epochs::new(folder);
         let may_list = epochs.may_list().await?;
-        // Whether there is one at all.
-        let found = if may_list { epochs.latest().await } else { Manifest::read(epochs.folder()).await };
-        if let Err(error @ StorageError::NotFound { .. }) = found {
-            return Err(error.into());
-        }
         let not_yet = NotLoaded("it was not tried yet".into());
         let loaded = Loaded { current: Err(not_yet), older: Vec::new() };
         let turn = Turn { listed: None, damage: None };
         let live = Self { epochs, reader, may_list, loaded: RwLock::new(loaded), turn: turn.into() };
+        // Whether there is one at all.
+        if let Err(error @ StorageError::NotFound { .. }) = live.latest().await {
+            return Err(error.into());
+        }
         match live.refresh().await {
             Err(error) if error.is_damage() => {
                 let location = live.epochs.folder().location();
@@ -227,8 +221,8 @@ impl<R: Read> Live<R> {
             }
             _ => None,
         };
-        if let (Err(error), Ok(mut loaded)) = (&outcome, self.loaded.write())
-            && let Err(why) = &mut loaded.current
+        if let Err(error) = &outcome
+            && let Err(why) = &mut self.loaded.write().unwrap_or_else(PoisonError::into_inner).current
         {
             *why = NotLoaded(error.to_string().into());
         }
@@ -326,6 +320,11 @@ impl<R: Read> Live<R> {
         }
     }
 
+    /// The manifest of the latest epoch, or of the first one where later ones cannot be listed.
+    async fn latest(&self) -> Result<Manifest, StorageError> {
+        if self.may_list { self.epochs.latest().await } else { Manifest::read(self.epochs.folder()).await }
+    }
+
     /// The manifests of the epochs after this one, the latest first; without one, that of the latest alone.
     async fn later(
         &self,
@@ -333,11 +332,7 @@ impl<R: Read> Live<R> {
         turn: &mut Turn,
     ) -> Result<Vec<(u64, Result<Manifest, StorageError>)>, StorageError> {
         let Some(current) = current else {
-            let found = if self.may_list {
-                self.epochs.latest().await
-            } else {
-                Manifest::read(self.epochs.folder()).await
-            };
+            let found = self.latest().await;
             return Ok(vec![(found.as_ref().map_or(0, |manifest| manifest.epoch), found)]);
         };
         if self.epochs.folder().is_only_read() {

@@ -135,7 +135,7 @@ impl EmbeddingSearch {
         outcomes.into_iter().min_by_key(Result::is_err).unwrap_or_else(nobody)
     }
 
-    /// Has every replica of the vector service let go of the epochs before this one; `Err` says why one could not.
+    /// Has every replica of the vector service drop the epochs before this one; `Err` says why one could not.
     pub(crate) async fn drop_older(&self, knowledge_base: &KnowledgeBase) -> Result<(), Status> {
         self.prepare_all(knowledge_base, true).await.into_iter().collect()
     }

@@ -45,10 +45,6 @@ pub(crate) enum KnowledgeError {
 }
 
 impl LoadError for KnowledgeError {
-    fn of_storage(&self) -> Option<&StorageError> {
-        if let Self::Storage(error) = self { Some(error) } else { None }
-    }
-
     fn is_damage(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_damage(),

@@ -41,10 +41,6 @@ pub enum CollectionError {
 }
 
 impl LoadError for CollectionError {
-    fn of_storage(&self) -> Option<&StorageError> {
-        if let Self::Storage(error) = self { Some(error) } else { None }
-    }
-
     fn is_damage(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_damage(),

@@ -85,7 +85,7 @@ impl Part {
 
 /// The path of a file of a segment.
 fn within(segment: &str, file: &str) -> String {
-    format!("{SEGMENTS}/{segment}/{file}")
+    format!("{}/{file}", Segment::folder(segment))
 }
 
 impl Segment {
@@ -100,7 +100,7 @@ impl Segment {
     }
 
     /// The path of the folder of a segment.
-    pub fn folder(name: &str) -> String {
+    pub(crate) fn folder(name: &str) -> String {
         format!("{SEGMENTS}/{name}")
     }
 

@@ -85,8 +85,7 @@ impl Committer {
                     let latest = self.live.refresh().await.map_err(|_| status.clone())?;
                     // Or it is stored, and the answer was lost.
                     if let Some(committed) = unknown.take()
-                        && self.live.epochs().read(committed.manifest.epoch).await.ok().as_ref()
-                            == Some(&*committed.manifest)
+                        && self.live.epochs().is_there(&committed.manifest).await
                     {
                         return Ok(committed);
                     }
@@ -122,7 +121,7 @@ impl Committer {
             return Ok(Some(Committed { manifest: Arc::clone(&before), before, told }));
         };
         manifest.epoch = base.epoch + 1;
-        if has_let_go_of_what_was_to_forget(&base.manifest, &manifest) {
+        if has_dropped_what_was_to_forget(&base.manifest, &manifest) {
             manifest.oldest = manifest.epoch;
         }
         manifest.schema = manifest.schema.max(manifest.lowest_schema(false));
@@ -326,7 +325,7 @@ fn tidy(manifest: &mut Manifest) {
 }
 
 /// Whether a segment that had something to forget is listed no more.
-fn has_let_go_of_what_was_to_forget(before: &Manifest, now: &Manifest) -> bool {
+fn has_dropped_what_was_to_forget(before: &Manifest, now: &Manifest) -> bool {
     let listed: HashSet<&str> = now.all_segments().map(|segment| segment.name.as_str()).collect();
     before
         .all_segments()

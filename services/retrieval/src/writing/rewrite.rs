@@ -42,13 +42,6 @@ pub(super) struct Task {
     everywhere: bool,
 }
 
-/// A segment that cannot be read, and why.
-#[derive(Debug)]
-pub(super) struct Unreadable {
-    pub(super) segment: String,
-    pub(super) why: String,
-}
-
 /// Why it cannot be.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RewriteError {
@@ -60,6 +53,8 @@ pub(super) enum RewriteError {
     Captions(#[from] TantivyError),
     #[error("segment {segment}: {why}")]
     Vectors { segment: String, why: String },
+    #[error("segment {segment} is damaged: {why}")]
+    Unreadable { segment: String, why: String },
     #[error(transparent)]
     CutOff(#[from] tokio::task::JoinError),
 }
@@ -89,33 +84,23 @@ impl Task {
     }
 
     /// Writes the segment, if all that it is made of can be read.
-    pub(super) async fn run(
-        self,
-        base: &KnowledgeBase,
-        folder: &Folder,
-    ) -> Result<Result<Rewritten, Unreadable>, RewriteError> {
+    pub(super) async fn run(self, base: &KnowledgeBase, folder: &Folder) -> Result<Rewritten, RewriteError> {
         let (everywhere, as_of) = (self.everywhere, base.epoch);
         let (mut sources, mut labels, mut images, mut rows) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for segment in self.segments {
             let name = segment.name.clone();
-            match Source::read(segment, base, folder, everywhere).await {
-                Ok((source, entries, vectors)) => {
-                    sources.push(source);
-                    rows.extend(vectors);
-                    for Entry { id, caption, attribution, metadata, image } in entries {
-                        labels.push(Label { id, caption, attribution, metadata });
-                        images.push(image);
-                    }
-                }
-                Err(error) if error.is_damage() => {
-                    return Ok(Err(Unreadable { segment: name, why: error.to_string() }));
-                }
-                Err(error) => return Err(error),
+            let read = Source::read(segment, base, folder, everywhere).await;
+            let (source, entries, vectors) = read.map_err(|error| error.of_segment(name))?;
+            sources.push(source);
+            rows.extend(vectors);
+            for Entry { id, caption, attribution, metadata, image } in entries {
+                labels.push(Label { id, caption, attribution, metadata });
+                images.push(image);
             }
         }
         if labels.is_empty() {
-            return Ok(Ok(Rewritten { sources, segment: None, everywhere, as_of }));
+            return Ok(Rewritten { sources, segment: None, everywhere, as_of });
         }
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
         let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
@@ -127,18 +112,19 @@ impl Task {
         let name = Segment::new_name(base.epoch + 1);
         let images = stream::iter(images.into_iter().map(Ok::<Bytes, StorageError>));
         let segment = write_segment(folder, &name, labels, captions, vectors, images).await?;
-        Ok(Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of }))
+        Ok(Rewritten { sources, segment: Some(segment), everywhere, as_of })
     }
 }
 
 impl RewriteError {
-    /// Whether files are not what they should be, so that it does not help to try it again soon.
-    fn is_damage(&self) -> bool {
-        match self {
+    /// The same, if it came of reading this segment: where its files are not what they should be, it does not help to try it again soon.
+    fn of_segment(self, segment: String) -> Self {
+        let is_damage = match &self {
             Self::Storage(error) => error.is_damage(),
-            Self::Vectors { .. } => true,
+            Self::Vectors { .. } | Self::Unreadable { .. } => true,
             Self::Index(_) | Self::Captions(_) | Self::CutOff(_) => false,
-        }
+        };
+        if is_damage { Self::Unreadable { segment, why: self.to_string() } } else { self }
     }
 }
 

@@ -89,6 +89,16 @@ impl Bench {
         self.live.current().unwrap()
     }
 
+    /// Waits until it is so.
+    async fn becomes(&self, is_so: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !is_so(self) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+    }
+
     /// Waits until upkeep has nothing left to do.
     async fn is_kept_up(&self) -> Arc<KnowledgeBase> {
         let mut rounds = self.writer.rounds.subscribe();

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reverie_knowledge::Live;
-use reverie_knowledge::epoch::Segment;
+use reverie_knowledge::epoch::Manifest;
 use reverie_service_kit::Permit;
 use tokio::sync::watch;
 
-use super::rewrite::{Task, Unreadable};
+use super::rewrite::{RewriteError, Task};
 use super::{Change, Writer, garbage};
 use crate::knowledge_base::{KnowledgeBase, Reader};
 
@@ -36,6 +36,17 @@ pub(super) struct Progress {
     pub(super) put_aside: BTreeMap<String, Arc<str>>,
 }
 
+/// What is to be done.
+enum Next {
+    /// Segments are written anew.
+    Rewrite(Task),
+    /// What came before becomes void.
+    Raise {
+        oldest: u64,
+    },
+    Nothing,
+}
+
 /// Looks after one knowledge base.
 pub(super) struct Upkeep {
     live: Arc<Live<Reader>>,
@@ -43,7 +54,7 @@ pub(super) struct Upkeep {
     rounds: watch::Receiver<u64>,
     /// By segment, what is wrong with it, and when that was seen.
     put_aside: BTreeMap<String, (Arc<str>, Instant)>,
-    /// See [`Manifest::oldest`](reverie_knowledge::epoch::Manifest::oldest): what is void by then is removed.
+    /// See [`Manifest::oldest`]: what is void by then is removed.
     swept: u64,
 }
 
@@ -83,34 +94,44 @@ impl Upkeep {
     async fn round(&mut self) -> Result<(), Failure> {
         self.put_aside.retain(|_, (_, since)| since.elapsed() < PUT_ASIDE_FOR);
         loop {
-            // What a later epoch says, which perhaps cannot be read, is not known.
+            let base = self.live.current()?;
+            if matches!(self.next(&base.manifest), Next::Nothing) {
+                let put_aside = self.put_aside.iter().map(|(name, (why, _))| (name.clone(), why.clone()));
+                let progress = Progress { as_of: base.epoch, put_aside: put_aside.collect() };
+                self.writer.progress.send_replace(progress);
+                return Ok(());
+            }
+            // A later epoch may say something else, or nobody knows what, if it cannot be read.
             let base = self.live.refresh().await?;
-            let is_put_aside = |segment: &Segment| self.put_aside.contains_key(&segment.name);
-            let task = Task::choose(&base.manifest, is_put_aside);
-            let wanted = self.writer.oldest.load(Ordering::SeqCst);
-            match task {
-                Some(task) if task.forgets() => self.carry_out(task, &base).await?,
-                // Between two tasks: what is being written may have something that is void then.
-                _ if wanted > base.manifest.oldest => {
-                    self.writer.change(Change::Raise { oldest: wanted }, Permit::default()).await?;
-                }
-                Some(task) => self.carry_out(task, &base).await?,
-                None => {
-                    let put_aside = self.put_aside.iter().map(|(name, (why, _))| (name.clone(), why.clone()));
-                    let progress = Progress { as_of: base.epoch, put_aside: put_aside.collect() };
-                    self.writer.progress.send_replace(progress);
-                    return Ok(());
+            match self.next(&base.manifest) {
+                Next::Nothing => {}
+                Next::Rewrite(task) => self.carry_out(task, &base).await?,
+                Next::Raise { oldest } => {
+                    self.writer.change(Change::Raise { oldest }, Permit::default()).await?;
                 }
             }
+        }
+    }
+
+    /// What is to be done next for an epoch.
+    fn next(&self, manifest: &Manifest) -> Next {
+        let task = Task::choose(manifest, |segment| self.put_aside.contains_key(&segment.name));
+        let oldest = self.writer.oldest.load(Ordering::SeqCst);
+        match task {
+            Some(task) if task.forgets() => Next::Rewrite(task),
+            // Between two tasks: what is being written may have something that is void then.
+            _ if oldest > manifest.oldest => Next::Raise { oldest },
+            Some(task) => Next::Rewrite(task),
+            None => Next::Nothing,
         }
     }
 
     async fn carry_out(&mut self, task: Task, base: &KnowledgeBase) -> Result<(), Failure> {
         let epochs = self.live.epochs();
         let segments = task.segments().to_vec();
-        let rewritten = match task.run(base, epochs.folder()).await? {
+        let rewritten = match task.run(base, epochs.folder()).await {
             Ok(rewritten) => rewritten,
-            Err(Unreadable { segment, why }) => {
+            Err(RewriteError::Unreadable { segment, why }) => {
                 // Another process may have been faster, and removed it.
                 let now = self.live.refresh().await?;
                 if now.manifest.all_segments().any(|listed| listed.name == segment) {
@@ -125,6 +146,7 @@ impl Upkeep {
                 }
                 return Ok(());
             }
+            Err(error) => return Err(error.into()),
         };
         let written = rewritten.segment.clone();
         let stored = self.writer.change(Change::Replace(rewritten), Permit::default()).await?;
