@@ -15,8 +15,8 @@ use crate::{Failure, client};
 
 /// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
 const START_TIMEOUT: Duration = Duration::from_hours(2);
-/// How long the other services get to end where one has failed to start.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long stages get to end once the pipeline, which calls them, has ended: one that still loads its models does not hear of it.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the services get to say which models they run; those that are still loading theirs say nothing.
 const FIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -178,61 +178,82 @@ pub fn service<S: ServiceSettings>(arguments: &MeshArguments) -> Result<S, Failu
 #[derive(Debug)]
 pub struct Mesh {
     pipeline: Address,
+    addresses: StageAddresses,
     encoder: Address,
     denoiser: Address,
     autoencoder: Option<Address>,
     super_resolution: Option<Address>,
     shutdown: Shutdown,
-    services: JoinSet<(&'static str, Result<(), RunError>)>,
+    running: Running,
+}
+
+/// The services, each in a task of its own.
+#[derive(Debug, Default)]
+struct Running {
+    pipelines: JoinSet<Ended>,
+    stages: JoinSet<Ended>,
+}
+
+impl Running {
+    /// Waits until one ends.
+    async fn next_ended(&mut self) -> Option<Joined> {
+        tokio::select! {
+            ended = self.pipelines.join_next() => ended,
+            ended = self.stages.join_next() => ended,
+        }
+    }
 }
 
 impl Mesh {
-    /// Starts the services and waits until the pipeline says that all of them serve. `public` is where the pipeline
-    /// listens besides memory.
-    pub async fn start(settings: MeshSettings, public: Option<Listener>) -> Result<Self, Failure> {
-        let MeshSettings { mut pipeline, encoder, memory, denoiser, autoencoder, super_resolution } =
-            settings;
-        let shutdown = Shutdown::new();
-        let mut services = JoinSet::new();
-        macro_rules! start {
-            ($name:literal, $run:path, $settings:expr) => {{
-                let (listener, address) = Listener::memory();
-                let running = $run($settings, listener, shutdown.clone());
-                services.spawn(async move { ($name, running.await) });
-                address
-            }};
-        }
-        let encoder = start!("encoder", reverie_encoder::run, encoder);
-        pipeline.stages.encoder = (&encoder).into();
-        pipeline.stages.retrieval = memory.map(|(mut retrieval, vector)| {
-            retrieval.stages.encoder = (&encoder).into();
-            retrieval.stages.vector = start!("vector", reverie_vector::run, vector).into();
-            start!("retrieval", reverie_retrieval::run, retrieval).into()
-        });
-        let denoiser = start!("denoiser", reverie_denoiser::run, denoiser);
-        pipeline.stages.denoiser = (&denoiser).into();
-        let autoencoder =
-            autoencoder.map(|settings| start!("autoencoder", reverie_autoencoder::run, settings));
-        pipeline.stages.autoencoder = autoencoder.as_ref().map(Into::into);
-        let super_resolution = super_resolution
-            .map(|settings| start!("super-resolution", reverie_super_resolution::run, settings));
-        pipeline.stages.super_resolution = super_resolution.iter().map(Into::into).collect();
-        if let Some(listener) = public {
-            let running = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
-            services.spawn(async move { ("pipeline", running.await) });
-        }
-        let stages = pipeline.stages.clone();
-        let pipeline = start!("pipeline", reverie_pipeline::run, pipeline);
-        let mut mesh =
-            Self { pipeline, encoder, denoiser, autoencoder, super_resolution, shutdown, services };
-        match mesh.ready(&stages).await {
+    /// Starts the services and waits until all of them serve.
+    pub async fn start(settings: MeshSettings) -> Result<Self, Failure> {
+        let mut mesh = Self::launch(settings, None);
+        match mesh.ready().await {
             Ok(()) => Ok(mesh),
             Err(why) => {
                 // Threads that still load or measure models must not outlive the process's last words: ONNX Runtime crashes then.
-                let _ = tokio::time::timeout(LEAVE_TIMEOUT, mesh.shutdown()).await;
+                mesh.shutdown().await;
                 Err(why)
             }
         }
+    }
+
+    /// Starts the services. `public` is where the pipeline listens besides memory: it may draw before [`Mesh::ready`] says so.
+    pub fn launch(settings: MeshSettings, public: Option<Listener>) -> Self {
+        let MeshSettings { mut pipeline, encoder, memory, denoiser, autoencoder, super_resolution } =
+            settings;
+        let shutdown = Shutdown::new();
+        let mut running = Running::default();
+        macro_rules! start {
+            ($services:ident, $name:literal, $run:path, $settings:expr) => {{
+                let (listener, address) = Listener::memory();
+                let service = $run($settings, listener, shutdown.clone());
+                running.$services.spawn(async move { ($name, service.await) });
+                address
+            }};
+        }
+        let encoder = start!(stages, "encoder", reverie_encoder::run, encoder);
+        pipeline.stages.encoder = (&encoder).into();
+        pipeline.stages.retrieval = memory.map(|(mut retrieval, vector)| {
+            retrieval.stages.encoder = (&encoder).into();
+            retrieval.stages.vector = start!(stages, "vector", reverie_vector::run, vector).into();
+            start!(stages, "retrieval", reverie_retrieval::run, retrieval).into()
+        });
+        let denoiser = start!(stages, "denoiser", reverie_denoiser::run, denoiser);
+        pipeline.stages.denoiser = (&denoiser).into();
+        let autoencoder =
+            autoencoder.map(|settings| start!(stages, "autoencoder", reverie_autoencoder::run, settings));
+        pipeline.stages.autoencoder = autoencoder.as_ref().map(Into::into);
+        let super_resolution = super_resolution
+            .map(|settings| start!(stages, "super-resolution", reverie_super_resolution::run, settings));
+        pipeline.stages.super_resolution = super_resolution.iter().map(Into::into).collect();
+        if let Some(listener) = public {
+            let service = reverie_pipeline::run(pipeline.clone(), listener, shutdown.clone());
+            running.pipelines.spawn(async move { ("pipeline", service.await) });
+        }
+        let addresses = pipeline.stages.clone();
+        let pipeline = start!(pipelines, "pipeline", reverie_pipeline::run, pipeline);
+        Self { pipeline, addresses, encoder, denoiser, autoencoder, super_resolution, shutdown, running }
     }
 
     /// Starts a mesh for `work`, and drains it afterwards, whatever came of it.
@@ -240,7 +261,7 @@ impl Mesh {
         arguments: &MeshArguments,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mesh = Self::start(MeshSettings::load(arguments).await?, None).await?;
+        let mesh = Self::start(MeshSettings::load(arguments).await?).await?;
         let outcome = work(&mesh).await;
         mesh.shutdown().await;
         outcome
@@ -271,13 +292,13 @@ impl Mesh {
         self.super_resolution.as_ref()
     }
 
-    /// Waits until the pipeline serves, or a service ends and says why, or their models do not belong together.
-    async fn ready(&mut self, stages: &StageAddresses) -> Result<(), Failure> {
+    /// Waits until the pipeline says that all services serve, or one ends and says why, or their models do not belong together.
+    pub async fn ready(&mut self) -> Result<(), Failure> {
         let pipeline = Upstream::new("pipeline", &self.pipeline);
         let poll = async {
             while pipeline.check_health(START_TIMEOUT).await.is_err() {
                 // No waiting helps against that.
-                match Box::pin(check_fit(stages, FIT_TIMEOUT)).await {
+                match Box::pin(check_fit(&self.addresses, FIT_TIMEOUT)).await {
                     Err(status) if status.code() == Code::FailedPrecondition => {
                         return Err(status.message().to_owned());
                     }
@@ -292,25 +313,29 @@ impl Mesh {
                 let why = pipeline.check_health(POLL_INTERVAL).await.err().unwrap_or_default();
                 Err(format!("the mesh was not ready after {} s: {why}", START_TIMEOUT.as_secs()).into())
             }
-            ended = self.services.join_next() => Err(explain(ended)),
+            ended = self.running.next_ended() => Err(explain(ended)),
         }
     }
 
     /// Waits until a service ends of itself, and says why.
     pub async fn ended(&mut self) -> Failure {
-        explain(self.services.join_next().await)
+        explain(self.running.next_ended().await)
     }
 
-    /// Drains and ends the services.
+    /// Drains and ends the services. The calls from outside are the pipeline's, so the stages end after it, or are left.
     pub async fn shutdown(mut self) {
         self.shutdown.cancel();
-        while self.services.join_next().await.is_some() {}
+        while self.running.pipelines.join_next().await.is_some() {}
+        let ended = async { while self.running.stages.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, ended).await;
     }
 }
 
-type Ended = Option<Result<(&'static str, Result<(), RunError>), tokio::task::JoinError>>;
+/// A service that has ended, by name.
+type Ended = (&'static str, Result<(), RunError>);
+type Joined = Result<Ended, tokio::task::JoinError>;
 
-fn explain(ended: Ended) -> Failure {
+fn explain(ended: Option<Joined>) -> Failure {
     match ended {
         Some(Ok((name, Err(error)))) => format!("the {name} service: {error}").into(),
         Some(Ok((name, Ok(())))) => format!("the {name} service ended").into(),

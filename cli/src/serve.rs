@@ -21,25 +21,26 @@ pub struct Arguments {
 
 /// Runs the command until SIGTERM or SIGINT.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    // Before anybody can call: a call that has begun is finished.
+    let shutdown = Shutdown::new();
+    cancel_on_signal(shutdown.clone());
     let mesh = MeshArguments { writable: arguments.writable, ..arguments.mesh };
     let settings = MeshSettings::load(&mesh).await?;
     let address = arguments.listen;
     let listener = Listener::bind(&address).await.map_err(|source| RunError::Listen { address, source })?;
     let told = listener.describe();
-    let mut mesh = Mesh::start(settings, Some(listener)).await?;
-    if let Err(error) = say!("listening on {told}") {
-        tracing::warn!(%error, "the mesh serves all the same");
-    }
-    let shutdown = Shutdown::new();
-    tokio::spawn(cancel_on_signal(shutdown.clone()));
-    tokio::select! {
-        () = shutdown.cancelled() => {
-            mesh.shutdown().await;
-            Ok(())
+    let mut mesh = Mesh::launch(settings, Some(listener));
+    let serves = async {
+        mesh.ready().await?;
+        if let Err(error) = say!("listening on {told}") {
+            tracing::warn!(%error, "the mesh serves all the same");
         }
-        why = mesh.ended() => {
-            mesh.shutdown().await;
-            Err(why)
-        }
-    }
+        Err(mesh.ended().await)
+    };
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        why = serves => why,
+    };
+    mesh.shutdown().await;
+    outcome
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,6 +44,13 @@ pub fn holding(folder: &Path, bytes: &[u8]) -> Fallible<Vec<PathBuf>> {
         }
     }
     Ok(holding)
+}
+
+/// A knowledge base whose reading waits for a writer that never comes.
+pub fn that_takes_for_ever_to_read() -> Fallible<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let made = Command::new("mkfifo").arg(folder.path().join("manifest.json")).status()?;
+    if made.success() { Ok(folder) } else { Err(format!("mkfifo: {made}").into()) }
 }
 
 /// The folder of a tiny diffusers pipeline.

@@ -12,7 +12,7 @@ use crate::{BUNDLE, Fallible};
 /// Starts it with default settings, and waits until it serves.
 pub async fn start() -> Fallible<Mesh> {
     let arguments = MeshArguments { bundle: BUNDLE.to_owned(), ..MeshArguments::default() };
-    Mesh::start(MeshSettings::load(&arguments).await?, None).await
+    Mesh::start(MeshSettings::load(&arguments).await?).await
 }
 
 /// One mesh draws for all the tests of a file, side by side.

@@ -184,11 +184,7 @@ impl Process {
 
     async fn send(&self, signal: &str) -> Fallible<()> {
         let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
-        let sent = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
-        if !sent.success() {
-            return Err(format!("{}: SIG{signal} was not sent: {sent}", self.service).into());
-        }
-        Ok(())
+        send(signal, id).await.map_err(|error| format!("{}: {error}", self.service).into())
     }
 
     /// Waits for its end.
@@ -198,6 +194,12 @@ impl Process {
             Err(_) => Err(format!("{} runs on\n{}", self.service, read(&self.log)).into()),
         }
     }
+}
+
+/// Sends a signal, such as TERM, to the process `id`.
+pub async fn send(signal: &str, id: u32) -> Fallible<()> {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
+    if sent.success() { Ok(()) } else { Err(format!("SIG{signal} was not sent: {sent}").into()) }
 }
 
 fn read(log: &NamedTempFile) -> String {

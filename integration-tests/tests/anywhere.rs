@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reverie_integration_tests::processes::{Process, Processes, command, serve_command};
 use reverie_integration_tests::requests::{dimensions, draw, quick};
-use reverie_integration_tests::{Fallible, WORKSPACE, health};
+use reverie_integration_tests::{Fallible, WORKSPACE, folders, health};
 use reverie_service_kit::settings::SERVICES;
 use reverie_service_kit::{Address, client};
 use tempfile::TempDir;
@@ -156,14 +156,6 @@ async fn on_every_interface_and_by_name() -> Fallible<()> {
     Ok(())
 }
 
-/// A folder whose reading waits for a writer that never comes, as a model that takes for ever to load.
-fn slow_knowledge_base() -> Fallible<TempDir> {
-    let folder = tempfile::tempdir()?;
-    let made = std::process::Command::new("mkfifo").arg(folder.path().join("manifest.json")).status()?;
-    assert!(made.success());
-    Ok(folder)
-}
-
 async fn soon(mut command: Command) -> Fallible<Output> {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     Ok(tokio::time::timeout(SOON, output).await.map_err(|_| "it loads first")??)
@@ -173,7 +165,7 @@ async fn soon(mut command: Command) -> Fallible<Output> {
 async fn a_port_in_use_is_said_before_anything_is_loaded() -> Fallible<()> {
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let slow = slow_knowledge_base()?;
+    let slow = folders::that_takes_for_ever_to_read()?;
     let slow = slow.path().display();
     let vector = command(
         "vector",

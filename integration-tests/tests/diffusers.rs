@@ -187,7 +187,7 @@ fn cases(pipeline: &str) -> Fallible<Vec<Case>> {
 
 async fn with_bundle<T>(bundle: &str, work: impl AsyncFnOnce(&Mesh) -> Fallible<T>) -> Fallible<T> {
     let arguments = MeshArguments { bundle: bundle.to_owned(), ..MeshArguments::default() };
-    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
     let outcome = work(&mesh).await;
     mesh.shutdown().await;
     outcome

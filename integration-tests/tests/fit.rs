@@ -143,7 +143,7 @@ async fn a_bundle_whose_models_do_not_belong_together_is_refused() -> Fallible<(
         text.replace("[packages]\n", &format!("[packages]\nsuper_resolution = [\"{level}\"]\n")),
     )?;
     let arguments = MeshArguments { bundle: location, ..MeshArguments::default() };
-    let started = Mesh::start(MeshSettings::load(&arguments).await?, None).await;
+    let started = Mesh::start(MeshSettings::load(&arguments).await?).await;
     let why = started.map(|_| ()).unwrap_err().to_string();
     assert!(why.contains("one draws 32 px, the next starts from 64 px"), "{why}");
     Ok(())
@@ -200,7 +200,7 @@ async fn what_another_bundle_made_is_refused() -> Fallible<()> {
 
     let (_place, location) = bundle("stable-diffusion", 32)?;
     let arguments = MeshArguments { bundle: location, ..MeshArguments::default() };
-    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
     let denoiser = Upstream::new("denoiser", mesh.denoiser());
     let start = InitialLatent { latent: latent(), ..InitialLatent::default() };
     for (request, of) in [

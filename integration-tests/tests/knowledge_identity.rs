@@ -98,7 +98,7 @@ async fn a_knowledge_base_of_another_encoder_is_refused_at_start() -> Fallible<(
 
     let knowledge_bases = vec![("creatures".to_owned(), foreign.display().to_string())];
     let arguments = MeshArguments { bundle: BUNDLE.to_owned(), knowledge_bases, ..MeshArguments::default() };
-    let start = Mesh::start(MeshSettings::load(&arguments).await?, None);
+    let start = Mesh::start(MeshSettings::load(&arguments).await?);
     let within = tokio::time::timeout(PATIENCE, start).await.map_err(|_| "the mesh waits")?;
     let within = within.err().ok_or("the mesh serves")?.to_string();
     for told in [across, within] {

@@ -31,7 +31,7 @@ fn bundle(pipeline: &str) -> Fallible<(TempDir, String)> {
 
 async fn start(bundle: &str) -> Fallible<Mesh> {
     let arguments = MeshArguments { bundle: bundle.to_owned(), ..MeshArguments::default() };
-    Mesh::start(MeshSettings::load(&arguments).await?, None).await
+    Mesh::start(MeshSettings::load(&arguments).await?).await
 }
 
 fn request(seed: u64) -> GenerateRequest {

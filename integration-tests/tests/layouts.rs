@@ -172,7 +172,7 @@ fn weights_beside_the_graph_may_be_named_with_a_dot() -> Fallible<()> {
 
 async fn with_bundle<T>(bundle: &Path, work: impl AsyncFnOnce(&Mesh) -> Fallible<T>) -> Fallible<T> {
     let arguments = MeshArguments { bundle: bundle.display().to_string(), ..MeshArguments::default() };
-    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
     let outcome = work(&mesh).await;
     mesh.shutdown().await;
     outcome

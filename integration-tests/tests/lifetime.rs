@@ -1,15 +1,17 @@
 //! How processes end, and what they leave behind: no picture in flight is lost, no file is left, nothing hangs.
 
 #[cfg(unix)]
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
-use reverie_integration_tests::processes::{self, Process, Processes};
+use reverie_integration_tests::processes::{self, Process, Processes, serve_command};
 use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, quick, steps};
-use reverie_integration_tests::{Fallible, health};
+use reverie_integration_tests::{Fallible, folders, health};
+use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::generate_response::Event;
-use reverie_proto::generation::v1::{GenerateRequest, Stage};
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Stage};
 use reverie_service_kit::{Address, client};
 use tonic::Code;
 use tonic_health::ServingStatus;
@@ -24,7 +26,7 @@ async fn six_processes_signalled_at_once_lose_no_picture() -> Fallible<()> {
     let signal = async |six: &mut Processes| {
         try_join_all(six.all().map(async |process| process.signal().await)).await.map(|_| ())
     };
-    four_in_flight(&address, signal(&mut six)).await?;
+    four_in_flight(&address, None, signal(&mut six)).await?;
     for process in six.all() {
         assert_eq!(process.ended().await?.code(), Some(0), "{}", process.service());
     }
@@ -35,13 +37,40 @@ async fn six_processes_signalled_at_once_lose_no_picture() -> Fallible<()> {
 async fn a_mesh_in_one_process_loses_no_picture() -> Fallible<()> {
     let mut mesh = Process::serve().await?;
     let address = mesh.address()?;
-    four_in_flight(&address, mesh.signal()).await?;
+    four_in_flight(&address, None, mesh.signal()).await?;
     assert_eq!(mesh.ended().await?.code(), Some(0));
     Ok(())
 }
 
+/// It draws what it can before it is ready: here one of its knowledge bases takes for ever to load.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_in_one_process_that_is_not_ready_loses_no_picture() -> Fallible<()> {
+    let slow = folders::that_takes_for_ever_to_read()?;
+    let listens = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = serve_command(&listens.to_string())?;
+    command.arg("--with-knowledge-base").arg(format!("slow={}", slow.path().display()));
+    let mut mesh = command.spawn()?;
+    let address: Address = format!("http://{listens}").parse()?;
+    let without_neighbours = Some(Memory::None(NoMemory {}));
+    let first = GenerateRequest { memory: without_neighbours.clone(), ..quick("a zunin", 64, 1) };
+    let begun = Instant::now();
+    while let Err(status) = draw(&address, first.clone()).await {
+        assert!(begun.elapsed() < PATIENCE, "{status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let id = mesh.id().ok_or("it has ended")?;
+    four_in_flight(&address, without_neighbours, processes::send("TERM", id)).await?;
+    let ended = tokio::time::timeout(PATIENCE, mesh.wait()).await??;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    Ok(())
+}
+
 /// Asks for four pictures, awaits `signal` when all of them are drawn, and checks that all arrive.
-async fn four_in_flight(address: &Address, signal: impl Future<Output = Fallible<()>>) -> Fallible<()> {
+async fn four_in_flight(
+    address: &Address,
+    memory: Option<Memory>,
+    signal: impl Future<Output = Fallible<()>>,
+) -> Fallible<()> {
     let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
     let pictures = (0..4).map(|seed| {
         let begun = begun.clone();
@@ -50,7 +79,11 @@ async fn four_in_flight(address: &Address, signal: impl Future<Output = Fallible
                 let _ = begun.send(seed);
             }
         };
-        reverie::client::ask(address, quick("a small zunin on the left, snow", 1024, seed), PATIENCE, watch)
+        let request = GenerateRequest {
+            memory: memory.clone(),
+            ..quick("a small zunin on the left, snow", 1024, seed)
+        };
+        reverie::client::ask(address, request, PATIENCE, watch)
     });
     let pictures = join_all(pictures);
     let signalled = async {
@@ -118,10 +151,7 @@ async fn what_is_still_drawn_when_the_drain_time_is_over_is_cut_off() -> Fallibl
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_while_a_service_loads_ends_it_at_once() -> Fallible<()> {
-    let folder = tempfile::tempdir()?;
-    // Reading it waits for a writer that never comes.
-    let manifest = folder.path().join("manifest.json");
-    assert!(std::process::Command::new("mkfifo").arg(&manifest).status()?.success());
+    let folder = folders::that_takes_for_ever_to_read()?;
     let setting = format!("knowledge_bases.creatures={}", folder.path().display());
     let mut vector = Process::start("vector", &[setting]).await?;
     let signalled = Instant::now();

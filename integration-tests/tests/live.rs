@@ -85,7 +85,7 @@ async fn mesh(location: String, refresh_ms: Option<u64>) -> Fallible<Mesh> {
     for epochs in [&mut retrieval.epochs, &mut vector.epochs] {
         epochs.refresh_ms = refresh_ms.unwrap_or(epochs.refresh_ms);
     }
-    Mesh::start(settings, None).await
+    Mesh::start(settings).await
 }
 
 fn knowledge(mesh: &Mesh) -> KnowledgeServiceClient<Channel> {

@@ -312,7 +312,7 @@ async fn the_limit_of_the_mesh_is_told_apart_from_the_callers() -> Fallible<()> 
     let limit = ("pipeline".to_owned(), "limits.max_request_seconds".to_owned(), "1".to_owned());
     let arguments =
         MeshArguments { bundle: BUNDLE.to_owned(), overrides: vec![limit], ..MeshArguments::default() };
-    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
     let mut request = quick("a zunin, cave", 64, 2);
     request.base_sampling = Some(steps(1000));
     let late = draw(mesh.pipeline(), request).await.map(|_| ()).unwrap_err();

@@ -174,7 +174,7 @@ fn fields(status: &Status) -> Vec<String> {
 
 async fn with_denoiser<T>(bundle: &str, work: impl AsyncFnOnce(&Denoiser) -> Fallible<T>) -> Fallible<T> {
     let arguments = MeshArguments { bundle: bundle.to_owned(), ..MeshArguments::default() };
-    let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+    let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
     let outcome = match Denoiser::of(&mesh).await {
         Ok(denoiser) => work(&denoiser).await,
         Err(error) => Err(error),
@@ -352,7 +352,7 @@ fn deepfloyd_if_super_resolution() -> Fallible<()> {
     let arguments = MeshArguments { bundle: out.display().to_string(), ..MeshArguments::default() };
     let image = Image { data: fs::read(level.join("reference/input.png"))?.into(), ..Image::default() };
     Runtime::new()?.block_on(async {
-        let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+        let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
         let texts = Denoiser::of(&mesh).await?.plain;
         let server = Upstream::new("super-resolution", mesh.super_resolution().ok_or("there is no level")?);
         let client = SuperResolutionServiceClient::new(server.channel());

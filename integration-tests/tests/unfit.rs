@@ -26,7 +26,7 @@ fn with_mesh(pipeline: Option<&str>, work: impl AsyncFnOnce(&Mesh) -> Fallible<(
     };
     let arguments = MeshArguments { bundle, ..MeshArguments::default() };
     Runtime::new()?.block_on(async {
-        let mesh = Mesh::start(MeshSettings::load(&arguments).await?, None).await?;
+        let mesh = Mesh::start(MeshSettings::load(&arguments).await?).await?;
         let outcome = work(&mesh).await;
         mesh.shutdown().await;
         outcome

@@ -97,6 +97,8 @@ where
     let (settings, effective): (S, _) = settings::load_effective(sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        cancel_on_signal(shutdown.clone());
         let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
         Storage::new(&settings.common().storage).install();
         let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
@@ -107,8 +109,6 @@ where
         if let Err(error) = say!("listening on {}", listener.describe()) {
             tracing::warn!(%error, "where the service listens is only in the log");
         }
-        let shutdown = Shutdown::new();
-        tokio::spawn(cancel_on_signal(shutdown.clone()));
         let result = run(settings, listener, shutdown).await;
         telemetry.shutdown();
         result.map_err(Into::into)
@@ -124,9 +124,9 @@ fn check_health<S: ServiceSettings>(sources: &Sources) -> Result<(), Box<dyn std
     Ok(runtime.block_on(self_check::run(&settings))?)
 }
 
-/// Cancels `shutdown` on the first SIGTERM or SIGINT, and ends the process on the second, or on the first if no server has begun
-/// to serve: with 143 or 130, as a shell tells of a process that the signal ended.
-pub async fn cancel_on_signal(shutdown: Shutdown) {
+/// Catches SIGTERM and SIGINT from now on: the first cancels `shutdown`; the second ends the process, and so does the first if no
+/// server has begun to serve: with 143 or 130, as a shell tells of a process that the signal ended.
+pub fn cancel_on_signal(shutdown: Shutdown) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -134,15 +134,17 @@ pub async fn cancel_on_signal(shutdown: Shutdown) {
             return;
         }
     };
-    let code = signals.next().await;
-    if !SERVES.load(Ordering::Relaxed) {
-        tracing::info!("ending while the service starts: no call is in flight");
+    tokio::spawn(async move {
+        let code = signals.next().await;
+        if !SERVES.load(Ordering::Relaxed) {
+            tracing::info!("ending while the service starts: no call is in flight");
+            end(code)
+        }
+        shutdown.cancel();
+        let code = signals.next().await;
+        tracing::warn!("a second signal: ending at once");
         end(code)
-    }
-    shutdown.cancel();
-    let code = signals.next().await;
-    tracing::warn!("a second signal: ending at once");
-    end(code)
+    });
 }
 
 /// SIGTERM and SIGINT.
