@@ -7,9 +7,11 @@
 
 pub mod capabilities;
 pub mod client;
+pub mod credentials;
 pub mod gallery;
 pub mod generate;
 mod initial;
+pub mod keys;
 pub mod knowledge;
 pub mod mesh;
 pub mod models;

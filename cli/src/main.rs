@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use reverie::program::{self, StorageArguments, TelemetryArguments};
-use reverie::{capabilities, gallery, generate, knowledge, models, serve};
+use reverie::{capabilities, gallery, generate, keys, knowledge, models, serve};
 use reverie_service_kit::process;
 
 /// Draws images from text and from reference images that it retrieves: retrieval-augmented, cascaded diffusion.
@@ -31,6 +31,9 @@ enum Command {
     Serve(serve::Arguments),
     /// Builds, publishes and searches knowledge bases.
     Knowledge(knowledge::Arguments),
+    /// Makes API keys for the public door.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Imports third-party models, checks models and publishes them.
     Models(models::Arguments),
 }
@@ -44,6 +47,7 @@ fn main() {
         Command::Capabilities(arguments) => capabilities::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Knowledge(arguments) => knowledge::run(arguments).await,
+        Command::Keys(command) => keys::run(command),
         Command::Models(arguments) => models::run(arguments).await,
     })
 }

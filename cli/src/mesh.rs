@@ -11,6 +11,7 @@ use reverie_storage::StorageError;
 use tokio::task::JoinSet;
 use tonic::{Code, Response, Status};
 
+use crate::credentials::Credentials;
 use crate::{Failure, client};
 
 /// How long the services get to download and load their models, which may have many gigabytes. One that fails ends the wait.
@@ -55,9 +56,12 @@ pub struct AskArguments {
     /// Seconds to wait for an image.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub timeout: u64,
-    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>.
+    /// Asks a running mesh instead of starting one, such as <http://127.0.0.1:7100>, or https:// where it speaks TLS.
     #[arg(long, value_name = "URL")]
     pub server: Option<Address>,
+    /// Of the running mesh.
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// Of the mesh that is started.
     #[command(flatten)]
     pub mesh: MeshArguments,
@@ -70,6 +74,7 @@ impl AskArguments {
         ask: impl AsyncFnOnce(&Address) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         if let Some(running) = &self.server {
+            self.credentials.use_for(running).await?;
             return ask(running).await;
         }
         Mesh::during(&self.mesh, async |mesh| ask(mesh.pipeline()).await).await

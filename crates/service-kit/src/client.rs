@@ -2,6 +2,7 @@
 
 mod addresses;
 mod balance;
+pub mod credential;
 mod endpoint;
 mod endpoints;
 mod health;

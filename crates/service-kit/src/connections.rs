@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::gate::{Gate, Peer};
 use crate::serve::ServerSettings;
+use crate::tls::{Greeting, Names, ServerTls};
 use crate::{Listener, Shutdown};
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4) has so many bytes.
@@ -31,10 +33,19 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl Stream for TcpStream {}
 impl Stream for DuplexStream {}
+impl Stream for TlsStream<TcpStream> {}
+
+/// What a connection's bytes go through.
+enum Wire {
+    Plain(Box<dyn Stream>),
+    /// It has to speak TLS first.
+    Greeting(Box<Greeting>),
+    Secure(Box<TlsStream<TcpStream>>),
+}
 
 /// One connection: a place among those open, closed when the server says so.
 pub(crate) struct Connection {
-    stream: Box<dyn Stream>,
+    wire: Wire,
     peer: Peer,
     /// Until it has said that it speaks HTTP/2.
     handshake: Option<Handshake>,
@@ -64,6 +75,7 @@ struct Handshake {
 /// Where connections come from, and what they are held to.
 pub(crate) struct Door {
     listener: Listener,
+    tls: Option<ServerTls>,
     gate: Gate,
     /// Closes every connection at once.
     closing: Shutdown,
@@ -74,11 +86,18 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// The door to `listener`; `closing` closes every connection that came through it.
-    pub(crate) fn new(listener: Listener, settings: &ServerSettings, gate: Gate, closing: Shutdown) -> Self {
+    /// The door to `listener`, whose connections speak `tls` if they come from outside; `closing` closes every one of them.
+    pub(crate) fn new(
+        listener: Listener,
+        tls: Option<ServerTls>,
+        settings: &ServerSettings,
+        gate: Gate,
+        closing: Shutdown,
+    ) -> Self {
         let max_connections = settings.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
             listener,
+            tls,
             gate,
             closing,
             places: Arc::new(Semaphore::new(max_connections)),
@@ -91,20 +110,27 @@ impl Door {
     /// The next connection; none where nobody can connect any more.
     pub(crate) async fn next(&mut self) -> Option<(Connection, Hold)> {
         loop {
-            let (stream, is_remote): (Box<dyn Stream>, _) = match &mut self.listener {
-                Listener::Tcp(listeners) => (Box::new(accept_tcp(listeners, &mut self.trouble).await), true),
-                Listener::Memory(receiver) => (Box::new(receiver.recv().await?), false),
+            let (wire, is_remote) = match &mut self.listener {
+                Listener::Tcp(listeners) => {
+                    let stream = accept_tcp(listeners, &mut self.trouble).await;
+                    let wire = match &self.tls {
+                        Some(tls) => Wire::Greeting(Box::new(tls.accept(stream))),
+                        None => Wire::Plain(Box::new(stream)),
+                    };
+                    (wire, true)
+                }
+                Listener::Memory(receiver) => (Wire::Plain(Box::new(receiver.recv().await?)), false),
             };
             match Arc::clone(&self.places).try_acquire_owned() {
                 Ok(place) => {
                     let hold = Hold {
-                        peer: self.gate.peer(),
+                        peer: self.gate.peer(is_remote),
                         closing: self.closing.child_token(),
                         gone: Shutdown::new(),
                         is_remote,
                     };
                     let connection = Connection {
-                        stream,
+                        wire,
                         peer: hold.peer.clone(),
                         handshake: Some(Handshake {
                             missing: PREFACE_BYTES,
@@ -186,6 +212,41 @@ impl Handshake {
     }
 }
 
+impl Connection {
+    /// What its bytes go through, once they may: it is open, and has spoken TLS if it has to.
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
+        if self.closed.poll_unpin(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.handshake.as_mut().is_some_and(|handshake| handshake.is_over(context)) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if let Wire::Greeting(greeting) = &mut self.wire {
+            let stream = ready!(greeting.poll_unpin(context)).inspect_err(tell_of_handshake)?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(certificate) = shown {
+                self.peer.is_named(Names::of(certificate));
+            }
+            self.wire = Wire::Secure(Box::new(stream));
+        }
+        Poll::Ready(Ok(match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream.as_mut()),
+            Wire::Secure(stream) => Pin::new(stream.as_mut()),
+            Wire::Greeting(_) => return Poll::Pending,
+        }))
+    }
+}
+
+/// Tells of TLS handshakes that failed, every now and then: a caller with the wrong certificate tries again and again. One that leaves
+/// at once is a probe of a load balancer.
+fn tell_of_handshake(error: &io::Error) {
+    static TROUBLE: Mutex<Trouble> = Mutex::new(Trouble { told: None });
+    let is_probe = error.kind() == io::ErrorKind::UnexpectedEof;
+    if !is_probe && TROUBLE.lock().unwrap_or_else(PoisonError::into_inner).is_to_be_told() {
+        tracing::warn!(%error, "a TLS handshake failed");
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = Peer;
 
@@ -201,13 +262,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.closed.poll_unpin(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        if self.handshake.as_mut().is_some_and(|handshake| handshake.is_over(context)) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        ready!(ready!(self.poll_stream(context))?.poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
         if let Some(handshake) = &mut self.handshake {
             handshake.missing = handshake.missing.saturating_sub(read);
@@ -225,7 +280,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        ready!(self.poll_stream(context))?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -233,18 +288,26 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        ready!(self.poll_stream(context))?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Greeting(_) | Wire::Secure(_) => true,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(self.poll_stream(context))?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Wire::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+            // Nothing was said that had to be ended.
+            Wire::Greeting(_) => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -4,8 +4,8 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use tower::{Layer, Service};
 
 use crate::admission::{Admission, Permit, Places};
 use crate::client::CALLER;
+use crate::doorkeeper::Doorkeeper;
+use crate::tls::{Callers, Names};
 use crate::{Refusal, Shutdown};
 
 /// Health and reflection streams open at a time, and calls that only ask what is loaded.
@@ -46,6 +48,8 @@ pub(crate) struct Gate {
     /// all places are taken, too.
     aside: Admission,
     receive: Duration,
+    callers: Arc<Callers>,
+    keeper: Option<Arc<dyn Doorkeeper>>,
     in_flight: Arc<watch::Sender<InFlight>>,
     /// Connections are told to go away, and health and reflection end. A call that its caller began before it heard of that is
     /// still taken.
@@ -55,22 +59,31 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets in `limit` calls at a time, whose messages take at most `max_bytes` together and `receive` each to arrive.
-    pub(crate) fn new(limit: usize, max_bytes: usize, receive: Duration) -> Self {
+    /// Lets in `limit` calls of `callers` at a time, whose messages take at most `max_bytes` together and `receive` each to arrive.
+    pub(crate) fn new(limit: usize, max_bytes: usize, receive: Duration, callers: Callers) -> Self {
         Self {
             admission: Admission::new(limit, max_bytes),
             aside: Admission::new(MAX_ASIDE, MAX_ASIDE_BYTES),
             receive,
+            callers: Arc::new(callers),
+            keeper: None,
             in_flight: Arc::new(watch::Sender::new(InFlight::default())),
             leaving: Shutdown::new(),
             cut_off: Shutdown::new(),
         }
     }
 
+    /// The same gate, at which `keeper` decides, too.
+    pub(crate) fn kept_by(self, keeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
+    }
+
     /// What is known of a new connection.
-    pub(crate) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self, is_remote: bool) -> Peer {
         Peer(Arc::new(Known {
+            is_remote,
             is_caller: AtomicBool::new(false),
+            names: OnceLock::new(),
             calls: watch::Sender::new(0),
             in_flight: Arc::clone(&self.in_flight),
         }))
@@ -91,13 +104,33 @@ impl Gate {
         let _ = self.in_flight.subscribe().wait_for(|in_flight| condition(*in_flight)).await;
     }
 
-    fn enter(&self, request: &Request<Body>) -> Result<Entered, Refusal> {
+    fn visit(&self, request: &mut Request<Body>) -> Result<Option<Box<dyn Any + Send>>, Refusal> {
+        let Some(keeper) = &self.keeper else { return Ok(None) };
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        if method.starts_with("grpc.health.") {
+            return Ok(None);
+        }
+        let (mut headers, mut extensions) =
+            (std::mem::take(request.headers_mut()), std::mem::take(request.extensions_mut()));
+        let admitted = keeper.admit(&method, &mut headers, &mut extensions);
+        (*request.headers_mut(), *request.extensions_mut()) = (headers, extensions);
+        admitted.map(Some)
+    }
+
+    fn enter(&self, request: &mut Request<Body>) -> Result<Entered, Refusal> {
         let is_own = !request.uri().path().starts_with("/grpc.");
         if self.cut_off.is_cancelled() {
             return Err(Refusal::unavailable("the service is shutting down"));
         }
-        let peer = request.extensions().get::<Peer>();
-        if let Some(peer) = peer
+        let peer = request.extensions().get::<Peer>().cloned();
+        let visit = match &peer {
+            Some(Peer(known)) if known.is_remote => {
+                self.callers.check(known.names.get(), request.uri().path())?;
+                self.visit(request)?
+            }
+            _ => None,
+        };
+        if let Some(peer) = &peer
             && (is_own || request.headers().contains_key(CALLER))
         {
             peer.is_caller();
@@ -105,7 +138,7 @@ impl Gate {
         let works = is_own && !is_question(request.uri().path());
         let admission = if works { &self.admission } else { &self.aside };
         let permit = admission.admit()?;
-        let call = is_own.then(|| Call::begin(&self.in_flight, peer.cloned()));
+        let call = is_own.then(|| Call::begin(&self.in_flight, peer, visit));
         let ends = if is_own { &self.cut_off } else { &self.leaving };
         Ok(Entered { permit, call, ends: ends.clone() })
     }
@@ -127,15 +160,20 @@ struct Entered {
 struct Call {
     in_flight: Arc<watch::Sender<InFlight>>,
     peer: Option<Peer>,
+    _visit: Option<Box<dyn Any + Send>>,
 }
 
 impl Call {
-    fn begin(in_flight: &Arc<watch::Sender<InFlight>>, peer: Option<Peer>) -> Self {
+    fn begin(
+        in_flight: &Arc<watch::Sender<InFlight>>,
+        peer: Option<Peer>,
+        visit: Option<Box<dyn Any + Send>>,
+    ) -> Self {
         in_flight.send_modify(|in_flight| in_flight.calls += 1);
         if let Some(Peer(known)) = &peer {
             known.calls.send_modify(|calls| *calls += 1);
         }
-        Self { in_flight: Arc::clone(in_flight), peer }
+        Self { in_flight: Arc::clone(in_flight), peer, _visit: visit }
     }
 }
 
@@ -154,13 +192,22 @@ pub(crate) struct Peer(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
+    /// Whether it comes from another process.
+    is_remote: bool,
     is_caller: AtomicBool,
+    /// Those of the certificate that it has shown.
+    names: OnceLock<Names>,
     /// Calls of the service's own methods in flight on this connection.
     calls: watch::Sender<usize>,
     in_flight: Arc<watch::Sender<InFlight>>,
 }
 
 impl Peer {
+    /// Notes the names of the certificate that the other end has shown.
+    pub(crate) fn is_named(&self, names: Names) {
+        let _ = self.0.names.set(names);
+    }
+
     fn is_caller(&self) {
         if !self.0.is_caller.swap(true, Ordering::Relaxed) {
             self.0.in_flight.send_modify(|in_flight| in_flight.callers += 1);
@@ -210,8 +257,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Entered { permit, call, ends } = match self.gate.enter(&request) {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Entered { permit, call, ends } = match self.gate.enter(&mut request) {
             Ok(entered) => entered,
             Err(refusal) => return Box::pin(async { Ok(Status::from(refusal).into_http()) }),
         };

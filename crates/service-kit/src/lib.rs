@@ -10,6 +10,7 @@ mod causes;
 pub mod client;
 mod connections;
 pub mod context;
+pub mod doorkeeper;
 mod ending;
 mod gate;
 pub mod health;
@@ -24,7 +25,9 @@ mod self_check;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;
+pub mod tls;
 mod transport;
+pub mod watched;
 
 pub use admission::Permit;
 pub use causes::is_caused_by;

@@ -119,6 +119,17 @@ impl Listener {
         (Self::Memory(receiver), Address::Memory(sender))
     }
 
+    /// Whether other hosts may reach it.
+    pub(crate) fn is_reached_from_other_hosts(&self) -> bool {
+        let is_local = |listener: &TcpListener| {
+            listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+        };
+        match self {
+            Self::Tcp(listeners) => !listeners.iter().all(is_local),
+            Self::Memory(_) => false,
+        }
+    }
+
     /// Where it listens, for people.
     pub fn describe(&self) -> String {
         match self {
@@ -143,13 +154,29 @@ fn is_missing(error: &io::Error) -> bool {
 /// How a service is reached.
 #[derive(Debug, Clone)]
 pub enum Address {
-    /// An `http://host:port` URI.
+    /// An `http://host:port` or `https://host:port` URI.
     Uri(http::Uri),
     /// A listener in the same process.
     Memory(mpsc::Sender<DuplexStream>),
 }
 
 impl Address {
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Uri(uri) if uri.scheme_str() == Some("https"))
+    }
+
+    /// Whether what is sent there stays on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Uri(uri) => uri.host().is_some_and(|host| {
+                let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+                host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+            }),
+        }
+    }
+
     /// Opens an in-memory connection.
     pub(crate) async fn connect_memory(sender: &mpsc::Sender<DuplexStream>) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(MEMORY_BUFFER);
@@ -160,7 +187,7 @@ impl Address {
 
 /// Why a text is not the address of a service.
 #[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not a service address: write http://host:port")]
+#[error("{text:?} is not a service address: write http://host:port or https://host:port")]
 pub struct AddressError {
     text: String,
 }
@@ -178,7 +205,7 @@ impl FromStr for Address {
         let error = || AddressError::of(text);
         let uri: http::Uri = text.parse().map_err(|_| error())?;
         match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(_)) => Ok(Self::Uri(uri)),
+            (Some("http" | "https"), Some(_)) => Ok(Self::Uri(uri)),
             _ => Err(error()),
         }
     }

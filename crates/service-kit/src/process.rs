@@ -10,7 +10,8 @@ use reverie_storage::Storage;
 
 use crate::settings::{self, ServiceSettings, Sources};
 use crate::telemetry::Telemetry;
-use crate::{Listener, RunError, Shutdown, admin, output, say, self_check};
+use crate::tls::{ClientTls, ClientTlsSettings};
+use crate::{Listener, RunError, Shutdown, admin, output, say, self_check, tls};
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -101,6 +102,10 @@ where
         cancel_on_signal(shutdown.clone());
         let telemetry = Telemetry::install(S::SERVICE, &settings.common().telemetry)?;
         Storage::new(&settings.common().storage).install();
+        let tls = &settings.common().client.tls;
+        if *tls != ClientTlsSettings::default() {
+            tls::install(ClientTls::start(tls).await.map_err(RunError::prepare("client.tls"))?);
+        }
         let _admin = admin::start(S::SERVICE, &settings.common().admin, Some(effective.to_string())).await?;
         let address = settings.common().server.listen.clone();
         let listener =

@@ -55,6 +55,16 @@ impl Refusal {
         Self::new(Code::FailedPrecondition, MISMATCH, message)
     }
 
+    /// The caller may not do that; another one may.
+    pub fn permission_denied(message: impl Display) -> Self {
+        Self::new(Code::PermissionDenied, "PERMISSION_DENIED", message)
+    }
+
+    /// Nobody knows who the caller is, or that it is who it says.
+    pub fn unauthenticated(message: impl Display) -> Self {
+        Self::new(Code::Unauthenticated, "UNAUTHENTICATED", message)
+    }
+
     /// What the request would change cannot be changed here.
     pub fn not_writable(message: impl Display) -> Self {
         Self::new(Code::FailedPrecondition, "NOT_WRITABLE", message)

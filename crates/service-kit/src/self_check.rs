@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::settings::ServiceSettings;
+use crate::settings::{CommonSettings, ServiceSettings};
+use crate::tls::{self, ClientTls};
 
 /// Health is known beforehand and told at once; a service that takes longer has no core or no memory to run on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,7 +29,7 @@ pub(crate) enum Unhealthy {
 /// Asks the service that runs with these settings on this host.
 pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealthy> {
     let address = within_this_host(&settings.common().server.listen.to_string());
-    let status = tokio::time::timeout(PATIENCE, status(&address))
+    let status = tokio::time::timeout(PATIENCE, status(&address, settings.common()))
         .await
         .unwrap_or_else(|elapsed| Err(elapsed.into()))
         .map_err(|source| Unhealthy::NoAnswer { address: address.clone(), source })?;
@@ -37,8 +39,23 @@ pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealth
     }
 }
 
-async fn status(address: &str) -> Result<ServingStatus, Box<dyn std::error::Error + Send + Sync>> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+async fn status(
+    address: &str,
+    settings: &CommonSettings,
+) -> Result<ServingStatus, Box<dyn std::error::Error + Send + Sync>> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let channel = if settings.server.tls.is_on() {
+        // What it shows to those that it calls is good for itself, too. Its name is that of its Service.
+        let tls = ClientTls::to_itself(&settings.client.tls, settings.server.tls.certificate.clone()).await?;
+        let address = address.to_owned();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (tls, address) = (tls.clone(), address.clone());
+            async move { tls::connect(&tls, "localhost", &address).await.map(TokioIo::new) }
+        });
+        endpoint.connect_with_connector(connector).await?
+    } else {
+        endpoint.connect().await?
+    };
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
     Ok(answer.get_ref().status())
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,10 +11,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic::service::RoutesBuilder;
 
+use crate::doorkeeper::Doorkeeper;
 use crate::gate::{Gate, InFlight};
 use crate::health::Unfit;
 use crate::settings::SettingsError;
 use crate::telemetry::calls;
+use crate::tls::{Callers, ServerTls, ServerTlsSettings};
 use crate::{Health, ListenAddress, Listener, Shutdown, process, transport};
 
 /// The gRPC services of every process.
@@ -55,6 +58,8 @@ pub struct ServerSettings {
     pub lame_duck_seconds: u64,
     /// Seconds that calls in flight, and those that callers still have to make, get after that.
     pub drain_seconds: u64,
+    /// TLS.
+    pub tls: ServerTlsSettings,
 }
 
 impl ServerSettings {
@@ -78,6 +83,7 @@ impl ServerSettings {
             ("lame_duck_seconds", self.lame_duck_seconds),
             ("drain_seconds", self.drain_seconds),
         ];
+        self.tls.validate()?;
         match times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
             Some((key, seconds)) => {
                 let why = format!("must be at most {MAX_SECONDS}, which is a day (got {seconds})");
@@ -181,9 +187,16 @@ impl Server {
             }
         }
         let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
-        let gate = Gate::new(limit, max_bytes, Duration::from_secs(settings.receive_seconds));
+        let receive = Duration::from_secs(settings.receive_seconds);
+        let gate = Gate::new(limit, max_bytes, receive, Callers::new(&settings.tls));
         calls::observe(service, limit, gate.places_taken());
         Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
+    }
+
+    /// The same server, whose calls from other processes `keeper` lets in.
+    #[must_use]
+    pub fn kept_by(self, keeper: Arc<dyn Doorkeeper>) -> Self {
+        Self { gate: self.gate.kept_by(keeper), ..self }
     }
 
     /// Where the service's own gRPC services are added.
@@ -199,12 +212,18 @@ impl Server {
         F: Future<Output = Result<(), Unfit>> + Send,
     {
         let Self { service, names, standing, routes, health, draining, gate, settings } = self;
+        let tls = ServerTls::start(&settings.tls).await.map_err(RunError::prepare("server.tls"))?;
+        if tls.is_none() && listener.is_reached_from_other_hosts() {
+            let address = listener.describe();
+            tracing::warn!(service, address, "whoever reaches it can read along: set server.tls.certificate");
+        }
         process::has_begun_to_serve();
         tracing::info!(service, address = listener.describe(), "listening");
         let closing = Shutdown::new();
         // Connections run in tasks of their own: none is left behind, however this ends.
         let _closes = closing.clone().drop_guard();
-        let serving = transport::serve(service, routes, &settings, listener, gate.clone(), closing.clone());
+        let serving =
+            transport::serve(service, routes, &settings, listener, tls, gate.clone(), closing.clone());
         // It goes on while this waits for something else.
         let mut serving = AbortOnDropHandle::new(tokio::spawn(serving));
         let watch = async {
@@ -273,4 +292,4 @@ impl Server {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,7 @@ use crate::context::ContextLayer;
 use crate::gate::Gate;
 use crate::protocol::ProtocolLayer;
 use crate::serve::ServerSettings;
+use crate::tls::ServerTls;
 use crate::{Listener, Shutdown};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -60,6 +61,7 @@ pub(crate) fn serve(
     routes: RoutesBuilder,
     settings: &ServerSettings,
     listener: Listener,
+    tls: Option<ServerTls>,
     gate: Gate,
     closing: Shutdown,
 ) -> BoxFuture<'static, ()> {
@@ -76,7 +78,7 @@ pub(crate) fn serve(
     let routes = routes.routes().prepare();
     let ages = Ages::of(settings);
     let leaving = gate.leaving.clone();
-    let mut door = Door::new(listener, settings, gate, closing);
+    let mut door = Door::new(listener, tls, settings, gate, closing);
     Box::pin(async move {
         let open = TaskTracker::new();
         loop {

@@ -37,6 +37,7 @@ async fn start() -> Fallible<Address> {
         max_connection_age_grace_seconds: 0,
         lame_duck_seconds: 0,
         drain_seconds: 1,
+        tls: reverie_service_kit::tls::ServerTlsSettings::default(),
     };
     let server = Server::new("test", NAMES, Standing::Stage, &settings, 8).await;
     let (listener, address) = Listener::memory();

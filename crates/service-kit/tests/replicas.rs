@@ -115,6 +115,7 @@ impl Replica {
             max_connection_age_grace_seconds: 0,
             lame_duck_seconds: 1,
             drain_seconds: 3600,
+            tls: reverie_service_kit::tls::ServerTlsSettings::default(),
         };
         let server = Server::new("replica", &[], Standing::Stage, &settings, 1024).await;
         let (calls, is_unfit, shutdown) = (Arc::default(), Arc::<AtomicBool>::default(), Shutdown::new());

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use tonic::Request;
 use tonic::metadata::{AsciiMetadataKey, MetadataValue};
 
+use crate::access;
+
 /// The `[callers]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,9 +34,13 @@ impl Callers {
         }
     }
 
-    /// The context of a request.
+    /// The context of a request. A caller with a credential is named by that.
     pub(crate) fn context<T>(&self, request: &Request<T>) -> Context {
         let context = Context::of(request);
+        if let Some(visitor) = access::visitor(request) {
+            let context = context.asked_by(visitor.name().as_bytes());
+            return if visitor.is_batch() { context.with_priority(Priority::Batch) } else { context };
+        }
         let name = request.metadata().get(&self.metadata).map(MetadataValue::as_bytes);
         let context = match name {
             // Who sets another key than the operator's is nobody in particular.

@@ -55,6 +55,13 @@ pub(crate) struct Run {
     pub(crate) step_preview_milliseconds: u32,
 }
 
+impl Run {
+    /// Width and height of the images that are drawn, pixels.
+    pub(crate) fn image_size(&self) -> (u32, u32) {
+        self.levels.last().map_or((self.size.width, self.size.height), |(level, _)| (level.side, level.side))
+    }
+}
+
 /// Checks a request: all but the pixels of its images, which are decoded when all else is right.
 pub(crate) fn run(
     request: GenerateRequest,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
+use reverie_access::Visitor;
 use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{
@@ -16,7 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
-use crate::admission::{Admission, Booking};
+use crate::access;
+use crate::admission::{Admission, Booking, Need};
 use crate::callers::Callers;
 use crate::convert::Run;
 use crate::images::Undecoded;
@@ -65,6 +67,7 @@ impl Generation {
         request: GenerateRequest,
         context: Context,
         permit: &Permit,
+        visitor: Option<&Visitor>,
     ) -> Result<(Run, Booking), Status> {
         let mut models = context.within("asking for the models", self.stages.models(context)).await?;
         let mut plans = 1;
@@ -83,6 +86,9 @@ impl Generation {
             let of_base = needs.iter().filter(|need| need.place.stage == Stage::Base).count();
             let least = if run.may_degrade { of_base } else { needs.len() };
             let booking = self.admission.admit(context, &needs, run.seeds.len(), least)?;
+            if let Some(visitor) = visitor {
+                charge(visitor, &run, &needs)?;
+            }
             let model = run.base.model.as_ref().map_or("", |model| &model.name);
             gen_ai::image(model, run.seeds[0], &run.prompt);
             context.within("decoding the request's images", images.decode(&mut run)).await?;
@@ -161,8 +167,11 @@ impl GenerationService for Generation {
         let measured = Measured::begin();
         let permit = Permit::of(&request);
         let context = self.callers.context(&request).capped(self.longest, "limits.max_request_seconds");
-        let request = request.into_inner();
-        let (run, booking) = match self.prepare(request.clone(), context, &permit).await {
+        let visitor = access::visitor(&request);
+        let mut request = request.into_inner();
+        access::resolve_memory(visitor.as_ref(), &mut request)?;
+        let prepared = self.prepare(request.clone(), context, &permit, visitor.as_ref()).await;
+        let (run, booking) = match prepared {
             Ok(prepared) => prepared,
             Err(status) => {
                 measured.end(Err(&status));
@@ -188,9 +197,19 @@ impl GenerationService for Generation {
         let facts =
             async { tokio::try_join!(self.stages.models(context), self.stages.knowledge_bases(context)) };
         let (models, knowledge_bases) = context.within("asking for the models", facts).await?;
+        let knowledge_bases = access::visible(access::visitor(&request).as_ref(), knowledge_bases);
         let told = capabilities::of(models, knowledge_bases, &self.limits, &self.defaults);
         Ok(Response::new(told))
     }
+}
+
+/// Charges `visitor` what the images of a request will take.
+fn charge(visitor: &Visitor, run: &Run, needs: &[Need]) -> Result<(), Refusal> {
+    let (width, height) = run.image_size();
+    let images = run.seeds.len();
+    let pixels = images as u64 * u64::from(width) * u64::from(height);
+    let seconds: f64 = needs.iter().map(|need| need.prediction.unit_seconds).sum();
+    visitor.charge(pixels, seconds * images as f64)
 }
 
 /// The answer of a run: its events, then how `work` ended, which sends them. It is given up when the caller drops the answer.

@@ -7,6 +7,7 @@ use reverie_proto::retrieval::v1::PrepareRequest;
 use reverie_service_kit::Context;
 use tonic::{Request, Response, Status};
 
+use crate::access;
 use crate::door::Door;
 
 impl Door {
@@ -33,7 +34,9 @@ macro_rules! forward {
                 request: Request<messages::$request>,
             ) -> Result<Response<messages::$response>, Status> {
                 let context = self.context(&request);
-                let request = request.into_inner();
+                let visitor = access::visitor(&request);
+                let mut request = request.into_inner();
+                access::resolve(visitor.as_ref(), &mut request.knowledge_base)?;
                 let name = request.knowledge_base.clone();
                 tracing::debug!(knowledge_base = name, $doing);
                 let work = async {

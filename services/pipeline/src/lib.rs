@@ -1,5 +1,6 @@
 //! The pipeline service: the public door. It runs the cascade (`cascade.rs`) over the other services.
 
+mod access;
 mod admission;
 mod callers;
 mod capabilities;
@@ -23,8 +24,10 @@ mod search;
 mod settings;
 mod stages;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use reverie_access::Access;
 use reverie_proto::generation::v1::generation_service_server::{self, GenerationServiceServer};
 use reverie_proto::knowledge::v1::knowledge_service_server::{self, KnowledgeServiceServer};
 use reverie_proto::retrieval::v1::retrieval_service_server::{self, RetrievalServiceServer};
@@ -35,6 +38,7 @@ use tonic::Status;
 pub use callers::Callers;
 pub use settings::{Settings, StageAddresses};
 
+use crate::access::Porter;
 use crate::stages::Stages;
 
 /// How long a stage may take to say whether it is well.
@@ -55,6 +59,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let stages = Stages::new(&settings.stages);
     let generation = grpc::Generation::new(stages.clone(), &settings);
     let door = door::Door::new(stages.clone(), &settings);
+    let access = Access::start(&settings.access).await.map_err(RunError::prepare("access"))?;
     let mut server = Server::new(
         "pipeline",
         &[
@@ -67,6 +72,9 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         limits.max_in_flight,
     )
     .await;
+    if let Some(access) = access {
+        server = server.kept_by(Arc::new(Porter(access)));
+    }
     server
         .routes()
         .add_service(

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use reverie_access::AccessSettings;
 use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::denoiser::v1::GetModelResponse;
 use reverie_proto::limits::MAX_NEIGHBOURS;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub stages: StageAddresses,
     /// Bounds.
     pub limits: Limits,
+    /// Who may call, and how much.
+    pub access: AccessSettings,
     /// Who callers are.
     pub callers: Callers,
     /// What a request that says nothing gets.
@@ -121,6 +124,7 @@ impl ServiceSettings for Settings {
             let why = format!("must be 0 to {MAX_STEP_PREVIEWS} (got {rate})");
             return Err(SettingsError::value("limits.step_previews_per_second", why));
         }
+        self.access.validate()?;
         self.callers.validate()?;
         if !(1..=MAX_NEIGHBOURS).contains(&self.defaults.neighbours) {
             return Err(SettingsError::value(

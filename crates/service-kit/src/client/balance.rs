@@ -22,7 +22,7 @@ use super::endpoint::{Endpoint, InFlight};
 use super::endpoints::{Endpoints, is_name};
 use super::measured::measured;
 use super::retry::{ATTEMPTS, Budget, Verdict, judge, wait_after};
-use super::{Addresses, health};
+use super::{Addresses, credential, health};
 use crate::context::parse_timeout;
 use crate::{Refusal, is_caused_by};
 
@@ -318,7 +318,8 @@ impl Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        credential::add(request.headers_mut());
         // Reverie's own methods take one message; those of others may talk back and forth.
         if request.uri().path().starts_with("/reverie.") {
             let path = request.uri().path().trim_start_matches('/').to_owned();

@@ -135,7 +135,8 @@ fn named(address: &Address) -> Option<(String, u16)> {
     let Address::Uri(uri) = address else { return None };
     let host = uri.host()?;
     let is_literal = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    (!is_literal).then(|| (host.to_owned(), uri.port_u16().unwrap_or(80)))
+    (!is_literal)
+        .then(|| (host.to_owned(), uri.port_u16().unwrap_or(if address.is_secure() { 443 } else { 80 })))
 }
 
 /// Whether an address has to be resolved.
@@ -158,7 +159,8 @@ async fn resolve(address: &Address) -> Result<Vec<Place>, String> {
         Err(_) => return Err(format!("{host} was not resolved within {RESOLVE_TIMEOUT:?}")),
     };
     let place = |socket: SocketAddr| {
-        let address = format!("http://{socket}").parse().ok()?;
+        let scheme = uri.scheme_str()?;
+        let address = format!("{scheme}://{socket}").parse().ok()?;
         Some(Place { address, origin: Some(uri.clone()) })
     };
     Ok(found.filter_map(place).collect())

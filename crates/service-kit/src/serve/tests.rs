@@ -72,7 +72,7 @@ impl VectorService for Slow {
     }
 }
 
-fn settings() -> ServerSettings {
+pub(crate) fn settings() -> ServerSettings {
     ServerSettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         max_connections: 16,
@@ -84,6 +84,7 @@ fn settings() -> ServerSettings {
         max_connection_age_grace_seconds: 0,
         lame_duck_seconds: 0,
         drain_seconds: 3600,
+        tls: ServerTlsSettings::default(),
     }
 }
 

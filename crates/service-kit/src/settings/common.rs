@@ -7,6 +7,7 @@ use super::{ServiceSettings, SettingsError};
 use crate::admin::AdminSettings;
 use crate::serve::ServerSettings;
 use crate::telemetry::TelemetrySettings;
+use crate::tls::ClientSettings;
 
 /// The tables that every service has. A service's settings hold them with `#[serde(flatten)]`; unknown tables are found by
 /// [`super::load`], because serde cannot deny unknown fields beside flattened ones.
@@ -14,6 +15,9 @@ use crate::telemetry::TelemetrySettings;
 pub struct CommonSettings {
     /// Listening and draining.
     pub server: ServerSettings,
+    /// Calling other services.
+    #[serde(default)]
+    pub client: ClientSettings,
     /// The admin server.
     pub admin: AdminSettings,
     /// Logs, traces and metrics.
@@ -26,6 +30,7 @@ pub struct CommonSettings {
 impl CommonSettings {
     pub(super) fn validate(&self) -> Result<(), SettingsError> {
         self.server.validate()?;
+        self.client.tls.validate()?;
         self.telemetry.validate()
     }
 }

@@ -1,0 +1,412 @@
+//! Credentials of all kinds at the same door.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, Signature,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::{Code, Status};
+
+use super::*;
+
+/// A folder with a file of keys and a set of token keys.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, content: &str) -> PathBuf {
+        let file = self.0.path().join(name);
+        fs::write(&file, content).unwrap();
+        file
+    }
+}
+
+fn settings(keys: PathBuf, jwks: &str) -> AccessSettings {
+    let tokens = TokenSettings {
+        jwks: jwks.to_owned(),
+        issuer: "https://id.example".to_owned(),
+        audience: "reverie".to_owned(),
+        algorithms: ["EdDSA", "ES256", "RS256"].map(|name| name.parse().unwrap()).to_vec(),
+        leeway_seconds: 30,
+        limits: LimitSettings::default(),
+    };
+    AccessSettings { keys, tokens }
+}
+
+fn entry(name: &str, key: &str, rest: &str) -> String {
+    format!("[[keys]]\nname = '{name}'\nsha256 = '{}'\n{rest}\n", keys::digest(key))
+}
+
+fn bearing(credential: &str) -> HeaderMap {
+    HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {credential}").parse().unwrap())])
+}
+
+fn refused(access: &Access, headers: &HeaderMap, scope: Option<Scope>) -> Status {
+    access.admit(headers, scope).map(|_| ()).unwrap_err().into()
+}
+
+#[tokio::test]
+async fn without_keys_and_tokens_everyone_may_call() {
+    assert!(Access::start(&settings(PathBuf::new(), "")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_scopes_say_until_it_expires() {
+    let files = Files::new();
+    let text =
+        entry("studio", "rvk_a", "scopes = ['generate', 'retrieve']\nexpires = '2999-01-01T00:00:00Z'")
+            + &entry("shop", "rvk_b", "scopes = ['generate']\nexpires = '2020-01-01T00:00:00Z'");
+    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let (visitor, _in_flight) = access.admit(&bearing("rvk_a"), Some(Scope::Retrieve)).unwrap();
+    assert_eq!(visitor.name(), "studio");
+    access.admit(&bearing("rvk_a"), None).unwrap();
+    let status = refused(&access, &bearing("rvk_a"), Some(Scope::Write));
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("studio") && status.message().contains("write"), "{status}");
+    let late = refused(&access, &bearing("rvk_b"), None);
+    assert_eq!((late.code(), late.message()), (Code::Unauthenticated, "the API key has expired"));
+
+    let header = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+    let mut twice = bearing("rvk_a");
+    twice.append(AUTHORIZATION, "Bearer rvk_b".parse().unwrap());
+    for wrong in [
+        HeaderMap::new(),
+        bearing("rvk_c"),
+        bearing("rvk_"),
+        bearing(""),
+        bearing("a.b.c"),
+        header("rvk_a"),
+        header("Basic rvk_a"),
+        twice,
+        // Nobody gets in with what the file has.
+        bearing(&keys::digest("rvk_a")),
+    ] {
+        let status = refused(&access, &wrong, None);
+        assert_eq!(status.code(), Code::Unauthenticated, "{wrong:?}");
+        assert!(!status.message().contains("rvk_c"), "a credential is not told: {status}");
+    }
+}
+
+#[tokio::test]
+async fn keys_come_and_go_while_the_door_is_open() {
+    let files = Files::new();
+    let file = files.write("keys.toml", &entry("studio", "rvk_a", "scopes = ['generate']"));
+    let access = Access::start(&settings(file, "")).await.unwrap().unwrap();
+    access.admit(&bearing("rvk_a"), None).unwrap();
+    let becomes = async |content: &str, key: &str, is_let_in: bool| {
+        files.write("keys.toml", content);
+        let begun = Instant::now();
+        while access.admit(&bearing(key), None).is_ok() != is_let_in {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{content}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    becomes(&entry("studio", "rvk_b", "scopes = ['generate']"), "rvk_b", true).await;
+    assert!(access.admit(&bearing("rvk_a"), None).is_err());
+    // What cannot be read changes nothing.
+    files.write("keys.toml", "keys = 7");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    access.admit(&bearing("rvk_b"), None).unwrap();
+    becomes("", "rvk_b", false).await;
+}
+
+#[tokio::test]
+async fn a_caller_sees_its_own_knowledge_bases_alone() {
+    let files = Files::new();
+    let text = entry("studio", "rvk_a", "scopes = ['retrieve']\nknowledge_bases = ['birds', 'fish']")
+        + &entry("nobody", "rvk_b", "scopes = ['retrieve']\nknowledge_bases = []")
+        + &entry("all", "rvk_c", "scopes = ['retrieve']");
+    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let visitor = |key: &str| access.admit(&bearing(key), None).unwrap().0;
+    let studio = visitor("rvk_a");
+    assert_eq!(studio.knowledge_base("fish").unwrap(), "fish");
+    assert_eq!(studio.knowledge_base("").unwrap(), "birds", "its first is its default");
+    assert!(studio.may_see("fish") && !studio.may_see("secret"));
+    // One that is there for others and one that is not there at all are told alike.
+    let [hidden, missing] = ["secret", "absent"].map(|name| {
+        let status = Status::from(studio.knowledge_base(name).unwrap_err());
+        assert_eq!(status.code(), Code::NotFound);
+        status.message().replace(name, "NAME")
+    });
+    assert_eq!(hidden, missing);
+    assert_eq!(hidden, "there is no knowledge base \"NAME\"; there is birds, fish");
+    for name in ["", "birds"] {
+        assert!(visitor("rvk_b").knowledge_base(name).is_err());
+        assert_eq!(visitor("rvk_c").knowledge_base(name).unwrap(), name);
+    }
+}
+
+#[tokio::test]
+async fn each_limit_holds_for_its_caller_and_says_when_to_come_again() {
+    let files = Files::new();
+    let limited = |name: &str, key: &str, limit: &str| {
+        entry(name, key, &format!("scopes = ['generate']\nlimits = {{ {limit} }}"))
+    };
+    let text = limited("calls", "rvk_a", "in_flight = 2")
+        + &limited("rate", "rvk_b", "requests_per_minute = 3")
+        + &limited("pixels", "rvk_c", "megapixels_per_minute = 2")
+        + &limited("seconds", "rvk_d", "model_seconds_per_minute = 10")
+        + &entry("free", "rvk_e", "scopes = ['generate']");
+    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let again = |status: &Status| tonic_types::StatusExt::get_details_retry_info(status).is_some();
+
+    let first = access.admit(&bearing("rvk_a"), None).unwrap();
+    let _second = access.admit(&bearing("rvk_a"), None).unwrap();
+    let third = refused(&access, &bearing("rvk_a"), None);
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    assert!(third.message().contains("in_flight") && again(&third), "{third}");
+    drop(first);
+    access.admit(&bearing("rvk_a"), None).unwrap();
+
+    for _ in 0..3 {
+        access.admit(&bearing("rvk_b"), None).unwrap();
+    }
+    let fourth = refused(&access, &bearing("rvk_b"), None);
+    assert!(fourth.message().contains("requests_per_minute") && again(&fourth), "{fourth}");
+
+    let (pixels, _call) = access.admit(&bearing("rvk_c"), None).unwrap();
+    let charged = |visitor: &Visitor, pixels, seconds| visitor.charge(pixels, seconds).map_err(Status::from);
+    charged(&pixels, 1 << 20, 0.5).unwrap();
+    let more = charged(&pixels, 1 << 20, 0.5).unwrap_err();
+    assert!(more.message().contains("megapixels_per_minute") && again(&more), "{more}");
+    let never = charged(&pixels, 4 << 20, 0.5).unwrap_err();
+    assert!(never.message().contains("4.20 megapixels") && !again(&never), "{never}");
+
+    let (seconds, _call) = access.admit(&bearing("rvk_d"), None).unwrap();
+    charged(&seconds, 1 << 20, 9.0).unwrap();
+    let late = charged(&seconds, 1 << 20, 9.0).unwrap_err();
+    assert_eq!(late.code(), Code::ResourceExhausted);
+    assert!(late.message().contains("model_seconds_per_minute") && again(&late), "{late}");
+
+    // Another one is not held up by them.
+    for _ in 0..50 {
+        let (free, _call) = access.admit(&bearing("rvk_e"), None).unwrap();
+        charged(&free, 100 << 20, 100.0).unwrap();
+    }
+}
+
+/// Signs as an issuer of tokens does.
+enum Signer {
+    Ed(Ed25519KeyPair),
+    Ec(EcdsaKeyPair),
+}
+
+impl Signer {
+    fn ed() -> Self {
+        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self::Ed(Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap())
+    }
+
+    fn ec() -> Self {
+        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        Self::Ec(EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).unwrap())
+    }
+
+    fn jwk(&self, kid: &str) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        match self {
+            Self::Ed(key) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "use": "sig", "x": text(key.public_key().as_ref())})
+            }
+            Self::Ec(key) => {
+                let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+                json!({"kty": "EC", "crv": "P-256", "kid": kid, "alg": "ES256", "x": text(x), "y": text(y)})
+            }
+        }
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", text(header), text(claims));
+        let signature: Signature = match self {
+            Self::Ed(key) => key.sign(message.as_bytes()),
+            Self::Ec(key) => key.sign(&SystemRandom::new(), message.as_bytes()).unwrap(),
+        };
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+fn seconds_from_now(seconds: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    i64::try_from(now).unwrap() + seconds
+}
+
+fn claims(change: impl FnOnce(&mut BTreeMap<&'static str, Value>)) -> Value {
+    let mut claims: BTreeMap<&'static str, Value> = BTreeMap::from([
+        ("sub", json!("anna")),
+        ("iss", json!("https://id.example")),
+        ("aud", json!(["other", "reverie"])),
+        ("exp", json!(seconds_from_now(60))),
+        ("scope", json!("openid generate write")),
+    ]);
+    change(&mut claims);
+    json!(claims)
+}
+
+#[tokio::test]
+async fn tokens_are_checked_in_all_that_they_claim() {
+    let (ed, ec, stranger) = (Signer::ed(), Signer::ec(), Signer::ed());
+    let files = Files::new();
+    // A key of a kind that is not known, and one for encryption, stand beside those that count.
+    let other = json!({"kty": "OKP", "crv": "X448", "kid": "other", "x": "AA"});
+    let mut for_encryption = ed.jwk("encrypts");
+    for_encryption["use"] = json!("enc");
+    let set = json!({"keys": [other, for_encryption, ed.jwk("ed"), ec.jwk("ec")]});
+    let file = files.write("jwks.json", &set.to_string());
+    let access = Access::start(&settings(PathBuf::new(), file.to_str().unwrap())).await.unwrap().unwrap();
+    let header = |alg: &str, kid: &str| json!({"alg": alg, "kid": kid, "typ": "JWT"});
+
+    for token in [
+        ed.sign(&header("EdDSA", "ed"), &claims(|_| ())),
+        ec.sign(&header("ES256", "ec"), &claims(|_| ())),
+        // Any key of the set may be meant.
+        ed.sign(&json!({"alg": "EdDSA"}), &claims(|_| ())),
+        ed.sign(
+            &header("EdDSA", "ed"),
+            &claims(|claims| drop(claims.insert("exp", json!(seconds_from_now(-20))))),
+        ),
+        ed.sign(
+            &header("EdDSA", "ed"),
+            &claims(|claims| drop(claims.insert("nbf", json!(seconds_from_now(20))))),
+        ),
+    ] {
+        let (visitor, _call) = access.admit(&bearing(&token), Some(Scope::Generate)).unwrap();
+        assert_eq!(visitor.name(), "anna (token)");
+        access.admit(&bearing(&token), Some(Scope::Write)).unwrap();
+        assert_eq!(refused(&access, &bearing(&token), Some(Scope::Retrieve)).code(), Code::PermissionDenied);
+    }
+
+    let with = |name: &'static str, value: Value| claims(|claims| drop(claims.insert(name, value)));
+    let without = |name: &str| claims(|claims| drop(claims.remove(name)));
+    let of_ed = |claims: &Value| ed.sign(&header("EdDSA", "ed"), claims);
+    let unsigned = |alg: &str| {
+        let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}.", text(&header(alg, "ed")), text(&claims(|_| ())))
+    };
+    let valid = of_ed(&claims(|_| ()));
+    let (head, rest) = valid.split_once('.').unwrap();
+    let (_, signature) = rest.split_once('.').unwrap();
+    let altered =
+        format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(with("sub", json!("ben")).to_string()));
+    for (token, why) in [
+        (of_ed(&with("exp", json!(seconds_from_now(-40)))), "it has expired"),
+        (of_ed(&with("nbf", json!(seconds_from_now(40)))), "it is not valid yet"),
+        (of_ed(&with("iss", json!("https://id.example.evil"))), "it is from another issuer"),
+        (of_ed(&with("aud", json!("other"))), "it is for another audience"),
+        (of_ed(&without("exp")), "it needs exp"),
+        (of_ed(&without("iss")), "it needs exp"),
+        (of_ed(&without("aud")), "it needs exp"),
+        (of_ed(&without("sub")), "its claims cannot be read"),
+        (of_ed(&with("sub", json!(""))), "its subject"),
+        (of_ed(&with("sub", json!("a\nb"))), "its subject"),
+        (of_ed(&with("sub", json!("a".repeat(201)))), "its subject"),
+        // Times as texts are no times.
+        (of_ed(&with("exp", json!("4102444800"))), "it needs exp"),
+        (stranger.sign(&header("EdDSA", "ed"), &claims(|_| ())), "its signature is wrong"),
+        (stranger.sign(&header("EdDSA", "stranger"), &claims(|_| ())), "a key that is not known"),
+        (ed.sign(&header("EdDSA", "encrypts"), &claims(|_| ())), "a key that is not known"),
+        (ec.sign(&header("ES256", "ed"), &claims(|_| ())), "its signature is wrong"),
+        (ed.sign(&header("HS256", "ed"), &claims(|_| ())), "its algorithm is not taken"),
+        (ed.sign(&header("ES384", "ed"), &claims(|_| ())), "its algorithm is not taken"),
+        (altered, "its signature is wrong"),
+        (unsigned("none"), "it is no JSON Web Token"),
+        (unsigned("EdDSA"), "its signature is wrong"),
+        ("a.b.c".to_owned(), "it is no JSON Web Token"),
+        ("x".repeat(9000), "longer than 8 KiB"),
+    ] {
+        let status = refused(&access, &bearing(&token), None);
+        assert_eq!(status.code(), Code::Unauthenticated, "{why}");
+        assert!(status.message().contains(why), "{why}: {status}");
+    }
+    // A key is not asked for where there are none.
+    assert!(refused(&access, &bearing("rvk_a"), None).message().contains("a JSON Web Token"));
+}
+
+/// Signed by another implementation: `PyJWT`.
+#[tokio::test]
+async fn rsa_signatures_of_others_are_understood() {
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/rsa.json")).unwrap();
+    let files = Files::new();
+    let file = files.write("jwks.json", &fixture["jwks"].to_string());
+    let mut settings = settings(PathBuf::new(), file.to_str().unwrap());
+    let access = Access::start(&settings).await.unwrap().unwrap();
+    access.admit(&bearing(fixture["RS256"].as_str().unwrap()), Some(Scope::Generate)).unwrap();
+    // The key says that it is for RS256.
+    settings.tokens.algorithms = vec!["PS256".parse().unwrap()];
+    let access = Access::start(&settings).await.unwrap().unwrap();
+    let status = refused(&access, &bearing(fixture["PS256"].as_str().unwrap()), None);
+    assert!(status.message().contains("its signature is wrong"), "{status}");
+    let mut any = fixture["jwks"].clone();
+    any["keys"][0].as_object_mut().unwrap().remove("alg");
+    files.write("jwks.json", &any.to_string());
+    let access = Access::start(&settings).await.unwrap().unwrap();
+    access.admit(&bearing(fixture["PS256"].as_str().unwrap()), None).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_key_set_is_told_at_the_start() {
+    let files = Files::new();
+    for (content, why) in [
+        ("", "no JSON Web Key Set"),
+        ("{}", "no JSON Web Key Set"),
+        (r#"{"keys": []}"#, "no public key"),
+        // A shared secret is no public key.
+        (r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]}"#, "no public key"),
+    ] {
+        let file = files.write("jwks.json", content);
+        let told =
+            Access::start(&settings(PathBuf::new(), file.to_str().unwrap())).await.unwrap_err().to_string();
+        assert!(told.contains("jwks.json") && told.contains(why), "{content}: {told}");
+        assert!(!told.contains("c2VjcmV0"));
+    }
+}
+
+/// A new key of the issuer is fetched when a token names it.
+#[tokio::test]
+async fn keys_are_fetched_from_a_url_and_again_for_a_new_one() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (first, second) = (Signer::ed(), Signer::ed());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let set = |keys: Value| std::sync::Arc::new(std::sync::Mutex::new(json!({"keys": keys}).to_string()));
+    let served = set(json!([first.jwk("first")]));
+    let body = std::sync::Arc::clone(&served);
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let body = body.lock().unwrap().clone();
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    let access =
+        Access::start(&settings(PathBuf::new(), &format!("http://{address}/jwks"))).await.unwrap().unwrap();
+    let lets_in = async |signer: &Signer, kid: &str| {
+        let token = signer.sign(&json!({"alg": "EdDSA", "kid": kid}), &claims(|_| ()));
+        let begun = Instant::now();
+        while let Err(refusal) = access.admit(&bearing(&token), None) {
+            let status = Status::from(refusal);
+            assert!(matches!(status.code(), Code::Unavailable | Code::Unauthenticated), "{status}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    lets_in(&first, "first").await;
+    *served.lock().unwrap() = json!({"keys": [first.jwk("first"), second.jwk("second")]}).to_string();
+    lets_in(&second, "second").await;
+    server.abort();
+}

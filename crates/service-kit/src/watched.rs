@@ -1,0 +1,120 @@
+//! What is built from files, and built anew when they change: certificates, keys, lists of callers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
+
+/// Why nothing can be built from files.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// One cannot be read.
+    #[error("{}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// One does not hold what it should.
+    #[error("{}: {why}", file.display())]
+    Content {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl FileError {
+    /// `file` does not hold what it should.
+    pub fn content(file: &Path, why: impl Into<String>) -> Self {
+        Self::Content { file: file.to_owned(), why: why.into() }
+    }
+}
+
+/// How often files are looked at. Kubernetes renews what it mounts within a minute.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+
+/// Builds a value from what files hold.
+pub trait Build: Send + Sync + 'static {
+    /// What is built.
+    type Built: Send + Sync;
+
+    /// The files that it is built from.
+    fn files(&self) -> Vec<PathBuf>;
+    /// Builds it from their contents, in the same order.
+    fn build(&self, contents: &[Vec<u8>]) -> Result<Self::Built, FileError>;
+}
+
+/// What was built from files, and is built anew when they change.
+pub struct Watched<B: Build> {
+    builder: B,
+    built: RwLock<Arc<B::Built>>,
+    /// What the files held when they were read last.
+    contents: Mutex<Vec<Vec<u8>>>,
+}
+
+impl<B: Build> fmt::Debug for Watched<B> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Watched").field("files", &self.builder.files()).finish_non_exhaustive()
+    }
+}
+
+impl<B: Build> Watched<B> {
+    /// Reads the files, and looks at them again as long as the second of the two is held.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or what it holds cannot be used. Later that leaves all as it is, and is logged.
+    pub async fn start(builder: B) -> Result<(Arc<Self>, AbortOnDropHandle<()>), FileError> {
+        let contents = read_all(&builder.files()).await?;
+        let built = RwLock::new(Arc::new(builder.build(&contents)?));
+        let watched = Arc::new(Self { builder, built, contents: Mutex::new(contents) });
+        let again = Arc::clone(&watched);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOKED_AT_EVERY).await;
+                again.look_again().await;
+            }
+        });
+        Ok((watched, AbortOnDropHandle::new(task)))
+    }
+
+    /// What was built last.
+    pub fn current(&self) -> Arc<B::Built> {
+        Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Builds it anew if the files have changed. What cannot be used leaves all as it is, and is told once.
+    async fn look_again(&self) {
+        let files = self.builder.files();
+        // In the middle of an exchange a file may be missing for a moment.
+        let Ok(contents) = read_all(&files).await else { return };
+        {
+            let mut known = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known == contents {
+                return;
+            }
+            known.clone_from(&contents);
+        }
+        match self.builder.build(&contents) {
+            Ok(built) => {
+                *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(built);
+                tracing::info!(files = ?files, "files have changed; what they hold is used from now on");
+            }
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a file has changed and cannot be used; what it held before stays in use"
+            ),
+        }
+    }
+}
+
+async fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, FileError> {
+    let read = async |file: &PathBuf| {
+        tokio::fs::read(file).await.map_err(|source| FileError::Read { file: file.clone(), source })
+    };
+    futures::future::try_join_all(files.iter().map(read)).await
+}
