@@ -6,8 +6,11 @@ use std::time::Duration;
 use reverie_integration_tests::processes::{Process, Processes};
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{Fallible, WORKSPACE};
+use reverie_service_kit::client::credential;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::process::Command;
+use tonic::Code;
 
 /// Of the requests below; it is in no answer of an admin server.
 const SECRET: &str = "a small zunin on the left, volcano";
@@ -50,7 +53,23 @@ fn exported(metrics: &str) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_export_what_the_page_lists_and_no_prompt() -> Fallible<()> {
-    let mut six = Processes::start(&["admin.listen=127.0.0.1:0".to_owned()]).await?;
+    let keys = tempfile::NamedTempFile::new()?;
+    let digest = reverie_access::keys::digest("rvk_test");
+    std::fs::write(
+        keys.path(),
+        format!("[[keys]]\nname = 'test'\nsha256 = '{digest}'\nscopes = ['generate']"),
+    )?;
+    let with_keys = |mut command: Command| {
+        let is_pipeline = command.as_std().get_program().to_string_lossy().ends_with("reverie-pipeline");
+        if is_pipeline {
+            command.args(["--set", &format!("access.keys={}", keys.path().display())]);
+        }
+        Ok(command)
+    };
+    let mut six = Processes::start_as(&["admin.listen=127.0.0.1:0".to_owned()], with_keys).await?;
+    let nobody = draw(&six.pipeline.address()?, quick(SECRET, 256, 1)).await.map(drop).unwrap_err();
+    assert_eq!(nobody.code(), Code::Unauthenticated, "{nobody}");
+    credential::show("rvk_test")?;
     draw(&six.pipeline.address()?, quick(SECRET, 256, 1)).await?;
     let wrong = draw(&six.pipeline.address()?, quick(SECRET, 100, 1)).await;
     assert!(wrong.is_err(), "no image has 100 px");
@@ -73,6 +92,9 @@ async fn services_export_what_the_page_lists_and_no_prompt() -> Fallible<()> {
         if service == "pipeline" {
             for line in [
                 "reverie_requests_total{outcome=\"drawn\"} 1",
+                "reverie_access_calls_total{caller=\"test\"} 2",
+                "reverie_access_refused_total{caller=\"\",reason=\"credential\"} 1",
+                "reverie_access_pixels_total{caller=\"test\"} 65536",
                 "reverie_requests_total{outcome=\"refused\"} 1",
                 "rpc_client_call_duration_seconds_count{rpc_method=\"reverie.denoiser.v1.DenoiserService/Denoise\",rpc_response_status_code=\"OK\",rpc_system_name=\"grpc\"} 1",
             ] {

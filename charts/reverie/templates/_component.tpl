@@ -13,7 +13,7 @@ Everything that one component consists of. The argument is a dict:
 {{- define "reverie.component" -}}
 {{- $values := mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy .values) -}}
 {{- $component := merge (dict "values" $values) . -}}
-{{- range list "reverie.settingsMap" "reverie.deployment" "reverie.service" "reverie.disruptionBudget" "reverie.autoscaler" "reverie.componentPolicy" }}
+{{- range list "reverie.settingsMap" "reverie.certificate" "reverie.deployment" "reverie.service" "reverie.disruptionBudget" "reverie.autoscaler" "reverie.componentPolicy" }}
 {{- with include . $component | trim }}
 ---
 {{ . }}
@@ -57,7 +57,7 @@ spec:
     - name: grpc
       port: {{ include "reverie.port" .service }}
       targetPort: grpc
-      appProtocol: kubernetes.io/h2c
+      appProtocol: {{ ternary "https" "kubernetes.io/h2c" .root.Values.tls.enabled }}
     {{- if .root.Values.adminPort }}
     - name: admin
       port: 9090

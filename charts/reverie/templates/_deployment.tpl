@@ -179,6 +179,14 @@ spec:
             - name: settings
               mountPath: /etc/reverie
               readOnly: true
+            {{- with include "reverie.tlsMounts" . }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- if and (eq .service "pipeline") $root.Values.access.keysSecret.name }}
+            - name: keys
+              mountPath: /etc/reverie-keys
+              readOnly: true
+            {{- end }}
             {{- range $name, $source := $data }}
             {{- include "reverie.dataMount" (dict "name" $name "data" $source) | nindent 12 }}
             {{- end }}
@@ -194,6 +202,15 @@ spec:
         - name: settings
           configMap:
             name: {{ include "reverie.name" . }}
+        {{- with include "reverie.tlsVolumes" . }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- if and (eq .service "pipeline") $root.Values.access.keysSecret.name }}
+        - name: keys
+          secret:
+            secretName: {{ $root.Values.access.keysSecret.name }}
+            defaultMode: 0440
+        {{- end }}
         {{- range $name, $source := $data }}
         {{- include "reverie.dataVolume" (dict "root" $root "name" $name "data" $source) | nindent 8 }}
         {{- end }}

@@ -65,7 +65,7 @@ app.kubernetes.io/component: {{ .name }}
 
 {{/* The address of a component for its callers: (dict "root" $ "name" "denoiser" "service" "denoiser"). */}}
 {{- define "reverie.address" -}}
-{{- printf "http://%s:%s" (include "reverie.name" .) (include "reverie.port" .service) -}}
+{{- printf "%s://%s:%s" (ternary "https" "http" .root.Values.tls.enabled) (include "reverie.name" .) (include "reverie.port" .service) -}}
 {{- end -}}
 
 {{/* The port of a service, the same as without Kubernetes. */}}

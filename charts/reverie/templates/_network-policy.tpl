@@ -48,6 +48,10 @@ spec:
     - to: {{- toYaml $root.Values.objectStorage.egress | nindent 8 }}
       ports: [{port: {{ $root.Values.objectStorage.port }}}]
     {{- end }}
+    {{- if and (eq .service "pipeline") (contains "://" ($root.Values.access.tokens.jwks | default "")) }}
+    - to: {{- toYaml $root.Values.access.egress | nindent 8 }}
+      ports: [{port: {{ $root.Values.access.port }}}]
+    {{- end }}
     {{- if $root.Values.telemetry.otlpEndpoint }}
     - to: {{- toYaml $policy.collectors | nindent 8 }}
       ports: [{port: {{ regexFind ":[0-9]+" ($root.Values.telemetry.otlpEndpoint | trimPrefix "http://") | trimPrefix ":" | default "4317" }}}]

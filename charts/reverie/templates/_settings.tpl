@@ -46,6 +46,24 @@ The settings of a component: what the chart decides, then what its templates der
 {{- if $root.Values.adminPort -}}
 {{- $_ := set $settings "admin" (dict "listen" (printf "%s:9090" $root.Values.listenAddress)) -}}
 {{- end -}}
+{{- if $root.Values.tls.enabled -}}
+{{- if not $root.Values.adminPort -}}
+{{- fail "tls.enabled needs adminPort: kubelet cannot ask for gRPC health by TLS" -}}
+{{- end -}}
+{{- $tls := include "reverie.tlsSettings" . | fromJson -}}
+{{- $_ := set $server "tls" $tls.server -}}
+{{- $_ := set $settings "client" (dict "tls" $tls.client) -}}
+{{- end -}}
+{{- if and (eq .service "pipeline") (or $root.Values.access.keysSecret.name $root.Values.access.tokens) -}}
+{{- $access := dict -}}
+{{- if $root.Values.access.keysSecret.name -}}
+{{- $_ := set $access "keys" (printf "/etc/reverie-keys/%s" $root.Values.access.keysSecret.key) -}}
+{{- end -}}
+{{- with $root.Values.access.tokens -}}
+{{- $_ := set $access "tokens" . -}}
+{{- end -}}
+{{- $_ := set $settings "access" $access -}}
+{{- end -}}
 {{- if has "models" .data -}}
 {{- $models := $root.Values.models -}}
 {{- $inference := dict "bundle" (printf "/models/%s" $models.bundle) -}}

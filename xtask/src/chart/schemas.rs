@@ -22,7 +22,8 @@ pub(super) const NEWEST: &str = "1.37";
 const VALIDATE: &str = "kubernetes-validate==1.37.0 --hash=sha256:85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
 
 /// The modules with CRDs, and the files in them.
-const CRDS: [(&str, &str); 3] = [
+const CRDS: [(&str, &str); 4] = [
+    ("github.com/cert-manager/cert-manager@v1.18.2", "deploy/crds/crd-certificates.yaml"),
     ("github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases/keda.sh_scaledobjects.yaml"),
     (
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
@@ -56,7 +57,7 @@ pub(super) fn check(programs: &Programs, renders: &[PathBuf]) -> Outcome {
 
 /// The folder of the schemas, a folder per version in it; fetched if it is absent.
 fn ensure() -> Result<PathBuf, Box<dyn Error>> {
-    let folder = cache_folder::locate()?.join(format!("chart-schemas-{OLDEST}-{NEWEST}"));
+    let folder = cache_folder::locate()?.join(format!("chart-schemas-{OLDEST}-{NEWEST}-{}", CRDS.len()));
     if !folder.is_dir() {
         eprintln!("Fetching schemas of Kubernetes into {}: once", folder.display());
         let parent = folder.parent().ok_or("the cache folder has no parent")?;
