@@ -6,7 +6,7 @@ use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap};
 use reverie_access::{Access, Scope, Visitor};
 use reverie_proto::generation::v1::generate_request::Memory;
-use reverie_proto::generation::v1::{GenerateRequest, Retrieval};
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval};
 use reverie_proto::retrieval::v1::KnowledgeBase;
 use reverie_service_kit::Refusal;
 use reverie_service_kit::doorkeeper::Doorkeeper;
@@ -73,23 +73,25 @@ pub(crate) fn resolve(visitor: Option<&Visitor>, named: &mut String) -> Result<(
     Ok(())
 }
 
-/// The same for an image, which is drawn with the default knowledge base if it does not say otherwise.
+/// The same for an image. One that says nothing is drawn with the first knowledge base that `visitor` sees, if the mesh `can_search`, and
+/// from the text alone if it sees none.
 pub(crate) fn resolve_memory(
     visitor: Option<&Visitor>,
+    can_search: bool,
     request: &mut GenerateRequest,
 ) -> Result<(), Refusal> {
-    let Some(visitor) = visitor.filter(|visitor| visitor.is_restricted()) else { return Ok(()) };
-    let searches = |retrieval: &mut Retrieval| resolve(Some(visitor), &mut retrieval.knowledge_base);
+    let Some(visitor) = visitor else { return Ok(()) };
     match &mut request.memory {
-        Some(Memory::Retrieval(retrieval)) => searches(retrieval),
-        Some(Memory::References(_) | Memory::None(_)) => Ok(()),
+        Some(Memory::Retrieval(retrieval)) => resolve(Some(visitor), &mut retrieval.knowledge_base)?,
+        Some(Memory::References(_) | Memory::None(_)) => {}
+        None if !can_search || !visitor.is_restricted() => {}
         None => {
-            let mut retrieval = Retrieval::default();
-            searches(&mut retrieval)?;
-            request.memory = Some(Memory::Retrieval(retrieval));
-            Ok(())
+            let retrieval = |knowledge_base| Retrieval { knowledge_base, ..Retrieval::default() };
+            let first = visitor.knowledge_base("").map(retrieval).map(Memory::Retrieval);
+            request.memory = Some(first.unwrap_or(Memory::None(NoMemory {})));
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -99,7 +101,59 @@ mod tests {
     use prost::Message as _;
     use reverie_proto::FILE_DESCRIPTOR_SET;
 
+    use reverie_access::{AccessSettings, keys};
+    use reverie_proto::generation::v1::References;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_says_nothing_means_the_first_knowledge_base_that_its_caller_sees() {
+        let entry = |key: &str, seen: &str| {
+            format!("[[keys]]\nname = '{key}'\nsha256 = '{}'\nscopes = []\n{seen}\n", keys::digest(key))
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = entry("rvk_two", "knowledge_bases = ['birds', 'fish']")
+            + &entry("rvk_none", "knowledge_bases = []")
+            + &entry("rvk_all", "");
+        std::fs::write(file.path(), text).unwrap();
+        let settings = AccessSettings { keys: file.path().to_owned(), ..AccessSettings::default() };
+        let porter = Porter(Access::start(&settings).await.unwrap().unwrap());
+        let visitor = |key: &str| {
+            let mut headers =
+                HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {key}").parse().unwrap())]);
+            let mut extensions = Extensions::new();
+            porter
+                .admit(
+                    "reverie.generation.v1.GenerationService/GetCapabilities",
+                    &mut headers,
+                    &mut extensions,
+                )
+                .unwrap();
+            assert!(headers.is_empty(), "nobody else needs the credential");
+            extensions.remove::<Visitor>().unwrap()
+        };
+        let searches = |name: &str| {
+            Some(Memory::Retrieval(Retrieval { knowledge_base: name.to_owned(), ..Retrieval::default() }))
+        };
+        let own = || Some(Memory::References(References::default()));
+        let none = || Some(Memory::None(NoMemory {}));
+        for (key, can_search, asked, means) in [
+            ("rvk_two", true, None, Some(searches("birds"))),
+            ("rvk_two", true, searches(""), Some(searches("birds"))),
+            ("rvk_two", true, searches("fish"), Some(searches("fish"))),
+            ("rvk_two", true, searches("creatures"), None),
+            ("rvk_two", true, own(), Some(own())),
+            ("rvk_two", false, None, Some(None)),
+            ("rvk_none", true, None, Some(none())),
+            ("rvk_none", true, searches(""), None),
+            ("rvk_all", true, None, Some(None)),
+            ("rvk_all", true, searches("creatures"), Some(searches("creatures"))),
+        ] {
+            let mut request = GenerateRequest { memory: asked.clone(), ..GenerateRequest::default() };
+            let resolved = resolve_memory(Some(&visitor(key)), can_search, &mut request);
+            assert_eq!(resolved.ok().map(|()| request.memory), means, "{key} {asked:?}");
+        }
+    }
 
     #[test]
     fn every_method_of_the_door_has_its_scope() {

@@ -61,15 +61,17 @@ impl Generation {
 }
 
 impl Generation {
-    /// Checks a request against the models that are there now, books what it needs, and decodes its images.
+    /// Checks a request against the models that are there now, books what it needs, charges it to who asks, and decodes its images. The
+    /// request then names the knowledge base that it means.
     async fn prepare(
         &self,
-        request: GenerateRequest,
+        request: &mut GenerateRequest,
         context: Context,
         permit: &Permit,
         visitor: Option<&Visitor>,
     ) -> Result<(Run, Booking), Status> {
         let mut models = context.within("asking for the models", self.stages.models(context)).await?;
+        access::resolve_memory(visitor, models.can_search(), request)?;
         let mut plans = 1;
         loop {
             let (mut run, images) = self.plan(models, request.clone(), permit).await?;
@@ -169,8 +171,7 @@ impl GenerationService for Generation {
         let context = self.callers.context(&request).capped(self.longest, "limits.max_request_seconds");
         let visitor = access::visitor(&request);
         let mut request = request.into_inner();
-        access::resolve_memory(visitor.as_ref(), &mut request)?;
-        let prepared = self.prepare(request.clone(), context, &permit, visitor.as_ref()).await;
+        let prepared = self.prepare(&mut request, context, &permit, visitor.as_ref()).await;
         let (run, booking) = match prepared {
             Ok(prepared) => prepared,
             Err(status) => {

@@ -57,7 +57,7 @@ impl Memory {
         undecoded: &mut Undecoded,
     ) -> Self {
         let most = models.base.max_neighbours.min(MAX_NEIGHBOURS);
-        let can_search = most > 0 && models.has_retrieval;
+        let can_search = models.can_search();
         let memory = memory.unwrap_or_else(|| {
             if can_search { Message::Retrieval(Retrieval::default()) } else { Message::None(NoMemory {}) }
         });

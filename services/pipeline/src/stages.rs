@@ -66,6 +66,13 @@ pub(crate) struct Models {
     pub(crate) has_retrieval: bool,
 }
 
+impl Models {
+    /// Whether reference images can be searched for: there are some, and the model takes them.
+    pub(crate) fn can_search(&self) -> bool {
+        self.has_retrieval && self.base.max_neighbours > 0
+    }
+}
+
 /// All stages; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {

@@ -50,10 +50,6 @@ impl Checked {
             Algorithm::EdDSA => Method::Other(&algorithms::ED25519),
             _ => return Err(ErrorKind::InvalidAlgorithm.into()),
         };
-        // A key of another family is that of another algorithm.
-        if key.family() != algorithm.family() {
-            return Err(ErrorKind::InvalidKeyFormat.into());
-        }
         Ok(Self { algorithm, method, key: key.clone() })
     }
 }
