@@ -277,10 +277,14 @@ async fn renewed_certificates_are_taken_up_without_a_restart() {
     let renewed = after.signs("pipeline", &["pipeline"], |_| ());
     fs::copy(renewed.0, own.0).unwrap();
     fs::copy(renewed.1, own.1).unwrap();
-    let begun = std::time::Instant::now();
-    while let [Err(status), _] = ask_with(server.address, "draws.example", caller.clone()).await {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{status}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    // One that knows the new authority alone, and the one from before, which has taken it up.
+    let fresh = of_client(&after.file(), Some(after.signs("fresh", &["pipeline"], |_| ())));
+    for caller in [ClientTls::start(&fresh).await.unwrap(), caller] {
+        let begun = std::time::Instant::now();
+        while let [Err(status), _] = ask_with(server.address, "draws.example", caller.clone()).await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
     // Those of before are no longer believed.
     let late = of_client(&after.file(), Some(before.signs("late", &["pipeline"], |_| ())));
