@@ -6,11 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use reverie_access::{Access, AccessSettings, TokenSettings};
 use reverie_imaging::Encoded;
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::folders::{self, Copy};
 use reverie_integration_tests::mutation::{self, Random, choose};
-use reverie_integration_tests::{BUNDLE, Fallible};
+use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE};
 use reverie_knowledge::epoch::{
     Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, VectorKind, Vectors, write_epoch,
 };
@@ -331,5 +334,61 @@ fn images() -> Fallible<()> {
             },
         }
         Ok(())
+    })
+}
+
+/// Tokens and files of keys: no other token than the one that was signed opens anything, and a file that is changed either opens the
+/// same, or is refused at the start.
+#[test]
+fn credentials() -> Fallible<()> {
+    let fixture: Value =
+        serde_json::from_str(&fs::read_to_string(format!("{WORKSPACE}/crates/access/fixtures/rsa.json"))?)?;
+    let folder = tempfile::tempdir()?;
+    let jwks = folder.path().join("jwks.json");
+    fs::write(&jwks, fixture["jwks"].to_string())?;
+    let tokens = TokenSettings {
+        jwks: jwks.display().to_string(),
+        issuer: "https://id.example".to_owned(),
+        audience: "reverie".to_owned(),
+        algorithms: vec!["RS256".parse()?],
+        ..TokenSettings::default()
+    };
+    let keys = folder.path().join("keys.toml");
+    let digest = reverie_access::keys::digest("rvk_valid");
+    let key_file = format!(
+        "[[keys]]\nname = 'studio'\nsha256 = '{digest}'\nscopes = ['generate']\nexpires = '2999-01-01T00:00:00Z'\n"
+    );
+    let valid = fixture["RS256"].as_str().ok_or("no token")?.to_owned();
+    let runtime = Runtime::new()?;
+    mutation::cases(1000, move |random| {
+        let mut token = valid.clone().into_bytes();
+        mutation::bytes(random, &mut token);
+        let mut file = key_file.clone().into_bytes();
+        mutation::bytes(random, &mut file);
+        fs::write(&keys, &file)?;
+        let bearing = |credential: &[u8]| {
+            let value = HeaderValue::from_bytes(&[b"Bearer ", credential].concat()).ok()?;
+            Some(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+        };
+        let of_tokens = AccessSettings { keys: PathBuf::new(), tokens: tokens.clone() };
+        let of_keys = AccessSettings { keys: keys.clone(), tokens: TokenSettings::default() };
+        runtime.block_on(async {
+            let access = Access::start(&of_tokens).await?.ok_or("it is on")?;
+            if let Some(headers) = bearing(&token) {
+                let is_let_in = access.admit(&headers, None).is_ok();
+                assert_eq!(is_let_in, token.trim_ascii() == valid.as_bytes(), "{}", token.escape_ascii());
+            }
+            match Access::start(&of_keys).await {
+                Err(error) => assert!(error.to_string().contains("keys.toml"), "{error}"),
+                Ok(access) => {
+                    let access = access.ok_or("it is on")?;
+                    for key in ["rvk_valid", "rvk_other", "rvk_"] {
+                        let headers = bearing(key.as_bytes()).ok_or("no header")?;
+                        assert!(key == "rvk_valid" || access.admit(&headers, None).is_err(), "{key}");
+                    }
+                }
+            }
+            Ok(())
+        })
     })
 }
