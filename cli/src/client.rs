@@ -1,5 +1,6 @@
 //! One call to the pipeline, from the request to everything that came of it.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use reverie_proto::generation::v1::generate_response::Event;
@@ -124,8 +125,16 @@ fn blame(stage: &Upstream, context: Context, status: Status) -> Status {
     }
 }
 
-/// Whether a call ended because nothing answers at its address.
+/// Whether a call ended because nothing answers at its address. One that answers, and with which no TLS can be spoken, says why.
 fn is_unreachable(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ErrorKind::InvalidData | ErrorKind::UnexpectedEof)) {
+            return false;
+        }
+        cause = error.source();
+    }
     is_caused_by::<tonic::ConnectError>(status)
 }
 

@@ -1,7 +1,5 @@
 //! How a running mesh is spoken to: TLS, and what the command shows of itself.
 
-use std::path::PathBuf;
-
 use reverie_service_kit::Address;
 use reverie_service_kit::client::credential;
 use reverie_service_kit::tls::{self, ClientTls, ClientTlsSettings};
@@ -15,35 +13,65 @@ const API_KEY: &str = "REVERIE_API_KEY";
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Credentials {
     /// The authorities that sign the certificate of --server (PEM) [default: those the system trusts]
-    #[arg(long, value_name = "FILE", env = "REVERIE_TLS_AUTHORITIES")]
-    tls_authorities: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "REVERIE_TLS_AUTHORITIES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    tls_authorities: String,
     /// The certificate that is shown to --server, if it asks for one (PEM).
-    #[arg(long, value_name = "FILE", env = "REVERIE_TLS_CERTIFICATE", requires = "tls_private_key")]
-    tls_certificate: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "REVERIE_TLS_CERTIFICATE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    tls_certificate: String,
     /// The private key of that certificate (PEM).
-    #[arg(long, value_name = "FILE", env = "REVERIE_TLS_PRIVATE_KEY", requires = "tls_certificate")]
-    tls_private_key: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "REVERIE_TLS_PRIVATE_KEY",
+        default_value = "",
+        hide_default_value = true
+    )]
+    tls_private_key: String,
     /// The file that holds the API key or token for --server [default: the variable `REVERIE_API_KEY` holds it]
-    #[arg(long, value_name = "FILE", env = "REVERIE_API_KEY_FILE")]
-    api_key_file: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "REVERIE_API_KEY_FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    api_key_file: String,
+    /// Sends the API key to another host without TLS, too: where something between adds it.
+    #[arg(long)]
+    plaintext_api_key: bool,
 }
 
 impl Credentials {
     /// Makes all calls of this process, which go to `server`, secure.
     pub(crate) async fn use_for(&self, server: &Address) -> Result<(), Failure> {
-        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
         let settings = ClientTlsSettings {
-            authorities: path(&self.tls_authorities),
-            certificate: path(&self.tls_certificate),
-            private_key: path(&self.tls_private_key),
+            authorities: self.tls_authorities.clone().into(),
+            certificate: self.tls_certificate.clone().into(),
+            private_key: self.tls_private_key.clone().into(),
         };
         if server.is_secure() {
+            if self.tls_certificate.is_empty() != self.tls_private_key.is_empty() {
+                return Err("--tls-certificate and --tls-private-key belong together".into());
+            }
             tls::install(ClientTls::start(&settings).await?);
         }
         let Some(shown) = self.credential()? else { return Ok(()) };
-        if !server.is_secure() && !server.is_local() {
+        if !server.is_secure() && !server.is_local() && !self.plaintext_api_key {
             return Err(format!(
-                "{server} would get the API key for everyone on the way to read: write https://, or leave the key out"
+                "{server} would get the API key for everyone on the way to read: write https://, or --plaintext-api-key where \
+                 something between adds TLS"
             )
             .into());
         }
@@ -52,11 +80,9 @@ impl Credentials {
     }
 
     fn credential(&self) -> Result<Option<String>, Failure> {
-        let text = match &self.api_key_file {
-            Some(file) => {
-                std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?
-            }
-            None => std::env::var(API_KEY).unwrap_or_default(),
+        let text = match self.api_key_file.as_str() {
+            "" => std::env::var(API_KEY).unwrap_or_default(),
+            file => std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?,
         };
         let text = text.trim();
         Ok((!text.is_empty()).then(|| text.to_owned()))

@@ -37,6 +37,13 @@ pub struct New {
     knowledge_bases: Vec<String>,
 }
 
+/// The tables of a file of keys; what cannot be read is told when the whole is checked.
+fn read_entries(text: &str) -> Vec<Table> {
+    let table: Table = text.parse().unwrap_or_default();
+    let entries = table.get("keys").and_then(Value::as_array).cloned().unwrap_or_default();
+    entries.into_iter().filter_map(|entry| entry.try_into().ok()).collect()
+}
+
 /// Runs the command.
 pub fn run(command: Command) -> Result<(), Failure> {
     let Command::New(New { name, file, scopes, expires, knowledge_bases }) = command;
@@ -59,8 +66,18 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(format!("{}: {error}", file.display()).into()),
     };
+    let same = entry["name"].clone();
+    if let Some(other) = read_entries(&before).into_iter().find(|other| other.get("name") == Some(&same)) {
+        // Two keys of one caller have its limits.
+        for shared in ["batch", "limits"] {
+            if let Some(value) = other.get(shared) {
+                entry.insert(shared.to_owned(), value.clone());
+            }
+        }
+    }
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
-    let added = format!("{gap}[[keys]]\n{entry}");
+    let table = Table::from_iter([("keys".to_owned(), Value::Array(vec![Value::Table(entry)]))]);
+    let added = format!("{gap}{table}");
     keys::check(&format!("{before}{added}")).map_err(|why| format!("{}: {why}", file.display()))?;
     let mut options = OpenOptions::new();
     options.append(true).create(true);

@@ -336,3 +336,31 @@ fn models_of_other_makers_are_imported_tried_out_and_drawn_with() -> Result<(), 
     assert!(fs::metadata(&picture)?.len() > 0);
     Ok(())
 }
+
+/// A caller that exchanges its key keeps its limits; the key is told once, and is not in the file.
+#[test]
+fn a_second_key_of_a_caller_has_its_limits() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("keys.toml");
+    let new = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reverie"));
+        command.args(["keys", "new", "studio", "--scope", "generate", "--file"]).arg(&file).args(arguments);
+        command.output()
+    };
+    let first = new(&["--expires", "2999-01-31T00:00:00Z", "--knowledge-base", "birds"])?;
+    assert!(first.status.success(), "{first:?}");
+    let mut text = std::fs::read_to_string(&file)?;
+    text.push_str("\n[keys.limits]\nin_flight = 3\n");
+    std::fs::write(&file, &text)?;
+    let second = new(&[])?;
+    assert!(second.status.success(), "{second:?}");
+    let text = std::fs::read_to_string(&file)?;
+    assert_eq!(text.matches("in_flight = 3").count(), 2, "{text}");
+    for made in [first, second] {
+        let key = String::from_utf8(made.stdout)?.trim().to_owned();
+        assert!(key.len() == 68 && key.starts_with("rvk_") && !text.contains(&key[4..]), "{key}");
+    }
+    let wrong = new(&["--expires", "soon"])?;
+    assert!(!wrong.status.success() && std::fs::read_to_string(&file)? == text);
+    Ok(())
+}

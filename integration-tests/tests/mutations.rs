@@ -373,12 +373,12 @@ fn credentials() -> Fallible<()> {
         let of_tokens = AccessSettings { keys: PathBuf::new(), tokens: tokens.clone() };
         let of_keys = AccessSettings { keys: keys.clone(), tokens: TokenSettings::default() };
         runtime.block_on(async {
-            let access = Access::start(&of_tokens).await?.ok_or("it is on")?;
+            let access = Access::start(&of_tokens, 64).await?.ok_or("it is on")?;
             if let Some(headers) = bearing(&token) {
                 let is_let_in = access.admit(&headers, None).is_ok();
                 assert_eq!(is_let_in, token.trim_ascii() == valid.as_bytes(), "{}", token.escape_ascii());
             }
-            match Access::start(&of_keys).await {
+            match Access::start(&of_keys, 64).await {
                 Err(error) => assert!(error.to_string().contains("keys.toml"), "{error}"),
                 Ok(access) => {
                     let access = access.ok_or("it is on")?;

@@ -18,7 +18,8 @@ or by whoever runs the cluster; stages take the calls of the components that cal
 {{- else if ne .service "pipeline" -}}
 {{- $callers := dict -}}
 {{- range .callers -}}
-{{- $_ := set $callers (include "reverie.name" (dict "root" $.root "name" .)) (list "*") -}}
+{{- /* With the namespace: an issuer of the cluster signs for others, too. */ -}}
+{{- $_ := set $callers (printf "%s.%s.svc" (include "reverie.name" (dict "root" $.root "name" .)) $.root.Release.Namespace) (list "*") -}}
 {{- end -}}
 {{- $_ := set $server "client_authorities" $authorities -}}
 {{- $_ := set $server "callers" $callers -}}
@@ -55,7 +56,8 @@ or by whoever runs the cluster; stages take the calls of the components that cal
 {{- $name := include "reverie.name" . -}}
 {{- $names := list $name (printf "%s.%s" $name .root.Release.Namespace) (printf "%s.%s.svc" $name .root.Release.Namespace) -}}
 {{- if eq .service "pipeline" -}}
-{{- $names = concat $names $tls.door.dnsNames -}}
+{{- /* localhost for kubectl port-forward. */ -}}
+{{- $names = concat $names (list "localhost") $tls.door.dnsNames -}}
 {{- end -}}
 apiVersion: cert-manager.io/v1
 kind: Certificate

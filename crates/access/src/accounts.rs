@@ -1,15 +1,10 @@
 //! What each caller uses, and its limits.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock as _, MonotonicClock};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use reverie_service_kit::Refusal;
@@ -20,26 +15,32 @@ use crate::{Caller, LimitSettings, Visitor};
 const MANY: usize = 10_000;
 /// A caller that has not called for so long is away: all that it may use in a minute has come back.
 const AWAY: Duration = Duration::from_mins(2);
-/// Pixels are counted in so many.
-const PIXELS: u64 = 10_000;
-const MEGAPIXEL: u64 = 1_000_000;
-
-type Bucket = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
+const MINUTE: f64 = 60.0;
+const MEGAPIXEL: f64 = 1e6;
 
 /// The accounts of all callers.
-#[derive(Debug, Default)]
-pub(crate) struct Accounts(Mutex<HashMap<String, Arc<Account>>>);
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    /// By kind of credential, and name.
+    all: Mutex<HashMap<(bool, String), Arc<Account>>>,
+    /// Calls in flight of a caller that has no limit of its own.
+    usual_in_flight: u32,
+}
 
 impl Accounts {
+    /// The server has so many places for calls that work; a caller without a limit of its own takes at most half of them.
+    pub(crate) fn new(places: usize) -> Self {
+        let usual_in_flight = u32::try_from(places / 2).unwrap_or(u32::MAX).max(1);
+        Self { all: Mutex::default(), usual_in_flight }
+    }
+
     /// Begins a call of this caller.
     pub(crate) fn begin(&self, caller: Arc<Caller>) -> Result<(Visitor, InFlight), Refusal> {
         let account = self.of(&caller);
-        let counted = account.begin().and_then(|in_flight| {
-            let refusal = |why| Refusal::overloaded(format!("{} has made its calls: {why}", caller.name()));
-            account
-                .requests
-                .take(1, "requests_per_minute", |calls| calls.to_string())
-                .map_err(|late| late.into_refusal(refusal))?;
+        let counted = account.hold(1).and_then(|in_flight| {
+            let mut used = account.used();
+            used.take([(Kind::Requests, 1.0)], &account.limits)
+                .map_err(|late| late.into_refusal(caller.name()))?;
             Ok(in_flight)
         });
         let in_flight = counted.inspect_err(|_| refused(caller.label(), "limit"))?;
@@ -48,21 +49,53 @@ impl Accounts {
     }
 
     fn of(&self, caller: &Caller) -> Arc<Account> {
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if accounts.len() >= MANY {
             accounts.retain(|_, account| !account.is_away());
         }
-        match accounts.get(caller.name()) {
+        let mut limits = caller.limits;
+        if limits.in_flight == 0 {
+            limits.in_flight = self.usual_in_flight;
+        }
+        let key = (caller.is_listed, caller.name().to_owned());
+        match accounts.get(&key) {
             // With other limits than before it begins anew, and calls in flight are counted by the old ones.
-            Some(account) if account.limits == caller.limits => {
-                account.came();
-                Arc::clone(account)
-            }
+            Some(account) if account.limits == limits => Arc::clone(account),
             _ => {
-                let account = Arc::new(Account::new(caller.limits));
-                accounts.insert(caller.name().to_owned(), Arc::clone(&account));
+                let account = Arc::new(Account::new(limits));
+                accounts.insert(key, Arc::clone(&account));
                 account
             }
+        }
+    }
+}
+
+/// What is limited by the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Requests,
+    Pixels,
+    ModelSeconds,
+}
+
+impl Kind {
+    /// How much of it there is in a minute, none for any amount, and the setting that says so.
+    fn per_minute(self, limits: &LimitSettings) -> (Option<f64>, &'static str) {
+        let LimitSettings { requests_per_minute, megapixels_per_minute, model_seconds_per_minute, .. } =
+            *limits;
+        let (limit, unit, setting) = match self {
+            Self::Requests => (requests_per_minute, 1.0, "requests_per_minute"),
+            Self::Pixels => (megapixels_per_minute, MEGAPIXEL, "megapixels_per_minute"),
+            Self::ModelSeconds => (model_seconds_per_minute, 1.0, "model_seconds_per_minute"),
+        };
+        ((limit > 0).then(|| f64::from(limit) * unit), setting)
+    }
+
+    fn tell(self, amount: f64) -> String {
+        match self {
+            Self::Requests => format!("{amount:.0}"),
+            Self::Pixels => format!("{:.2} megapixels", amount / MEGAPIXEL),
+            Self::ModelSeconds => format!("{amount:.1} s of the models"),
         }
     }
 }
@@ -72,59 +105,50 @@ impl Accounts {
 pub(crate) struct Account {
     limits: LimitSettings,
     in_flight: Arc<AtomicU32>,
-    requests: Allowance,
-    pixels: Allowance,
-    milliseconds: Allowance,
-    came: Mutex<Instant>,
+    used: Mutex<Used>,
+}
+
+/// What was used of each kind, as far as it has not come back: a minute's worth comes back in a minute.
+#[derive(Debug)]
+struct Used {
+    amounts: [f64; 3],
+    at: Instant,
 }
 
 impl Account {
     fn new(limits: LimitSettings) -> Self {
-        let in_pixels = u64::from(limits.megapixels_per_minute) * (MEGAPIXEL / PIXELS);
-        Self {
-            limits,
-            in_flight: Arc::default(),
-            requests: Allowance::new(limits.requests_per_minute.into()),
-            pixels: Allowance::new(in_pixels),
-            milliseconds: Allowance::new(u64::from(limits.model_seconds_per_minute) * 1000),
-            came: Mutex::new(Instant::now()),
-        }
+        let used = Mutex::new(Used { amounts: [0.0; 3], at: Instant::now() });
+        Self { limits, in_flight: Arc::default(), used }
     }
 
-    fn came(&self) {
-        *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn used(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_away(&self) -> bool {
-        let came = *self.came.lock().unwrap_or_else(PoisonError::into_inner);
-        self.in_flight.load(Ordering::Relaxed) == 0 && came.elapsed() > AWAY
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.used().at.elapsed() > AWAY
     }
 
-    fn begin(&self) -> Result<InFlight, Refusal> {
+    /// Counts `count` more calls, or images of a call, as in flight.
+    pub(crate) fn hold(&self, count: u32) -> Result<InFlight, Refusal> {
         let limit = self.limits.in_flight;
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let in_flight = InFlight(Arc::clone(&self.in_flight));
-        if limit > 0 && before >= limit {
-            let told = format!("the caller has all its {limit} calls in flight (in_flight)");
-            return Err(Refusal::overloaded(told));
+        let before = self.in_flight.fetch_add(count, Ordering::Relaxed);
+        let in_flight = InFlight(Arc::clone(&self.in_flight), count);
+        if before.saturating_add(count) > limit {
+            let told = format!(
+                "the caller may have {limit} calls and images in flight (in_flight), and has {before}"
+            );
+            return Err(if before <= 1 { Refusal::too_large(told) } else { Refusal::overloaded(told) });
         }
         Ok(in_flight)
     }
 
     pub(crate) fn charge(&self, caller: &Caller, pixels: u64, model_seconds: f64) -> Result<(), Refusal> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-        let milliseconds = (model_seconds * 1000.0).ceil() as u64;
-        let refusal = |why| Refusal::overloaded(format!("{} has used its share: {why}", caller.name()));
-        let megapixels =
-            |amount: u64| format!("{:.2} megapixels", amount as f64 / (MEGAPIXEL / PIXELS) as f64);
-        let seconds = |amount: u64| format!("{:.1} s of the models", amount as f64 / 1000.0);
-        self.pixels
-            .take(pixels.div_ceil(PIXELS), "megapixels_per_minute", megapixels)
-            .and_then(|()| self.milliseconds.take(milliseconds, "model_seconds_per_minute", seconds))
-            .map_err(|late| {
-                refused(caller.label(), "limit");
-                late.into_refusal(refusal)
-            })?;
+        let wanted = [(Kind::Pixels, pixels as f64), (Kind::ModelSeconds, model_seconds)];
+        self.used().take(wanted, &self.limits).map_err(|late| {
+            refused(caller.label(), "limit");
+            late.into_refusal(caller.name())
+        })?;
         let label = [KeyValue::new("caller", caller.label().to_owned())];
         counters().pixels.add(pixels, &label);
         counters().model_seconds.add(model_seconds, &label);
@@ -132,36 +156,36 @@ impl Account {
     }
 }
 
-/// So much in a minute, all of it at once or spread out.
-#[derive(Debug)]
-struct Allowance(Option<(u64, Bucket)>);
-
-impl Allowance {
-    /// 0 for no limit.
-    fn new(per_minute: u64) -> Self {
-        let quota = NonZeroU32::new(u32::try_from(per_minute).unwrap_or(u32::MAX)).map(Quota::per_minute);
-        Self(quota.map(|quota| (per_minute, RateLimiter::direct_with_clock(quota, MonotonicClock))))
-    }
-
-    fn take(&self, amount: u64, setting: &str, tell: impl Fn(u64) -> String) -> Result<(), Late> {
-        let Some((per_minute, bucket)) = &self.0 else { return Ok(()) };
-        let Some(cells) = u32::try_from(amount).ok().map(NonZeroU32::new) else {
-            return Err(Late::never(amount, *per_minute, setting, tell));
-        };
-        let Some(cells) = cells else { return Ok(()) };
-        match bucket.check_n(cells) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => {
-                let wait = until.wait_time_from(MonotonicClock.now());
-                let (wanted, all) = (tell(amount), tell(*per_minute));
-                let why = format!(
-                    "{wanted} of {all} a minute ({setting}) are there in {:.1} s",
-                    wait.as_secs_f64()
-                );
-                Err(Late { why, wait: Some(wait) })
-            }
-            Err(_) => Err(Late::never(amount, *per_minute, setting, tell)),
+impl Used {
+    /// Takes all that is wanted, or nothing.
+    fn take<const N: usize>(&mut self, wanted: [(Kind, f64); N], limits: &LimitSettings) -> Result<(), Late> {
+        let passed = self.at.elapsed().as_secs_f64();
+        self.at = Instant::now();
+        for (kind, used) in
+            [Kind::Requests, Kind::Pixels, Kind::ModelSeconds].into_iter().zip(&mut self.amounts)
+        {
+            let back = kind.per_minute(limits).0.unwrap_or_default() * passed / MINUTE;
+            *used = (*used - back).max(0.0);
         }
+        for (kind, amount) in wanted {
+            let (Some(per_minute), setting) = kind.per_minute(limits) else { continue };
+            let (asked, all) = (kind.tell(amount), kind.tell(per_minute));
+            if amount > per_minute {
+                let why = format!("the request takes {asked}, and there are {all} a minute ({setting})");
+                return Err(Late { why, wait: None });
+            }
+            let missing = self.amounts[kind as usize] + amount - per_minute;
+            if missing > 0.0 {
+                let wait = Duration::from_secs_f64(missing / per_minute * MINUTE);
+                let why =
+                    format!("{asked} of {all} a minute ({setting}) are there in {:.1} s", wait.as_secs_f64());
+                return Err(Late { why, wait: Some(wait) });
+            }
+        }
+        for (kind, amount) in wanted {
+            self.amounts[kind as usize] += amount;
+        }
+        Ok(())
     }
 }
 
@@ -172,30 +196,22 @@ struct Late {
 }
 
 impl Late {
-    fn never(amount: u64, per_minute: u64, setting: &str, tell: impl Fn(u64) -> String) -> Self {
-        let why = format!(
-            "the request takes {}, the caller has {} a minute ({setting})",
-            tell(amount),
-            tell(per_minute)
-        );
-        Self { why, wait: None }
-    }
-
-    fn into_refusal(self, refusal: impl Fn(String) -> Refusal) -> Refusal {
+    fn into_refusal(self, name: &str) -> Refusal {
+        let told = format!("{name} has used its share: {}", self.why);
         match self.wait {
-            Some(wait) => refusal(self.why).retry_after(wait),
-            None => Refusal::too_large(self.why),
+            Some(wait) => Refusal::overloaded(told).retry_after(wait),
+            None => Refusal::too_large(format!("{name} has not enough for it: {}", self.why)),
         }
     }
 }
 
-/// A call in flight, until it is dropped.
+/// Calls or images in flight, until it is dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<AtomicU32>);
+pub struct InFlight(Arc<AtomicU32>, u32);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reverie_service_kit::Refusal;
 
-use crate::accounts::Account;
+use crate::accounts::{Account, InFlight};
 use crate::{LimitSettings, Scope};
 
 /// A caller as its credential describes it.
@@ -85,6 +85,14 @@ impl Visitor {
                 Err(Refusal::not_found(format!("there is no knowledge base {named:?}; {there}")))
             }
         }
+    }
+
+    /// Counts `images` that a call draws beside its first as in flight, until what it gives is dropped.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` above the caller's limit.
+    pub fn hold(&self, images: u32) -> Result<InFlight, Refusal> {
+        self.account.hold(images)
     }
 
     /// Charges what an image takes before it is drawn.

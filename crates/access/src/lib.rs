@@ -35,11 +35,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads the keys that `settings` name; none if they name none, so that everyone may call.
+    /// Reads the keys that `settings` name; none if they name none, so that everyone may call. The server has `places` for calls that work.
     ///
     /// # Errors
     /// If a file cannot be read, or does not hold what it should.
-    pub async fn start(settings: &AccessSettings) -> Result<Option<Self>, FileError> {
+    pub async fn start(settings: &AccessSettings, places: usize) -> Result<Option<Self>, FileError> {
         if !settings.is_on() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Access {
         };
         let tokens =
             if settings.tokens.is_on() { Some(tokens::Tokens::start(&settings.tokens).await?) } else { None };
-        Ok(Some(Self { keys, tokens, accounts: Accounts::default() }))
+        Ok(Some(Self { keys, tokens, accounts: Accounts::new(places) }))
     }
 
     /// Lets in a call with these headers that needs `scope`, or any scope if there is none. The call counts as in flight until the

@@ -37,11 +37,11 @@ pub struct TokenSettings {
     pub limits: LimitSettings,
 }
 
-/// What one caller may use; 0 for no limit.
+/// What one caller may use; 0 for no limit of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
-    /// Calls at a time.
+    /// Calls at a time, each image of a call counted; 0 for half of the server's places.
     pub in_flight: u32,
     /// Calls in a minute.
     pub requests_per_minute: u32,

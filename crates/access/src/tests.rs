@@ -58,7 +58,7 @@ fn refused(access: &Access, headers: &HeaderMap, scope: Option<Scope>) -> Status
 
 #[tokio::test]
 async fn without_keys_and_tokens_everyone_may_call() {
-    assert!(Access::start(&settings(PathBuf::new(), "")).await.unwrap().is_none());
+    assert!(Access::start(&settings(PathBuf::new(), ""), 64).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_key_opens_what_its_scopes_say_until_it_expires() {
     let text =
         entry("studio", "rvk_a", "scopes = ['generate', 'retrieve']\nexpires = '2999-01-01T00:00:00Z'")
             + &entry("shop", "rvk_b", "scopes = ['generate']\nexpires = '2020-01-01T00:00:00Z'");
-    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let access = Access::start(&settings(files.write("keys.toml", &text), ""), 64).await.unwrap().unwrap();
     let (visitor, _in_flight) = access.admit(&bearing("rvk_a"), Some(Scope::Retrieve)).unwrap();
     assert_eq!(visitor.name(), "studio");
     access.admit(&bearing("rvk_a"), None).unwrap();
@@ -102,7 +102,7 @@ async fn a_key_opens_what_its_scopes_say_until_it_expires() {
 async fn keys_come_and_go_while_the_door_is_open() {
     let files = Files::new();
     let file = files.write("keys.toml", &entry("studio", "rvk_a", "scopes = ['generate']"));
-    let access = Access::start(&settings(file, "")).await.unwrap().unwrap();
+    let access = Access::start(&settings(file, ""), 64).await.unwrap().unwrap();
     access.admit(&bearing("rvk_a"), None).unwrap();
     let becomes = async |content: &str, key: &str, is_let_in: bool| {
         files.write("keys.toml", content);
@@ -127,7 +127,7 @@ async fn a_caller_sees_its_own_knowledge_bases_alone() {
     let text = entry("studio", "rvk_a", "scopes = ['retrieve']\nknowledge_bases = ['birds', 'fish']")
         + &entry("nobody", "rvk_b", "scopes = ['retrieve']\nknowledge_bases = []")
         + &entry("all", "rvk_c", "scopes = ['retrieve']");
-    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let access = Access::start(&settings(files.write("keys.toml", &text), ""), 64).await.unwrap().unwrap();
     let visitor = |key: &str| access.admit(&bearing(key), None).unwrap().0;
     let studio = visitor("rvk_a");
     assert_eq!(studio.knowledge_base("fish").unwrap(), "fish");
@@ -157,8 +157,9 @@ async fn each_limit_holds_for_its_caller_and_says_when_to_come_again() {
         + &limited("rate", "rvk_b", "requests_per_minute = 3")
         + &limited("pixels", "rvk_c", "megapixels_per_minute = 2")
         + &limited("seconds", "rvk_d", "model_seconds_per_minute = 10")
+        + &limited("both", "rvk_f", "megapixels_per_minute = 1, model_seconds_per_minute = 10")
         + &entry("free", "rvk_e", "scopes = ['generate']");
-    let access = Access::start(&settings(files.write("keys.toml", &text), "")).await.unwrap().unwrap();
+    let access = Access::start(&settings(files.write("keys.toml", &text), ""), 64).await.unwrap().unwrap();
     let again = |status: &Status| tonic_types::StatusExt::get_details_retry_info(status).is_some();
 
     let first = access.admit(&bearing("rvk_a"), None).unwrap();
@@ -181,7 +182,18 @@ async fn each_limit_holds_for_its_caller_and_says_when_to_come_again() {
     let more = charged(&pixels, 1 << 20, 0.5).unwrap_err();
     assert!(more.message().contains("megapixels_per_minute") && again(&more), "{more}");
     let never = charged(&pixels, 4 << 20, 0.5).unwrap_err();
-    assert!(never.message().contains("4.20 megapixels") && !again(&never), "{never}");
+    assert!(never.message().contains("4.19 megapixels") && !again(&never), "{never}");
+
+    // What is refused for one thing uses nothing of the others.
+    let (both, _call) = access.admit(&bearing("rvk_f"), None).unwrap();
+    assert!(charged(&both, 1_000_000, 11.0).is_err() && charged(&both, 1_000_000, 11.0).is_err());
+    charged(&both, 1_000_000, 9.0).unwrap();
+
+    // Images count like calls; who has no limit of its own has half of the places.
+    let (many, call) = access.admit(&bearing("rvk_e"), None).unwrap();
+    let held = many.hold(31).unwrap();
+    assert_eq!(refused(&access, &bearing("rvk_e"), None).code(), Code::ResourceExhausted);
+    drop((held, call));
 
     let (seconds, _call) = access.admit(&bearing("rvk_d"), None).unwrap();
     charged(&seconds, 1 << 20, 9.0).unwrap();
@@ -265,7 +277,7 @@ async fn tokens_are_checked_in_all_that_they_claim() {
     for_encryption["use"] = json!("enc");
     let set = json!({"keys": [other, for_encryption, ed.jwk("ed"), ec.jwk("ec")]});
     let file = files.write("jwks.json", &set.to_string());
-    let access = Access::start(&settings(PathBuf::new(), file.to_str().unwrap())).await.unwrap().unwrap();
+    let access = Access::start(&settings(PathBuf::new(), file.to_str().unwrap()), 64).await.unwrap().unwrap();
     let header = |alg: &str, kid: &str| json!({"alg": alg, "kid": kid, "typ": "JWT"});
 
     for token in [
@@ -321,6 +333,14 @@ async fn tokens_are_checked_in_all_that_they_claim() {
         (ed.sign(&header("HS256", "ed"), &claims(|_| ())), "its algorithm is not taken"),
         (ed.sign(&header("ES384", "ed"), &claims(|_| ())), "its algorithm is not taken"),
         (altered, "its signature is wrong"),
+        (
+            ed.sign(&json!({"alg": "EdDSA", "kid": "ed", "crit": ["b64"], "b64": true}), &claims(|_| ())),
+            "of another kind",
+        ),
+        (
+            ed.sign(&json!({"alg": "EdDSA", "kid": "ed", "typ": "logout+jwt"}), &claims(|_| ())),
+            "of another kind",
+        ),
         (unsigned("none"), "it is no JSON Web Token"),
         (unsigned("EdDSA"), "its signature is wrong"),
         ("a.b.c".to_owned(), "it is no JSON Web Token"),
@@ -341,17 +361,17 @@ async fn rsa_signatures_of_others_are_understood() {
     let files = Files::new();
     let file = files.write("jwks.json", &fixture["jwks"].to_string());
     let mut settings = settings(PathBuf::new(), file.to_str().unwrap());
-    let access = Access::start(&settings).await.unwrap().unwrap();
+    let access = Access::start(&settings, 64).await.unwrap().unwrap();
     access.admit(&bearing(fixture["RS256"].as_str().unwrap()), Some(Scope::Generate)).unwrap();
     // The key says that it is for RS256.
     settings.tokens.algorithms = vec!["PS256".parse().unwrap()];
-    let access = Access::start(&settings).await.unwrap().unwrap();
+    let access = Access::start(&settings, 64).await.unwrap().unwrap();
     let status = refused(&access, &bearing(fixture["PS256"].as_str().unwrap()), None);
     assert!(status.message().contains("its signature is wrong"), "{status}");
     let mut any = fixture["jwks"].clone();
     any["keys"][0].as_object_mut().unwrap().remove("alg");
     files.write("jwks.json", &any.to_string());
-    let access = Access::start(&settings).await.unwrap().unwrap();
+    let access = Access::start(&settings, 64).await.unwrap().unwrap();
     access.admit(&bearing(fixture["PS256"].as_str().unwrap()), None).unwrap();
 }
 
@@ -366,11 +386,58 @@ async fn a_file_that_is_no_key_set_is_told_at_the_start() {
         (r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]}"#, "no public key"),
     ] {
         let file = files.write("jwks.json", content);
-        let told =
-            Access::start(&settings(PathBuf::new(), file.to_str().unwrap())).await.unwrap_err().to_string();
+        let told = Access::start(&settings(PathBuf::new(), file.to_str().unwrap()), 64)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("jwks.json") && told.contains(why), "{content}: {told}");
         assert!(!told.contains("c2VjcmV0"));
     }
+}
+
+/// Whoever an issuer's server sends on to may be anybody.
+#[tokio::test]
+async fn keys_that_lie_elsewhere_are_not_fetched() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let signer = Signer::ed();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let body = json!({"keys": [signer.jwk("evil")]}).to_string();
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = std::sync::Arc::clone(&asked);
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).await.unwrap_or_default();
+            let line =
+                String::from_utf8_lossy(&request[..read]).lines().next().unwrap_or_default().to_owned();
+            let is_evil = line.contains("/evil");
+            seen.lock().unwrap().push(line);
+            let answer = if is_evil {
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+            } else {
+                "HTTP/1.1 302 Found\r\nlocation: /evil\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                    .to_owned()
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let settings = settings(PathBuf::new(), &format!("http://{address}/jwks"));
+    let access = Access::start(&settings, 64).await.unwrap().unwrap();
+    let begun = Instant::now();
+    while asked.lock().unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let token = signer.sign(&json!({"alg": "EdDSA", "kid": "evil"}), &claims(|_| ()));
+    assert_eq!(refused(&access, &bearing(&token), None).code(), Code::Unavailable);
+    assert!(asked.lock().unwrap().iter().all(|line| line.contains("/jwks")));
+    server.abort();
 }
 
 /// A new key of the issuer is fetched when a token names it.
@@ -393,8 +460,10 @@ async fn keys_are_fetched_from_a_url_and_again_for_a_new_one() {
             let _ = stream.write_all((head + &body).as_bytes()).await;
         }
     });
-    let access =
-        Access::start(&settings(PathBuf::new(), &format!("http://{address}/jwks"))).await.unwrap().unwrap();
+    let access = Access::start(&settings(PathBuf::new(), &format!("http://{address}/jwks")), 64)
+        .await
+        .unwrap()
+        .unwrap();
     let lets_in = async |signer: &Signer, kid: &str| {
         let token = signer.sign(&json!({"alg": "EdDSA", "kid": kid}), &claims(|_| ()));
         let begun = Instant::now();

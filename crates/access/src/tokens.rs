@@ -86,6 +86,12 @@ impl Tokens {
         if !self.validation.algorithms.contains(&header.alg) {
             return Err(refused("its algorithm is not taken"));
         }
+        // What a token says is critical has to be understood (RFC 7515, section 4.1.11), and tokens of other kinds are no credentials
+        // (RFC 8725, section 3.11).
+        let is_ours = |kind: &String| ["jwt", "at+jwt"].iter().any(|ours| kind.eq_ignore_ascii_case(ours));
+        if header.crit.is_some() || !header.typ.as_ref().is_none_or(is_ours) {
+            return Err(refused("it is of another kind"));
+        }
         let keys = match &self.source {
             Source::File(watched, _) => watched.current(),
             Source::Url(fetched) => fetched.current().ok_or_else(|| {

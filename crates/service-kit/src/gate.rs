@@ -27,10 +27,42 @@ use crate::doorkeeper::Doorkeeper;
 use crate::tls::{Callers, Names};
 use crate::{Refusal, Shutdown};
 
-/// Health and reflection streams open at a time, and calls that only ask what is loaded.
+/// Of each kind of call that takes no place among those that work.
 const MAX_ASIDE: usize = 256;
+/// Asks for the health once.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// Bytes of their messages.
 const MAX_ASIDE_BYTES: usize = 1 << 20;
+
+/// Calls that take no place among those that work, each kind with places of its own: none keeps another away.
+#[derive(Debug, Clone)]
+struct Aside {
+    /// Whether the service is well: anyone may ask, and the answer comes at once.
+    health: Admission,
+    /// Streams that stay open as long as their callers like: changes of the health, reflection.
+    streams: Admission,
+    /// Methods that only tell what is loaded.
+    questions: Admission,
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        let [health, streams, questions] = [(); 3].map(|()| Admission::new(MAX_ASIDE, MAX_ASIDE_BYTES));
+        Self { health, streams, questions }
+    }
+}
+
+impl Aside {
+    fn of(&self, path: &str, is_own: bool) -> &Admission {
+        if is_own {
+            &self.questions
+        } else if path == HEALTH_CHECK {
+            &self.health
+        } else {
+            &self.streams
+        }
+    }
+}
 
 /// How many calls are in flight, and how many connections belong to services and callers that may call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,9 +76,8 @@ pub(crate) struct InFlight {
 pub(crate) struct Gate {
     /// For the service's own methods that work.
     admission: Admission,
-    /// For health, reflection and methods that only tell what is loaded: whoever asks whether a service is well hears so when
-    /// all places are taken, too.
-    aside: Admission,
+    /// For calls that take none of those places, so that whoever asks whether a service is well hears so when all are taken.
+    aside: Aside,
     receive: Duration,
     callers: Arc<Callers>,
     keeper: Option<Arc<dyn Doorkeeper>>,
@@ -63,7 +94,7 @@ impl Gate {
     pub(crate) fn new(limit: usize, max_bytes: usize, receive: Duration, callers: Callers) -> Self {
         Self {
             admission: Admission::new(limit, max_bytes),
-            aside: Admission::new(MAX_ASIDE, MAX_ASIDE_BYTES),
+            aside: Aside::default(),
             receive,
             callers: Arc::new(callers),
             keeper: None,
@@ -76,6 +107,11 @@ impl Gate {
     /// The same gate, at which `keeper` decides, too.
     pub(crate) fn kept_by(self, keeper: Arc<dyn Doorkeeper>) -> Self {
         Self { keeper: Some(keeper), ..self }
+    }
+
+    /// Whether somebody decides who is let in.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keeper.is_some()
     }
 
     /// What is known of a new connection.
@@ -128,19 +164,25 @@ impl Gate {
                 self.callers.check(known.names.get(), request.uri().path())?;
                 self.visit(request)?
             }
+            // Nobody knows where it comes from.
+            None if self.keeper.is_some() => {
+                return Err(Refusal::unauthenticated("the call has no connection that is known"));
+            }
             _ => None,
         };
+        // Where strangers may come, what they say of themselves does not hold up a drain.
+        let is_caller = is_own || (self.keeper.is_none() && request.headers().contains_key(CALLER));
         if let Some(peer) = &peer
-            && (is_own || request.headers().contains_key(CALLER))
+            && is_caller
         {
             peer.is_caller();
         }
         let works = is_own && !is_question(request.uri().path());
-        let admission = if works { &self.admission } else { &self.aside };
+        let admission = if works { &self.admission } else { self.aside.of(request.uri().path(), is_own) };
         let permit = admission.admit()?;
-        let call = is_own.then(|| Call::begin(&self.in_flight, peer, visit));
+        let call = is_own.then(|| Call::begin(&self.in_flight, peer));
         let ends = if is_own { &self.cut_off } else { &self.leaving };
-        Ok(Entered { permit, call, ends: ends.clone() })
+        Ok(Entered { permit, call, visit, ends: ends.clone() })
     }
 }
 
@@ -153,6 +195,8 @@ fn is_question(path: &str) -> bool {
 struct Entered {
     permit: Permit,
     call: Option<Call>,
+    /// What the doorkeeper counts, until the call has ended.
+    visit: Option<Box<dyn Any + Send>>,
     ends: Shutdown,
 }
 
@@ -160,20 +204,15 @@ struct Entered {
 struct Call {
     in_flight: Arc<watch::Sender<InFlight>>,
     peer: Option<Peer>,
-    _visit: Option<Box<dyn Any + Send>>,
 }
 
 impl Call {
-    fn begin(
-        in_flight: &Arc<watch::Sender<InFlight>>,
-        peer: Option<Peer>,
-        visit: Option<Box<dyn Any + Send>>,
-    ) -> Self {
+    fn begin(in_flight: &Arc<watch::Sender<InFlight>>, peer: Option<Peer>) -> Self {
         in_flight.send_modify(|in_flight| in_flight.calls += 1);
         if let Some(Peer(known)) = &peer {
             known.calls.send_modify(|calls| *calls += 1);
         }
-        Self { in_flight: Arc::clone(in_flight), peer, _visit: visit }
+        Self { in_flight: Arc::clone(in_flight), peer }
     }
 }
 
@@ -258,7 +297,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Entered { permit, call, ends } = match self.gate.enter(&mut request) {
+        let Entered { permit, call, visit, ends } = match self.gate.enter(&mut request) {
             Ok(entered) => entered,
             Err(refusal) => return Box::pin(async { Ok(Status::from(refusal).into_http()) }),
         };
@@ -282,7 +321,10 @@ where
                 () = ends.cancelled() => return Ok(ended().into_http()),
             };
             let ends = Some(Box::pin(ends.cancelled_owned()));
-            Ok(Response::from_parts(parts, Body::new(Answer { body, ends, _call: call, _place: place })))
+            Ok(Response::from_parts(
+                parts,
+                Body::new(Answer { body, ends, _call: call, _visit: visit, _place: place }),
+            ))
         })
     }
 }
@@ -338,6 +380,7 @@ struct Answer {
     body: Body,
     ends: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     _call: Option<Call>,
+    _visit: Option<Box<dyn Any + Send>>,
     _place: Option<Places>,
 }
 

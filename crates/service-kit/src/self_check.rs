@@ -10,10 +10,11 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::settings::{CommonSettings, ServiceSettings};
-use crate::tls::{self, ClientTls};
+use crate::tls::{self, ClientTls, ServerTlsSettings};
 
 /// Health is known beforehand and told at once; a service that takes longer has no core or no memory to run on.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a service does not count as healthy.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,16 @@ pub(crate) enum Unhealthy {
 /// Asks the service that runs with these settings on this host.
 pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealthy> {
     let address = within_this_host(&settings.common().server.listen.to_string());
-    let status = tokio::time::timeout(PATIENCE, status(&address, settings.common()))
+    let asking = async {
+        loop {
+            match status(&address, settings.common()).await {
+                // While certificates are exchanged, the service and this may not have the same ones for a moment.
+                Err(_) if settings.common().server.tls.is_on() => tokio::time::sleep(AGAIN).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, asking)
         .await
         .unwrap_or_else(|elapsed| Err(elapsed.into()))
         .map_err(|source| Unhealthy::NoAnswer { address: address.clone(), source })?;
@@ -45,8 +55,12 @@ async fn status(
 ) -> Result<ServingStatus, Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
     let channel = if settings.server.tls.is_on() {
-        // What it shows to those that it calls is good for itself, too. Its name is that of its Service.
-        let tls = ClientTls::to_itself(&settings.client.tls, settings.server.tls.certificate.clone()).await?;
+        let ServerTlsSettings { certificate, private_key, .. } = settings.server.tls.clone();
+        let mut shown = settings.client.tls.clone();
+        if shown.certificate.as_os_str().is_empty() {
+            (shown.certificate, shown.private_key) = (certificate.clone(), private_key);
+        }
+        let tls = ClientTls::to_itself(&shown, certificate).await?;
         let address = address.to_owned();
         let connector = tower::service_fn(move |_: http::Uri| {
             let (tls, address) = (tls.clone(), address.clone());

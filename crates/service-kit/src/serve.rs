@@ -213,9 +213,22 @@ impl Server {
     {
         let Self { service, names, standing, routes, health, draining, gate, settings } = self;
         let tls = ServerTls::start(&settings.tls).await.map_err(RunError::prepare("server.tls"))?;
-        if tls.is_none() && listener.is_reached_from_other_hosts() {
+        if listener.is_reached_from_other_hosts() {
             let address = listener.describe();
-            tracing::warn!(service, address, "whoever reaches it can read along: set server.tls.certificate");
+            if tls.is_none() {
+                tracing::warn!(
+                    service,
+                    address,
+                    "whoever reaches it can read along: set server.tls.certificate"
+                );
+            }
+            if settings.tls.client_authorities.as_os_str().is_empty() && !gate.is_kept() {
+                let how = match standing {
+                    Standing::Door => "access.keys or access.tokens.jwks",
+                    Standing::Stage => "server.tls.client_authorities",
+                };
+                tracing::warn!(service, address, "whoever reaches it can call it: set {how}");
+            }
         }
         process::has_begun_to_serve();
         tracing::info!(service, address = listener.describe(), "listening");

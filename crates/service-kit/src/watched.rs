@@ -37,6 +37,8 @@ impl FileError {
 
 /// How often files are looked at. Kubernetes renews what it mounts within a minute.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+/// What has changed is taken up if it is the same after this.
+const SETTLES_WITHIN: Duration = Duration::from_millis(100);
 
 /// Builds a value from what files hold.
 pub trait Build: Send + Sync + 'static {
@@ -74,9 +76,11 @@ impl<B: Build> Watched<B> {
         let watched = Arc::new(Self { builder, built, contents: Mutex::new(contents) });
         let again = Arc::clone(&watched);
         let task = tokio::spawn(async move {
+            // Looks in a row that found no file.
+            let mut missing = 0;
             loop {
                 tokio::time::sleep(LOOKED_AT_EVERY).await;
-                again.look_again().await;
+                again.look_again(&mut missing).await;
             }
         });
         Ok((watched, AbortOnDropHandle::new(task)))
@@ -88,17 +92,32 @@ impl<B: Build> Watched<B> {
     }
 
     /// Builds it anew if the files have changed. What cannot be used leaves all as it is, and is told once.
-    async fn look_again(&self) {
+    async fn look_again(&self, missing: &mut u32) {
         let files = self.builder.files();
-        // In the middle of an exchange a file may be missing for a moment.
-        let Ok(contents) = read_all(&files).await else { return };
-        {
-            let mut known = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known == contents {
+        let contents = match read_all(&files).await {
+            Ok(contents) => contents,
+            // In the middle of an exchange a file may be missing for a moment.
+            Err(error) => {
+                *missing += 1;
+                if *missing == 2 {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a file is gone; what it held stays in use until there is another"
+                    );
+                }
                 return;
             }
-            known.clone_from(&contents);
+        };
+        *missing = 0;
+        if *self.contents.lock().unwrap_or_else(PoisonError::into_inner) == contents {
+            return;
         }
+        // Somebody may be writing: half a file can be a valid one.
+        tokio::time::sleep(SETTLES_WITHIN).await;
+        if read_all(&files).await.ok().as_ref() != Some(&contents) {
+            return;
+        }
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&contents);
         match self.builder.build(&contents) {
             Ok(built) => {
                 *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(built);

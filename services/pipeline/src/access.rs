@@ -117,7 +117,7 @@ mod tests {
             + &entry("rvk_all", "");
         std::fs::write(file.path(), text).unwrap();
         let settings = AccessSettings { keys: file.path().to_owned(), ..AccessSettings::default() };
-        let porter = Porter(Access::start(&settings).await.unwrap().unwrap());
+        let porter = Porter(Access::start(&settings, 64).await.unwrap().unwrap());
         let visitor = |key: &str| {
             let mut headers =
                 HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {key}").parse().unwrap())]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
-use reverie_access::Visitor;
+use reverie_access::{InFlight, Visitor};
 use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{
@@ -69,7 +69,7 @@ impl Generation {
         context: Context,
         permit: &Permit,
         visitor: Option<&Visitor>,
-    ) -> Result<(Run, Booking), Status> {
+    ) -> Result<(Run, Booking, Option<InFlight>), Status> {
         let mut models = context.within("asking for the models", self.stages.models(context)).await?;
         access::resolve_memory(visitor, models.can_search(), request)?;
         let mut plans = 1;
@@ -88,13 +88,11 @@ impl Generation {
             let of_base = needs.iter().filter(|need| need.place.stage == Stage::Base).count();
             let least = if run.may_degrade { of_base } else { needs.len() };
             let booking = self.admission.admit(context, &needs, run.seeds.len(), least)?;
-            if let Some(visitor) = visitor {
-                charge(visitor, &run, &needs)?;
-            }
             let model = run.base.model.as_ref().map_or("", |model| &model.name);
             gen_ai::image(model, run.seeds[0], &run.prompt);
             context.within("decoding the request's images", images.decode(&mut run)).await?;
-            return Ok((run, booking));
+            let held = visitor.map(|visitor| charge(visitor, &run, &needs)).transpose()?;
+            return Ok((run, booking, held));
         }
     }
 
@@ -172,7 +170,7 @@ impl GenerationService for Generation {
         let visitor = access::visitor(&request);
         let mut request = request.into_inner();
         let prepared = self.prepare(&mut request, context, &permit, visitor.as_ref()).await;
-        let (run, booking) = match prepared {
+        let (run, booking, held) = match prepared {
             Ok(prepared) => prepared,
             Err(status) => {
                 measured.end(Err(&status));
@@ -185,6 +183,7 @@ impl GenerationService for Generation {
             let position = Position::new(booking);
             let outcome = generation.draw(run, request, context, &permit, &news, &position).await;
             measured.end(outcome.as_ref().copied());
+            drop(held);
             outcome
         };
         Ok(Response::new(Box::pin(answer(events, work))))
@@ -204,13 +203,15 @@ impl GenerationService for Generation {
     }
 }
 
-/// Charges `visitor` what the images of a request will take.
-fn charge(visitor: &Visitor, run: &Run, needs: &[Need]) -> Result<(), Refusal> {
+/// Charges `visitor` what the images of a request will take, and counts them as in flight.
+fn charge(visitor: &Visitor, run: &Run, needs: &[Need]) -> Result<InFlight, Refusal> {
     let (width, height) = run.image_size();
     let images = run.seeds.len();
     let pixels = images as u64 * u64::from(width) * u64::from(height);
     let seconds: f64 = needs.iter().map(|need| need.prediction.unit_seconds).sum();
-    visitor.charge(pixels, seconds * images as f64)
+    let held = visitor.hold(u32::try_from(images - 1).unwrap_or(u32::MAX))?;
+    visitor.charge(pixels, seconds * images as f64)?;
+    Ok(held)
 }
 
 /// The answer of a run: its events, then how `work` ended, which sends them. It is given up when the caller drops the answer.

@@ -59,7 +59,8 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let stages = Stages::new(&settings.stages);
     let generation = grpc::Generation::new(stages.clone(), &settings);
     let door = door::Door::new(stages.clone(), &settings);
-    let access = Access::start(&settings.access).await.map_err(RunError::prepare("access"))?;
+    let access =
+        Access::start(&settings.access, limits.max_in_flight).await.map_err(RunError::prepare("access"))?;
     let mut server = Server::new(
         "pipeline",
         &[

@@ -23,8 +23,10 @@ impl Library {
     pub(crate) fn named(&self, name: &str) -> Result<&Arc<Live<Reader>>, Refusal> {
         let name = self.or_default(name);
         self.knowledge_bases.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.knowledge_bases.keys().map(String::as_str).collect();
-            Refusal::not_found(format!("there is no knowledge base {name:?}; there is {}", known.join(", ")))
+            // Which there are is not for every caller to know.
+            Refusal::not_found(format!(
+                "there is no knowledge base {name:?}; ListKnowledgeBases tells which there are"
+            ))
         })
     }
 

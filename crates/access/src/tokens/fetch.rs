@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
+use reqwest::redirect::Policy;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -46,7 +47,8 @@ impl Fetched {
 }
 
 async fn keep(url: String, current: Current, wanted: Arc<Notify>) {
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build();
+    // Who answers elsewhere is somebody else.
+    let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
     let mut is_told = false;
     loop {
         let fetched = match &client {
@@ -90,6 +92,9 @@ async fn fetch(client: &reqwest::Client, url: &str) -> Result<JwkSet, String> {
     };
     let mut answer =
         client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(told)?;
+    if !answer.status().is_success() {
+        return Err(format!("the answer is {}: redirects are not followed", answer.status()));
+    }
     let mut bytes = Vec::new();
     while let Some(part) = answer.chunk().await.map_err(told)? {
         bytes.extend_from_slice(&part);

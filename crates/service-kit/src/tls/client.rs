@@ -5,12 +5,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -63,12 +64,14 @@ pub fn install(tls: ClientTls) {
     let _ = INSTALLED.set(tls);
 }
 
-/// What was installed; if nothing was, the authorities of the system are believed.
+/// What was installed; if nothing was, the authorities of the system are believed, as they are now.
 pub(crate) async fn installed() -> Result<ClientTls, FileError> {
-    match INSTALLED.get() {
-        Some(tls) => Ok(tls.clone()),
-        None => ClientTls::start(&ClientTlsSettings::default()).await,
+    static OF_THE_SYSTEM: OnceCell<ClientTls> = OnceCell::const_new();
+    if let Some(tls) = INSTALLED.get() {
+        return Ok(tls.clone());
     }
+    let start = async || ClientTls::start(&ClientTlsSettings::default()).await;
+    OF_THE_SYSTEM.get_or_try_init(start).await.cloned()
 }
 
 /// Connects to `address`, HOST:PORT, and speaks TLS with who must be `name`.
@@ -94,11 +97,14 @@ fn explained(error: io::Error, name: &str) -> io::Error {
                 "it is not valid yet: is the clock right?".to_owned()
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "nobody who is believed has signed it: name its authority in client.tls.authorities"
+                "nobody who is believed has signed it: name its authority in client.tls.authorities (--tls-authorities)"
                     .to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!("it is for another name ({why})")
+            }
+            _ if format!("{why:?}").contains("CaUsedAsEndEntity") => {
+                "it is that of an authority: let the authority sign one for the service".to_owned()
             }
             _ => why.to_string(),
         },
@@ -175,6 +181,8 @@ impl Build for Configured {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![HTTP_2.to_vec()];
+        // Certificates are checked for every connection.
+        config.resumption = Resumption::disabled();
         Ok(config)
     }
 }

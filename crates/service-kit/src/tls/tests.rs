@@ -256,6 +256,35 @@ async fn each_caller_may_call_what_is_open_to_its_name() {
     }
 }
 
+/// A session that is resumed has the certificates of its first connection, however old they are by then.
+#[tokio::test]
+async fn certificates_are_checked_for_every_connection() {
+    use rustls::pki_types::pem::PemObject as _;
+    use tokio::io::AsyncReadExt as _;
+    let authority = Authority::new("one");
+    let server = start(of_server(&authority, authority.signs("server", &["draws.example"], |_| ()), false))
+        .await
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(authority.file()).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    // It would resume whatever it may.
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![super::HTTP_2.to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    for _ in 0..3 {
+        let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let mut stream = connector.connect("draws.example".try_into().unwrap(), stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        // What the server says first; tickets would come before it.
+        assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+    }
+}
+
 /// Server, caller and the authority's file take up what is new, while the others go on.
 #[tokio::test]
 async fn renewed_certificates_are_taken_up_without_a_restart() {
