@@ -244,7 +244,11 @@ async fn what_cannot_be_asked_is_told_by_field() {
             Code::InvalidArgument,
             "minimum_score",
         ),
-        (RetrieveRequest { knowledge_base: "birds".to_owned(), ..good.clone() }, Code::NotFound, "creatures"),
+        (
+            RetrieveRequest { knowledge_base: "birds".to_owned(), ..good.clone() },
+            Code::NotFound,
+            "ListKnowledgeBases",
+        ),
     ];
     for (request, code, told) in cases {
         let status = mesh.client.retrieve(request).await.unwrap_err();
