@@ -12,7 +12,7 @@ use reverie_proto::generation::v1::{
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::refusal::is_callers_deadline;
-use reverie_service_kit::{Address, Context, Refusal, is_caused_by};
+use reverie_service_kit::{Address, Context, Refusal, causes, is_caused_by};
 use tonic::{Response, Status};
 
 use crate::progress::stage_name;
@@ -127,15 +127,10 @@ fn blame(stage: &Upstream, context: Context, status: Status) -> Status {
 
 /// Whether a call ended because nothing answers at its address. One that answers, and with which no TLS can be spoken, says why.
 fn is_unreachable(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if matches!(kind, Some(ErrorKind::InvalidData | ErrorKind::UnexpectedEof)) {
-            return false;
-        }
-        cause = error.source();
-    }
-    is_caused_by::<tonic::ConnectError>(status)
+    let answers = causes(status)
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof));
+    !answers && is_caused_by::<tonic::ConnectError>(status)
 }
 
 /// A stream that just ends has no picture, whichever pipeline it comes from.

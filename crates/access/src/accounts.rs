@@ -38,12 +38,10 @@ impl Accounts {
     pub(crate) fn begin(&self, caller: Arc<Caller>) -> Result<(Visitor, InFlight), Refusal> {
         let account = self.of(&caller);
         let counted = account.hold(1).and_then(|in_flight| {
-            let mut used = account.used();
-            used.take([(Kind::Requests, 1.0)], &account.limits)
-                .map_err(|late| late.into_refusal(caller.name()))?;
-            Ok(in_flight)
+            let taken = account.used().take([(Kind::Requests, 1.0)], &account.limits);
+            taken.map(|()| in_flight).map_err(|late| late.into_refusal(caller.name()))
         });
-        let in_flight = counted.inspect_err(|_| refused(caller.label(), "limit"))?;
+        let in_flight = counted.inspect_err(|_| caller.is_over_a_limit())?;
         counters().calls.add(1, &[KeyValue::new("caller", caller.label().to_owned())]);
         Ok((Visitor { caller, account }, in_flight))
     }
@@ -79,6 +77,9 @@ enum Kind {
 }
 
 impl Kind {
+    /// As amounts are in order.
+    const ALL: [Self; 3] = [Self::Requests, Self::Pixels, Self::ModelSeconds];
+
     /// How much of it there is in a minute, none for any amount, and the setting that says so.
     fn per_minute(self, limits: &LimitSettings) -> (Option<f64>, &'static str) {
         let LimitSettings { requests_per_minute, megapixels_per_minute, model_seconds_per_minute, .. } =
@@ -145,10 +146,7 @@ impl Account {
 
     pub(crate) fn charge(&self, caller: &Caller, pixels: u64, model_seconds: f64) -> Result<(), Refusal> {
         let wanted = [(Kind::Pixels, pixels as f64), (Kind::ModelSeconds, model_seconds)];
-        self.used().take(wanted, &self.limits).map_err(|late| {
-            refused(caller.label(), "limit");
-            late.into_refusal(caller.name())
-        })?;
+        self.used().take(wanted, &self.limits).map_err(|late| late.into_refusal(caller.name()))?;
         let label = [KeyValue::new("caller", caller.label().to_owned())];
         counters().pixels.add(pixels, &label);
         counters().model_seconds.add(model_seconds, &label);
@@ -161,9 +159,7 @@ impl Used {
     fn take<const N: usize>(&mut self, wanted: [(Kind, f64); N], limits: &LimitSettings) -> Result<(), Late> {
         let passed = self.at.elapsed().as_secs_f64();
         self.at = Instant::now();
-        for (kind, used) in
-            [Kind::Requests, Kind::Pixels, Kind::ModelSeconds].into_iter().zip(&mut self.amounts)
-        {
+        for (kind, used) in Kind::ALL.into_iter().zip(&mut self.amounts) {
             let back = kind.per_minute(limits).0.unwrap_or_default() * passed / MINUTE;
             *used = (*used - back).max(0.0);
         }
@@ -197,9 +193,10 @@ struct Late {
 
 impl Late {
     fn into_refusal(self, name: &str) -> Refusal {
-        let told = format!("{name} has used its share: {}", self.why);
         match self.wait {
-            Some(wait) => Refusal::overloaded(told).retry_after(wait),
+            Some(wait) => {
+                Refusal::overloaded(format!("{name} has used its share: {}", self.why)).retry_after(wait)
+            }
             None => Refusal::too_large(format!("{name} has not enough for it: {}", self.why)),
         }
     }

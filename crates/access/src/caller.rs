@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use reverie_service_kit::Refusal;
 
-use crate::accounts::{Account, InFlight};
+use crate::accounts::{Account, InFlight, refused};
 use crate::{LimitSettings, Scope};
 
 /// A caller as its credential describes it.
@@ -30,6 +30,11 @@ impl Caller {
     /// Whether it may make calls of this kind.
     pub fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// Counts a call of it that was refused for a limit.
+    pub(crate) fn is_over_a_limit(&self) {
+        refused(self.label(), "limit");
     }
 
     /// What metrics call it: there may be any number of subjects of tokens.
@@ -92,7 +97,7 @@ impl Visitor {
     /// # Errors
     /// `RESOURCE_EXHAUSTED` above the caller's limit.
     pub fn hold(&self, images: u32) -> Result<InFlight, Refusal> {
-        self.account.hold(images)
+        self.account.hold(images).inspect_err(|_| self.caller.is_over_a_limit())
     }
 
     /// Charges what an image takes before it is drawn.
@@ -100,6 +105,8 @@ impl Visitor {
     /// # Errors
     /// `RESOURCE_EXHAUSTED`, with when to try again, or without where no waiting helps.
     pub fn charge(&self, pixels: u64, model_seconds: f64) -> Result<(), Refusal> {
-        self.account.charge(&self.caller, pixels, model_seconds)
+        self.account
+            .charge(&self.caller, pixels, model_seconds)
+            .inspect_err(|_| self.caller.is_over_a_limit())
     }
 }

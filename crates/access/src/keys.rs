@@ -12,7 +12,6 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Caller, LimitSettings, Scope};
 
@@ -30,26 +29,17 @@ pub fn digest(key: &str) -> String {
 }
 
 /// The keys of a file.
-pub(crate) struct Keys {
-    watched: Arc<Watched<File>>,
-    _watch: AbortOnDropHandle<()>,
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Keys").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub(crate) struct Keys(Watched<ByDigest>);
 
 impl Keys {
     pub(crate) async fn start(file: &Path) -> Result<Self, FileError> {
-        let (watched, watch) = Watched::start(File(file.to_owned())).await?;
-        Ok(Self { watched, _watch: watch })
+        Ok(Self(Watched::start(File(file.to_owned())).await?))
     }
 
     /// The caller whose key this is. Keys are found by their digests, so that the time it takes tells nothing of them.
     pub(crate) fn find(&self, key: &str, now: SystemTime) -> Result<Arc<Caller>, Refusal> {
-        let keys = self.watched.current();
+        let keys = self.0.current();
         let Some((caller, expires)) = keys.get(&digest(key)) else {
             return Err(Refusal::unauthenticated("the API key is not known"));
         };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jsonwebtoken::Algorithm;
+use reverie_service_kit::Address;
 use reverie_service_kit::settings::SettingsError;
 use serde::Deserialize;
 
@@ -108,13 +109,8 @@ fn is_asymmetric(algorithm: Algorithm) -> bool {
 
 /// Whoever can change what comes by http:// can make tokens; this machine may speak to itself.
 fn is_file_or_safe_url(jwks: &str) -> bool {
-    match jwks.split_once("://") {
-        None | Some(("https", _)) => true,
-        Some(("http", rest)) => ["127.0.0.1", "[::1]", "localhost"].iter().any(|host| {
-            rest.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-        }),
-        Some(_) => false,
-    }
+    !jwks.contains("://")
+        || jwks.parse::<Address>().is_ok_and(|address| address.is_secure() || address.is_local())
 }
 
 #[cfg(test)]
@@ -146,6 +142,7 @@ mod tests {
             "algorithms = ['EdDSA', 'HS256']",
             "jwks = 'http://id.example/keys'",
             "jwks = 'http://127.0.0.1.example/keys'",
+            "jwks = 'http://127.0.0.1:80@id.example/keys'",
             "jwks = 'ftp://id.example/keys'",
             "leeway_seconds = 601",
         ] {

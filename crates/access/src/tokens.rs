@@ -16,7 +16,6 @@ use jsonwebtoken::{DecodingKey, Validation};
 use reverie_service_kit::Refusal;
 use reverie_service_kit::watched::{Build, FileError, Watched};
 use serde::Deserialize;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Caller, LimitSettings, TokenSettings};
 use fetch::Fetched;
@@ -27,24 +26,17 @@ const MAX_TOKEN: usize = 8 << 10;
 const MAX_SUBJECT: usize = 200;
 
 /// Checks tokens.
+#[derive(Debug)]
 pub(crate) struct Tokens {
     source: Source,
     validation: Validation,
     limits: LimitSettings,
 }
 
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Tokens").finish_non_exhaustive()
-    }
-}
-
 /// Where the keys come from.
+#[derive(Debug)]
 enum Source {
-    File(
-        Arc<Watched<File>>,
-        #[expect(dead_code, reason = "it watches until it is dropped")] AbortOnDropHandle<()>,
-    ),
+    File(Watched<JwkSet>),
     Url(Fetched),
 }
 
@@ -62,8 +54,7 @@ impl Tokens {
         let source = if settings.jwks.contains("://") {
             Source::Url(Fetched::start(settings.jwks.clone()))
         } else {
-            let (watched, watch) = Watched::start(File(settings.jwks.clone().into())).await?;
-            Source::File(watched, watch)
+            Source::File(Watched::start(File(settings.jwks.clone().into())).await?)
         };
         // The list of algorithms is the operator's, never the token's.
         let mut validation = Validation::new(settings.algorithms.first().copied().unwrap_or_default());
@@ -93,7 +84,7 @@ impl Tokens {
             return Err(refused("it is of another kind"));
         }
         let keys = match &self.source {
-            Source::File(watched, _) => watched.current(),
+            Source::File(watched) => watched.current(),
             Source::Url(fetched) => fetched.current().ok_or_else(|| {
                 Refusal::unavailable("the keys that tokens are signed with could not be fetched yet")
             })?,
@@ -109,7 +100,6 @@ impl Tokens {
         // Those that are not for this algorithm cannot check it.
         let mut validation = self.validation.clone();
         validation.algorithms = vec![header.alg];
-        let mut why = "its signature is wrong";
         for key in candidates {
             let names = key.common.key_algorithm.map(|named| named.to_string());
             if names.is_some_and(|named| named != format!("{:?}", header.alg)) {
@@ -119,22 +109,14 @@ impl Tokens {
             match jsonwebtoken::decode::<Claims>(token, &key, &validation) {
                 Ok(decoded) => return self.caller(decoded.claims).map_err(refused),
                 Err(error) => {
-                    why = match error.kind() {
-                        ErrorKind::InvalidSignature
-                        | ErrorKind::InvalidAlgorithm
-                        | ErrorKind::InvalidKeyFormat => continue,
-                        ErrorKind::ExpiredSignature => "it has expired",
-                        ErrorKind::ImmatureSignature => "it is not valid yet",
-                        ErrorKind::InvalidIssuer => "it is from another issuer",
-                        ErrorKind::InvalidAudience => "it is for another audience",
-                        ErrorKind::MissingRequiredClaim(_) => "it needs exp, iss, aud and sub",
-                        _ => "its claims cannot be read",
-                    };
-                    break;
+                    // Without one, another key may be that of the signature.
+                    if let Some(why) = claim_at_fault(error.kind()) {
+                        return Err(refused(why));
+                    }
                 }
             }
         }
-        Err(refused(why))
+        Err(refused("its signature is wrong"))
     }
 
     fn caller(&self, claims: Claims) -> Result<Arc<Caller>, &'static str> {
@@ -162,6 +144,19 @@ impl Build for File {
 
     fn build(&self, contents: &[Vec<u8>]) -> Result<JwkSet, FileError> {
         read(&contents[0]).map_err(|why| FileError::content(&self.0, why))
+    }
+}
+
+/// What is wrong with a token whose signature is right; none if the signature is not.
+fn claim_at_fault(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => None,
+        ErrorKind::ExpiredSignature => Some("it has expired"),
+        ErrorKind::ImmatureSignature => Some("it is not valid yet"),
+        ErrorKind::InvalidIssuer => Some("it is from another issuer"),
+        ErrorKind::InvalidAudience => Some("it is for another audience"),
+        ErrorKind::MissingRequiredClaim(_) => Some("it needs exp, iss, aud and sub"),
+        _ => Some("its claims cannot be read"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What every call passes on its way in and out: admission before its message is read, a count of the calls in flight, and an
 //! answer for the caller when the service ends or its code panics.
 
+mod aside;
+
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -26,43 +28,10 @@ use crate::client::CALLER;
 use crate::doorkeeper::Doorkeeper;
 use crate::tls::{Callers, Names};
 use crate::{Refusal, Shutdown};
+use aside::Aside;
 
-/// Of each kind of call that takes no place among those that work.
-const MAX_ASIDE: usize = 256;
-/// Asks for the health once.
-const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
-/// Bytes of their messages.
-const MAX_ASIDE_BYTES: usize = 1 << 20;
-
-/// Calls that take no place among those that work, each kind with places of its own: none keeps another away.
-#[derive(Debug, Clone)]
-struct Aside {
-    /// Whether the service is well: anyone may ask, and the answer comes at once.
-    health: Admission,
-    /// Streams that stay open as long as their callers like: changes of the health, reflection.
-    streams: Admission,
-    /// Methods that only tell what is loaded.
-    questions: Admission,
-}
-
-impl Default for Aside {
-    fn default() -> Self {
-        let [health, streams, questions] = [(); 3].map(|()| Admission::new(MAX_ASIDE, MAX_ASIDE_BYTES));
-        Self { health, streams, questions }
-    }
-}
-
-impl Aside {
-    fn of(&self, path: &str, is_own: bool) -> &Admission {
-        if is_own {
-            &self.questions
-        } else if path == HEALTH_CHECK {
-            &self.health
-        } else {
-            &self.streams
-        }
-    }
-}
+/// Methods of health, which are open to all.
+const HEALTH: &str = "/grpc.health.";
 
 /// How many calls are in flight, and how many connections belong to services and callers that may call again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,17 +109,12 @@ impl Gate {
         let _ = self.in_flight.subscribe().wait_for(|in_flight| condition(*in_flight)).await;
     }
 
+    /// What the doorkeeper gives for a call from another process; none for health, and where there is no doorkeeper.
     fn visit(&self, request: &mut Request<Body>) -> Result<Option<Box<dyn Any + Send>>, Refusal> {
-        let Some(keeper) = &self.keeper else { return Ok(None) };
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        if method.starts_with("grpc.health.") {
-            return Ok(None);
+        match &self.keeper {
+            Some(keeper) if !request.uri().path().starts_with(HEALTH) => keeper.admit(request).map(Some),
+            _ => Ok(None),
         }
-        let (mut headers, mut extensions) =
-            (std::mem::take(request.headers_mut()), std::mem::take(request.extensions_mut()));
-        let admitted = keeper.admit(&method, &mut headers, &mut extensions);
-        (*request.headers_mut(), *request.extensions_mut()) = (headers, extensions);
-        admitted.map(Some)
     }
 
     fn enter(&self, request: &mut Request<Body>) -> Result<Entered, Refusal> {

@@ -30,7 +30,7 @@ mod transport;
 pub mod watched;
 
 pub use admission::Permit;
-pub use causes::is_caused_by;
+pub use causes::{causes, is_caused_by};
 pub use context::Context;
 pub use health::{Health, Unfit};
 pub use listener::{Address, ListenAddress, Listener};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -30,19 +30,18 @@ pub(crate) enum Unhealthy {
 /// Asks the service that runs with these settings on this host.
 pub(crate) async fn run<S: ServiceSettings>(settings: &S) -> Result<(), Unhealthy> {
     let address = within_this_host(&settings.common().server.listen.to_string());
-    let asking = async {
-        loop {
-            match status(&address, settings.common()).await {
-                // While certificates are exchanged, the service and this may not have the same ones for a moment.
-                Err(_) if settings.common().server.tls.is_on() => tokio::time::sleep(AGAIN).await,
-                outcome => return outcome,
+    let deadline = Instant::now() + PATIENCE;
+    let asked = loop {
+        let asked = timeout_at(deadline, status(&address, settings.common())).await;
+        match asked.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            // While certificates are exchanged, the service and this may not have the same ones for a moment.
+            Err(_) if settings.common().server.tls.is_on() && Instant::now() + AGAIN < deadline => {
+                tokio::time::sleep(AGAIN).await;
             }
+            asked => break asked,
         }
     };
-    let status = tokio::time::timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|elapsed| Err(elapsed.into()))
-        .map_err(|source| Unhealthy::NoAnswer { address: address.clone(), source })?;
+    let status = asked.map_err(|source| Unhealthy::NoAnswer { address: address.clone(), source })?;
     match status {
         ServingStatus::Serving => Ok(()),
         _ => Err(Unhealthy::NotServing { address }),
@@ -61,11 +60,7 @@ async fn status(
             (shown.certificate, shown.private_key) = (certificate.clone(), private_key);
         }
         let tls = ClientTls::to_itself(&shown, certificate).await?;
-        let address = address.to_owned();
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let (tls, address) = (tls.clone(), address.clone());
-            async move { tls::connect(&tls, "localhost", &address).await.map(TokioIo::new) }
-        });
+        let connector = tls::connector(Some(tls), "localhost".to_owned(), address.to_owned());
         endpoint.connect_with_connector(connector).await?
     } else {
         endpoint.connect().await?

@@ -9,8 +9,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use client::connector;
 pub use client::{ClientTls, install};
-pub(crate) use client::{connect, installed};
 pub(crate) use names::Names;
 pub(crate) use server::{Callers, Greeting, ServerTls};
 pub use settings::{ClientSettings, ClientTlsSettings, ServerTlsSettings};

@@ -1,8 +1,7 @@
 //! What is built from files, and built anew when they change: certificates, keys, lists of callers.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
@@ -43,7 +42,7 @@ const SETTLES_WITHIN: Duration = Duration::from_millis(100);
 /// Builds a value from what files hold.
 pub trait Build: Send + Sync + 'static {
     /// What is built.
-    type Built: Send + Sync;
+    type Built: Send + Sync + 'static;
 
     /// The files that it is built from.
     fn files(&self) -> Vec<PathBuf>;
@@ -51,55 +50,58 @@ pub trait Build: Send + Sync + 'static {
     fn build(&self, contents: &[Vec<u8>]) -> Result<Self::Built, FileError>;
 }
 
-/// What was built from files, and is built anew when they change.
-pub struct Watched<B: Build> {
-    builder: B,
-    built: RwLock<Arc<B::Built>>,
-    /// What the files held when they were read last.
-    contents: Mutex<Vec<Vec<u8>>>,
+/// What was built from files, and is built anew when they change, until it is dropped.
+#[derive(Debug)]
+pub struct Watched<T> {
+    built: Arc<RwLock<Arc<T>>>,
+    _looking: AbortOnDropHandle<()>,
 }
 
-impl<B: Build> fmt::Debug for Watched<B> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Watched").field("files", &self.builder.files()).finish_non_exhaustive()
-    }
-}
-
-impl<B: Build> Watched<B> {
-    /// Reads the files, and looks at them again as long as the second of the two is held.
+impl<T: Send + Sync + 'static> Watched<T> {
+    /// Reads the files of `builder`, and looks at them again and again.
     ///
     /// # Errors
     /// If a file cannot be read, or what it holds cannot be used. Later that leaves all as it is, and is logged.
-    pub async fn start(builder: B) -> Result<(Arc<Self>, AbortOnDropHandle<()>), FileError> {
+    pub async fn start(builder: impl Build<Built = T>) -> Result<Self, FileError> {
         let contents = read_all(&builder.files()).await?;
-        let built = RwLock::new(Arc::new(builder.build(&contents)?));
-        let watched = Arc::new(Self { builder, built, contents: Mutex::new(contents) });
-        let again = Arc::clone(&watched);
-        let task = tokio::spawn(async move {
-            // Looks in a row that found no file.
-            let mut missing = 0;
-            loop {
-                tokio::time::sleep(LOOKED_AT_EVERY).await;
-                again.look_again(&mut missing).await;
-            }
-        });
-        Ok((watched, AbortOnDropHandle::new(task)))
+        let built = Arc::new(RwLock::new(Arc::new(builder.build(&contents)?)));
+        let looking = Looking { builder, built: Arc::clone(&built), contents, missing: 0 };
+        Ok(Self { built, _looking: AbortOnDropHandle::new(tokio::spawn(looking.again_and_again())) })
     }
 
     /// What was built last.
-    pub fn current(&self) -> Arc<B::Built> {
+    pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.built.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Looks at files that may change.
+struct Looking<B: Build> {
+    builder: B,
+    built: Arc<RwLock<Arc<B::Built>>>,
+    /// What the files held when they were read last.
+    contents: Vec<Vec<u8>>,
+    /// Looks in a row that found no file.
+    missing: u32,
+}
+
+impl<B: Build> Looking<B> {
+    async fn again_and_again(mut self) {
+        loop {
+            tokio::time::sleep(LOOKED_AT_EVERY).await;
+            self.again().await;
+        }
     }
 
     /// Builds it anew if the files have changed. What cannot be used leaves all as it is, and is told once.
-    async fn look_again(&self, missing: &mut u32) {
+    async fn again(&mut self) {
         let files = self.builder.files();
         let contents = match read_all(&files).await {
             Ok(contents) => contents,
             // In the middle of an exchange a file may be missing for a moment.
             Err(error) => {
-                *missing += 1;
-                if *missing == 2 {
+                self.missing += 1;
+                if self.missing == 2 {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "a file is gone; what it held stays in use until there is another"
@@ -108,8 +110,8 @@ impl<B: Build> Watched<B> {
                 return;
             }
         };
-        *missing = 0;
-        if *self.contents.lock().unwrap_or_else(PoisonError::into_inner) == contents {
+        self.missing = 0;
+        if self.contents == contents {
             return;
         }
         // Somebody may be writing: half a file can be a valid one.
@@ -117,7 +119,6 @@ impl<B: Build> Watched<B> {
         if read_all(&files).await.ok().as_ref() != Some(&contents) {
             return;
         }
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&contents);
         match self.builder.build(&contents) {
             Ok(built) => {
                 *self.built.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(built);
@@ -128,6 +129,7 @@ impl<B: Build> Watched<B> {
                 "a file has changed and cannot be used; what it held before stays in use"
             ),
         }
+        self.contents = contents;
     }
 }
 

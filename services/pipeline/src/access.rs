@@ -3,7 +3,6 @@
 use std::any::Any;
 
 use http::header::AUTHORIZATION;
-use http::{Extensions, HeaderMap};
 use reverie_access::{Access, Scope, Visitor};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval};
@@ -11,22 +10,19 @@ use reverie_proto::retrieval::v1::KnowledgeBase;
 use reverie_service_kit::Refusal;
 use reverie_service_kit::doorkeeper::Doorkeeper;
 use tonic::Request;
+use tonic::body::Body;
 
 /// Lets in whose credential has the scope of the method.
 #[derive(Debug)]
 pub(crate) struct Porter(pub(crate) Access);
 
 impl Doorkeeper for Porter {
-    fn admit(
-        &self,
-        method: &str,
-        headers: &mut HeaderMap,
-        extensions: &mut Extensions,
-    ) -> Result<Box<dyn Any + Send>, Refusal> {
-        let (visitor, in_flight) = self.0.admit(headers, scope(method))?;
+    fn admit(&self, request: &mut http::Request<Body>) -> Result<Box<dyn Any + Send>, Refusal> {
+        let scope = scope(request.uri().path().trim_start_matches('/'));
+        let (visitor, in_flight) = self.0.admit(request.headers(), scope)?;
         // Nobody after this needs it.
-        headers.remove(AUTHORIZATION);
-        extensions.insert(visitor);
+        request.headers_mut().remove(AUTHORIZATION);
+        request.extensions_mut().insert(visitor);
         Ok(Box::new(in_flight))
     }
 }
@@ -57,23 +53,29 @@ pub(crate) fn visitor<T>(request: &Request<T>) -> Option<Visitor> {
     request.extensions().get().cloned()
 }
 
-/// Those that are there for `visitor`.
-pub(crate) fn visible(visitor: Option<&Visitor>, mut known: Vec<KnowledgeBase>) -> Vec<KnowledgeBase> {
-    if let Some(visitor) = visitor {
+/// Those that are there for who called.
+pub(crate) fn visible<T>(request: &Request<T>, mut known: Vec<KnowledgeBase>) -> Vec<KnowledgeBase> {
+    if let Some(visitor) = visitor(request) {
         known.retain(|knowledge_base| visitor.may_see(&knowledge_base.name));
     }
     known
 }
 
-/// Puts the knowledge base that `visitor` means in the place of the one that it `named`.
-pub(crate) fn resolve(visitor: Option<&Visitor>, named: &mut String) -> Result<(), Refusal> {
+/// The message of a request, in which the knowledge base that its caller means is in the place of the one that it `named`.
+pub(crate) fn resolved<T>(
+    request: Request<T>,
+    named: impl FnOnce(&mut T) -> &mut String,
+) -> Result<T, Refusal> {
+    let visitor = visitor(&request);
+    let mut message = request.into_inner();
     if let Some(visitor) = visitor {
+        let named = named(&mut message);
         *named = visitor.knowledge_base(named)?;
     }
-    Ok(())
+    Ok(message)
 }
 
-/// The same for an image. One that says nothing is drawn with the first knowledge base that `visitor` sees, if the mesh `can_search`, and
+/// The same for an image, whose caller is `visitor`. One that says nothing is drawn with the first knowledge base that `visitor` sees, if the mesh `can_search`, and
 /// from the text alone if it sees none.
 pub(crate) fn resolve_memory(
     visitor: Option<&Visitor>,
@@ -82,7 +84,9 @@ pub(crate) fn resolve_memory(
 ) -> Result<(), Refusal> {
     let Some(visitor) = visitor else { return Ok(()) };
     match &mut request.memory {
-        Some(Memory::Retrieval(retrieval)) => resolve(Some(visitor), &mut retrieval.knowledge_base)?,
+        Some(Memory::Retrieval(retrieval)) => {
+            retrieval.knowledge_base = visitor.knowledge_base(&retrieval.knowledge_base)?;
+        }
         Some(Memory::References(_) | Memory::None(_)) => {}
         None if !can_search || !visitor.is_restricted() => {}
         None => {
@@ -119,18 +123,14 @@ mod tests {
         let settings = AccessSettings { keys: file.path().to_owned(), ..AccessSettings::default() };
         let porter = Porter(Access::start(&settings, 64).await.unwrap().unwrap());
         let visitor = |key: &str| {
-            let mut headers =
-                HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {key}").parse().unwrap())]);
-            let mut extensions = Extensions::new();
-            porter
-                .admit(
-                    "reverie.generation.v1.GenerationService/GetCapabilities",
-                    &mut headers,
-                    &mut extensions,
-                )
+            let mut request = http::Request::builder()
+                .uri("/reverie.generation.v1.GenerationService/GetCapabilities")
+                .header(AUTHORIZATION, format!("Bearer {key}"))
+                .body(Body::empty())
                 .unwrap();
-            assert!(headers.is_empty(), "nobody else needs the credential");
-            extensions.remove::<Visitor>().unwrap()
+            porter.admit(&mut request).unwrap();
+            assert!(request.headers().is_empty(), "nobody else needs the credential");
+            request.extensions_mut().remove::<Visitor>().unwrap()
         };
         let searches = |name: &str| {
             Some(Memory::Retrieval(Retrieval { knowledge_base: name.to_owned(), ..Retrieval::default() }))

@@ -197,7 +197,7 @@ impl GenerationService for Generation {
         let facts =
             async { tokio::try_join!(self.stages.models(context), self.stages.knowledge_bases(context)) };
         let (models, knowledge_bases) = context.within("asking for the models", facts).await?;
-        let knowledge_bases = access::visible(access::visitor(&request).as_ref(), knowledge_bases);
+        let knowledge_bases = access::visible(&request, knowledge_bases);
         let told = capabilities::of(models, knowledge_bases, &self.limits, &self.defaults);
         Ok(Response::new(told))
     }

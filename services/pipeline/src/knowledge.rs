@@ -34,9 +34,7 @@ macro_rules! forward {
                 request: Request<messages::$request>,
             ) -> Result<Response<messages::$response>, Status> {
                 let context = self.context(&request);
-                let visitor = access::visitor(&request);
-                let mut request = request.into_inner();
-                access::resolve(visitor.as_ref(), &mut request.knowledge_base)?;
+                let request = access::resolved(request, |request| &mut request.knowledge_base)?;
                 let name = request.knowledge_base.clone();
                 tracing::debug!(knowledge_base = name, $doing);
                 let work = async {

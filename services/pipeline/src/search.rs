@@ -17,9 +17,7 @@ impl RetrievalService for Door {
         request: Request<RetrieveRequest>,
     ) -> Result<Response<RetrieveResponse>, Status> {
         let context = self.context(&request);
-        let visitor = access::visitor(&request);
-        let mut request = request.into_inner();
-        access::resolve(visitor.as_ref(), &mut request.knowledge_base)?;
+        let request = access::resolved(request, |request| &mut request.knowledge_base)?;
         // Its fields are the caller's own.
         let found = self.stages.retrieve(context, request, |field| Some(field.to_owned()));
         Ok(Response::new(context.within("searching", found).await?))
@@ -27,9 +25,7 @@ impl RetrievalService for Door {
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
         let context = self.context(&request);
-        let visitor = access::visitor(&request);
-        let mut request = request.into_inner();
-        access::resolve(visitor.as_ref(), &mut request.knowledge_base)?;
+        let request = access::resolved(request, |request| &mut request.knowledge_base)?;
         let prepared = self.stages.prepare_all(context, request);
         let epoch = context.within("taking up an epoch", prepared).await?;
         Ok(Response::new(PrepareResponse { epoch }))
@@ -41,7 +37,7 @@ impl RetrievalService for Door {
     ) -> Result<Response<ListKnowledgeBasesResponse>, Status> {
         let context = self.context(&request);
         let known = context.within("asking for the knowledge bases", self.stages.knowledge_bases(context));
-        let knowledge_bases = access::visible(access::visitor(&request).as_ref(), known.await?);
+        let knowledge_bases = access::visible(&request, known.await?);
         Ok(Response::new(ListKnowledgeBasesResponse { knowledge_bases }))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
 use reqwest::redirect::Policy;
+use reverie_service_kit::causes;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,6 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1 << 20;
 
 /// A key set that is fetched again and again.
+#[derive(Debug)]
 pub(super) struct Fetched {
     current: Current,
     wanted: Arc<Notify>,
@@ -81,15 +83,7 @@ async fn keep(url: String, current: Current, wanted: Arc<Notify>) {
 }
 
 async fn fetch(client: &reqwest::Client, url: &str) -> Result<JwkSet, String> {
-    let told = |error: reqwest::Error| {
-        let mut why = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            why = format!("{why}: {cause}");
-            source = cause.source();
-        }
-        why
-    };
+    let told = |error: reqwest::Error| causes(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let mut answer =
         client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(told)?;
     if !answer.status().is_success() {

@@ -1,6 +1,5 @@
 //! One replica: the connection to it, what is known of its health, and the calls that it has in flight.
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -68,17 +67,10 @@ impl Place {
                 let host_and_port =
                     format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
                 let name = self.origin.as_ref().unwrap_or(uri).host().unwrap_or_default().to_owned();
-                let connector = tower::service_fn(move |_: http::Uri| {
-                    let (name, address) = (name.clone(), host_and_port.clone());
-                    async move {
-                        let tls = tls::installed().await.map_err(io::Error::other)?;
-                        tls::connect(&tls, &name, &address).await.map(TokioIo::new)
-                    }
-                });
                 let origin = self.origin.clone().unwrap_or_else(|| uri.clone());
                 tuned(Target::from_static("http://secure"))
                     .origin(origin)
-                    .connect_with_connector_lazy(connector)
+                    .connect_with_connector_lazy(tls::connector(None, name, host_and_port))
             }
             Address::Uri(uri) => {
                 let target = tuned(Target::from(uri.clone()));

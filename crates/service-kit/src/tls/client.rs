@@ -5,15 +5,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
+use tower::Service;
 
 use super::files::{authorities, certificates, identity};
 use super::{ClientTlsSettings, HTTP_2};
@@ -23,19 +24,8 @@ use crate::watched::{Build, FileError, Watched};
 pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// How a process speaks TLS with the services that it calls; cheap to clone.
-#[derive(Clone)]
-pub struct ClientTls(Arc<Inner>);
-
-struct Inner {
-    configured: Arc<Watched<Configured>>,
-    _watch: AbortOnDropHandle<()>,
-}
-
-impl fmt::Debug for ClientTls {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ClientTls").finish_non_exhaustive()
-    }
-}
+#[derive(Debug, Clone)]
+pub struct ClientTls(Arc<Watched<ClientConfig>>);
 
 impl ClientTls {
     /// Reads authorities and, if there is one, the certificate.
@@ -43,16 +33,16 @@ impl ClientTls {
     /// # Errors
     /// If a file cannot be read, or is not what it should be.
     pub async fn start(settings: &ClientTlsSettings) -> Result<Self, FileError> {
-        let builder = Configured { settings: settings.clone(), pinned: None };
-        let (configured, watch) = Watched::start(builder).await?;
-        Ok(Self(Arc::new(Inner { configured, _watch: watch })))
+        Self::of(Configured { settings: settings.clone(), pinned: None }).await
     }
 
     /// Believes the holder of the certificate in `pinned` alone, whatever name it has: for a service that asks itself.
     pub(crate) async fn to_itself(settings: &ClientTlsSettings, pinned: PathBuf) -> Result<Self, FileError> {
-        let builder = Configured { settings: settings.clone(), pinned: Some(pinned) };
-        let (configured, watch) = Watched::start(builder).await?;
-        Ok(Self(Arc::new(Inner { configured, _watch: watch })))
+        Self::of(Configured { settings: settings.clone(), pinned: Some(pinned) }).await
+    }
+
+    async fn of(configured: Configured) -> Result<Self, FileError> {
+        Ok(Self(Arc::new(Watched::start(configured).await?)))
     }
 }
 
@@ -65,7 +55,7 @@ pub fn install(tls: ClientTls) {
 }
 
 /// What was installed; if nothing was, the authorities of the system are believed, as they are now.
-pub(crate) async fn installed() -> Result<ClientTls, FileError> {
+async fn installed() -> Result<ClientTls, FileError> {
     static OF_THE_SYSTEM: OnceCell<ClientTls> = OnceCell::const_new();
     if let Some(tls) = INSTALLED.get() {
         return Ok(tls.clone());
@@ -74,13 +64,31 @@ pub(crate) async fn installed() -> Result<ClientTls, FileError> {
     OF_THE_SYSTEM.get_or_try_init(start).await.cloned()
 }
 
-/// Connects to `address`, HOST:PORT, and speaks TLS with who must be `name`.
-pub(crate) async fn connect(tls: &ClientTls, name: &str, address: &str) -> io::Result<TlsStream> {
+/// Makes connections to `address`, HOST:PORT, that speak TLS with who must be `name`: by `tls`, or by what is installed.
+pub(crate) fn connector(
+    tls: Option<ClientTls>,
+    name: String,
+    address: String,
+) -> impl Service<http::Uri, Response = TokioIo<TlsStream>, Error = io::Error, Future: Send> + Clone + Send + 'static
+{
+    tower::service_fn(move |_: http::Uri| {
+        let (tls, name, address) = (tls.clone(), name.clone(), address.clone());
+        async move {
+            let tls = match tls {
+                Some(tls) => tls,
+                None => installed().await.map_err(io::Error::other)?,
+            };
+            connect(&tls, &name, &address).await.map(TokioIo::new)
+        }
+    })
+}
+
+async fn connect(tls: &ClientTls, name: &str, address: &str) -> io::Result<TlsStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let server = ServerName::try_from(name.trim_matches(['[', ']']).to_owned())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a host")))?;
-    let connector = TlsConnector::from(tls.0.configured.current());
+    let connector = TlsConnector::from(tls.0.current());
     connector.connect(server, stream).await.map_err(|error| explained(error, name))
 }
 
@@ -131,7 +139,7 @@ struct Configured {
 }
 
 impl Configured {
-    /// Whom it believes: the file, and whether it is there.
+    /// The file that says whom it believes; an empty path where the system says it.
     fn believed(&self) -> &PathBuf {
         self.pinned.as_ref().unwrap_or(&self.settings.authorities)
     }
@@ -156,7 +164,7 @@ impl Build for Configured {
         let verifier: Arc<dyn ServerCertVerifier> = match (pem, &self.pinned) {
             (Some(pem), Some(pinned)) => {
                 let only = certificates(pinned, pem)?.swap_remove(0);
-                Arc::new(Pinned { only, provider: Arc::clone(&provider) })
+                Arc::new(Pinned { only, algorithms: provider.signature_verification_algorithms })
             }
             (pem, _) => {
                 let roots = pem.map_or_else(system_authorities, |pem| authorities(believed, pem))?;
@@ -203,7 +211,7 @@ fn system_authorities() -> Result<RootCertStore, FileError> {
 #[derive(Debug)]
 struct Pinned {
     only: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -228,8 +236,7 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -238,11 +245,10 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

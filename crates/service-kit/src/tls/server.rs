@@ -8,7 +8,6 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::files::{authorities, identity};
 use super::{HTTP_2, Names, ServerTlsSettings};
@@ -18,11 +17,8 @@ use crate::watched::{Build, FileError, Watched};
 /// A connection that is about to speak TLS.
 pub(crate) type Greeting = tokio_rustls::Accept<TcpStream>;
 
-/// How a server speaks TLS, and whom it lets in.
-pub(crate) struct ServerTls {
-    configured: Arc<Watched<Configured>>,
-    _watch: AbortOnDropHandle<()>,
-}
+/// How a server speaks TLS.
+pub(crate) struct ServerTls(Watched<ServerConfig>);
 
 impl ServerTls {
     /// Reads certificates and keys; none if TLS is off.
@@ -30,13 +26,12 @@ impl ServerTls {
         if !settings.is_on() {
             return Ok(None);
         }
-        let (configured, watch) = Watched::start(Configured(settings.clone())).await?;
-        Ok(Some(Self { configured, _watch: watch }))
+        Ok(Some(Self(Watched::start(Configured(settings.clone())).await?)))
     }
 
     /// Begins to speak TLS on a connection.
     pub(crate) fn accept(&self, stream: TcpStream) -> Greeting {
-        TlsAcceptor::from(self.configured.current()).accept(stream)
+        TlsAcceptor::from(self.0.current()).accept(stream)
     }
 }
 

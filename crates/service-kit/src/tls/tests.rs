@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
@@ -18,7 +17,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-use super::{ClientTls, ClientTlsSettings, ServerTlsSettings, connect};
+use super::{ClientTls, ClientTlsSettings, ServerTlsSettings, connector};
 use crate::serve::{ServerSettings, Standing};
 use crate::{Listener, RunError, Server, Shutdown};
 
@@ -125,11 +124,7 @@ async fn ask(server: &Running, name: &'static str, settings: ClientTlsSettings) 
 }
 
 async fn ask_with(server: SocketAddr, name: &'static str, tls: ClientTls) -> [Result<(), Status>; 2] {
-    let address = server.to_string();
-    let connector = tower::service_fn(move |_: http::Uri| {
-        let (tls, address) = (tls.clone(), address.clone());
-        async move { connect(&tls, name, &address).await.map(TokioIo::new) }
-    });
+    let connector = connector(Some(tls), name.to_owned(), server.to_string());
     let channel = Endpoint::from_static("http://test").connect_with_connector_lazy(connector);
     let health = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(|_| ());
     let list = MessageRequest::ListServices(String::new());
