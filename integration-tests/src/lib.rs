@@ -1,11 +1,14 @@
 //! What the tests of all services together share: the mesh in one process, the mesh as six processes, quick requests, the
-//! creatures they are about, mutations of valid inputs, servers of object storage, certificates, and a collector of traces.
+//! creatures they are about, mutations of valid inputs, attacks, servers of object storage, certificates, and a collector of traces.
 
+pub mod admin;
+pub mod attack;
 pub mod authority;
 pub mod collector;
 pub mod creatures;
 pub mod folders;
 pub mod health;
+pub mod locked;
 pub mod mesh;
 pub mod mutation;
 pub mod processes;

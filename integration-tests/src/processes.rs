@@ -1,7 +1,7 @@
 //! The services as processes of their own, on ports that the system chose.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -135,7 +135,7 @@ impl Process {
 
     /// Its resident memory, bytes; Linux only.
     pub fn resident_bytes(&self) -> Fallible<u64> {
-        let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
+        let id = self.id()?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         Ok(1024 * line.split_whitespace().next().ok_or("no number")?.parse::<u64>()?)
@@ -154,6 +154,41 @@ impl Process {
             status = self.child.wait() => Err(format!("it ended: {}", status?).into()),
         };
         outcome.map_err(|error| format!("{}: {error}\n{}", self.service, read(&self.log)).into())
+    }
+
+    /// Waits until its program, started beside it with the same settings, finds it healthy: also where TLS lets no stranger ask.
+    pub async fn ready(&mut self) -> Fallible<()> {
+        let begun = Instant::now();
+        loop {
+            let found = self.check_health().await?;
+            if found.status.success() {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE || !self.is_running()? {
+                let told = String::from_utf8_lossy(&found.stderr);
+                return Err(format!("{}: {told}\n{}", self.service, read(&self.log)).into());
+            }
+        }
+    }
+
+    /// What its program, started beside it with the same settings, says of its health.
+    pub async fn check_health(&self) -> Fallible<Output> {
+        let own = self.command.as_std();
+        let mut check = Command::new(own.get_program());
+        check.current_dir(WORKSPACE).args(own.get_args());
+        check.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        check.args(["--set", &format!("server.listen={}", self.listens), "--check-health"]);
+        Ok(check.output().await?)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> Fallible<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> Fallible<u32> {
+        self.child.id().ok_or_else(|| format!("{} has ended already", self.service).into())
     }
 
     /// Kills it without a warning, as `kill -9` does.
@@ -183,8 +218,7 @@ impl Process {
     }
 
     async fn send(&self, signal: &str) -> Fallible<()> {
-        let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.service))?;
-        send(signal, id).await.map_err(|error| format!("{}: {error}", self.service).into())
+        send(signal, self.id()?).await.map_err(|error| format!("{}: {error}", self.service).into())
     }
 
     /// Waits for its end.

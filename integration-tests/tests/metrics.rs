@@ -3,37 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reverie_integration_tests::admin::{self, page};
 use reverie_integration_tests::processes::{Process, Processes};
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{Fallible, WORKSPACE};
 use reverie_service_kit::client::credential;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tonic::Code;
 
 /// Of the requests below; it is in no answer of an admin server.
 const SECRET: &str = "a small zunin on the left, volcano";
-
-/// The status and the body of a page of the admin server at HOST:PORT.
-async fn page(address: &str, path: &str) -> Fallible<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the headers")?;
-    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
-    Ok((status, body.to_owned()))
-}
-
-/// Where the admin server of a process listens, as its log says.
-fn admin(process: &Process) -> Fallible<String> {
-    let log = process.log();
-    let line = log.lines().find(|line| line.contains("admin server listening")).ok_or("no admin server")?;
-    let address = line.split("address=").nth(1).ok_or("no address")?;
-    Ok(address.split_whitespace().next().unwrap_or_default().to_owned())
-}
 
 /// The names in the first column of the table in docs/metrics.md, with their types.
 fn documented() -> Fallible<BTreeMap<String, String>> {
@@ -76,7 +56,7 @@ async fn services_export_what_the_page_lists_and_no_prompt() -> Fallible<()> {
 
     let mut all = BTreeMap::new();
     for process in six.all() {
-        let address = admin(process)?;
+        let address = admin::address(process)?;
         let service = process.service();
         for (path, expected) in
             [("/livez", "alive"), ("/readyz", "ready"), ("/version", service), ("/settings", "[server]")]
@@ -113,7 +93,7 @@ async fn a_service_is_alive_and_not_ready_while_its_stages_are_away() -> Fallibl
     let settings = ["admin.listen=127.0.0.1:0", "stages.encoder=http://127.0.0.1:9"].map(str::to_owned);
     let pipeline = Process::start("pipeline", &settings).await?;
     pipeline.says("not serving yet").await?;
-    let address = admin(&pipeline)?;
+    let address = admin::address(&pipeline)?;
     let (status, why) = page(&address, "/readyz").await?;
     // None of its stages is there; whichever it asks first is named.
     assert!(status == 503 && why.contains("stage "), "{status} {why}");

@@ -1,0 +1,301 @@
+//! A locked mesh that faults can happen to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::join_all;
+use reverie::client;
+use reverie_knowledge::epoch::{Manifest, VectorKind, write_empty};
+use reverie_proto::generation::v1::GenerateRequest;
+use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
+use reverie_service_kit::client::Upstream;
+use reverie_service_kit::{Address, Context};
+use reverie_storage::Folder;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use super::fault::{DOOR, LINKS};
+use super::{Fault, Kind, Proxy, Usage, Wire, own_mounts};
+use crate::locked::{Link, LockedMesh};
+use crate::processes::Process;
+use crate::requests::quick;
+use crate::{BUNDLE, Fallible, folders, servers};
+
+/// The knowledge base that callers write to.
+pub(super) const BASE: &str = "besieged";
+/// The disk that it is on, bytes.
+const DISK: u64 = 64 << 20;
+/// What a service may still take from the system where there is little memory, bytes.
+const LITTLE: u64 = 4 << 20;
+/// How many callers burden the mesh at a time.
+const SLOW_READERS: u64 = 16;
+const SILENT_CONNECTIONS: usize = 400;
+const REQUESTS_OF_A_BURST: u64 = 100;
+const CALLERS_WHO_GIVE_UP: u64 = 8;
+
+/// A mesh with TLS, keys, models in a store with a cache, a knowledge base that can be written to, and a proxy on every way.
+pub struct Besieged {
+    mesh: LockedMesh,
+    ways: BTreeMap<Link, Proxy>,
+    place: TempDir,
+    has_own_disk: bool,
+    burdens: JoinSet<()>,
+}
+
+impl Besieged {
+    /// Starts it and waits until all of it serves.
+    pub async fn start() -> Fallible<Self> {
+        let place = tempfile::tempdir()?;
+        let [base, cache] = ["base", "cache"].map(|name| place.path().join(name));
+        fs::create_dir(&base)?;
+        let has_own_disk = mount(&base).await?;
+        let creatures = Folder::open(&format!("{BUNDLE}/knowledge/creatures"))?;
+        let Manifest { dimension, space_digest, .. } = Manifest::read(&creatures).await?;
+        let folder = Folder::open(&base.display().to_string())?;
+        let name = BASE.to_owned();
+        write_empty(&folder, name, String::new(), dimension, VectorKind::F32, space_digest).await?;
+
+        let store = format!("http://{}", servers::web(Path::new(BUNDLE))?);
+        let prepare = |service: &str, command: &mut Command| {
+            let knowledge = [
+                format!("knowledge_bases.creatures={store}/knowledge/creatures"),
+                format!("knowledge_bases.{BASE}={}", base.display()),
+            ];
+            let mut settings = match service {
+                "retrieval" => [&knowledge[..], &[format!("writable=[\"{BASE}\"]")]].concat(),
+                "vector" => knowledge.to_vec(),
+                "pipeline" => Vec::new(),
+                _ => vec![format!("inference.bundle={store}")],
+            };
+            settings.push("admin.listen=127.0.0.1:0".to_owned());
+            if service != "pipeline" {
+                settings.push(format!("storage.cache={}", cache.display()));
+            }
+            for setting in settings {
+                command.args(["--set", &setting]);
+            }
+        };
+        let mut ways = BTreeMap::new();
+        let mut mesh = LockedMesh::start(prepare, |link, listens| {
+            let proxy = Proxy::start(listens)?;
+            // By its name, which is in the certificates, too.
+            let address = format!("localhost:{}", proxy.address().port());
+            ways.insert(link, proxy);
+            Ok(address)
+        })
+        .await?;
+        ways.insert(DOOR, Proxy::start(mesh.pipeline.listens())?);
+        if !LINKS.iter().eq(ways.keys()) {
+            return Err(format!("services call each other otherwise: {:?}", ways.keys()).into());
+        }
+        let key = mesh.key("callers", &["--scope", "generate", "--scope", "retrieve", "--scope", "write"]).await?;
+        mesh.let_in(&key).await?;
+        mesh.serving().await?;
+        Ok(Self { mesh, ways, place, has_own_disk, burdens: JoinSet::new() })
+    }
+
+    /// How callers reach it.
+    pub fn door(&self) -> Fallible<Address> {
+        let proxy = self.ways.get(&DOOR).ok_or("there is no door")?;
+        Ok(format!("https://localhost:{}", proxy.address().port()).parse()?)
+    }
+
+    /// What can happen to it: a disk can be full only where this process may mount one.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let can_happen = |kind: &Kind| *kind != Kind::FullDisk || self.has_own_disk;
+        Kind::ALL.into_iter().filter(can_happen).collect()
+    }
+
+    /// What each service holds.
+    pub async fn usage(&mut self) -> Fallible<BTreeMap<&'static str, Usage>> {
+        let mut usage = BTreeMap::new();
+        for process in self.mesh.all() {
+            usage.insert(process.service(), Usage::of(process).await?);
+        }
+        Ok(usage)
+    }
+
+    /// What each service has logged, of its present life.
+    pub fn logs(&mut self) -> String {
+        self.mesh.all().map(|process| format!("{}:\n{}\n", process.service(), process.log())).concat()
+    }
+
+    /// Lets a fault happen.
+    pub async fn begin(&mut self, fault: &Fault) -> Fallible<()> {
+        if let Some(wire) = fault.wire() {
+            self.way(fault.link)?.set(wire);
+        }
+        match fault.kind {
+            Kind::Killed => self.kill(fault.service).await?,
+            Kind::Stopped => self.service(fault.service)?.pause().await?,
+            Kind::FullDisk => fill(&self.filler())?,
+            Kind::LittleMemory => {
+                let id = self.service(fault.service)?.id()?;
+                limit_memory(id, Some(virtual_bytes(id)? + LITTLE)).await?;
+            }
+            Kind::DamagedCache => {
+                self.damage_cache()?;
+                self.kill(fault.service).await?;
+            }
+            Kind::SlowReaders | Kind::SilentConnections | Kind::Burst | Kind::Resets => self.burden(fault)?,
+            Kind::Cut | Kind::Silent | Kind::Slow => {}
+        }
+        Ok(())
+    }
+
+    /// Ends it: what was broken is mended, and what has died is started again.
+    pub async fn end(&mut self, fault: &Fault) -> Fallible<()> {
+        if fault.wire().is_some() {
+            self.way(fault.link)?.set(Wire::Sound);
+        }
+        match fault.kind {
+            Kind::FullDisk => fs::remove_file(self.filler())?,
+            Kind::Stopped if self.service(fault.service)?.is_running()? => {
+                self.service(fault.service)?.resume().await?;
+            }
+            Kind::LittleMemory if self.service(fault.service)?.is_running()? => {
+                limit_memory(self.service(fault.service)?.id()?, None).await?;
+            }
+            _ => {}
+        }
+        self.burdens.shutdown().await;
+        for process in self.mesh.all() {
+            if !process.is_running()? {
+                process.begin_again().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn way(&self, link: Link) -> Fallible<&Proxy> {
+        Ok(self.ways.get(&link).ok_or("there is no such way")?)
+    }
+
+    fn service(&mut self, name: &str) -> Fallible<&mut Process> {
+        let found = self.mesh.all().into_iter().find(|process| process.service() == name);
+        Ok(found.ok_or_else(|| format!("{name} is no service"))?)
+    }
+
+    async fn kill(&mut self, service: &str) -> Fallible<()> {
+        let process = self.service(service)?;
+        if process.is_running()? { process.kill().await } else { Ok(()) }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.place.path().join("base").join("filler")
+    }
+
+    /// Changes every file of the cache in its middle.
+    fn damage_cache(&self) -> Fallible<()> {
+        for path in folders::files(&self.place.path().join("cache").join("sha256"))? {
+            let mut bytes = fs::read(&path)?;
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 0x55;
+            }
+            fs::write(path, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Callers that ask for more than they should.
+    fn burden(&mut self, fault: &Fault) -> Fallible<()> {
+        let (door, kind, lasts) = (self.door()?, fault.kind, fault.lasts);
+        let proxy = self.way(DOOR)?.address();
+        match kind {
+            Kind::SilentConnections => {
+                self.burdens.spawn(async move {
+                    let connections = (0..SILENT_CONNECTIONS).map(|_| TcpStream::connect(proxy));
+                    let _held = join_all(connections).await;
+                    std::future::pending::<()>().await;
+                });
+            }
+            Kind::Burst => {
+                for seed in 0..REQUESTS_OF_A_BURST {
+                    let door = door.clone();
+                    self.burdens.spawn(async move {
+                        let _ = client::ask(&door, quick("a zunin, cave", 256, seed), lasts, |_| ()).await;
+                    });
+                }
+            }
+            Kind::Resets => {
+                for caller in 0..CALLERS_WHO_GIVE_UP {
+                    let door = door.clone();
+                    self.burdens.spawn(async move {
+                        loop {
+                            let asked = client::ask(&door, quick("a zunin", 256, caller), lasts, |_| ());
+                            let _ = tokio::time::timeout(Duration::from_millis(2 * caller), asked).await;
+                        }
+                    });
+                }
+            }
+            _ => {
+                for seed in 0..SLOW_READERS {
+                    let stage = Upstream::new("pipeline", &door);
+                    self.burdens.spawn(async move {
+                        let request = GenerateRequest { previews: true, ..quick("a zunin", 1024, seed) };
+                        let request = Context::with_timeout(lasts).outgoing(request);
+                        let _unread = GenerationServiceClient::new(stage.channel()).generate(request).await;
+                        std::future::pending::<()>().await;
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Besieged {
+    fn drop(&mut self) {
+        if self.has_own_disk {
+            // Nobody else sees it, and it ends with this process at the latest.
+            let _ = std::process::Command::new("umount").arg("--lazy").arg(self.place.path().join("base")).status();
+        }
+    }
+}
+
+/// Mounts a small disk there; whether that is allowed here.
+async fn mount(place: &Path) -> Fallible<bool> {
+    if !own_mounts::are_here() {
+        return Ok(false);
+    }
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={DISK}"), "tmpfs"]).arg(place);
+    Ok(mount.status().await?.success())
+}
+
+/// Writes to a file until the disk is full.
+fn fill(file: &Path) -> Fallible<()> {
+    let mut filler = fs::File::create(file)?;
+    let much = vec![0; 64 << 10];
+    loop {
+        match filler.write(&much) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The address space of a process, bytes.
+fn virtual_bytes(id: u32) -> Fallible<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{id}/statm"))?
+        .split(' ')
+        .next()
+        .ok_or("no size")?
+        .parse()?;
+    Ok(pages * 4096)
+}
+
+/// Sets the most address space that a process may have.
+async fn limit_memory(id: u32, bytes: Option<u64>) -> Fallible<()> {
+    let most = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    // The soft limit alone, so that it can be raised again.
+    let limited = Command::new("prlimit").arg(format!("--pid={id}")).arg(format!("--as={most}:")).status();
+    if limited.await?.success() { Ok(()) } else { Err("prlimit failed".into()) }
+}

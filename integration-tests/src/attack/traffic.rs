@@ -1,0 +1,257 @@
+//! Callers of a mesh, and what became of each of their calls.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use reverie_proto::generation::v1::GenerateRequest;
+use reverie_proto::generation::v1::generate_response::Event;
+use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
+use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
+use reverie_proto::knowledge::v1::{BatchGetEntriesRequest, Entry, ImageDetail, UpsertEntriesRequest};
+use reverie_proto::retrieval::v1::RetrieveRequest;
+use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
+use reverie_service_kit::{Address, Context};
+use tonic::Status;
+
+use super::besieged::BASE;
+use crate::requests::{PATIENCE, quick};
+use crate::{Fallible, creatures};
+
+/// What callers ask for: their images differ in size and seed alone, so that all can be known before.
+const PROMPT: &str = "a small zunin on the left, snow";
+const SIZES: [u32; 2] = [64, 256];
+const SEEDS: std::ops::Range<u64> = 0..4;
+/// How long callers wait, milliseconds.
+const DEADLINES: [u64; 3] = [2000, 5000, 10_000];
+/// After its deadline a call may take this long to be told of it.
+const SLACK: Duration = Duration::from_secs(1);
+/// Between two calls of a caller, milliseconds.
+const PAUSE: std::ops::Range<u64> = 0..300;
+
+/// What a caller does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Asks for an image.
+    Draw {
+        /// Pixels per side.
+        size: u32,
+        /// Its seed.
+        seed: u64,
+    },
+    /// Searches a knowledge base that does not change.
+    Search,
+    /// Stores an entry in one that does.
+    Write,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With what was to be expected.
+    Right,
+    /// With something else.
+    Wrong(String),
+    /// With a status.
+    Refused(Status),
+    /// Not at all by its deadline.
+    Unanswered,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// What it was.
+    pub deed: Deed,
+    /// When it began and ended.
+    pub begun: Instant,
+    /// See `begun`.
+    pub ended: Instant,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Callers of one door.
+#[derive(Debug)]
+pub struct Traffic {
+    door: Upstream,
+    images: BTreeMap<(u32, u64), Bytes>,
+    found: Vec<String>,
+    picture: Image,
+    calls: Mutex<Vec<Call>>,
+    /// Captions by id.
+    acknowledged: Mutex<BTreeMap<String, String>>,
+    written: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Traffic {
+    /// Learns of a mesh that nothing happens to what its answers are.
+    pub async fn learn(door: &Address) -> Fallible<Arc<Self>> {
+        let picture = Image { data: creatures::entries().await?[0].image.clone(), ..Image::default() };
+        let mut traffic = Self {
+            door: Upstream::new("pipeline", door),
+            images: BTreeMap::new(),
+            found: Vec::new(),
+            picture,
+            calls: Mutex::default(),
+            acknowledged: Mutex::default(),
+            written: AtomicU64::new(0),
+        };
+        let context = || Context::with_timeout(PATIENCE);
+        for size in SIZES {
+            for seed in SEEDS {
+                let image = traffic.draw(context(), quick(PROMPT, size, seed)).await?;
+                traffic.images.insert((size, seed), image);
+            }
+        }
+        traffic.found = traffic.search(context()).await?;
+        if traffic.found.is_empty() {
+            return Err("nothing is found".into());
+        }
+        Ok(Arc::new(traffic))
+    }
+
+    /// Calls until it is dropped.
+    pub async fn go_on(self: Arc<Self>, seed: u64) {
+        let mut random = StdRng::seed_from_u64(seed);
+        loop {
+            let deed = match random.random_range(0..6) {
+                0 => Deed::Search,
+                1 => Deed::Write,
+                _ => Deed::Draw {
+                    size: *SIZES.choose(&mut random).unwrap_or(&64),
+                    seed: random.random_range(SEEDS),
+                },
+            };
+            let deadline = DEADLINES.choose(&mut random).copied().unwrap_or_default();
+            self.call(deed, Duration::from_millis(deadline)).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(PAUSE))).await;
+        }
+    }
+
+    /// Whether every sort of call, one after the other, ends as it should.
+    pub async fn all_is_well(&self) -> bool {
+        let draws = SIZES.into_iter().flat_map(|size| SEEDS.map(move |seed| Deed::Draw { size, seed }));
+        for deed in draws.chain([Deed::Search, Deed::Write]) {
+            if !self.call(deed, PATIENCE).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The calls since this was asked last.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut lock(&self.calls))
+    }
+
+    /// Entries that were acknowledged, and what is stored of them.
+    pub async fn stored(&self) -> Fallible<Vec<(String, String, Option<String>)>> {
+        let acknowledged = lock(&self.acknowledged).clone();
+        let mut stored = BTreeMap::new();
+        let ids: Vec<String> = acknowledged.keys().cloned().collect();
+        for ids in ids.chunks(64) {
+            let request = BatchGetEntriesRequest {
+                knowledge_base: BASE.to_owned(),
+                ids: ids.to_vec(),
+                images: ImageDetail::None.into(),
+            };
+            let mut client = KnowledgeServiceClient::new(self.door.channel());
+            let answer = client.batch_get_entries(Context::with_timeout(PATIENCE).outgoing(request)).await?;
+            stored.extend(answer.into_inner().entries.into_iter().map(|entry| (entry.id, entry.caption)));
+        }
+        let compared = acknowledged.into_iter().map(|(id, caption)| {
+            let found = stored.get(&id).cloned();
+            (id, caption, found)
+        });
+        Ok(compared.collect())
+    }
+
+    /// Makes one call and keeps what became of it; whether that was right.
+    async fn call(&self, deed: Deed, timeout: Duration) -> bool {
+        let (begun, context) = (Instant::now(), Context::with_timeout(timeout));
+        let answer = async {
+            Ok::<_, Status>(match deed {
+                Deed::Draw { size, seed } => {
+                    let image = self.draw(context, quick(PROMPT, size, seed)).await?;
+                    let is_right = self.images.get(&(size, seed)) == Some(&image);
+                    (!is_right).then(|| format!("another image of {size} px and seed {seed}"))
+                }
+                Deed::Search => {
+                    let found = self.search(context).await?;
+                    (found != self.found).then(|| format!("{found:?} and not {:?}", self.found))
+                }
+                Deed::Write => self.write(context).await.map(|()| None)?,
+            })
+        };
+        let outcome = match tokio::time::timeout(timeout + SLACK, answer).await {
+            Ok(Ok(None)) => Outcome::Right,
+            Ok(Ok(Some(wrong))) => Outcome::Wrong(wrong),
+            // A refusal has details; a call that broke is told as any client of ours tells it.
+            Ok(Err(status)) if status.details().is_empty() => {
+                Outcome::Refused(self.door.blame(context, status))
+            }
+            Ok(Err(status)) => Outcome::Refused(status),
+            Err(_) => Outcome::Unanswered,
+        };
+        let is_right = matches!(outcome, Outcome::Right);
+        lock(&self.calls).push(Call { deed, begun, ended: Instant::now(), outcome });
+        is_right
+    }
+
+    async fn draw(&self, context: Context, request: GenerateRequest) -> Result<Bytes, Status> {
+        let mut client = GenerationServiceClient::new(self.door.channel())
+            .max_decoding_message_size(MAX_INTERNAL_MESSAGE);
+        let mut news = client.generate(context.outgoing(request)).await?.into_inner();
+        let (mut image, mut is_completed) = (Bytes::new(), false);
+        while let Some(message) = news.message().await? {
+            match message.event {
+                Some(Event::Image(drawn)) => image = drawn.image.unwrap_or_default().data,
+                Some(Event::Completed(_)) => is_completed = true,
+                _ => {}
+            }
+        }
+        if !is_completed {
+            image.clear();
+        }
+        Ok(image)
+    }
+
+    async fn search(&self, context: Context) -> Result<Vec<String>, Status> {
+        let request = RetrieveRequest {
+            text: PROMPT.to_owned(),
+            limit: 4,
+            images: ImageDetail::None.into(),
+            ..RetrieveRequest::default()
+        };
+        let mut client = RetrievalServiceClient::new(self.door.channel());
+        let found = client.retrieve(context.outgoing(request)).await?.into_inner();
+        Ok(found.neighbours.into_iter().map(|neighbour| neighbour.id).collect())
+    }
+
+    async fn write(&self, context: Context) -> Result<(), Status> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let (id, caption) = (format!("entry-{number}"), format!("a creature, number {number}"));
+        let entry = Entry {
+            id: id.clone(),
+            caption: caption.clone(),
+            image: Some(self.picture.clone()),
+            ..Entry::default()
+        };
+        let request = UpsertEntriesRequest { knowledge_base: BASE.to_owned(), entries: vec![entry] };
+        KnowledgeServiceClient::new(self.door.channel()).upsert_entries(context.outgoing(request)).await?;
+        lock(&self.acknowledged).insert(id, caption);
+        Ok(())
+    }
+}

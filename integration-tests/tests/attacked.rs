@@ -1,0 +1,141 @@
+//! Faults come and go while callers draw, search and write: each call gets what it asked for or is told why not by its deadline, soon
+//! after a fault all is well again, and nothing is leaked or lost.
+//!
+//! `REVERIE_FAULTS` sets how many faults there are (one of each kind otherwise), `REVERIE_SEED` which ones. `cargo xtask attack` does
+//! the same for long.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use reverie_integration_tests::Fallible;
+use reverie_integration_tests::attack::promises::{self, Happened};
+use reverie_integration_tests::attack::{Besieged, Call, Fault, Kind, Outcome, Traffic, Usage, own_mounts, schedule};
+use tokio::task::JoinSet;
+
+/// Callers at a time.
+const CALLERS: u64 = 3;
+/// By then all must be well after a fault.
+const RECOVERY: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+#[test]
+fn the_mesh_keeps_its_promises_under_attack() -> Fallible<()> {
+    if let Some(has_passed) = own_mounts::run_within("the_mesh_keeps_its_promises_under_attack")? {
+        assert!(has_passed, "see above");
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(attack())
+}
+
+async fn attack() -> Fallible<()> {
+    let mut mesh = Besieged::start().await?;
+    let kinds = mesh.kinds();
+    let (count, seed) = (number("REVERIE_FAULTS", kinds.len() as u64), number("REVERIE_SEED", 1));
+    println!("{count} faults of {} kinds, seed {seed}", kinds.len());
+    let traffic = Traffic::learn(&mesh.door()?).await?;
+    assert!(traffic.all_is_well().await, "{:?}", traffic.take_calls());
+    let before = mesh.usage().await?;
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        callers.spawn(traffic.clone().go_on(seed + caller));
+    }
+
+    let mut told = Vec::new();
+    let mut report = Report::default();
+    for faults in schedule(&kinds, usize::try_from(count)?, seed) {
+        let begun = Instant::now();
+        for fault in &faults {
+            mesh.begin(fault).await.map_err(|error| format!("{fault} did not begin: {error}"))?;
+        }
+        let lasts = faults.iter().map(|fault| fault.lasts).max().unwrap_or_default();
+        tokio::time::sleep(lasts).await;
+        for fault in &faults {
+            mesh.end(fault).await.map_err(|error| format!("{fault} did not end: {error}"))?;
+        }
+        let healed = Instant::now();
+        while !traffic.all_is_well().await {
+            if healed.elapsed() > RECOVERY {
+                told.push(format!("{RECOVERY:?} after {} all was not well", names(&faults)));
+                break;
+            }
+        }
+        let happened: Vec<Happened> =
+            faults.iter().map(|&fault| Happened { fault, begun, healed }).collect();
+        let calls = traffic.take_calls();
+        told.extend(promises::broken(&calls, &happened));
+        report.add(&faults, &calls, healed.elapsed());
+        println!("{}: all well after {:.1} s", names(&faults), healed.elapsed().as_secs_f64());
+    }
+
+    callers.shutdown().await;
+    told.extend(leaks(&mut mesh, &before).await?);
+    let stored = traffic.stored().await?;
+    told.extend(promises::lost(&stored));
+    println!("{report}{} entries were acknowledged", stored.len());
+    assert!(!stored.is_empty());
+    assert!(told.is_empty(), "{}\n{}", told.join("\n"), mesh.logs());
+    Ok(())
+}
+
+fn names(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// What the services hold that they should have given back, once nobody calls any more.
+async fn leaks(mesh: &mut Besieged, before: &BTreeMap<&str, Usage>) -> Fallible<Vec<String>> {
+    let begun = Instant::now();
+    loop {
+        let now = mesh.usage().await?;
+        let leaks: Vec<String> = now
+            .iter()
+            .filter_map(|(service, now)| {
+                let leaked = now.leaked_since(before.get(service)?)?;
+                Some(format!("{service} has {leaked}"))
+            })
+            .collect();
+        if leaks.is_empty() || begun.elapsed() > RECOVERY {
+            return Ok(leaks);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// How calls ended, by the kind of fault that was there.
+#[derive(Debug, Default)]
+struct Report {
+    ends: BTreeMap<Kind, BTreeMap<String, usize>>,
+    recoveries: BTreeMap<Kind, Duration>,
+}
+
+impl Report {
+    fn add(&mut self, faults: &[Fault], calls: &[Call], recovery: Duration) {
+        for Fault { kind, .. } in faults {
+            let ends = self.ends.entry(*kind).or_default();
+            for call in calls {
+                let end = match &call.outcome {
+                    Outcome::Refused(status) => format!("{:?}", status.code()),
+                    Outcome::Wrong(_) => "wrong".to_owned(),
+                    Outcome::Right => "right".to_owned(),
+                    Outcome::Unanswered => "unanswered".to_owned(),
+                };
+                *ends.entry(end).or_default() += 1;
+            }
+            let longest = self.recoveries.entry(*kind).or_default();
+            *longest = recovery.max(*longest);
+        }
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (kind, ends) in &self.ends {
+            let longest = self.recoveries.get(kind).copied().unwrap_or_default();
+            writeln!(formatter, "{kind:?}: {ends:?}, all well after at most {:.1} s", longest.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
