@@ -77,6 +77,11 @@ impl Collector {
         self.receiver.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes all spans that have come so far away.
+    pub fn take_spans(&self) -> Vec<Span> {
+        std::mem::take(&mut self.receiver.spans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The names of all metrics that have come so far.
     pub fn metrics(&self) -> BTreeSet<String> {
         self.receiver.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()

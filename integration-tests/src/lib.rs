@@ -19,6 +19,11 @@ pub mod servers;
 /// What a test may fail with besides its assertions.
 pub type Fallible<T> = Result<T, reverie::Failure>;
 
+/// The number in an environment variable, by which a test is made longer or repeated.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
 /// The root of the workspace, absolute.
 pub const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 

@@ -1,26 +1,24 @@
 //! Faults come and go while callers draw, search and write: each call gets what it asked for or is told why not by its deadline, soon
 //! after a fault all is well again, and nothing is leaked or lost.
 //!
-//! `REVERIE_FAULTS` sets how many faults there are (one of each kind otherwise), `REVERIE_SEED` which ones. `cargo xtask attack` does
-//! the same for long.
+//! `REVERIE_FAULTS` sets how many faults there are (one of each kind otherwise), `REVERIE_SEED` which ones, and `REVERIE_KINDS` of which
+//! kinds (`Killed,FullDisk`; all otherwise). `cargo xtask attack` does the same for long.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reverie_integration_tests::Fallible;
 use reverie_integration_tests::attack::promises::{self, Happened};
-use reverie_integration_tests::attack::{Besieged, Call, Fault, Kind, Outcome, Traffic, Usage, own_mounts, schedule};
+use reverie_integration_tests::attack::{
+    Besieged, Call, Fault, Kind, Outcome, Traffic, own_mounts, schedule,
+};
+use reverie_integration_tests::number;
 use tokio::task::JoinSet;
 
 /// Callers at a time.
 const CALLERS: u64 = 3;
 /// By then all must be well after a fault.
 const RECOVERY: Duration = Duration::from_secs(30);
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 #[test]
 fn the_mesh_keeps_its_promises_under_attack() -> Fallible<()> {
@@ -32,12 +30,14 @@ fn the_mesh_keeps_its_promises_under_attack() -> Fallible<()> {
 }
 
 async fn attack() -> Fallible<()> {
-    let mut mesh = Besieged::start().await?;
-    let kinds = mesh.kinds();
+    let mut mesh = Besieged::start(&[]).await?;
+    let kinds = chosen(mesh.kinds());
     let (count, seed) = (number("REVERIE_FAULTS", kinds.len() as u64), number("REVERIE_SEED", 1));
     println!("{count} faults of {} kinds, seed {seed}", kinds.len());
     let traffic = Traffic::learn(&mesh.door()?).await?;
+    mesh.warm_up().await?;
     assert!(traffic.all_is_well().await, "{:?}", traffic.take_calls());
+    traffic.take_calls();
     let before = mesh.usage().await?;
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
@@ -63,8 +63,7 @@ async fn attack() -> Fallible<()> {
                 break;
             }
         }
-        let happened: Vec<Happened> =
-            faults.iter().map(|&fault| Happened { fault, begun, healed }).collect();
+        let happened: Vec<Happened> = faults.iter().map(|&fault| Happened { fault, begun, healed }).collect();
         let calls = traffic.take_calls();
         told.extend(promises::broken(&calls, &happened));
         report.add(&faults, &calls, healed.elapsed());
@@ -72,7 +71,7 @@ async fn attack() -> Fallible<()> {
     }
 
     callers.shutdown().await;
-    told.extend(leaks(&mut mesh, &before).await?);
+    told.extend(mesh.leaks_since(&before).await?);
     let stored = traffic.stored().await?;
     told.extend(promises::lost(&stored));
     println!("{report}{} entries were acknowledged", stored.len());
@@ -81,27 +80,14 @@ async fn attack() -> Fallible<()> {
     Ok(())
 }
 
-fn names(faults: &[Fault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+/// Those kinds that are named.
+fn chosen(kinds: Vec<Kind>) -> Vec<Kind> {
+    let Ok(names) = std::env::var("REVERIE_KINDS") else { return kinds };
+    kinds.into_iter().filter(|kind| names.split(',').any(|name| name == format!("{kind:?}"))).collect()
 }
 
-/// What the services hold that they should have given back, once nobody calls any more.
-async fn leaks(mesh: &mut Besieged, before: &BTreeMap<&str, Usage>) -> Fallible<Vec<String>> {
-    let begun = Instant::now();
-    loop {
-        let now = mesh.usage().await?;
-        let leaks: Vec<String> = now
-            .iter()
-            .filter_map(|(service, now)| {
-                let leaked = now.leaked_since(before.get(service)?)?;
-                Some(format!("{service} has {leaked}"))
-            })
-            .collect();
-        if leaks.is_empty() || begun.elapsed() > RECOVERY {
-            return Ok(leaks);
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
+fn names(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// How calls ended, by the kind of fault that was there.
@@ -109,6 +95,8 @@ async fn leaks(mesh: &mut Besieged, before: &BTreeMap<&str, Usage>) -> Fallible<
 struct Report {
     ends: BTreeMap<Kind, BTreeMap<String, usize>>,
     recoveries: BTreeMap<Kind, Duration>,
+    /// What callers were told, with the numbers left out, and how often.
+    told: BTreeMap<String, usize>,
 }
 
 impl Report {
@@ -117,7 +105,11 @@ impl Report {
             let ends = self.ends.entry(*kind).or_default();
             for call in calls {
                 let end = match &call.outcome {
-                    Outcome::Refused(status) => format!("{:?}", status.code()),
+                    Outcome::Refused(status) => {
+                        let told = status.message().replace(|character: char| character.is_ascii_digit(), "");
+                        *self.told.entry(format!("{:?}: {told}", status.code())).or_default() += 1;
+                        format!("{:?}", status.code())
+                    }
                     Outcome::Wrong(_) => "wrong".to_owned(),
                     Outcome::Right => "right".to_owned(),
                     Outcome::Unanswered => "unanswered".to_owned(),
@@ -135,6 +127,9 @@ impl std::fmt::Display for Report {
         for (kind, ends) in &self.ends {
             let longest = self.recoveries.get(kind).copied().unwrap_or_default();
             writeln!(formatter, "{kind:?}: {ends:?}, all well after at most {:.1} s", longest.as_secs_f64())?;
+        }
+        for (told, times) in &self.told {
+            writeln!(formatter, "{times} times {told}")?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_integration_tests::processes::Process;
 use reverie_integration_tests::requests::PATIENCE;
-use reverie_integration_tests::{Fallible, creatures, folders};
+use reverie_integration_tests::{Fallible, creatures, folders, number};
 use reverie_knowledge::Epochs;
 use reverie_knowledge::epoch::{VectorKind, write_empty};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
@@ -31,10 +31,6 @@ const BASE: &str = "birds";
 const DIMENSION: u32 = 8;
 /// Ids that are written again and again.
 const IDS: u32 = 40;
-
-fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 /// What an id may be, given what was acknowledged of it: of a change that was not acknowledged, nobody knows.
 type Possible = BTreeSet<Option<u64>>;

@@ -3,6 +3,7 @@
 //! `cargo xtask --help` lists them. What CI does is `cargo xtask ci` and nothing else, so a change that passes here
 //! passes there.
 
+mod attack;
 mod bench;
 mod cache_folder;
 mod cargo_build;
@@ -123,6 +124,10 @@ enum Task {
     Observability,
     /// Kill the services of a knowledge base at random moments while it is written to, for long (not part of `ci`)
     Kills(kills::Arguments),
+    /// Let faults happen to a mesh while it is called, for long: kills, partitions, floods, full disks (not part of `ci`)
+    Attack(attack::AttackArguments),
+    /// Leave a mesh under load that comes and goes, for hours: nothing may grow or fail (not part of `ci`)
+    Soak(attack::SoakArguments),
     /// Try object storage on real servers of S3, Google Cloud Storage and Azure (builds them once)
     Storage,
     /// Run the Python tests of models/training (makes their environment if it is absent)
@@ -156,6 +161,8 @@ impl Task {
             Self::Images(arguments) => images::run(&workspace, arguments),
             Self::Observability => observability::run(&workspace),
             Self::Kills(arguments) => kills::run(&workspace, arguments),
+            Self::Attack(arguments) => attack::attack(&workspace, arguments),
+            Self::Soak(arguments) => attack::soak(&workspace, arguments),
             Self::Storage => storage::run(&workspace),
             Self::Training => training_tests::run(&workspace),
         }

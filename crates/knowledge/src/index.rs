@@ -34,6 +34,12 @@ pub enum IndexError {
         /// What is wrong with it.
         why: String,
     },
+    /// The bytes are not the index that they should be.
+    #[error("{0}")]
+    Different(String),
+    /// The system gave no memory for it: it may later.
+    #[error("there is no memory for the index of the vectors")]
+    NoMemory,
     /// The index failed.
     #[error("the index failed: {0}")]
     Engine(String),
@@ -41,7 +47,17 @@ pub enum IndexError {
 
 impl IndexError {
     fn engine(error: &dyn std::fmt::Display) -> Self {
-        Self::Engine(error.to_string())
+        let told = error.to_string();
+        // usearch tells it in words alone.
+        if told.contains("Out of memory") { Self::NoMemory } else { Self::Engine(told) }
+    }
+
+    /// Of bytes that usearch does not take.
+    fn unreadable(error: &dyn std::fmt::Display) -> Self {
+        match Self::engine(error) {
+            Self::Engine(told) => Self::Different(told),
+            other => other,
+        }
     }
 }
 
@@ -63,9 +79,8 @@ impl std::fmt::Debug for SegmentIndex {
 }
 
 impl SegmentIndex {
-    /// Loads verified vectors of `entries` entries, for at most `threads` searches at a time. `Err` says how the index differs
-    /// from what it should be. Blocking.
-    pub fn load(vectors: &Vectors, entries: u64, dimension: u32, threads: usize) -> Result<Self, String> {
+    /// Loads verified vectors of `entries` entries, for at most `threads` searches at a time, each of which takes some 64 KiB. Blocking.
+    pub fn load(vectors: &Vectors, entries: u64, dimension: u32, threads: usize) -> Result<Self, IndexError> {
         let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (position, &key) in (0..).zip(vectors.keys.iter().flatten()) {
             shared.entry(key).or_default().push(position);
@@ -75,7 +90,7 @@ impl SegmentIndex {
         let mut keys: Box<dyn Iterator<Item = u64>> =
             if shared.is_empty() { Box::new(0..entries) } else { Box::new(shared.keys().copied()) };
         if let Some(missing) = keys.find(|&key| !index.contains(key)) {
-            return Err(format!("it has no vector of entry {missing}"));
+            return Err(IndexError::Different(format!("it has no vector of entry {missing}")));
         }
         drop(keys);
         shared.retain(|_, positions| positions.len() > 1);
@@ -206,26 +221,33 @@ fn write(
 }
 
 /// Loads verified bytes and checks that they are an index of `vectors` vectors.
-fn load(bytes: &[u8], vectors: u64, dimension: u32, threads: usize) -> Result<(Index, VectorKind), String> {
+fn load(
+    bytes: &[u8],
+    vectors: u64,
+    dimension: u32,
+    threads: usize,
+) -> Result<(Index, VectorKind), IndexError> {
     // Loading silently overrides the options of an index, so its header is looked at first.
-    let header = Index::metadata_from_buffer(bytes).map_err(|error| error.to_string())?;
+    let header = Index::metadata_from_buffer(bytes).map_err(|error| IndexError::unreadable(&error))?;
+    let different = |told: String| Err(IndexError::Different(told));
     if header.dimensions != u64::from(dimension) {
-        return Err(format!("its dimension is {}, not {dimension}", header.dimensions));
+        return different(format!("its dimension is {}, not {dimension}", header.dimensions));
     }
     if header.count_present != vectors || header.count_deleted != 0 {
-        return Err(format!("it has {} vectors, not {vectors}", header.count_present));
+        return different(format!("it has {} vectors, not {vectors}", header.count_present));
     }
     let kind = VectorKind::ALL.into_iter().find(|kind| scalar(*kind) == header.quantization);
     let Some(kind) = kind.filter(|_| header.metric == MetricKind::Cos && !header.multi) else {
         let kinds = VectorKind::ALL.map(VectorKind::name).join(", ");
-        return Err(format!("it is not made for the cosine of vectors of {kinds}, each with one key"));
+        return different(format!("it is not made for the cosine of vectors of {kinds}, each with one key"));
     };
-    let index = Index::new(&options(dimension, kind)).map_err(|error| error.to_string())?;
-    index.load_from_buffer(bytes).map_err(|error| error.to_string())?;
+    let index = Index::new(&options(dimension, kind)).map_err(|error| IndexError::engine(&error))?;
+    index.load_from_buffer(bytes).map_err(|error| IndexError::unreadable(&error))?;
     // How far a search looks is not in the file.
     index.change_expansion_search(LOOKED_AT_IN_SEARCH);
     // One place for each search at a time; a search without one fails.
-    index.reserve_capacity_and_threads(index.size(), threads).map_err(|error| error.to_string())?;
+    let reserved = index.reserve_capacity_and_threads(index.size(), threads);
+    reserved.map_err(|error| IndexError::engine(&error))?;
     Ok((index, kind))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reverie::client;
@@ -31,7 +31,12 @@ pub(super) const BASE: &str = "besieged";
 /// The disk that it is on, bytes.
 const DISK: u64 = 64 << 20;
 /// What a service may still take from the system where there is little memory, bytes.
-const LITTLE: u64 = 4 << 20;
+const LITTLE: u64 = 256 << 10;
+/// By then services have given back what nobody uses.
+const GIVEN_BACK: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long each burden of the warm-up lasts.
+const WARM_UP: Duration = Duration::from_secs(5);
 /// How many callers burden the mesh at a time.
 const SLOW_READERS: u64 = 16;
 const SILENT_CONNECTIONS: usize = 400;
@@ -48,8 +53,8 @@ pub struct Besieged {
 }
 
 impl Besieged {
-    /// Starts it and waits until all of it serves.
-    pub async fn start() -> Fallible<Self> {
+    /// Starts it, each service with `further` settings, and waits until all of it serves.
+    pub async fn start(further: &[String]) -> Fallible<Self> {
         let place = tempfile::tempdir()?;
         let [base, cache] = ["base", "cache"].map(|name| place.path().join(name));
         fs::create_dir(&base)?;
@@ -73,6 +78,7 @@ impl Besieged {
                 _ => vec![format!("inference.bundle={store}")],
             };
             settings.push("admin.listen=127.0.0.1:0".to_owned());
+            settings.extend_from_slice(further);
             if service != "pipeline" {
                 settings.push(format!("storage.cache={}", cache.display()));
             }
@@ -93,7 +99,8 @@ impl Besieged {
         if !LINKS.iter().eq(ways.keys()) {
             return Err(format!("services call each other otherwise: {:?}", ways.keys()).into());
         }
-        let key = mesh.key("callers", &["--scope", "generate", "--scope", "retrieve", "--scope", "write"]).await?;
+        let key =
+            mesh.key("callers", &["--scope", "generate", "--scope", "retrieve", "--scope", "write"]).await?;
         mesh.let_in(&key).await?;
         mesh.serving().await?;
         Ok(Self { mesh, ways, place, has_own_disk, burdens: JoinSet::new() })
@@ -103,6 +110,18 @@ impl Besieged {
     pub fn door(&self) -> Fallible<Address> {
         let proxy = self.ways.get(&DOOR).ok_or("there is no door")?;
         Ok(format!("https://localhost:{}", proxy.address().port()).parse()?)
+    }
+
+    /// Burdens it with what it has to bear in the worst case, so that services hold the most that they ever need from now on: buffers of
+    /// models, threads of pools.
+    pub async fn warm_up(&mut self) -> Fallible<()> {
+        for kind in [Kind::SlowReaders, Kind::Burst] {
+            let burden = Fault { lasts: WARM_UP, ..Fault::of(kind) };
+            self.begin(&burden).await?;
+            tokio::time::sleep(burden.lasts).await;
+            self.end(&burden).await?;
+        }
+        Ok(())
     }
 
     /// What can happen to it: a disk can be full only where this process may mount one.
@@ -118,6 +137,25 @@ impl Besieged {
             usage.insert(process.service(), Usage::of(process).await?);
         }
         Ok(usage)
+    }
+
+    /// What the services hold that they should have given back since, once nobody calls any more.
+    pub async fn leaks_since(&mut self, before: &BTreeMap<&str, Usage>) -> Fallible<Vec<String>> {
+        let begun = Instant::now();
+        loop {
+            let now = self.usage().await?;
+            let leaks: Vec<String> = now
+                .iter()
+                .filter_map(|(service, now)| {
+                    let leaked = now.leaked_since(before.get(service)?)?;
+                    Some(format!("{service} has {leaked}"))
+                })
+                .collect();
+            if leaks.is_empty() || begun.elapsed() > GIVEN_BACK {
+                return Ok(leaks);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// What each service has logged, of its present life.
@@ -254,7 +292,10 @@ impl Drop for Besieged {
     fn drop(&mut self) {
         if self.has_own_disk {
             // Nobody else sees it, and it ends with this process at the latest.
-            let _ = std::process::Command::new("umount").arg("--lazy").arg(self.place.path().join("base")).status();
+            let _ = std::process::Command::new("umount")
+                .arg("--lazy")
+                .arg(self.place.path().join("base"))
+                .status();
         }
     }
 }
@@ -284,11 +325,8 @@ fn fill(file: &Path) -> Fallible<()> {
 
 /// The address space of a process, bytes.
 fn virtual_bytes(id: u32) -> Fallible<u64> {
-    let pages: u64 = fs::read_to_string(format!("/proc/{id}/statm"))?
-        .split(' ')
-        .next()
-        .ok_or("no size")?
-        .parse()?;
+    let pages: u64 =
+        fs::read_to_string(format!("/proc/{id}/statm"))?.split(' ').next().ok_or("no size")?.parse()?;
     Ok(pages * 4096)
 }
 

@@ -91,6 +91,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// One of this kind, of no length.
+    pub fn of(kind: Kind) -> Self {
+        Self { kind, service: SERVICES[0], link: DOOR, lasts: Duration::ZERO }
+    }
+
     /// Whether callers may hear nothing while it lasts, however well the mesh does: it stands between them and whoever would tell them.
     pub fn hides_the_door(&self) -> bool {
         match self.kind {
@@ -161,7 +166,8 @@ mod tests {
         let cycle = Kind::ALL.len();
         assert_eq!(schedule(&Kind::ALL, 3 * cycle, 7), schedule(&Kind::ALL, 3 * cycle, 7));
         assert_ne!(schedule(&Kind::ALL, cycle, 7), schedule(&Kind::ALL, cycle, 8));
-        let first: BTreeSet<Kind> = schedule(&Kind::ALL, cycle, 7).iter().flatten().map(|fault| fault.kind).collect();
+        let first: BTreeSet<Kind> =
+            schedule(&Kind::ALL, cycle, 7).iter().flatten().map(|fault| fault.kind).collect();
         assert_eq!(first.len(), cycle);
         assert!(schedule(&Kind::ALL, 5 * cycle, 7).iter().any(|together| together.len() == 2));
     }

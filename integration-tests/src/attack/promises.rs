@@ -34,7 +34,9 @@ pub fn broken<'a>(calls: &'a [Call], happened: &'a [Happened]) -> impl Iterator<
             }
             Outcome::Refused(status) if status.message().is_empty() => format!("was not told why: {status}"),
             Outcome::Right | Outcome::Refused(_) => return None,
-            Outcome::Unanswered if during.iter().any(|happened| happened.fault.hides_the_door()) => return None,
+            Outcome::Unanswered if during.iter().any(|happened| happened.fault.hides_the_door()) => {
+                return None;
+            }
             Outcome::Unanswered => "had no answer by its deadline".to_owned(),
         };
         let faults: Vec<String> = during.iter().map(|happened| happened.fault.to_string()).collect();

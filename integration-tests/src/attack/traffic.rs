@@ -211,8 +211,8 @@ impl Traffic {
     }
 
     async fn draw(&self, context: Context, request: GenerateRequest) -> Result<Bytes, Status> {
-        let mut client = GenerationServiceClient::new(self.door.channel())
-            .max_decoding_message_size(MAX_INTERNAL_MESSAGE);
+        let mut client =
+            GenerationServiceClient::new(self.door.channel()).max_decoding_message_size(MAX_INTERNAL_MESSAGE);
         let mut news = client.generate(context.outgoing(request)).await?.into_inner();
         let (mut image, mut is_completed) = (Bytes::new(), false);
         while let Some(message) = news.message().await? {

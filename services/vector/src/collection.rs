@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
-use reverie_knowledge::index::{SegmentIndex, cosine};
+use reverie_knowledge::index::{IndexError, SegmentIndex, cosine};
 use reverie_knowledge::{Hit, Read, UnitVector};
 use reverie_service_kit::telemetry::metrics;
 use reverie_storage::Folder;
@@ -135,7 +135,13 @@ impl Reader {
         let (entries, threads) = (segment.entries, self.threads);
         let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
         let index = tokio::task::spawn_blocking(load).await?;
-        Ok(Arc::new(index.map_err(|why| CollectionError::Index { segment: segment.name.clone(), why })?))
+        match index {
+            Ok(index) => Ok(Arc::new(index)),
+            Err(IndexError::Different(why)) => {
+                Err(CollectionError::Index { segment: segment.name.clone(), why })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The gRPC face: convert, search, convert.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use reverie_knowledge::index::IndexError;
 use reverie_proto::vector::v1::vector_service_server::VectorService;
 use reverie_proto::vector::v1::{
     BatchSearchRequest, BatchSearchResponse, CompareRequest, CompareResponse, Hit, Hits,
@@ -9,8 +11,10 @@ use reverie_proto::vector::v1::{
     PrepareRequest, PrepareResponse, SearchRequest, SearchResponse,
 };
 use reverie_service_kit::{Context, Permit, Refusal};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use crate::CollectionError;
 use crate::collection::Collection;
 use crate::convert::{self, Collections, Search};
 use crate::recall;
@@ -21,23 +25,63 @@ pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
 /// Answers searches.
 pub(crate) struct Vector {
     collections: Collections,
+    /// For as many searches at a time as there are threads; the others wait in order.
+    searching: Arc<Semaphore>,
+    /// For a measurement of the recall, which has a thread of its own.
+    measuring: Arc<Semaphore>,
 }
 
 impl Vector {
+    /// For indexes that were loaded for [`threads_of_indexes`] searches at a time.
     pub(crate) fn new(collections: Collections) -> Self {
-        Self { collections }
+        let [searching, measuring] = [threads(), MEASUREMENTS].map(|places| Arc::new(Semaphore::new(places)));
+        Self { collections, searching, measuring }
+    }
+
+    async fn search_all(&self, permit: Permit, search: Search) -> Result<Vec<Vec<Hit>>, Status> {
+        let Search { collection, queries, limit, allowed, is_exact } = search;
+        let each = move || {
+            let find = |query| collection.search(query, limit, allowed.as_ref(), is_exact).map(convert::hits);
+            let found: Result<Vec<_>, _> = queries.iter().map(find).collect();
+            found.map_err(|error| refusal(&error))
+        };
+        run(&self.searching, permit, each).await
     }
 }
 
-/// Searches. A place is a thread of the index, so it is held until the searches end.
-async fn run(permit: Permit, search: Search) -> Result<Vec<Vec<Hit>>, Status> {
-    let Search { collection, queries, limit, allowed, is_exact } = search;
-    let each = move || {
-        let find = |query| collection.search(query, limit, allowed.as_ref(), is_exact).map(convert::hits);
-        let found: Result<Vec<_>, _> = queries.iter().map(find).collect();
-        found.map_err(|error| Refusal::internal(error).into())
+/// Measurements of the recall at a time.
+const MEASUREMENTS: usize = 1;
+
+/// Searches at a time: one per core.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Searches at a time in an index. Each has memory of its own there, however small the index.
+pub(crate) fn threads_of_indexes() -> usize {
+    threads() + MEASUREMENTS
+}
+
+/// Does blocking work when there is a turn for it, which is over when the work ends, even if its caller has left.
+async fn run<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    permit: Permit,
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let turn = Arc::clone(turns).acquire_owned().await.map_err(Refusal::internal)?;
+    let in_turn = move || {
+        let _turn = turn;
+        work()
     };
-    permit.run_blocking(each).await
+    permit.run_blocking(in_turn).await
+}
+
+fn refusal(error: &CollectionError) -> Status {
+    match error {
+        CollectionError::Engine(IndexError::NoMemory) => Refusal::unavailable(error),
+        _ => Refusal::internal(error),
+    }
+    .into()
 }
 
 /// The epoch of a collection, and its content.
@@ -53,7 +97,7 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let search = convert::search(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&search.collection);
-            let hits = run(permit, search).await?.pop().unwrap_or_default();
+            let hits = self.search_all(permit, search).await?.pop().unwrap_or_default();
             let (epoch, content_digest) = identity(&collection);
             Ok(Response::new(SearchResponse { hits, epoch, content_digest }))
         };
@@ -69,7 +113,8 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let search = convert::batch(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&search.collection);
-            let results = run(permit, search).await?.into_iter().map(|hits| Hits { hits }).collect();
+            let results =
+                self.search_all(permit, search).await?.into_iter().map(|hits| Hits { hits }).collect();
             let (epoch, content_digest) = identity(&collection);
             Ok(Response::new(BatchSearchResponse { results, epoch, content_digest }))
         };
@@ -83,8 +128,8 @@ impl VectorService for Vector {
         let (context, permit) = (Context::of(&request), Permit::of(&request));
         let measure = convert::measure(request.get_ref(), &self.collections)?;
         let deadline = context.deadline();
-        let measured = permit.run_blocking(move || {
-            recall::measure(&measure, deadline).map_err(|error| Refusal::internal(error).into())
+        let measured = run(&self.measuring, permit, move || {
+            recall::measure(&measure, deadline).map_err(|error| refusal(&error))
         });
         context.within("vector", async { measured.await.map(Response::new) }).await
     }
@@ -95,9 +140,9 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let compare = convert::compare(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&compare.collection);
-            let similarities = permit.run_blocking(move || {
+            let similarities = run(&self.searching, permit, move || {
                 let similarities = compare.collection.compare(&compare.keys);
-                similarities.map_err(|error| Refusal::internal(error).into())
+                similarities.map_err(|error| refusal(&error))
             });
             let similarities = similarities.await?;
             let (epoch, content_digest) = identity(&collection);

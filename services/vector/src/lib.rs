@@ -26,7 +26,7 @@ use convert::Collections;
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let (threads, exact_bytes) = (settings.limits.max_in_flight, settings.search.exact_mib << 20);
+    let (threads, exact_bytes) = (grpc::threads_of_indexes(), settings.search.exact_mib << 20);
     let mut collections = Collections::new();
     for (name, location) in settings.knowledge_bases() {
         let open = async {

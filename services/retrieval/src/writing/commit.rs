@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::stream;
 use reverie_knowledge::Live;
 use reverie_knowledge::epoch::{Label, MAX_SNAPSHOTS, Manifest, Segment, Snapshot, Vectors, write_segment};
-use reverie_knowledge::index::build_index;
+use reverie_knowledge::index::{IndexError, build_index};
 use reverie_service_kit::Refusal;
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
@@ -253,7 +253,10 @@ impl Committer {
         let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows))
             .await
             .map_err(Refusal::internal)?
-            .map_err(Refusal::internal)?;
+            .map_err(|error| match error {
+                IndexError::NoMemory => Refusal::unavailable(error),
+                _ => Refusal::internal(error),
+            })?;
         let labels: Vec<Label> = entries.iter().map(|entry| entry.label.clone()).collect();
         let images = stream::iter(entries.iter().map(|entry| Ok(entry.image.clone())));
         let name = Segment::new_name(base.epoch + 1);

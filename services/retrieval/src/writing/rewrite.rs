@@ -167,7 +167,10 @@ async fn vectors_of(
     let (entries, dimension, segment) = (segment.entries, manifest.dimension, segment.name.clone());
     let read = move || {
         let wrong = |why: String| RewriteError::Vectors { segment: segment.clone(), why };
-        let index = SegmentIndex::load(&vectors, entries, dimension, 1).map_err(wrong)?;
+        let index = match SegmentIndex::load(&vectors, entries, dimension, 1) {
+            Err(IndexError::Different(why)) => return Err(wrong(why)),
+            index => index?,
+        };
         let vector = |position: u32| {
             let vector = index.vector(u64::from(position))?;
             vector.ok_or_else(|| wrong(format!("it has no vector of entry {position}")))

@@ -14,6 +14,7 @@ use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Listener, Shutdown};
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::collection::tests::{circle, write};
@@ -341,10 +342,24 @@ async fn a_batch_is_as_many_searches_and_what_a_graph_misses_is_measured() {
     assert!(measured.search_milliseconds > 0.0 && measured.exact_milliseconds > 0.0, "{measured:?}");
     for wrong in [
         MeasureRecallRequest { queries: Some(0), ..measure.clone() },
-        MeasureRecallRequest { limit: Some(1001), ..measure },
+        MeasureRecallRequest { limit: Some(1001), ..measure.clone() },
     ] {
         assert_eq!(client.measure_recall(wrong).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    // As many as there are places, on however few cores, beside a measurement: nobody is sent away.
+    let measuring = tokio::spawn({
+        let (mut client, measure) = (client.clone(), measure.clone());
+        async move { client.measure_recall(measure).await }
+    });
+    let mut at_once = JoinSet::new();
+    for _ in 0..62 {
+        let (mut client, batch) = (client.clone(), batch.clone());
+        at_once.spawn(async move { client.batch_search(batch).await });
+    }
+    while let Some(answer) = at_once.join_next().await {
+        assert_eq!(answer.unwrap().unwrap().into_inner().results, together.results);
+    }
+    measuring.await.unwrap().unwrap();
     let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner();
     assert_eq!(listed.collections[0].vectors, "f32");
     assert!(listed.collections[0].memory_bytes > 2000 * 16 * 4, "{}", listed.collections[0].memory_bytes);
