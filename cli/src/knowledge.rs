@@ -14,8 +14,11 @@ mod source;
 mod target;
 mod unfinished;
 
+use std::path::Path;
+
 use clap::Subcommand;
 
+use self::listing::Columns;
 use crate::Failure;
 
 /// Builds, publishes, searches and changes knowledge bases.
@@ -45,6 +48,27 @@ enum Command {
     Publish(publish::Arguments),
     /// Searches one for a text, an image, or both, without drawing.
     Search(search::Arguments),
+}
+
+/// What a data set holds.
+#[derive(Debug)]
+pub struct DataSet {
+    /// The captions of its good entries, in order.
+    pub captions: Vec<String>,
+    /// What is wrong with the others, for people.
+    pub problems: Vec<String>,
+}
+
+/// Reads the data set at `path` and checks its entries and images, as [`Command::Build`] does before it builds.
+///
+/// # Errors
+/// Nothing could be read.
+pub async fn read_data_set(path: &Path) -> Result<DataSet, Failure> {
+    let source = source::read(path, &Columns::default()).await?;
+    Ok(DataSet {
+        captions: source.candidates.into_iter().map(|candidate| candidate.label.caption).collect(),
+        problems: source.problems.iter().map(ToString::to_string).collect(),
+    })
 }
 
 /// Runs the command.

@@ -1,13 +1,14 @@
 //! Mutations of valid inputs: everything stays as it was but for one to three places, where something is missing, twice, moved,
 //! of another type or extreme. Random bytes end at the first check of a reader; these get past it.
 
-mod documents;
+pub mod documents;
 mod png;
+mod raw;
 mod wire;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use rand::rngs::StdRng;
@@ -15,12 +16,15 @@ use rand::{RngExt as _, SeedableRng as _};
 
 pub use documents::document;
 pub use png::{checksum, png};
+pub use raw::call;
 pub use wire::message;
 
 use crate::Fallible;
 
 /// Repeats a run: the number that it printed.
 const SEED: &str = "REVERIE_MUTATION_SEED";
+/// How long each test goes on, minutes, instead of its number of cases.
+const MINUTES: &str = "REVERIE_MUTATION_MINUTES";
 /// How long one case may take on a busy machine before it counts as one that hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The most memory that a process may take for small inputs, bytes.
@@ -29,16 +33,22 @@ const MOST_MEMORY: u64 = 1 << 30;
 /// The source of all that is random in a case.
 pub type Random = StdRng;
 
-/// Runs `case` so often, each time with other random numbers. A case that panics, hangs or fails ends the test, and is named with
-/// the seed that repeats it.
+/// Runs `case` so often, or for as many minutes as [`MINUTES`] says, each time with other random numbers. A case that panics, hangs or
+/// fails ends the test, and is named with the seed that repeats it.
 pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Send + 'static) -> Fallible<()> {
     let first = match env::var(SEED) {
         Ok(seed) => seed.parse()?,
         Err(_) => rand::random::<u64>() >> 1,
     };
-    let (ended, endings) = mpsc::channel();
+    let time = match env::var(MINUTES) {
+        Ok(minutes) => Some(Duration::from_secs(60 * minutes.parse::<u64>()?)),
+        Err(_) => None,
+    };
+    let begun = Instant::now();
+    let is_enough = |done: u64| time.map_or(done == count, |time| begun.elapsed() >= time);
+    let (ended, endings) = mpsc::sync_channel(0);
     thread::spawn(move || {
-        for seed in first..first + count {
+        for seed in first.. {
             let run = || case(&mut Random::seed_from_u64(seed)).map_err(|error| error.to_string());
             let outcome = panic::catch_unwind(AssertUnwindSafe(run));
             let outcome = outcome.unwrap_or_else(|_| Err("it panicked, as told above".to_owned()));
@@ -47,10 +57,12 @@ pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Sen
             }
         }
     });
-    for seed in first..first + count {
+    let mut done = 0;
+    while !is_enough(done) {
+        let seed = first + done;
         let again = format!("{SEED}={seed} repeats it as the first case");
         match endings.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => done += 1,
             Ok(Err(why)) => return Err(format!("{why}; {again}").into()),
             Err(RecvTimeoutError::Timeout) => return Err(format!("a case hangs; {again}").into()),
             Err(RecvTimeoutError::Disconnected) => {
@@ -58,7 +70,7 @@ pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Sen
             }
         }
     }
-    println!("seeds {first} to {}", first + count - 1);
+    println!("{done} cases, seeds from {first}");
     let peak = peak_memory()?;
     if peak > MOST_MEMORY {
         Err(format!("{peak} bytes were resident; seeds from {first}").into())

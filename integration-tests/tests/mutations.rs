@@ -1,8 +1,6 @@
 //! Files in which one thing is wrong: each is refused with a reason that names the file, or means what it says. Nothing panics,
 //! hangs or takes much memory.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +10,7 @@ use reverie_access::{Access, AccessSettings, TokenSettings};
 use reverie_imaging::Encoded;
 use reverie_imaging::pictures::{self, Rgb};
 use reverie_integration_tests::folders::{self, Copy};
-use reverie_integration_tests::mutation::{self, Random, choose};
+use reverie_integration_tests::mutation::{self, Random, choose, documents};
 use reverie_integration_tests::{BUNDLE, Fallible, WORKSPACE};
 use reverie_knowledge::epoch::{
     Entry, Manifest as Epoch, Metadata, NewEpoch, Value as Said, VectorKind, Vectors, write_epoch,
@@ -77,34 +75,6 @@ fn check_refusal(error: &PackageError, package: &Path) {
     assert!(told.len() > package.len() + 10 && told.contains(&package), "{told}");
 }
 
-/// What is written stands in what was read of it, where it is not left out as the default.
-fn check_meaning(written: &Value, read: &Value, place: &str) {
-    match (written, read) {
-        (Value::Object(written), Value::Object(read)) => {
-            for (key, value) in written {
-                if let Some(read) = read.get(key) {
-                    check_meaning(value, read, &format!("{place}.{key}"));
-                }
-            }
-        }
-        (Value::Array(written), Value::Array(read)) => {
-            assert_eq!(written.len(), read.len(), "{place}");
-            for (written, read) in written.iter().zip(read) {
-                check_meaning(written, read, place);
-            }
-        }
-        (Value::Number(written), Value::Number(read)) => {
-            let (written, read) = (written.as_f64().unwrap(), read.as_f64().unwrap());
-            // Singles have no smaller numbers.
-            assert!(
-                (written - read).abs() <= 1e-6 * written.abs() + 1e-38,
-                "{place}: {written} was read as {read}"
-            );
-        }
-        _ => assert_eq!(written, read, "{place}"),
-    }
-}
-
 #[test]
 fn manifests_of_packages() -> Fallible<()> {
     let ((place, packages), runtime) = (packages()?, Runtime::new()?);
@@ -124,7 +94,7 @@ fn manifests_of_packages() -> Fallible<()> {
         match outcome {
             Err(error) => check_refusal(&error, package),
             Ok(package) => {
-                check_meaning(&document, &serde_json::to_value(&package.manifest)?, "model.toml");
+                documents::check_meaning(&document, &serde_json::to_value(&package.manifest)?, "model.toml");
                 if let Ok(facts) = package.diffusion() {
                     let _ = (facts.schedule(), facts.own_levels(facts.own_sample()));
                 }
@@ -290,7 +260,7 @@ fn knowledge_bases() -> Fallible<()> {
             }
             Ok((epoch, entries)) => {
                 let written: Value = serde_json::from_slice(&fs::read(place.path().join("manifest.json"))?)?;
-                check_meaning(&written, &serde_json::to_value(&epoch)?, "manifest.json");
+                documents::check_meaning(&written, &serde_json::to_value(&epoch)?, "manifest.json");
                 assert_eq!(entries.len() as u64, epoch.entries());
                 let told = entries.iter().map(|entry| json!([entry.id, entry.caption, entry.attribution]));
                 let lines = fs::read_to_string(place.path().join("segments/000001/entries.jsonl"))?;

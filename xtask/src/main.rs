@@ -18,6 +18,7 @@ mod cluster;
 mod contracts;
 mod demo;
 mod fixtures;
+mod fuzz;
 mod go_build;
 mod guides;
 mod images;
@@ -126,6 +127,8 @@ enum Task {
     Kills(kills::Arguments),
     /// Let faults happen to a mesh while it is called, for long: kills, partitions, floods, full disks (not part of `ci`)
     Attack(attack::AttackArguments),
+    /// Feed every parser of bytes from outside with inputs in which one thing is wrong, for long (not part of `ci`)
+    Fuzz(fuzz::Arguments),
     /// Leave a mesh under load that comes and goes, for hours: nothing may grow or fail (not part of `ci`)
     Soak(attack::SoakArguments),
     /// Try object storage on real servers of S3, Google Cloud Storage and Azure (builds them once)
@@ -162,6 +165,7 @@ impl Task {
             Self::Observability => observability::run(&workspace),
             Self::Kills(arguments) => kills::run(&workspace, arguments),
             Self::Attack(arguments) => attack::attack(&workspace, arguments),
+            Self::Fuzz(arguments) => fuzz::run(&workspace, arguments),
             Self::Soak(arguments) => attack::soak(&workspace, arguments),
             Self::Storage => storage::run(&workspace),
             Self::Training => training_tests::run(&workspace),

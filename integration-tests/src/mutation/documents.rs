@@ -5,6 +5,37 @@ use serde_json::{Value, json};
 
 use super::{Random, choose};
 
+/// What is written stands in what was read of it, where it is not left out as the default.
+///
+/// # Panics
+/// It does not.
+pub fn check_meaning(written: &Value, read: &Value, place: &str) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (key, value) in written {
+                if let Some(read) = read.get(key) {
+                    check_meaning(value, read, &format!("{place}.{key}"));
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(read)) => {
+            assert_eq!(written.len(), read.len(), "{place}");
+            for (written, read) in written.iter().zip(read) {
+                check_meaning(written, read, place);
+            }
+        }
+        (Value::Number(written), Value::Number(read)) => {
+            let [written, read] = [written, read].map(|number| number.as_f64().unwrap_or(f64::NAN));
+            // Singles have no smaller numbers.
+            assert!(
+                (written - read).abs() <= 1e-6 * written.abs() + 1e-38,
+                "{place}: {written} was read as {read}"
+            );
+        }
+        _ => assert_eq!(written, read, "{place}"),
+    }
+}
+
 /// Changes one to three places of a document.
 pub fn document(random: &mut Random, document: &mut Value) {
     for _ in 0..random.random_range(1..=3) {
