@@ -7,9 +7,10 @@ mod variables;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use config::{Config, File, FileFormat};
+use config::{Config, ConfigError, File, FileFormat};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -57,7 +58,7 @@ pub enum SettingsError {
         /// The service.
         service: &'static str,
         /// What is wrong.
-        source: config::ConfigError,
+        source: ConfigError,
     },
     /// A value is out of range.
     #[error("setting {key}: {why}")]
@@ -110,8 +111,12 @@ fn load_from<S: ServiceSettings>(
     let defaults: Table = toml::from_str(&text).map_err(|error| read(foreign(error)))?;
     let mut builder = Config::builder().add_source(File::from_str(&text, FileFormat::Toml));
     if let Some(path) = &sources.config {
-        // What cannot be read, or is no TOML, is told by the builder.
-        let table = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok());
+        // What cannot be read, or is no TOML, is told by the builder, which would take what is no text for some.
+        let text = std::fs::read_to_string(path);
+        if text.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+            return Err(read(ConfigError::Message(format!("{} is not UTF-8", path.display()))));
+        }
+        let table = text.ok().and_then(|text| toml::from_str(&text).ok());
         if let Some((key, why)) = table.and_then(|table| types::mismatch(&defaults, &table)) {
             return Err(SettingsError::value(key, format!("{why}, in {}", path.display())));
         }
@@ -151,8 +156,8 @@ fn load_from<S: ServiceSettings>(
     Ok((settings, effective))
 }
 
-fn foreign(error: toml::de::Error) -> config::ConfigError {
-    config::ConfigError::Foreign(Box::new(error))
+fn foreign(error: toml::de::Error) -> ConfigError {
+    ConfigError::Foreign(Box::new(error))
 }
 
 /// The parts of a dotted TOML key.
@@ -240,6 +245,15 @@ mod tests {
         let settings: Settings = read(&sources, &variables).unwrap();
         assert_eq!((settings.colour.as_str(), settings.common.server.drain_seconds), ("black", 3));
         assert_eq!(settings.providers, ["cuda", "cpu"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"colour = \"gr\xfcn\"\n").unwrap();
+        let sources = Sources { config: Some(file.path().to_owned()), overrides: Vec::new() };
+        let error = read(&sources, &Environment::new()).unwrap_err().to_string();
+        assert!(error.ends_with("is not UTF-8") && error.contains(file.path().to_str().unwrap()), "{error}");
     }
 
     #[test]
