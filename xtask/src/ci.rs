@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::workspace::Workspace;
 use crate::{
-    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, contracts, guides, images, observability,
-    storage, test_suite, training_tests,
+    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, clients, contracts, guides, images,
+    observability, storage, test_suite, training_tests,
 };
 
 /// The step that ended the run, and why.
@@ -21,7 +21,7 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
@@ -31,6 +31,7 @@ const STEPS: [Step; 13] = [
     ("chart", chart::check_if_possible),
     ("training", training_tests::run),
     ("test", |workspace| test_suite::run(workspace, &[])),
+    ("clients", clients::run),
     ("guide", guides::follow_laptop),
     ("observability", observability::run_if_possible),
     ("storage", storage::run_if_possible),

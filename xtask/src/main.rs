@@ -14,6 +14,7 @@ mod cargo_tool;
 mod chart;
 mod checksum;
 mod ci;
+mod clients;
 mod cluster;
 mod contracts;
 mod demo;
@@ -29,6 +30,7 @@ mod onnxruntime;
 mod png;
 mod process;
 mod python;
+mod python_environment;
 mod sampler_speed;
 mod storage;
 mod test_suite;
@@ -88,7 +90,9 @@ enum Task {
     },
     /// Run the commands of docs/guides/laptop.md (those of the other guides need containers or a cluster)
     Guide,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, guide,
+    /// Check the client libraries: generated code, types, style, and tests with a mesh
+    Clients,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, guide,
     /// observability, storage, images
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
@@ -150,6 +154,7 @@ impl Task {
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),
+            Self::Clients => clients::run(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),
