@@ -85,6 +85,8 @@ impl Besieged {
             for setting in settings {
                 command.args(["--set", &setting]);
             }
+            // As in the container images.
+            command.env("MALLOC_ARENA_MAX", "2");
         };
         let mut ways = BTreeMap::new();
         let mut mesh = LockedMesh::start(prepare, |link, listens| {
