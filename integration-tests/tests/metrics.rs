@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reverie_integration_tests::admin::{self, page};
+use reverie_integration_tests::authority::Authority;
 use reverie_integration_tests::processes::{Process, Processes};
 use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{Fallible, WORKSPACE};
@@ -46,7 +47,14 @@ async fn services_export_what_the_page_lists_and_no_prompt() -> Fallible<()> {
         }
         Ok(command)
     };
-    let mut six = Processes::start_as(&["admin.listen=127.0.0.1:0".to_owned()], with_keys).await?;
+    let authority = Authority::new("nobody's")?;
+    let (certificate, private_key) = authority.signs("tests")?;
+    let settings = [
+        "admin.listen=127.0.0.1:0".to_owned(),
+        format!("client.tls.certificate={}", certificate.display()),
+        format!("client.tls.private_key={}", private_key.display()),
+    ];
+    let mut six = Processes::start_as(&settings, with_keys).await?;
     let nobody = draw(&six.pipeline.address()?, quick(SECRET, 256, 1)).await.map(drop).unwrap_err();
     assert_eq!(nobody.code(), Code::Unauthenticated, "{nobody}");
     credential::show("rvk_test")?;

@@ -102,6 +102,18 @@ pub fn knowledge_base_is_stale(name: &str, is_stale: bool) {
         .record(u64::from(is_stale), &[KeyValue::new("knowledge_base", name.to_owned())]);
 }
 
+/// Tells since when and until when the certificate is valid that the process shows as a `server` or a `client`, in seconds since 1970.
+pub(crate) fn certificate(side: &'static str, not_before: i64, not_after: i64) {
+    let meter = global::meter("reverie-service-kit");
+    for (gauge, description, time) in [
+        ("reverie.tls.certificate.not_before.timestamp", "Since when the certificate is valid", not_before),
+        ("reverie.tls.certificate.not_after.timestamp", "Until when the certificate is valid", not_after),
+    ] {
+        let gauge = meter.i64_gauge(gauge).with_unit("s").with_description(description).build();
+        gauge.record(time, &[KeyValue::new("side", side)]);
+    }
+}
+
 /// Build, health and resources of the process (semantic conventions, "Process metrics").
 fn observe_process() {
     let meter = global::meter("reverie-service-kit");

@@ -174,7 +174,9 @@ impl Build for Configured {
             }
         };
         let own = match (contents.next(), contents.next()) {
-            (Some(chain), Some(key)) => Some(identity((certificate, chain), (private_key, key), &provider)?),
+            (Some(chain), Some(key)) => {
+                Some(identity("client", (certificate, chain), (private_key, key), &provider)?)
+            }
             _ => None,
         };
         let builder = ClientConfig::builder_with_provider(provider)

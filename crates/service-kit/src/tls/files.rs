@@ -7,7 +7,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::telemetry::metrics;
 use crate::watched::FileError;
 
 /// The certificates of a file; at least one.
@@ -23,8 +25,9 @@ pub(super) fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer
     }
 }
 
-/// A certificate chain and its key, which belong together.
+/// A certificate chain and its key, which belong together. Its lifetime is told as a metric, of a `server` or a `client`.
 pub(super) fn identity(
+    side: &'static str,
     (certificate, chain): (&Path, &[u8]),
     (private_key, key): (&Path, &[u8]),
     provider: &CryptoProvider,
@@ -39,7 +42,12 @@ pub(super) fn identity(
         .map_err(|error| FileError::content(private_key, format!("the key cannot be used: {error}")))?;
     let identity = CertifiedKey::new(chain, key);
     match identity.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(identity),
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            if let Some((not_before, not_after)) = identity.cert.first().and_then(validity) {
+                metrics::certificate(side, not_before, not_after);
+            }
+            Ok(identity)
+        }
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(FileError::content(private_key, format!("the key is not that of {}", certificate.display())))
         }
@@ -47,6 +55,13 @@ pub(super) fn identity(
             Err(FileError::content(certificate, format!("the certificate cannot be used: {error}")))
         }
     }
+}
+
+/// Since when and until when a certificate is valid (RFC 5280, section 4.1.2.5), in seconds since 1970.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 /// The authorities of a file; at least one.

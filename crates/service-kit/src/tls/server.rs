@@ -50,7 +50,7 @@ impl Build for Configured {
     fn build(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, FileError> {
         let ServerTlsSettings { certificate, private_key, client_authorities, .. } = &self.0;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let own = identity((certificate, &contents[0]), (private_key, &contents[1]), &provider)?;
+        let own = identity("server", (certificate, &contents[0]), (private_key, &contents[1]), &provider)?;
         let unusable = |error: &dyn std::fmt::Display| {
             FileError::content(certificate, format!("TLS cannot be spoken with it: {error}"))
         };

@@ -352,3 +352,13 @@ async fn a_handshake_has_its_time() {
     let ended = tokio::time::timeout(Duration::from_secs(5), silent.read(&mut [0; 64])).await;
     assert!(matches!(ended.expect("it is kept for ever"), Ok(0) | Err(_)));
 }
+
+#[test]
+fn the_lifetime_of_a_certificate_is_read() {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2026, 4, 1);
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    assert_eq!(super::files::validity(certificate.der()), Some((1_767_225_600, 1_775_001_600)));
+    assert_eq!(super::files::validity(&vec![1, 2, 3].into()), None);
+}
