@@ -135,3 +135,19 @@ def test_what_the_mesh_can_do(client: Client) -> None:
     assert capabilities.base_size == 64
     assert [level.image_size for level in capabilities.levels] == [256, 1024]
     assert [base.name for base in capabilities.knowledge_bases] == ["creatures"]
+
+
+def test_a_watcher_that_fails_ends_the_work(client: Client) -> None:
+    def fail(_: Progress) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        client.generate(quick(3, steps=1000), on_progress=fail)
+    assert client.generate(quick(3)).image.size == (64, 64)
+
+
+def test_pixels_of_any_kind_are_sent(client: Client) -> None:
+    for mode in ("1", "L", "P", "RGBA", "CMYK", "I;16", "F"):
+        start = Image.new(mode, (64, 64))
+        drawn = client.generate(PROMPT, size=64, seed=1, steps=2, initial=start, strength=0.5)
+        assert drawn.image.size == (64, 64), mode

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,8 @@ _T = TypeVar("_T")
 _MAX_MESSAGE = 256 << 20
 #: Statuses after which the same call may succeed.
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+#: Kinds of pixels that PNG has.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -166,32 +169,36 @@ class Client:
 
         def draw(remaining: float) -> Drawn:
             drawings: dict[int, Drawing] = {}
-            found = generation.NeighboursFound()
-            for event in self._events(request, remaining):
-                kind = event.WhichOneof("event")
-                if kind == "started":
-                    # Again if the models were replaced: all images are begun anew.
-                    drawings, found = {}, generation.NeighboursFound()
-                elif kind == "neighbours":
-                    found = event.neighbours
-                elif kind == "image":
-                    drawings[event.image.index] = Drawing.of(event.image)
-                elif kind == "progress" and on_progress is not None:
-                    on_progress(Progress.of(event.progress))
-                elif kind == "completed":
-                    return Drawn(
-                        tuple(drawings[index] for index in sorted(drawings)),
-                        tuple(map(Neighbour.of, found.neighbours)),
-                        tuple(found.unmatched_words),
-                        event.completed,
-                    )
-            raise ReverieError(grpc.StatusCode.INTERNAL, "the mesh ended without an image")
+            found, completed = generation.NeighboursFound(), None
+            # Closed, so that the work ends at once if on_progress raises.
+            with closing(self._events(request, remaining)) as events:
+                for event in events:
+                    kind = event.WhichOneof("event")
+                    if kind == "started":
+                        # Again if the models were replaced: all images are begun anew.
+                        drawings, found = {}, generation.NeighboursFound()
+                    elif kind == "neighbours":
+                        found = event.neighbours
+                    elif kind == "image":
+                        drawings[event.image.index] = Drawing.of(event.image)
+                    elif kind == "progress" and on_progress is not None:
+                        on_progress(Progress.of(event.progress))
+                    elif kind == "completed":
+                        completed = event.completed
+            if completed is None or not drawings:
+                raise ReverieError(grpc.StatusCode.INTERNAL, "the mesh ended without an image")
+            return Drawn(
+                tuple(drawings[index] for index in sorted(drawings)),
+                tuple(map(Neighbour.of, found.neighbours)),
+                tuple(found.unmatched_words),
+                completed,
+            )
 
         return self._attempt(draw, timeout, attempts)
 
     def stream(
         self, request: generation.GenerateRequest, *, timeout: float | None = None
-    ) -> Iterator[generation.GenerateResponse]:
+    ) -> Generator[generation.GenerateResponse, None, None]:
         """Draw, and give every event as it comes. Closing the iterator cancels the work in every stage.
 
         Raises:
@@ -251,7 +258,7 @@ class Client:
 
     def _events(
         self, request: generation.GenerateRequest, timeout: float
-    ) -> Iterator[generation.GenerateResponse]:
+    ) -> Generator[generation.GenerateResponse, None, None]:
         call = self._generation.Generate(request, timeout=timeout, metadata=self._metadata)
         try:
             yield from call
@@ -284,7 +291,9 @@ def encode(image: ImageLike) -> tensor.Image:
     """Return the message for an image."""
     if isinstance(image, Image.Image):
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
+        # Kinds of pixels that PNG has not, such as CMYK, are sent as RGB.
+        kind = image if image.mode in _PNG_MODES else image.convert("RGB")
+        kind.save(buffer, "PNG")
         return tensor.Image(data=buffer.getvalue())
     if isinstance(image, (str, Path)):
         return tensor.Image(data=Path(image).read_bytes())
