@@ -59,7 +59,7 @@ pub struct DataSet {
     pub problems: Vec<String>,
 }
 
-/// Reads the data set at `path` and checks its entries and images, as [`Command::Build`] does before it builds.
+/// Reads the data set at `path` and checks its entries and images, as `reverie knowledge build` does before it builds.
 ///
 /// # Errors
 /// Nothing could be read.
