@@ -33,7 +33,7 @@ const MOST_MEMORY: u64 = 1 << 30;
 /// The source of all that is random in a case.
 pub type Random = StdRng;
 
-/// Runs `case` so often, or for as many minutes as [`MINUTES`] says, each time with other random numbers. A case that panics, hangs or
+/// Runs `case` so often, or for as many minutes as `REVERIE_MUTATION_MINUTES` says, each time with other random numbers. A case that panics, hangs or
 /// fails ends the test, and is named with the seed that repeats it.
 pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Send + 'static) -> Fallible<()> {
     let first = match env::var(SEED) {
