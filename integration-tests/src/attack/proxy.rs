@@ -112,14 +112,20 @@ async fn passes(wire: &mut watch::Receiver<Wire>) -> Wire {
 /// Carries what is sent one way until its end, and the end.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, wire: &mut watch::Receiver<Wire>) {
     let mut buffer = vec![0; 64 << 10];
-    loop {
-        let room = if *wire.borrow() == Wire::Slow { SIP } else { buffer.len() };
-        let Ok(read @ 1..) = from.read(&mut buffer[..room]).await else { break };
-        if passes(wire).await == Wire::Slow {
-            tokio::time::sleep(PAUSE).await;
-        }
-        if to.write_all(&buffer[..read]).await.is_err() {
-            break;
+    'open: while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let mut left = &buffer[..read];
+        while !left.is_empty() {
+            let sip = match passes(wire).await {
+                Wire::Slow => {
+                    tokio::time::sleep(PAUSE).await;
+                    SIP.min(left.len())
+                }
+                _ => left.len(),
+            };
+            if to.write_all(&left[..sip]).await.is_err() {
+                break 'open;
+            }
+            left = &left[sip..];
         }
     }
     let _ = to.shutdown().await;
