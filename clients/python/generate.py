@@ -28,14 +28,18 @@ def generate(into: Path) -> None:
                 options.append(f"--grpc_python_out={into}")
             if protoc.main(["protoc", *options, str(proto)]) != 0:
                 sys.exit(f"{proto} was not compiled")
+    # Says to type checkers that the modules have types.
+    (into / "reverie" / "py.typed").touch()
 
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the files that are not the same in both folders."""
     files = {
-        path.relative_to(root) for root in (one, other) for path in root.rglob("*.py*") if path.is_file()
+        path.relative_to(root)
+        for root in (one, other)
+        for path in root.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    files = {path for path in files if "__pycache__" not in path.parts}
     _, differing, missing = filecmp.cmpfiles(one, other, [str(path) for path in sorted(files)], shallow=False)
     return differing + missing
 

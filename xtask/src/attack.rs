@@ -1,7 +1,7 @@
 //! The mesh attacked, and left under load, for as long as one likes. CI does both for a short while.
 
 use crate::workspace::Workspace;
-use crate::{Outcome, process, test_suite};
+use crate::{Outcome, test_suite};
 
 /// Which faults, and how many.
 #[derive(Debug, clap::Args)]
@@ -30,24 +30,19 @@ pub(crate) struct SoakArguments {
 
 /// Faults come and go.
 pub(crate) fn attack(workspace: &Workspace, arguments: &AttackArguments) -> Outcome {
-    let mut test = test_suite::prepare(workspace)?;
-    test.args(["--test", "attacked", "--", "--nocapture"])
-        .env("REVERIE_FAULTS", arguments.faults.to_string())
-        .env("REVERIE_SEED", arguments.seed.to_string());
-    if let Some(kinds) = &arguments.kinds {
-        test.env("REVERIE_KINDS", kinds);
-    }
-    process::run(&mut test)?;
-    Ok(())
+    let variables = [
+        ("REVERIE_FAULTS", Some(arguments.faults.to_string())),
+        ("REVERIE_SEED", Some(arguments.seed.to_string())),
+        ("REVERIE_KINDS", arguments.kinds.clone()),
+    ];
+    test_suite::run_at_length(workspace, &["attacked"], &variables)
 }
 
 /// Load comes and goes.
 pub(crate) fn soak(workspace: &Workspace, arguments: &SoakArguments) -> Outcome {
-    process::run(
-        test_suite::prepare(workspace)?
-            .args(["--test", "soaked", "--", "--nocapture"])
-            .env("REVERIE_SOAK_SECONDS", (60 * arguments.minutes).to_string())
-            .env("REVERIE_SEED", arguments.seed.to_string()),
-    )?;
-    Ok(())
+    let variables = [
+        ("REVERIE_SOAK_SECONDS", Some((60 * arguments.minutes).to_string())),
+        ("REVERIE_SEED", Some(arguments.seed.to_string())),
+    ];
+    test_suite::run_at_length(workspace, &["soaked"], &variables)
 }

@@ -1,7 +1,7 @@
 //! Every parser of bytes from outside fed with inputs in which one thing is wrong, for as long as one likes. CI does some thousands.
 
 use crate::workspace::Workspace;
-use crate::{Outcome, process, test_suite};
+use crate::{Outcome, test_suite};
 
 /// The test programs that do it.
 const TESTS: [&str; 4] = ["mutations", "mutated_files", "mutated_requests", "mutated_calls"];
@@ -19,12 +19,9 @@ pub(crate) struct Arguments {
 
 /// Runs the tests.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
-    let mut test = test_suite::prepare(workspace)?;
-    test.args(TESTS.iter().flat_map(|name| ["--test", name])).args(["--", "--nocapture"]);
-    test.env("REVERIE_MUTATION_MINUTES", arguments.minutes.to_string());
-    if let Some(seed) = arguments.seed {
-        test.env("REVERIE_MUTATION_SEED", seed.to_string());
-    }
-    process::run(&mut test)?;
-    Ok(())
+    let variables = [
+        ("REVERIE_MUTATION_MINUTES", Some(arguments.minutes.to_string())),
+        ("REVERIE_MUTATION_SEED", arguments.seed.map(|seed| seed.to_string())),
+    ];
+    test_suite::run_at_length(workspace, &TESTS, &variables)
 }

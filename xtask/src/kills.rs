@@ -1,7 +1,7 @@
 //! The services of a knowledge base killed at random moments while it is written to, as often as one likes. CI does it a hundred times.
 
 use crate::workspace::Workspace;
-use crate::{Outcome, process, test_suite};
+use crate::{Outcome, test_suite};
 
 /// How often, and at which moments.
 #[derive(Debug, clap::Args)]
@@ -16,11 +16,9 @@ pub(crate) struct Arguments {
 
 /// Runs the test.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
-    process::run(
-        test_suite::prepare(workspace)?
-            .args(["--test", "killed_writers", "--", "--nocapture"])
-            .env("REVERIE_KILLS", arguments.kills.to_string())
-            .env("REVERIE_SEED", arguments.seed.to_string()),
-    )?;
-    Ok(())
+    let variables = [
+        ("REVERIE_KILLS", Some(arguments.kills.to_string())),
+        ("REVERIE_SEED", Some(arguments.seed.to_string())),
+    ];
+    test_suite::run_at_length(workspace, &["killed_writers"], &variables)
 }

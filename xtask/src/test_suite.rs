@@ -13,6 +13,19 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Outcome {
     Ok(())
 }
 
+/// Runs the test programs of these names alone, with what they print, made longer by environment variables.
+pub(crate) fn run_at_length(
+    workspace: &Workspace,
+    programs: &[&str],
+    variables: &[(&str, Option<String>)],
+) -> Outcome {
+    let mut test = prepare(workspace)?;
+    test.args(programs.iter().flat_map(|name| ["--test", name])).args(["--", "--nocapture"]);
+    test.envs(variables.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))));
+    process::run(&mut test)?;
+    Ok(())
+}
+
 /// Builds the services, since the integration tests start them as processes, and gives the `cargo test` that further arguments go to.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<Command, Box<dyn Error>> {
     let library = onnxruntime::ensure()?;

@@ -9,7 +9,14 @@ import pytest
 from conftest import Mesh
 from PIL import Image
 
-from reverie_client import Client, GenerateRequest, Progress, ReverieError, TlsSettings
+from reverie_client import (
+    Client,
+    GenerateRequest,
+    Progress,
+    RetrieveRequest,
+    ReverieError,
+    TlsSettings,
+)
 
 PROMPT = "a small zunin on the left, snow"
 
@@ -74,10 +81,12 @@ def test_the_deadline_holds_and_leaving_ends_the_work(client: Client) -> None:
         client.generate(PROMPT, size=64, steps=1000, timeout=1.0)
     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - begun < 3
-    events = client.stream(quick(3, steps=1000))
-    assert next(events).WhichOneof("event") == "started"
-    events.close()
-    assert client.generate(quick(3)).image.size == (64, 64)
+    with client.stream(quick(3, steps=1000)) as events:
+        assert next(events).WhichOneof("event") == "started"
+    with pytest.raises(ReverieError) as raised:
+        next(events)
+    assert raised.value.code is grpc.StatusCode.CANCELLED
+    assert client.draw(quick(3)).image.size == (64, 64)
 
 
 def test_a_busy_mesh_is_asked_again(client: Client) -> None:
@@ -85,7 +94,7 @@ def test_a_busy_mesh_is_asked_again(client: Client) -> None:
 
     def draw(seed: int) -> None:
         try:
-            results.append(client.generate(quick(seed), attempts=20).image.size)
+            results.append(client.draw(quick(seed), attempts=20).image.size)
         except ReverieError as error:
             results.append(error)
 
@@ -116,20 +125,6 @@ def test_who_may_not_is_told(mesh: Mesh) -> None:
         assert raised.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_key_does_not_leave_the_machine_in_the_clear() -> None:
-    with pytest.raises(ValueError, match="https"):
-        Client("http://images.example:80", api_key="rvk_x")
-    with pytest.raises(ValueError, match="http://HOST:PORT"):
-        Client("images.example")
-    Client("http://127.0.0.1:1", api_key="rvk_x").close()
-
-
-def test_a_mesh_that_is_not_there_is_told() -> None:
-    with Client("http://127.0.0.1:9", timeout=3) as nowhere, pytest.raises(ReverieError) as raised:
-        nowhere.capabilities()
-    assert raised.value.code is grpc.StatusCode.UNAVAILABLE
-
-
 def test_what_the_mesh_can_do(client: Client) -> None:
     capabilities = client.capabilities()
     assert capabilities.base_size == 64
@@ -142,12 +137,45 @@ def test_a_watcher_that_fails_ends_the_work(client: Client) -> None:
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        client.generate(quick(3, steps=1000), on_progress=fail)
-    assert client.generate(quick(3)).image.size == (64, 64)
+        client.draw(quick(3, steps=1000), on_progress=fail)
+    assert client.draw(quick(3)).image.size == (64, 64)
 
 
-def test_pixels_of_any_kind_are_sent(client: Client) -> None:
-    for mode in ("1", "L", "P", "RGBA", "CMYK", "I;16", "F"):
+def test_a_stream_can_be_cancelled_by_another_thread(client: Client) -> None:
+    stream = client.stream(quick(3, steps=1000))
+    threading.Timer(0.5, stream.cancel).start()
+    begun = time.monotonic()
+    with pytest.raises(ReverieError) as raised:
+        stream.drawn()
+    assert raised.value.code is grpc.StatusCode.CANCELLED
+    assert time.monotonic() - begun < 3
+    assert client.stream(quick(3)).drawn().image.size == (64, 64)
+
+
+def test_a_watcher_that_fails_as_a_call_does_is_not_called_again(client: Client) -> None:
+    calls: list[Progress] = []
+
+    def fail(progress: Progress) -> None:
+        calls.append(progress)
+        raise ReverieError(grpc.StatusCode.UNAVAILABLE, "of its own")
+
+    with pytest.raises(ReverieError, match="of its own"):
+        client.draw(quick(3), on_progress=fail)
+    assert len(calls) == 1
+
+
+def test_pixels_of_the_kinds_that_png_has_not_are_drawn_from(client: Client) -> None:
+    for mode in ("1", "I;16", "CMYK", "I"):
         start = Image.new(mode, (64, 64))
         drawn = client.generate(PROMPT, size=64, seed=1, steps=2, initial=start, strength=0.5)
         assert drawn.image.size == (64, 64), mode
+
+
+def test_the_key_may_be_made_anew_for_every_call(mesh: Mesh) -> None:
+    keys = iter([mesh.searcher_key, "rvk_unknown"])
+    tls = TlsSettings(authorities=mesh.authorities)
+    with Client(mesh.server, api_key=lambda: next(keys), tls=tls) as client:
+        assert client.retrieve(RetrieveRequest(text="a zunin", limit=3))
+        with pytest.raises(ReverieError) as raised:
+            client.search("a zunin")
+    assert raised.value.code is grpc.StatusCode.UNAUTHENTICATED

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import io
+import math
+import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import grpc
-from PIL import Image
 
 from reverie.generation.v1 import generation_service_pb2 as generation
 from reverie.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
 from reverie.knowledge.v1.neighbour_pb2 import ImageDetail
 from reverie.retrieval.v1 import retrieval_service_pb2 as retrieval
 from reverie.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
-from reverie.tensor.v1 import tensor_pb2 as tensor
 
+from ._connection import TlsSettings, channel
 from ._errors import ReverieError
-from ._results import Drawing, Drawn, Neighbour, Progress
-
-#: An image to send: encoded bytes, a file, or pixels, which are sent as PNG.
-ImageLike = bytes | str | Path | Image.Image
+from ._images import ImageLike, encode
+from ._results import Drawn, Neighbour, Progress
+from ._stream import Call, Stream
 
 _T = TypeVar("_T")
 
-#: The most that an answer may have, bytes: a few images of the largest size.
-_MAX_MESSAGE = 256 << 20
 #: Statuses after which the same call may succeed.
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-#: Kinds of pixels that PNG has.
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-_LOCAL = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class TlsSettings:
-    """Whom to believe, and what to show, at an ``https://`` address. All are PEM files."""
-
-    #: Authorities that have signed the certificate of the mesh. Default: those that gRPC knows.
-    authorities: Path | str | None = None
-    #: The certificate that is shown to a mesh that asks for one, and its key.
-    certificate: Path | str | None = None
-    private_key: Path | str | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Return them as gRPC wants them."""
-        authorities, key, certificate = (
-            None if path is None else Path(path).read_bytes()
-            for path in (self.authorities, self.private_key, self.certificate)
-        )
-        return grpc.ssl_channel_credentials(authorities, key, certificate)
 
 
 class Client:
@@ -64,38 +36,28 @@ class Client:
         self,
         server: str,
         *,
-        api_key: str | None = None,
+        api_key: str | Callable[[], str] | None = None,
         tls: TlsSettings | None = None,
         timeout: float = 120.0,
         caller: str | None = None,
     ) -> None:
         """Make a client of the mesh at ``server``, which is ``http://HOST:PORT`` or ``https://HOST:PORT``. Connects with the first call.
 
-        ``api_key`` is a key or a JSON Web Token; it is not sent to another machine without TLS. ``timeout`` is what a call has, in
-        seconds, unless it says otherwise. ``caller`` names one of several callers behind this client: each gets an equal share.
+        ``api_key`` is a key or a JSON Web Token, or a function that returns the one to use now, asked before every call; it is not sent
+        to another machine without TLS. ``timeout`` is what a call has, in seconds, unless it says otherwise. ``caller`` names one of
+        several callers behind this client: each gets an equal share.
+
+        Raises:
+            OSError: a file of ``tls`` cannot be read.
+            ValueError: an argument that no call could be made with.
+
         """
-        url = urlsplit(server)
-        if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/"):
-            raise ValueError(f"server must be http://HOST:PORT or https://HOST:PORT (got {server!r})")
-        if api_key and url.scheme == "http" and url.hostname not in _LOCAL:
-            raise ValueError("an api_key is sent to other machines by https:// alone")
-        port = url.port or (443 if url.scheme == "https" else 80)
-        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-        options = [
-            ("grpc.max_receive_message_length", _MAX_MESSAGE),
-            ("grpc.max_send_message_length", _MAX_MESSAGE),
-        ]
-        if url.scheme == "https":
-            credentials = (tls or TlsSettings()).credentials()
-            self._channel = grpc.secure_channel(f"{host}:{port}", credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(f"{host}:{port}", options)
-        self._timeout = timeout
-        self._metadata: list[tuple[str, str | bytes]] = []
-        if api_key:
-            self._metadata.append(("authorization", f"Bearer {api_key}"))
-        if caller:
-            self._metadata.append(("x-reverie-caller", caller))
+        self._channel = channel(server, tls, with_key=api_key is not None)
+        self._timeout = _seconds(timeout)
+        self._api_key = (lambda: api_key) if isinstance(api_key, str) else api_key
+        if isinstance(api_key, str):
+            _header("api_key", api_key)
+        self._caller = None if caller is None else _header("caller", caller)
         self._generation = GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._retrieval = RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -106,12 +68,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls in flight are cancelled."""
+        """Close the connection; calls in flight are cancelled, and no more can be made."""
         self._channel.close()
 
     def generate(
         self,
-        prompt: str | generation.GenerateRequest,
+        prompt: str,
         *,
         size: int | None = None,
         seed: int | None = None,
@@ -126,7 +88,7 @@ class Client:
         steps: int | None = None,
         allow_degraded: bool = False,
         timeout: float | None = None,
-        attempts: int = 3,
+        attempts: int = 4,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Drawn:
         """Draw an image of ``prompt``, or ``count`` images.
@@ -137,85 +99,68 @@ class Client:
         smaller image will do if the time does not suffice.
 
         A request that a busy mesh refuses is sent again after the time that it names, ``attempts`` times in all, while there is time.
-        ``prompt`` may be a whole ``GenerateRequest``; then nothing else is said of the images.
 
         Raises:
             ReverieError: the mesh refused, or could not be reached.
             ValueError: arguments that do not go together.
 
         """
-        if isinstance(prompt, generation.GenerateRequest):
-            request = prompt
-        else:
-            request = generation.GenerateRequest(
-                prompt=prompt,
-                size=size,
-                seed=seed,
-                count=count,
-                negative_prompt=negative_prompt,
-                allow_degraded=allow_degraded,
-            )
-            _remember(request, knowledge_base, neighbours, references)
-            if steps is not None:
-                request.base_sampling.steps = steps
-            if initial is not None:
-                request.initial.image.CopyFrom(encode(initial))
-                if strength is not None:
-                    request.initial.strength = strength
-                if mask is not None:
-                    request.initial.mask.CopyFrom(encode(mask))
-            elif mask is not None or strength is not None:
-                raise ValueError("mask and strength need an initial image")
+        request = generation.GenerateRequest(
+            prompt=prompt,
+            size=size,
+            seed=seed,
+            count=count,
+            negative_prompt=negative_prompt,
+            allow_degraded=allow_degraded,
+        )
+        _remember(request, knowledge_base, neighbours, references)
+        if steps is not None:
+            request.base_sampling.steps = steps
+        if initial is not None:
+            request.initial.image.CopyFrom(encode(initial))
+            if strength is not None:
+                request.initial.strength = strength
+            if mask is not None:
+                request.initial.mask.CopyFrom(encode(mask))
+        elif mask is not None or strength is not None:
+            raise ValueError("mask and strength need an initial image")
+        return self.draw(request, timeout=timeout, attempts=attempts, on_progress=on_progress)
 
-        def draw(remaining: float) -> Drawn:
-            drawings: dict[int, Drawing] = {}
-            found, completed = generation.NeighboursFound(), None
-            # Closed, so that the work ends at once if on_progress raises.
-            with closing(self._events(request, remaining)) as events:
-                for event in events:
-                    kind = event.WhichOneof("event")
-                    if kind == "started":
-                        # Again if the models were replaced: all images are begun anew.
-                        drawings, found = {}, generation.NeighboursFound()
-                    elif kind == "neighbours":
-                        found = event.neighbours
-                    elif kind == "image":
-                        drawings[event.image.index] = Drawing.of(event.image)
-                    elif kind == "progress" and on_progress is not None:
-                        on_progress(Progress.of(event.progress))
-                    elif kind == "completed":
-                        completed = event.completed
-            if completed is None or not drawings:
-                raise ReverieError(grpc.StatusCode.INTERNAL, "the mesh ended without an image")
-            return Drawn(
-                tuple(drawings[index] for index in sorted(drawings)),
-                tuple(map(Neighbour.of, found.neighbours)),
-                tuple(found.unmatched_words),
-                completed,
-            )
-
-        return self._attempt(draw, timeout, attempts)
-
-    def stream(
-        self, request: generation.GenerateRequest, *, timeout: float | None = None
-    ) -> Generator[generation.GenerateResponse, None, None]:
-        """Draw, and give every event as it comes. Closing the iterator cancels the work in every stage.
+    def draw(
+        self,
+        request: generation.GenerateRequest,
+        *,
+        timeout: float | None = None,
+        attempts: int = 4,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Drawn:
+        """Draw what ``request`` says: everything that the contract can say, sent and repeated as by :meth:`generate`.
 
         Raises:
             ReverieError: the mesh refused, or could not be reached.
 
         """
-        yield from self._events(request, self._timeout if timeout is None else timeout)
+
+        def drawn(remaining: float) -> Drawn:
+            # Cancelled, so that the work ends at once if on_progress raises.
+            with _cancelling(self._begin(request, remaining)) as events:
+                return Drawn.of(events, on_progress)
+
+        return self._attempt(drawn, timeout, attempts)
+
+    def stream(self, request: generation.GenerateRequest, *, timeout: float | None = None) -> Stream:
+        """Draw once, and give every event as it comes. What fails is told by the stream, which can be cancelled from any thread."""
+        return Stream(self._begin(request, self._timeout if timeout is None else _seconds(timeout)))
 
     def search(
         self,
-        query: str | retrieval.RetrieveRequest,
+        text: str,
         *,
         knowledge_base: str = "",
         limit: int = 8,
         images: bool = True,
         timeout: float | None = None,
-        attempts: int = 3,
+        attempts: int = 4,
     ) -> list[Neighbour]:
         """Search a knowledge base without drawing, best first. Images are thumbnails of at most 512 pixels per side.
 
@@ -223,23 +168,33 @@ class Client:
             ReverieError: the mesh refused, or could not be reached.
 
         """
-        if isinstance(query, retrieval.RetrieveRequest):
-            request = query
-        else:
-            detail = ImageDetail.IMAGE_DETAIL_THUMBNAIL if images else ImageDetail.IMAGE_DETAIL_NONE
-            request = retrieval.RetrieveRequest(
-                knowledge_base=knowledge_base, text=query, limit=limit, images=detail
-            )
+        detail = ImageDetail.IMAGE_DETAIL_THUMBNAIL if images else ImageDetail.IMAGE_DETAIL_NONE
+        request = retrieval.RetrieveRequest(
+            knowledge_base=knowledge_base, text=text, limit=limit, images=detail
+        )
+        return self.retrieve(request, timeout=timeout, attempts=attempts)
 
-        def retrieve(remaining: float) -> list[Neighbour]:
+    def retrieve(
+        self, request: retrieval.RetrieveRequest, *, timeout: float | None = None, attempts: int = 4
+    ) -> list[Neighbour]:
+        """Search as ``request`` says: by text, image or vector, with filters and everything else that the contract can say.
+
+        Raises:
+            ReverieError: the mesh refused, or could not be reached.
+
+        """
+
+        def found(remaining: float) -> list[Neighbour]:
             answer: retrieval.RetrieveResponse = self._retrieval.Retrieve(
-                request, timeout=remaining, metadata=self._metadata
+                request, timeout=remaining, metadata=self._metadata()
             )
-            return [Neighbour.of(found) for found in answer.neighbours]
+            return [Neighbour.of(neighbour) for neighbour in answer.neighbours]
 
-        return self._attempt(retrieve, timeout, attempts)
+        return self._attempt(found, timeout, attempts)
 
-    def capabilities(self, *, timeout: float | None = None) -> generation.GetCapabilitiesResponse:
+    def capabilities(
+        self, *, timeout: float | None = None, attempts: int = 4
+    ) -> generation.GetCapabilitiesResponse:
         """Return what the mesh draws, takes and searches, its limits and defaults.
 
         Raises:
@@ -250,54 +205,66 @@ class Client:
         def ask(remaining: float) -> generation.GetCapabilitiesResponse:
             request = generation.GetCapabilitiesRequest()
             answer: generation.GetCapabilitiesResponse = self._generation.GetCapabilities(
-                request, timeout=remaining, metadata=self._metadata
+                request, timeout=remaining, metadata=self._metadata()
             )
             return answer
 
-        return self._attempt(ask, timeout, 3)
+        return self._attempt(ask, timeout, attempts)
 
-    def _events(
-        self, request: generation.GenerateRequest, timeout: float
-    ) -> Generator[generation.GenerateResponse, None, None]:
-        call = self._generation.Generate(request, timeout=timeout, metadata=self._metadata)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise ReverieError.of(error) from error
-        finally:
-            call.cancel()
+    def _begin(self, request: generation.GenerateRequest, timeout: float) -> Call:
+        call: Call = self._generation.Generate(request, timeout=timeout, metadata=self._metadata())
+        return call
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        metadata = []
+        if self._api_key is not None:
+            metadata.append(("authorization", f"Bearer {_header('api_key', self._api_key())}"))
+        if self._caller is not None:
+            metadata.append(("x-reverie-caller", self._caller))
+        return metadata
 
     def _attempt(self, call: Callable[[float], _T], timeout: float | None, attempts: int) -> _T:
         """Call until it succeeds, or fails for good, or the time is over."""
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
-        for attempt in range(1, attempts + 1):
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1 (got {attempts})")
+        deadline = time.monotonic() + (self._timeout if timeout is None else _seconds(timeout))
+        attempt = 1
+        while True:
             try:
                 return call(max(deadline - time.monotonic(), 0.0))
             except grpc.RpcError as raised:
                 error = ReverieError.of(raised)
-            except ReverieError as raised:
-                error = raised
             wait = error.retry_after
             if wait is None and error.code is grpc.StatusCode.UNAVAILABLE:
-                wait = 0.1 * 2**attempt
-            may_pass = error.code in _PASSING and wait is not None and attempt < attempts
+                # 0.25 s, 0.75 s, 2.25 s: each shorter or longer by up to a half, so that many callers do not come back together.
+                wait = 0.25 * 3 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            may_pass = error.code in _PASSING and attempt < attempts
             if not may_pass or wait is None or time.monotonic() + wait >= deadline:
                 raise error
             time.sleep(wait)
-        raise ValueError(f"attempts must be at least 1 (got {attempts})")
+            attempt += 1
 
 
-def encode(image: ImageLike) -> tensor.Image:
-    """Return the message for an image."""
-    if isinstance(image, Image.Image):
-        buffer = io.BytesIO()
-        # Kinds of pixels that PNG has not, such as CMYK, are sent as RGB.
-        kind = image if image.mode in _PNG_MODES else image.convert("RGB")
-        kind.save(buffer, "PNG")
-        return tensor.Image(data=buffer.getvalue())
-    if isinstance(image, (str, Path)):
-        return tensor.Image(data=Path(image).read_bytes())
-    return tensor.Image(data=image)
+@contextmanager
+def _cancelling(call: Call) -> Iterator[Call]:
+    try:
+        yield call
+    finally:
+        call.cancel()
+
+
+def _seconds(timeout: float) -> float:
+    """Return a time that a call can have."""
+    if not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be seconds, above 0 and finite (got {timeout})")
+    return timeout
+
+
+def _header(name: str, value: str) -> str:
+    """Return what can be the value of a header."""
+    if not value or not value.isascii() or not value.isprintable():
+        raise ValueError(f"{name} must be printable ASCII characters, at least one")
+    return value
 
 
 def _remember(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+import grpc
 from PIL import Image
 
 from reverie.generation.v1 import generation_service_pb2 as generation
 from reverie.knowledge.v1 import neighbour_pb2
 from reverie.knowledge.v1.selection_pb2 import MetadataValue
 
-
-def decode(data: bytes) -> Image.Image:
-    """Return the image in ``data``, which is PNG, JPEG or WebP, with its pixels loaded."""
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
+from ._errors import ReverieError
+from ._images import decode
 
 
 def _value(said: MetadataValue) -> str | float | bool | None:
@@ -27,13 +24,13 @@ def _value(said: MetadataValue) -> str | float | bool | None:
     return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawing:
     """One image."""
 
     image: Image.Image
     #: As it was sent: PNG unless the request asks for another format.
-    data: bytes
+    data: bytes = field(repr=False)
     index: int
     #: A request with this seed, and otherwise the same, draws it again.
     seed: int
@@ -47,7 +44,7 @@ class Drawing:
         return cls(decode(data), data, drawn.index, drawn.seed, drawn.degraded)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neighbour:
     """A reference image that was found, or that the caller gave."""
 
@@ -72,7 +69,8 @@ class Neighbour:
 class Progress:
     """A step was done."""
 
-    #: ``encode``, ``retrieve``, ``base``, ``super_resolution``, ``encode_picture`` or ``decode``.
+    #: ``encode``, ``retrieve``, ``base``, ``super_resolution``, ``encode_picture`` or ``decode``; ``unknown`` if this client
+    #: is older than the mesh.
     stage: str
     step: int
     steps: int
@@ -84,11 +82,13 @@ class Progress:
     @classmethod
     def of(cls, progress: generation.Progress) -> Progress:
         """Return the progress of an event."""
-        stage = generation.Stage.Name(progress.stage).removeprefix("STAGE_").lower()
+        known = progress.stage in generation.Stage.values()
+        stage = generation.Stage.Name(progress.stage) if known else "unknown"
+        stage = stage.removeprefix("STAGE_").lower()
         return cls(stage, progress.step, progress.steps, progress.level, progress.index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drawn:
     """All that came of a request."""
 
@@ -98,9 +98,45 @@ class Drawn:
     #: What the text names and nothing in the knowledge base has.
     unmatched_words: tuple[str, ...]
     #: Times, models and guidance: what is needed to check the images and to draw them again.
-    completed: generation.Completed
+    completed: generation.Completed = field(repr=False)
 
     @property
     def image(self) -> Image.Image:
         """The first image."""
         return self.drawings[0].image
+
+    @classmethod
+    def of(
+        cls,
+        events: Iterable[generation.GenerateResponse],
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> Drawn:
+        """Return what the events of a request come to.
+
+        Raises:
+            ReverieError: they end without an image.
+
+        """
+        drawings: dict[int, Drawing] = {}
+        found, completed = generation.NeighboursFound(), None
+        for event in events:
+            kind = event.WhichOneof("event")
+            if kind == "started":
+                # Again if the models were replaced: all images are begun anew.
+                drawings, found = {}, generation.NeighboursFound()
+            elif kind == "neighbours":
+                found = event.neighbours
+            elif kind == "image":
+                drawings[event.image.index] = Drawing.of(event.image)
+            elif kind == "progress" and on_progress is not None:
+                on_progress(Progress.of(event.progress))
+            elif kind == "completed":
+                completed = event.completed
+        if completed is None or not drawings:
+            raise ReverieError(grpc.StatusCode.INTERNAL, "the mesh ended without an image")
+        return cls(
+            tuple(drawings[index] for index in sorted(drawings)),
+            tuple(map(Neighbour.of, found.neighbours)),
+            tuple(found.unmatched_words),
+            completed,
+        )
