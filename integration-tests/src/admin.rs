@@ -26,12 +26,13 @@ pub async fn page(address: &str, path: &str) -> Fallible<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// The sum of a metric over all its labels; 0 if it is not there.
-pub fn sum(metrics: &str, name: &str) -> f64 {
-    let values = metrics.lines().filter_map(|line| {
+/// The sum of a metric over all its labels; none if it is not there.
+pub fn sum(metrics: &str, name: &str) -> Option<f64> {
+    let mut values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value = if rest.starts_with('{') { rest.rsplit_once("} ")?.1 } else { rest.strip_prefix(' ')? };
         value.split(' ').next()?.parse::<f64>().ok()
     });
-    values.sum()
+    let first = values.next()?;
+    Some(first + values.sum::<f64>())
 }

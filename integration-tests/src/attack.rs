@@ -12,7 +12,7 @@ mod traffic;
 mod usage;
 
 pub use besieged::Besieged;
-pub use fault::{Fault, Kind, schedule};
+pub use fault::{Fault, Kind, kinds, schedule};
 pub use proxy::{Proxy, Wire};
-pub use traffic::{Call, Deed, Outcome, Traffic};
+pub use traffic::{Call, Changed, Deed, Outcome, Traffic};
 pub use usage::Usage;

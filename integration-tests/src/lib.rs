@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod attack;
 pub mod authority;
+pub mod bases;
 pub mod collector;
 pub mod creatures;
 pub mod folders;
@@ -20,8 +21,13 @@ pub mod servers;
 pub type Fallible<T> = Result<T, reverie::Failure>;
 
 /// The number in an environment variable, by which a test is made longer or repeated.
-pub fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+pub fn number(variable: &str, otherwise: u64) -> Fallible<u64> {
+    match std::env::var(variable) {
+        Ok(text) => {
+            text.parse().map_err(|_| format!("{variable} must be a whole number (it is {text:?})").into())
+        }
+        Err(_) => Ok(otherwise),
+    }
 }
 
 /// The root of the workspace, absolute.

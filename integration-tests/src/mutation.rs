@@ -13,6 +13,7 @@ use std::{env, fs, thread};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
 
 pub use documents::document;
 pub use png::{checksum, png};
@@ -71,20 +72,30 @@ pub fn cases(count: u64, mut case: impl FnMut(&mut Random) -> Fallible<()> + Sen
         }
     }
     println!("{done} cases, seeds from {first}");
-    let peak = peak_memory()?;
-    if peak > MOST_MEMORY {
-        Err(format!("{peak} bytes were resident; seeds from {first}").into())
-    } else {
-        Ok(())
-    }
+    check_peak_memory("self").map_err(|error| format!("{error}; seeds from {first}").into())
 }
 
-/// The most bytes that were resident; 0 where the system does not tell.
-fn peak_memory() -> Fallible<u64> {
-    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(0) };
+/// A process, by its id or `self`, has never had more memory than small inputs need; where the system does not tell (it is not Linux), it may
+/// have.
+pub fn check_peak_memory(id: &str) -> Fallible<()> {
+    let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) else { return Ok(()) };
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("VmHWM is not told")?;
-    Ok(kib.parse::<u64>()? << 10)
+    let peak = kib.parse::<u64>()? << 10;
+    if peak > MOST_MEMORY { Err(format!("{peak} bytes were resident").into()) } else { Ok(()) }
+}
+
+/// Lines of JSON with one of them changed.
+pub fn line(random: &mut Random, text: &str) -> Fallible<String> {
+    let mut lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let at = random.random_range(0..lines.len());
+    document(random, &mut lines[at]);
+    let mut changed = String::new();
+    for line in lines {
+        changed += &line.to_string();
+        changed.push('\n');
+    }
+    Ok(changed)
 }
 
 /// One of `choices`, which are not empty.

@@ -128,7 +128,7 @@ fn vector(id: &str) -> Vec<f32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_services_are_killed() -> Fallible<()> {
-    let (kills, seed) = (number("REVERIE_KILLS", 100), number("REVERIE_SEED", 1));
+    let (kills, seed) = (number("REVERIE_KILLS", 100)?, number("REVERIE_SEED", 1)?);
     println!("{kills} kills, seed {seed}");
     let directory = tempfile::tempdir()?;
     let location = directory.path().display().to_string();

@@ -10,8 +10,8 @@ use reverie::Failure;
 use reverie::mesh::{Mesh, MeshArguments, MeshSettings};
 use reverie_integration_tests::creatures::{self, name_of};
 use reverie_integration_tests::requests::{PATIENCE, draw, neighbour_ids, quick};
-use reverie_integration_tests::{BUNDLE, Fallible, folders};
-use reverie_knowledge::epoch::{Entry as Kept, Manifest, VectorKind, write_empty};
+use reverie_integration_tests::{BUNDLE, Fallible, bases, folders};
+use reverie_knowledge::epoch::Entry as Kept;
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Retrieval};
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
@@ -26,7 +26,7 @@ use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClie
 use reverie_proto::tensor::v1::{Image, ImageFormat};
 use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::{Address, Context};
-use reverie_storage::{Folder, sha256_hex};
+use reverie_storage::sha256_hex;
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
@@ -43,18 +43,7 @@ impl Live {
     async fn start() -> Fallible<Self> {
         let folder = tempfile::tempdir()?;
         let location = folder.path().display().to_string();
-        let creatures = Folder::open(&format!("{BUNDLE}/knowledge/creatures"))?;
-        let Manifest { dimension, space_digest, .. } = Manifest::read(&creatures).await?;
-        let description = "what the test stores".to_owned();
-        write_empty(
-            &Folder::open(&location)?,
-            BASE.to_owned(),
-            description,
-            dimension,
-            VectorKind::F32,
-            space_digest,
-        )
-        .await?;
+        bases::create(folder.path(), BASE).await?;
         let mesh = mesh(location, None).await?;
         let client = knowledge(&mesh);
         Ok(Self { mesh, folder, client })

@@ -86,11 +86,7 @@ fn change(random: &mut Random, path: &Path, sound: &[u8]) -> Fallible<()> {
     let is_lines = path.extension().is_some_and(|ending| ending == "jsonl");
     let mut bytes = sound.to_vec();
     if is_lines && random.random_bool(0.7) {
-        let mut lines: Vec<Value> =
-            String::from_utf8(bytes)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-        let line = random.random_range(0..lines.len());
-        mutation::document(random, &mut lines[line]);
-        bytes = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+        bytes = mutation::line(random, &String::from_utf8(bytes)?)?.into_bytes();
     } else {
         mutation::bytes(random, &mut bytes);
     }
@@ -112,6 +108,7 @@ fn data_sets_are_read_or_it_is_said_what_is_wrong() -> Fallible<()> {
         let sound = fs::read(list)?;
         change(random, list, &sound)?;
         let read = runtime.block_on(read_data_set(folder));
+        let changed = fs::read(list)?;
         fs::write(list, sound)?;
         match read {
             Err(error) => {
@@ -122,6 +119,11 @@ fn data_sets_are_read_or_it_is_said_what_is_wrong() -> Fallible<()> {
                 // Each line, row or file that is there is either taken or told of.
                 assert!(read.captions.len() <= 4 && read.captions.iter().all(|caption| !caption.is_empty()));
                 assert!(read.problems.iter().all(|problem| problem.contains(": ")), "{:?}", read.problems);
+                if list.extension().is_some_and(|ending| ending == "jsonl") {
+                    let is_said = |line: &&[u8]| !line.trim_ascii().is_empty();
+                    let lines = changed.split(|byte| *byte == b'\n').filter(is_said).count();
+                    assert_eq!(read.captions.len() + read.problems.len(), lines, "{read:?}");
+                }
             }
         }
         Ok(())

@@ -232,12 +232,7 @@ fn change_epoch(random: &mut Random, place: &Path) -> Fallible<()> {
     let name = listed["path"].as_str().ok_or("it has no path")?.to_owned();
     let mut bytes = fs::read(place.join(&name))?;
     if file == "entries.jsonl" {
-        let text = String::from_utf8(bytes)?;
-        let mut lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-        let line = lines.len() - 1;
-        let line = &mut lines[choose(random, &[0, line]).to_owned()];
-        mutation::document(random, line);
-        bytes = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+        bytes = mutation::line(random, &String::from_utf8(bytes)?)?.into_bytes();
     } else {
         mutation::bytes(random, &mut bytes);
     }

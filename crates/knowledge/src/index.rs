@@ -48,8 +48,10 @@ pub enum IndexError {
 impl IndexError {
     fn engine(error: &dyn std::fmt::Display) -> Self {
         let told = error.to_string();
-        // usearch tells it in words alone.
-        if told.contains("Out of memory") { Self::NoMemory } else { Self::Engine(told) }
+        // usearch tells it in words alone, as does the standard library of C++.
+        let words = ["out of memory", "no memory", "allocat", "reserve memory", "bad_alloc"];
+        let lower = told.to_lowercase();
+        if words.iter().any(|words| lower.contains(words)) { Self::NoMemory } else { Self::Engine(told) }
     }
 
     /// Of bytes that usearch does not take.
@@ -280,6 +282,31 @@ mod tests {
         for row in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0], vec![1.0]] {
             let error = build_index(2, VectorKind::F32, &[vec![1.0, 0.0], row]);
             assert!(matches!(error, Err(IndexError::Vector { position: 1, .. })));
+        }
+    }
+
+    #[test]
+    fn what_the_system_had_no_memory_for_is_neither_damaged_nor_a_defect() {
+        // As usearch 2.26 and the standard library of C++ tell it.
+        for told in [
+            "Out of memory!",
+            "Out of memory",
+            "Failed to allocate memory for the casts",
+            "Failed to allocate memory to address vectors",
+            "Failed to reserve memory for the index",
+            "failed to reserve memory",
+            "failed memory allocation",
+            "Can't allocate locks",
+            "Can't allocate memory for a free-list",
+            "No memory for result outputs!",
+            "std::bad_alloc",
+        ] {
+            assert!(matches!(IndexError::engine(&told), IndexError::NoMemory), "{told}");
+            assert!(matches!(IndexError::unreadable(&told), IndexError::NoMemory), "{told}");
+        }
+        for told in ["Possible memory corruption", "Magic header mismatch - the file isn't an index"] {
+            assert!(matches!(IndexError::engine(&told), IndexError::Engine(_)), "{told}");
+            assert!(matches!(IndexError::unreadable(&told), IndexError::Different(_)), "{told}");
         }
     }
 }

@@ -1,30 +1,29 @@
 //! A locked mesh that faults can happen to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::future::try_join_all;
 use reverie::client;
-use reverie_knowledge::epoch::{Manifest, VectorKind, write_empty};
 use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::{Address, Context};
-use reverie_storage::Folder;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use super::fault::{DOOR, LINKS};
-use super::{Fault, Kind, Proxy, Usage, Wire, own_mounts};
+use super::{Fault, Kind, Proxy, Traffic, Usage, Wire, own_mounts};
 use crate::locked::{Link, LockedMesh};
 use crate::processes::Process;
 use crate::requests::quick;
-use crate::{BUNDLE, Fallible, folders, servers};
+use crate::{BUNDLE, Fallible, bases, folders, servers};
 
 /// The knowledge base that callers write to.
 pub(super) const BASE: &str = "besieged";
@@ -50,6 +49,10 @@ pub struct Besieged {
     place: TempDir,
     has_own_disk: bool,
     burdens: JoinSet<()>,
+    /// Services that had no memory in their present life.
+    starved: BTreeSet<&'static str>,
+    /// What panicked in lives that are over.
+    panics: Vec<String>,
 }
 
 impl Besieged {
@@ -59,12 +62,7 @@ impl Besieged {
         let [base, cache] = ["base", "cache"].map(|name| place.path().join(name));
         fs::create_dir(&base)?;
         let has_own_disk = mount(&base).await?;
-        let creatures = Folder::open(&format!("{BUNDLE}/knowledge/creatures"))?;
-        let Manifest { dimension, space_digest, .. } = Manifest::read(&creatures).await?;
-        let folder = Folder::open(&base.display().to_string())?;
-        let name = BASE.to_owned();
-        write_empty(&folder, name, String::new(), dimension, VectorKind::F32, space_digest).await?;
-
+        bases::create(&base, BASE).await?;
         let store = format!("http://{}", servers::web(Path::new(BUNDLE))?);
         let prepare = |service: &str, command: &mut Command| {
             let knowledge = [
@@ -105,7 +103,8 @@ impl Besieged {
             mesh.key("callers", &["--scope", "generate", "--scope", "retrieve", "--scope", "write"]).await?;
         mesh.let_in(&key).await?;
         mesh.serving().await?;
-        Ok(Self { mesh, ways, place, has_own_disk, burdens: JoinSet::new() })
+        let (burdens, starved, panics) = (JoinSet::new(), BTreeSet::new(), Vec::new());
+        Ok(Self { mesh, ways, place, has_own_disk, burdens, starved, panics })
     }
 
     /// How callers reach it.
@@ -114,21 +113,32 @@ impl Besieged {
         Ok(format!("https://localhost:{}", proxy.address().port()).parse()?)
     }
 
-    /// Burdens it with what it has to bear in the worst case, so that services hold the most that they ever need from now on: buffers of
-    /// models, threads of pools.
-    pub async fn warm_up(&mut self) -> Fallible<()> {
+    /// Gives its callers, once it has borne what it has to bear in the worst case, so that services hold the most that they ever need from
+    /// now on: buffers of models, threads of pools.
+    pub async fn callers(&mut self) -> Fallible<Arc<Traffic>> {
+        let traffic = Traffic::learn(&self.door()?).await?;
         for kind in [Kind::SlowReaders, Kind::Burst] {
             let burden = Fault { lasts: WARM_UP, ..Fault::of(kind) };
             self.begin(&burden).await?;
             tokio::time::sleep(burden.lasts).await;
-            self.end(&burden).await?;
+            self.end(&[burden]).await?;
         }
-        Ok(())
+        let (is_well, calls) = (traffic.all_is_well().await, traffic.take_calls());
+        if is_well { Ok(traffic) } else { Err(format!("all is not well: {calls:?}").into()) }
     }
 
-    /// What can happen to it: a disk can be full only where this process may mount one.
+    /// What can happen to it here: a disk can be full only where this process may mount one, and memory be little only where there is
+    /// `prlimit` (Linux).
     pub fn kinds(&self) -> Vec<Kind> {
-        let can_happen = |kind: &Kind| *kind != Kind::FullDisk || self.has_own_disk;
+        let has_limits = std::process::Command::new("prlimit")
+            .arg("--version")
+            .output()
+            .is_ok_and(|ended| ended.status.success());
+        let can_happen = |kind: &Kind| match kind {
+            Kind::FullDisk => self.has_own_disk,
+            Kind::LittleMemory => has_limits,
+            _ => true,
+        };
         Kind::ALL.into_iter().filter(can_happen).collect()
     }
 
@@ -177,39 +187,82 @@ impl Besieged {
             Kind::LittleMemory => {
                 let id = self.service(fault.service)?.id()?;
                 limit_memory(id, Some(virtual_bytes(id)? + LITTLE)).await?;
+                self.starved.insert(fault.service);
             }
             Kind::DamagedCache => {
                 self.damage_cache()?;
                 self.kill(fault.service).await?;
             }
-            Kind::SlowReaders | Kind::SilentConnections | Kind::Burst | Kind::Resets => self.burden(fault)?,
+            Kind::SilentConnections => {
+                // At the service itself: a proxy would need two more descriptors for each.
+                let listens = self.mesh.pipeline.listens();
+                let connections = (0..SILENT_CONNECTIONS).map(|_| TcpStream::connect(listens));
+                let held = try_join_all(connections).await?;
+                self.burdens.spawn(async move {
+                    let _held = held;
+                    std::future::pending::<()>().await;
+                });
+            }
+            Kind::SlowReaders | Kind::Burst | Kind::Resets => self.burden(fault)?,
             Kind::Cut | Kind::Silent | Kind::Slow => {}
         }
         Ok(())
     }
 
-    /// Ends it: what was broken is mended, and what has died is started again.
-    pub async fn end(&mut self, fault: &Fault) -> Fallible<()> {
-        if fault.wire().is_some() {
-            self.way(fault.link)?.set(Wire::Sound);
-        }
-        match fault.kind {
-            Kind::FullDisk => fs::remove_file(self.filler())?,
-            Kind::Stopped if self.service(fault.service)?.is_running()? => {
-                self.service(fault.service)?.resume().await?;
-            }
-            Kind::LittleMemory if self.service(fault.service)?.is_running()? => {
-                limit_memory(self.service(fault.service)?.id()?, None).await?;
-            }
-            _ => {}
-        }
+    /// Ends faults: what was broken is mended, and what has died of them is started again. Nothing else may have died.
+    pub async fn end(&mut self, faults: &[Fault]) -> Fallible<()> {
         self.burdens.shutdown().await;
-        for process in self.mesh.all() {
-            if !process.is_running()? {
-                process.begin_again().await?;
+        for fault in faults {
+            if fault.wire().is_some() {
+                self.way(fault.link)?.set(Wire::Sound);
             }
+            match fault.kind {
+                Kind::FullDisk => fs::remove_file(self.filler())?,
+                Kind::Stopped if self.service(fault.service)?.is_running()? => {
+                    self.service(fault.service)?.resume().await?;
+                }
+                Kind::LittleMemory if self.service(fault.service)?.is_running()? => {
+                    limit_memory(self.service(fault.service)?.id()?, None).await?;
+                }
+                _ => {}
+            }
+        }
+        for process in self.mesh.all() {
+            if process.is_running()? {
+                continue;
+            }
+            let (name, log) = (process.service(), process.log());
+            if !faults.iter().any(|fault| fault.may_end(name)) {
+                let status = process.ended().await?;
+                return Err(format!("{name} ended, {status}, and no fault should end it:\n{log}").into());
+            }
+            self.panics.extend(panics(name, &log, &self.starved));
+            self.starved.remove(name);
+            process.begin_again().await?;
         }
         Ok(())
+    }
+
+    /// Kills services without a warning, and starts them again.
+    pub async fn restart(&mut self, services: &[&'static str]) -> Fallible<()> {
+        let of = |&service: &&'static str| Fault { service, ..Fault::of(Kind::Killed) };
+        let kills: Vec<Fault> = services.iter().map(of).collect();
+        for kill in &kills {
+            self.begin(kill).await?;
+        }
+        self.end(&kills).await
+    }
+
+    /// What has panicked in any life of any service: nothing should, whatever happens.
+    pub fn panics(&mut self) -> Vec<String> {
+        let mut all = self.panics.clone();
+        all.extend(
+            self.mesh
+                .all()
+                .iter()
+                .flat_map(|process| panics(process.service(), &process.log(), &self.starved)),
+        );
+        all
     }
 
     fn way(&self, link: Link) -> Fallible<&Proxy> {
@@ -246,15 +299,7 @@ impl Besieged {
     /// Callers that ask for more than they should.
     fn burden(&mut self, fault: &Fault) -> Fallible<()> {
         let (door, kind, lasts) = (self.door()?, fault.kind, fault.lasts);
-        let proxy = self.way(DOOR)?.address();
         match kind {
-            Kind::SilentConnections => {
-                self.burdens.spawn(async move {
-                    let connections = (0..SILENT_CONNECTIONS).map(|_| TcpStream::connect(proxy));
-                    let _held = join_all(connections).await;
-                    std::future::pending::<()>().await;
-                });
-            }
             Kind::Burst => {
                 for seed in 0..REQUESTS_OF_A_BURST {
                     let door = door.clone();
@@ -300,6 +345,12 @@ impl Drop for Besieged {
                 .status();
         }
     }
+}
+
+/// Lines of a log that tell of a panic, but where there was no memory: the standard library has no other way to tell of that.
+fn panics(service: &str, log: &str, starved: &BTreeSet<&str>) -> Vec<String> {
+    let lines = log.lines().filter(|line| line.contains("panicked") && !starved.contains(service));
+    lines.map(|line| format!("{service}: {line}")).collect()
 }
 
 /// Mounts a small disk there; whether that is allowed here.

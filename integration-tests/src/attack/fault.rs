@@ -8,6 +8,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::Wire;
+use crate::Fallible;
 use crate::locked::Link;
 
 /// How long a fault lasts, milliseconds.
@@ -77,6 +78,15 @@ impl Kind {
     ];
 }
 
+/// Kinds by their names, with commas between them.
+pub fn kinds(names: &str) -> Fallible<Vec<Kind>> {
+    let named = |name: &str| Kind::ALL.into_iter().find(|kind| format!("{kind:?}") == name.trim());
+    let found = names.split(',').map(|name| {
+        named(name).ok_or_else(|| format!("{name:?} is no kind of fault; there are {:?}", Kind::ALL).into())
+    });
+    found.collect()
+}
+
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -94,6 +104,38 @@ impl Fault {
     /// One of this kind, of no length.
     pub fn of(kind: Kind) -> Self {
         Self { kind, service: SERVICES[0], link: DOOR, lasts: Duration::ZERO }
+    }
+
+    /// Whether it may end the process of this service.
+    pub(super) fn may_end(&self, service: &str) -> bool {
+        let ends = matches!(self.kind, Kind::Killed | Kind::DamagedCache | Kind::LittleMemory);
+        ends && self.service == service
+    }
+
+    /// Whether it may break the connections of callers.
+    pub(super) fn breaks_the_door(&self) -> bool {
+        let is_wire = matches!(self.kind, Kind::Cut | Kind::Silent | Kind::Slow) && self.link == DOOR;
+        is_wire || self.may_end("pipeline") || self.hides_the_door()
+    }
+
+    /// Whether a part of the mesh may be away while it lasts, for a call that writes or for one that does not. The others are no more than
+    /// load.
+    pub(super) fn takes_a_part_away(&self, writes: bool) -> bool {
+        match self.kind {
+            Kind::SlowReaders | Kind::SilentConnections | Kind::Burst | Kind::Resets => false,
+            Kind::FullDisk => writes,
+            _ => true,
+        }
+    }
+
+    /// Whether both can be there at the same time, and each be ended by itself.
+    fn goes_with(&self, other: &Self) -> bool {
+        let is_of_service = |fault: &Self| {
+            matches!(fault.kind, Kind::Killed | Kind::Stopped | Kind::DamagedCache | Kind::LittleMemory)
+        };
+        let same_service = is_of_service(self) && is_of_service(other) && self.service == other.service;
+        let same_link = self.wire().is_some() && other.wire().is_some() && self.link == other.link;
+        !same_service && !same_link
     }
 
     /// Whether callers may hear nothing while it lasts, however well the mesh does: it stands between them and whoever would tell them.
@@ -131,8 +173,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// `count` faults of these kinds, one after the other; from the second cycle on, two at a time now and then.
+/// `count` faults of these kinds, of which there is one at least, one after the other; from the second cycle on, two at a time now and then.
+///
+/// # Panics
+/// If there are no kinds.
 pub fn schedule(kinds: &[Kind], count: usize, seed: u64) -> Vec<Vec<Fault>> {
+    assert!(!kinds.is_empty(), "no kinds of faults");
     let mut random = StdRng::seed_from_u64(seed);
     let (mut faults, mut cycle, mut drawn) = (Vec::new(), Vec::new(), 0);
     while drawn < count {
@@ -141,8 +187,14 @@ pub fn schedule(kinds: &[Kind], count: usize, seed: u64) -> Vec<Vec<Fault>> {
             cycle.shuffle(&mut random);
         }
         let at_once = if drawn >= kinds.len() && random.random_bool(0.3) { 2 } else { 1 };
-        let together: Vec<Fault> =
-            cycle.drain(cycle.len().saturating_sub(at_once)..).map(|kind| draw(kind, &mut random)).collect();
+        let mut together: Vec<Fault> = Vec::new();
+        for kind in cycle.drain(cycle.len().saturating_sub(at_once)..) {
+            let mut fault = draw(kind, &mut random);
+            while !together.iter().all(|other| fault.goes_with(other)) {
+                fault = draw(kind, &mut random);
+            }
+            together.push(fault);
+        }
         drawn += together.len();
         faults.push(together);
     }
@@ -169,6 +221,18 @@ mod tests {
         let first: BTreeSet<Kind> =
             schedule(&Kind::ALL, cycle, 7).iter().flatten().map(|fault| fault.kind).collect();
         assert_eq!(first.len(), cycle);
-        assert!(schedule(&Kind::ALL, 5 * cycle, 7).iter().any(|together| together.len() == 2));
+        let pairs: Vec<_> =
+            schedule(&Kind::ALL, 200 * cycle, 7).into_iter().filter(|together| together.len() == 2).collect();
+        assert!(pairs.len() > cycle);
+        assert!(pairs.iter().all(|pair| pair[0].goes_with(&pair[1])));
+    }
+
+    #[test]
+    fn kinds_are_read_by_name() {
+        assert_eq!(kinds("Killed, FullDisk").unwrap(), [Kind::Killed, Kind::FullDisk]);
+        for wrong in ["Kiled", "", "Killed,"] {
+            let told = kinds(wrong).unwrap_err().to_string();
+            assert!(told.contains("SilentConnections"), "{told}");
+        }
     }
 }

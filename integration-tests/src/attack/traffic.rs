@@ -13,13 +13,15 @@ use reverie_proto::generation::v1::GenerateRequest;
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
 use reverie_proto::knowledge::v1::knowledge_service_client::KnowledgeServiceClient;
-use reverie_proto::knowledge::v1::{BatchGetEntriesRequest, Entry, ImageDetail, UpsertEntriesRequest};
+use reverie_proto::knowledge::v1::{
+    BatchGetEntriesRequest, DeleteEntriesRequest, Entry, ImageDetail, UpsertEntriesRequest,
+};
 use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::{Address, Context};
-use tonic::Status;
+use tonic::{Status, TimeoutExpired};
 
 use super::besieged::BASE;
 use crate::requests::{PATIENCE, quick};
@@ -37,7 +39,7 @@ const SLACK: Duration = Duration::from_secs(1);
 const PAUSE: std::ops::Range<u64> = 0..300;
 
 /// What a caller does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
     /// Asks for an image.
     Draw {
@@ -48,8 +50,13 @@ pub enum Deed {
     },
     /// Searches a knowledge base that does not change.
     Search,
-    /// Stores an entry in one that does.
-    Write,
+    /// Stores an entry in one that does, or deletes it.
+    Change {
+        /// Its id.
+        id: String,
+        /// Its caption from now on; none if it is deleted.
+        caption: Option<String>,
+    },
 }
 
 /// How a call ended.
@@ -59,10 +66,40 @@ pub enum Outcome {
     Right,
     /// With something else.
     Wrong(String),
-    /// With a status.
+    /// With a status from the mesh, or with one that says that nobody is there.
     Refused(Status),
+    /// With its connection.
+    Broken(Status),
+    /// By the caller's own timer, which runs until an answer begins.
+    TimedOut,
     /// Not at all by its deadline.
     Unanswered,
+}
+
+impl Outcome {
+    /// What kind of end it was.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Refused(status) => format!("{:?}", status.code()),
+            Self::Right => "right".to_owned(),
+            Self::Wrong(_) => "wrong".to_owned(),
+            Self::Broken(_) => "connection broke".to_owned(),
+            Self::TimedOut => "own timer".to_owned(),
+            Self::Unanswered => "unanswered".to_owned(),
+        }
+    }
+
+    /// Of a status that a call ended with here.
+    fn of(status: Status) -> Self {
+        let first = std::error::Error::source(&status);
+        let mut causes = std::iter::successors(first, |error| error.source());
+        match first {
+            // It came over the wire.
+            None => Self::Refused(status),
+            Some(_) if causes.any(<dyn std::error::Error>::is::<TimeoutExpired>) => Self::TimedOut,
+            Some(_) => Self::Broken(status),
+        }
+    }
 }
 
 /// One call.
@@ -78,6 +115,17 @@ pub struct Call {
     pub outcome: Outcome,
 }
 
+/// An entry that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Its id.
+    pub id: String,
+    /// The captions that it may have, none if it may be deleted: one if the last change was acknowledged.
+    pub possible: Vec<Option<String>>,
+    /// The one that it has.
+    pub found: Option<String>,
+}
+
 /// Callers of one door.
 #[derive(Debug)]
 pub struct Traffic {
@@ -86,9 +134,9 @@ pub struct Traffic {
     found: Vec<String>,
     picture: Image,
     calls: Mutex<Vec<Call>>,
-    /// Captions by id.
-    acknowledged: Mutex<BTreeMap<String, String>>,
-    written: AtomicU64,
+    /// The captions that each id may have.
+    changed: Mutex<BTreeMap<String, Vec<Option<String>>>>,
+    changes: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -105,8 +153,8 @@ impl Traffic {
             found: Vec::new(),
             picture,
             calls: Mutex::default(),
-            acknowledged: Mutex::default(),
-            written: AtomicU64::new(0),
+            changed: Mutex::default(),
+            changes: AtomicU64::new(0),
         };
         let context = || Context::with_timeout(PATIENCE);
         for size in SIZES {
@@ -125,17 +173,28 @@ impl Traffic {
     /// Calls until it is dropped.
     pub async fn go_on(self: Arc<Self>, seed: u64) {
         let mut random = StdRng::seed_from_u64(seed);
+        // Entries that this caller alone changes, as long as it knows what they are.
+        let mut own: Vec<String> = Vec::new();
         loop {
             let deed = match random.random_range(0..6) {
                 0 => Deed::Search,
-                1 => Deed::Write,
+                1 => {
+                    let known = if own.is_empty() { 0 } else { random.random_range(0..2) };
+                    let again = (known > 0).then(|| own.swap_remove(random.random_range(0..own.len())));
+                    let Deed::Change { id, caption } = self.change() else { continue };
+                    let is_deleted = again.is_some() && random.random_bool(0.3);
+                    Deed::Change { id: again.unwrap_or(id), caption: caption.filter(|_| !is_deleted) }
+                }
                 _ => Deed::Draw {
                     size: *SIZES.choose(&mut random).unwrap_or(&64),
                     seed: random.random_range(SEEDS),
                 },
             };
             let deadline = DEADLINES.choose(&mut random).copied().unwrap_or_default();
-            self.call(deed, Duration::from_millis(deadline)).await;
+            let changed = if let Deed::Change { id, .. } = &deed { Some(id.clone()) } else { None };
+            if self.call(deed, Duration::from_millis(deadline)).await {
+                own.extend(changed);
+            }
             tokio::time::sleep(Duration::from_millis(random.random_range(PAUSE))).await;
         }
     }
@@ -143,7 +202,7 @@ impl Traffic {
     /// Whether every sort of call, one after the other, ends as it should.
     pub async fn all_is_well(&self) -> bool {
         let draws = SIZES.into_iter().flat_map(|size| SEEDS.map(move |seed| Deed::Draw { size, seed }));
-        for deed in draws.chain([Deed::Search, Deed::Write]) {
+        for deed in draws.chain([Deed::Search, self.change()]) {
             if !self.call(deed, PATIENCE).await {
                 return false;
             }
@@ -156,11 +215,11 @@ impl Traffic {
         std::mem::take(&mut lock(&self.calls))
     }
 
-    /// Entries that were acknowledged, and what is stored of them.
-    pub async fn stored(&self) -> Fallible<Vec<(String, String, Option<String>)>> {
-        let acknowledged = lock(&self.acknowledged).clone();
+    /// Entries that were changed, and what is stored of them.
+    pub async fn stored(&self) -> Fallible<Vec<Changed>> {
+        let changed = lock(&self.changed).clone();
         let mut stored = BTreeMap::new();
-        let ids: Vec<String> = acknowledged.keys().cloned().collect();
+        let ids: Vec<String> = changed.keys().cloned().collect();
         for ids in ids.chunks(64) {
             let request = BatchGetEntriesRequest {
                 knowledge_base: BASE.to_owned(),
@@ -171,38 +230,42 @@ impl Traffic {
             let answer = client.batch_get_entries(Context::with_timeout(PATIENCE).outgoing(request)).await?;
             stored.extend(answer.into_inner().entries.into_iter().map(|entry| (entry.id, entry.caption)));
         }
-        let compared = acknowledged.into_iter().map(|(id, caption)| {
+        let compared = changed.into_iter().map(|(id, possible)| {
             let found = stored.get(&id).cloned();
-            (id, caption, found)
+            Changed { id, possible, found }
         });
         Ok(compared.collect())
+    }
+
+    /// An entry that was not there before.
+    fn change(&self) -> Deed {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed);
+        Deed::Change { id: format!("entry-{number}"), caption: Some(format!("a creature, number {number}")) }
     }
 
     /// Makes one call and keeps what became of it; whether that was right.
     async fn call(&self, deed: Deed, timeout: Duration) -> bool {
         let (begun, context) = (Instant::now(), Context::with_timeout(timeout));
         let answer = async {
-            Ok::<_, Status>(match deed {
+            Ok::<_, Status>(match &deed {
                 Deed::Draw { size, seed } => {
-                    let image = self.draw(context, quick(PROMPT, size, seed)).await?;
-                    let is_right = self.images.get(&(size, seed)) == Some(&image);
+                    let image = self.draw(context, quick(PROMPT, *size, *seed)).await?;
+                    let is_right = self.images.get(&(*size, *seed)) == Some(&image);
                     (!is_right).then(|| format!("another image of {size} px and seed {seed}"))
                 }
                 Deed::Search => {
                     let found = self.search(context).await?;
                     (found != self.found).then(|| format!("{found:?} and not {:?}", self.found))
                 }
-                Deed::Write => self.write(context).await.map(|()| None)?,
+                Deed::Change { id, caption } => {
+                    self.store(context, id, caption.as_deref()).await.map(|()| None)?
+                }
             })
         };
         let outcome = match tokio::time::timeout(timeout + SLACK, answer).await {
             Ok(Ok(None)) => Outcome::Right,
             Ok(Ok(Some(wrong))) => Outcome::Wrong(wrong),
-            // A refusal has details; a call that broke is told as any client of ours tells it.
-            Ok(Err(status)) if status.details().is_empty() => {
-                Outcome::Refused(self.door.blame(context, status))
-            }
-            Ok(Err(status)) => Outcome::Refused(status),
+            Ok(Err(status)) => Outcome::of(status),
             Err(_) => Outcome::Unanswered,
         };
         let is_right = matches!(outcome, Outcome::Right);
@@ -240,18 +303,21 @@ impl Traffic {
         Ok(found.neighbours.into_iter().map(|neighbour| neighbour.id).collect())
     }
 
-    async fn write(&self, context: Context) -> Result<(), Status> {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        let (id, caption) = (format!("entry-{number}"), format!("a creature, number {number}"));
-        let entry = Entry {
-            id: id.clone(),
-            caption: caption.clone(),
-            image: Some(self.picture.clone()),
-            ..Entry::default()
-        };
-        let request = UpsertEntriesRequest { knowledge_base: BASE.to_owned(), entries: vec![entry] };
-        KnowledgeServiceClient::new(self.door.channel()).upsert_entries(context.outgoing(request)).await?;
-        lock(&self.acknowledged).insert(id, caption);
+    async fn store(&self, context: Context, id: &str, caption: Option<&str>) -> Result<(), Status> {
+        let caption = caption.map(str::to_owned);
+        lock(&self.changed).entry(id.to_owned()).or_insert_with(|| vec![None]).push(caption.clone());
+        let (mut client, knowledge_base) =
+            (KnowledgeServiceClient::new(self.door.channel()), BASE.to_owned());
+        if let Some(caption) = caption.clone() {
+            let image = Some(self.picture.clone());
+            let entries = vec![Entry { id: id.to_owned(), caption, image, ..Entry::default() }];
+            let request = UpsertEntriesRequest { knowledge_base, entries };
+            client.upsert_entries(context.outgoing(request)).await?;
+        } else {
+            let request = DeleteEntriesRequest { knowledge_base, ids: vec![id.to_owned()] };
+            client.delete_entries(context.outgoing(request)).await?;
+        }
+        lock(&self.changed).insert(id.to_owned(), vec![caption]);
         Ok(())
     }
 }

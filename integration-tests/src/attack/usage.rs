@@ -27,13 +27,17 @@ impl Usage {
     /// Asks its admin port.
     pub async fn of(process: &Process) -> Fallible<Self> {
         let (_, metrics) = admin::page(&admin::address(process)?, "/metrics").await?;
-        let sum = |name| admin::sum(&metrics, name);
-        let work = ["reverie_calls_in_flight", "reverie_lane_queue_depth", "reverie_lane_active"];
+        let sum = |name: &str| {
+            admin::sum(&metrics, name).ok_or_else(|| format!("{} has no {name}", process.service()))
+        };
+        // Services without models have no lanes.
+        let lanes = ["reverie_lane_queue_depth", "reverie_lane_active"];
+        let jobs: f64 = lanes.into_iter().filter_map(|name| admin::sum(&metrics, name)).sum();
         Ok(Self {
-            work: work.into_iter().map(sum).sum(),
-            files: sum("process_open_file_descriptor_count"),
-            threads: sum("process_thread_count"),
-            memory: sum("process_memory_usage_bytes"),
+            work: sum("reverie_calls_in_flight")? + jobs,
+            files: sum("process_open_file_descriptor_count")?,
+            threads: sum("process_thread_count")?,
+            memory: sum("process_memory_usage_bytes")?,
         })
     }
 

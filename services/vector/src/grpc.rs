@@ -10,7 +10,7 @@ use reverie_proto::vector::v1::{
     ListCollectionsRequest, ListCollectionsResponse, MeasureRecallRequest, MeasureRecallResponse,
     PrepareRequest, PrepareResponse, SearchRequest, SearchResponse,
 };
-use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal, Shutdown};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
@@ -40,13 +40,29 @@ impl Vector {
 
     async fn search_all(&self, permit: Permit, search: Search) -> Result<Vec<Vec<Hit>>, Status> {
         let Search { collection, queries, limit, allowed, is_exact } = search;
+        let given_up = Shutdown::new();
+        let _waited_for = given_up.clone().drop_guard();
         let each = move || {
             let find = |query| collection.search(query, limit, allowed.as_ref(), is_exact).map(convert::hits);
-            let found: Result<Vec<_>, _> = queries.iter().map(find).collect();
-            found.map_err(|error| refusal(&error))
+            while_waited_for(&given_up, queries.iter().map(find))
         };
         run(&self.searching, permit, each).await
     }
+}
+
+/// What is found, query by query, while somebody waits for it: a batch that is given up leaves its turn to others after the query that it is at.
+fn while_waited_for(
+    given_up: &Shutdown,
+    mut found: impl Iterator<Item = Result<Vec<Hit>, CollectionError>>,
+) -> Result<Vec<Vec<Hit>>, Status> {
+    let mut all = Vec::new();
+    while !given_up.is_cancelled() {
+        match found.next() {
+            Some(hits) => all.push(hits.map_err(|error| refusal(&error))?),
+            None => return Ok(all),
+        }
+    }
+    Err(Status::cancelled("nobody waits for it any more"))
 }
 
 /// Measurements of the recall at a time.

@@ -227,7 +227,7 @@ async fn each_caller_may_call_what_is_open_to_its_name() {
     let pattern = "grpc.reflection.v1.ServerReflection/*".to_owned();
     settings.callers = [
         ("spiffe://mesh/pipeline".to_owned(), vec![pattern]),
-        ("retrieval".to_owned(), vec!["reverie.encoder.v1.EncoderService/EmbedTexts".to_owned()]),
+        ("retrieval".to_owned(), vec!["reverie.encoder.v1.EncoderService/EmbedText".to_owned()]),
     ]
     .into();
     let server = start(settings).await.unwrap();

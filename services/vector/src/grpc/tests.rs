@@ -9,9 +9,9 @@ use reverie_knowledge::index::build_index;
 use reverie_knowledge::{Commit, Epochs};
 use reverie_proto::vector::v1::Vector;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
+use reverie_service_kit::Listener;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::settings::{Sources, load};
-use reverie_service_kit::{Listener, Shutdown};
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 use tokio::task::JoinSet;
@@ -443,4 +443,20 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     shutdown.cancel();
     drop(client);
     running.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_batch_that_is_given_up_leaves_its_turn() {
+    let given_up = Shutdown::new();
+    let mut asked = 0;
+    let batch = (0..9).map(|query| {
+        asked += 1;
+        if query == 2 {
+            given_up.cancel();
+        }
+        Ok(Vec::new())
+    });
+    assert_eq!(while_waited_for(&given_up, batch).unwrap_err().code(), Code::Cancelled);
+    assert_eq!(asked, 3);
+    assert_eq!(while_waited_for(&Shutdown::new(), (0..9).map(|_| Ok(Vec::new()))).unwrap().len(), 9);
 }
