@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use reverie_engine::policy::{Caller, Class, Left, Refused};
 use reverie_engine::work::{Failure, Timings};
 use reverie_engine::{Call, Lane, LaneSettings, ModelError, RowModel, RunError, SubmitError, Trouble};
@@ -46,12 +47,68 @@ pub fn predict<M: RowModel>(lane: &Lane<M>, left: Left, weight: f64, context: Co
     })
 }
 
-/// For the health of a service: whether a lane does its work. One whose thread died does not come back.
-pub fn check<M: RowModel>(lane: &Lane<M>) -> Result<(), Unfit> {
-    lane.check().map_err(|trouble| match trouble {
-        Trouble::Stalled { .. } => Unfit::ForNow(trouble.to_string()),
-        Trouble::Died { .. } => Unfit::ForGood(trouble.to_string()),
-    })
+/// All lanes of a service.
+#[derive(Default)]
+pub struct Lanes(Vec<Box<dyn AnyLane>>);
+
+/// A lane, whatever model it runs.
+trait AnyLane: Send + Sync {
+    fn name(&self) -> &str;
+    fn check(&self) -> Result<(), Trouble>;
+    fn end(&self) -> BoxFuture<'_, ()>;
+}
+
+impl<M: RowModel> AnyLane for Lane<M> {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn check(&self) -> Result<(), Trouble> {
+        self.check()
+    }
+
+    fn end(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+}
+
+impl Lanes {
+    /// These, and another one.
+    #[must_use]
+    pub fn and<M: RowModel>(mut self, lane: &Lane<M>) -> Self {
+        self.0.push(Box::new(lane.clone()));
+        self
+    }
+
+    /// Refuses costs that are set for models which are not here.
+    pub fn check_settings(&self, settings: &LaneSettings) -> Result<(), SettingsError> {
+        let is_here = |name: &str| self.0.iter().any(|lane| lane.name() == name);
+        match settings.row_seconds.keys().find(|name| !is_here(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let here: Vec<&str> = self.0.iter().map(|lane| lane.name()).collect();
+                let why = format!("there is no model {name:?} in this service, only {}", here.join(", "));
+                Err(SettingsError::value("lane.row_seconds", why))
+            }
+        }
+    }
+
+    /// For the health of the service: whether all do their work. One whose thread died does not come back.
+    pub fn check(&self) -> Result<(), Unfit> {
+        self.0.iter().try_for_each(|lane| {
+            lane.check().map_err(|trouble| match trouble {
+                Trouble::Stalled { .. } => Unfit::ForNow(trouble.to_string()),
+                Trouble::Died { .. } => Unfit::ForGood(trouble.to_string()),
+            })
+        })
+    }
+
+    /// Ends them, one after the other.
+    pub async fn end(&self) {
+        for lane in &self.0 {
+            lane.end().await;
+        }
+    }
 }
 
 /// Refuses settings of a lane that are out of range, for a service that has them in `[lane]`.
@@ -103,5 +160,45 @@ pub fn run_status(error: &RunError, context: Context) -> Status {
     match error {
         RunError::Submit(error) => submit_status(error, context),
         RunError::Failed(failure) => failure_status(failure, context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use reverie_engine::{Cores, RowError};
+
+    use super::*;
+
+    /// Gives back what it is given.
+    struct Echo;
+
+    impl RowModel for Echo {
+        type Row = u8;
+        type Output = u8;
+
+        fn run(&mut self, rows: &mut [u8]) -> Result<Vec<u8>, RowError> {
+            Ok(rows.to_vec())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cost_is_set_for_models_that_are_there() {
+        let mut settings = LaneSettings {
+            max_jobs: 8,
+            stall_seconds: 60.0,
+            calibration_seconds: 0.0,
+            row_seconds: BTreeMap::from([("base".to_owned(), 0.01)]),
+        };
+        let cores = Cores::of_process();
+        let start = |name| Lane::start(name, vec![Echo], &settings, &cores, 1).unwrap();
+        let lanes = Lanes::default().and(&start("base")).and(&start("reader"));
+        assert!(lanes.check().is_ok());
+        assert!(lanes.check_settings(&settings).is_ok());
+        settings.row_seconds.insert("base-64".to_owned(), 0.01);
+        let told = lanes.check_settings(&settings).unwrap_err().to_string();
+        assert!(told.contains("lane.row_seconds") && told.contains("base, reader"), "{told}");
+        lanes.end().await;
     }
 }

@@ -11,14 +11,14 @@ use reverie_proto::autoencoder::v1::{
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
-use reverie_service_kit::{Context, Permit, Refusal, Unfit};
-use reverie_stage::{lanes, model};
+use reverie_service_kit::{Context, Permit, Refusal};
+use reverie_stage::lanes::{self, Lanes};
+use reverie_stage::model;
 use tonic::{Request, Response, Status};
 
 use crate::coder::{Coder, CoderRow};
 use crate::convert::{self, Decodable, Encodable};
 
-#[derive(Clone)]
 pub(crate) struct Autoencoder {
     pub(crate) decoder: Arc<Coder>,
     pub(crate) encoder: Option<Arc<Coder>>,
@@ -26,20 +26,9 @@ pub(crate) struct Autoencoder {
 }
 
 impl Autoencoder {
-    fn coders(&self) -> impl Iterator<Item = &Arc<Coder>> {
-        std::iter::once(&self.decoder).chain(&self.encoder)
-    }
-
-    /// Whether the models do their work, for the health of the service.
-    pub(crate) fn check(&self) -> Result<(), Unfit> {
-        self.coders().try_for_each(|coder| lanes::check(&coder.lane))
-    }
-
-    /// Ends the lanes of the models.
-    pub(crate) async fn end(&self) {
-        for coder in self.coders() {
-            coder.lane.end().await;
-        }
+    pub(crate) fn lanes(&self) -> Lanes {
+        let coders = std::iter::once(&self.decoder).chain(&self.encoder);
+        coders.fold(Lanes::default(), |lanes, coder| lanes.and(&coder.lane))
     }
 }
 

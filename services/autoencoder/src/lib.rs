@@ -59,6 +59,8 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let service = load(&settings).await.map_err(RunError::prepare("the autoencoder's models"))?;
+    let lanes = service.lanes();
+    lanes.check_settings(&settings.lane).map_err(RunError::prepare("the autoencoder's models"))?;
     let mut server = Server::new(
         "autoencoder",
         &[SERVICE_NAME],
@@ -68,11 +70,11 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     )
     .await;
     server.routes().add_service(
-        AutoencoderServiceServer::new(service.clone())
+        AutoencoderServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let served = server.serve(listener, shutdown, async || service.check()).await;
-    service.end().await;
+    let served = server.serve(listener, shutdown, async || lanes.check()).await;
+    lanes.end().await;
     served
 }

@@ -15,9 +15,9 @@ use reverie_proto::denoiser::v1::{
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
-use reverie_service_kit::{Context, Permit, Unfit, Violations};
+use reverie_service_kit::{Context, Permit, Violations};
 use reverie_stage::answers::{answers, picture, step_kind};
-use reverie_stage::lanes;
+use reverie_stage::lanes::{self, Lanes};
 use reverie_stage::text::Text;
 use tonic::{Request, Response, Status};
 
@@ -30,30 +30,9 @@ use crate::{estimates, start};
 pub(crate) struct Denoiser {
     facts: Arc<Facts>,
     described: GetModelResponse,
-    models: Arc<Models>,
-    progress_events: usize,
-}
-
-/// The models, each on its lane.
-pub(crate) struct Models {
     base: Lane<BaseModel>,
     neighbours: Option<NeighbourEncoder>,
-}
-
-impl Models {
-    /// Whether they do their work, for the health of the service.
-    pub(crate) fn check(&self) -> Result<(), Unfit> {
-        lanes::check(&self.base)?;
-        self.neighbours.as_ref().map_or(Ok(()), |encoder| lanes::check(encoder.lane()))
-    }
-
-    /// Ends their lanes.
-    pub(crate) async fn end(&self) {
-        self.base.end().await;
-        if let Some(encoder) = &self.neighbours {
-            encoder.lane().end().await;
-        }
-    }
+    progress_events: usize,
 }
 
 impl Denoiser {
@@ -64,17 +43,17 @@ impl Denoiser {
         progress_events: usize,
     ) -> Self {
         let described = facts.describe();
-        let models = Arc::new(Models { base, neighbours });
-        Self { facts: Arc::new(facts), described, models, progress_events }
+        Self { facts: Arc::new(facts), described, base, neighbours, progress_events }
     }
 
-    pub(crate) fn models(&self) -> Arc<Models> {
-        Arc::clone(&self.models)
+    pub(crate) fn lanes(&self) -> Lanes {
+        let base = Lanes::default().and(&self.base);
+        self.neighbours.iter().fold(base, |lanes, encoder| lanes.and(encoder.lane()))
     }
 
     /// Encodes the neighbours of a job and decodes the image that it starts from.
     async fn prepare(&self, job: &mut Job, context: Context) -> Result<Vec<Features>, Status> {
-        let encoder = self.models.neighbours.as_ref();
+        let encoder = self.neighbours.as_ref();
         let encode = encoder.map(|encoder| {
             join_all(job.neighbours.iter().map(|neighbour| encoder.encode(neighbour, context)))
         });
@@ -133,7 +112,7 @@ impl DenoiserService for Denoiser {
         };
         let (estimates, latest) = job.estimates.map(Estimates::new).unzip();
         let events = trajectory
-            .submit_with(&self.models.base, lanes::call(context), self.progress_events, estimates)
+            .submit_with(&self.base, lanes::call(context), self.progress_events, estimates)
             .map_err(|error| lanes::submit_status(&error, context))?;
 
         let model = Some(self.facts.identity.clone());
@@ -176,7 +155,7 @@ impl DenoiserService for Denoiser {
         let checked =
             Permit::of(&request).run_blocking(move || convert::prediction(request.get_ref(), &facts));
         let (left, weight) = context.within("predicting", checked).await?;
-        let prediction = lanes::predict(&self.models.base, left, weight, context);
+        let prediction = lanes::predict(&self.base, left, weight, context);
         Ok(Response::new(PredictResponse { prediction }))
     }
 

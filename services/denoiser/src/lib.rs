@@ -62,7 +62,8 @@ async fn load(settings: &Settings) -> Result<grpc::Denoiser, ModelError> {
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let service = load(&settings).await.map_err(RunError::prepare("the denoiser's models"))?;
-    let models = service.models();
+    let lanes = service.lanes();
+    lanes.check_settings(&settings.lane).map_err(RunError::prepare("the denoiser's models"))?;
     let mut server = Server::new(
         "denoiser",
         &[SERVICE_NAME],
@@ -76,7 +77,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let served = server.serve(listener, shutdown, async || models.check()).await;
-    models.end().await;
+    let served = server.serve(listener, shutdown, async || lanes.check()).await;
+    lanes.end().await;
     served
 }

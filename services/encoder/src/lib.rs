@@ -16,8 +16,8 @@ use reverie_engine::ModelError;
 use reverie_packages::{Bundle, Role};
 use reverie_proto::encoder::v1::encoder_service_server::{EncoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
-use reverie_stage::lanes;
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
+use reverie_stage::lanes::{self, Lanes};
 
 pub use settings::Settings;
 
@@ -68,32 +68,19 @@ impl Encoders {
         .await
     }
 
-    fn text_models(&self) -> impl Iterator<Item = &TextModel> {
-        self.text.models().chain(self.joint.iter().map(|joint| &joint.text))
-    }
-
-    /// Whether the models do their work, for the health of the service.
-    fn check(&self) -> Result<(), Unfit> {
-        self.text_models().try_for_each(|model| lanes::check(&model.lane))?;
-        self.joint.iter().try_for_each(|joint| lanes::check(&joint.image.lane))
-    }
-
-    /// Ends the lanes of the models.
-    async fn end(&self) {
-        for model in self.text_models() {
-            model.lane.end().await;
-        }
-        if let Some(joint) = &self.joint {
-            joint.image.lane.end().await;
-        }
+    fn lanes(&self) -> Lanes {
+        let texts = self.text.models().chain(self.joint.iter().map(|joint| &joint.text));
+        let lanes = texts.fold(Lanes::default(), |lanes, model| lanes.and(&model.lane));
+        self.joint.iter().fold(lanes, |lanes, joint| lanes.and(&joint.image.lane))
     }
 }
 
 /// Runs the service until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let encoders = Encoders::load(&settings).await.map_err(RunError::prepare("the encoder's models"))?;
-    let encoders = Arc::new(encoders);
-    let service = grpc::Encoder::new(Arc::clone(&encoders));
+    let lanes = encoders.lanes();
+    lanes.check_settings(&settings.lane).map_err(RunError::prepare("the encoder's models"))?;
+    let service = grpc::Encoder::new(Arc::new(encoders));
     let mut server = Server::new(
         "encoder",
         &[SERVICE_NAME],
@@ -107,7 +94,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let served = server.serve(listener, shutdown, async || encoders.check()).await;
-    encoders.end().await;
+    let served = server.serve(listener, shutdown, async || lanes.check()).await;
+    lanes.end().await;
     served
 }

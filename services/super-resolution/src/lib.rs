@@ -18,7 +18,7 @@ use reverie_proto::superresolution::v1::super_resolution_service_server::{
 };
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
 use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
-use reverie_stage::lanes;
+use reverie_stage::lanes::{self, Lanes};
 
 pub use settings::Settings;
 
@@ -52,21 +52,19 @@ async fn load(settings: &Settings) -> Result<(Arc<[Level]>, String), ModelError>
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let (levels, bundle_digest) =
         load(&settings).await.map_err(RunError::prepare("the super-resolution models"))?;
+    let lanes = levels.iter().fold(Lanes::default(), |lanes, level| lanes.and(&level.lane));
+    lanes.check_settings(&settings.lane).map_err(RunError::prepare("the super-resolution models"))?;
     let limit = levels.len().max(1).saturating_mul(settings.lane.max_jobs);
     let mut server =
         Server::new("super-resolution", &[SERVICE_NAME], Standing::Stage, &settings.common.server, limit)
             .await;
-    let service =
-        grpc::SuperResolution::new(Arc::clone(&levels), settings.progress.max_events, bundle_digest);
+    let service = grpc::SuperResolution::new(levels, settings.progress.max_events, bundle_digest);
     server.routes().add_service(
         SuperResolutionServiceServer::new(service)
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE),
     );
-    let check = async || levels.iter().try_for_each(|level| lanes::check(&level.lane));
-    let served = server.serve(listener, shutdown, check).await;
-    for level in levels.iter() {
-        level.lane.end().await;
-    }
+    let served = server.serve(listener, shutdown, async || lanes.check()).await;
+    lanes.end().await;
     served
 }
