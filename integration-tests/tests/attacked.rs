@@ -94,29 +94,31 @@ fn names(faults: &[Fault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// How calls ended, by the kind of fault that was there.
+/// How calls ended, by the kind of fault that was there alone.
 #[derive(Debug, Default)]
 struct Report {
-    ends: BTreeMap<Kind, BTreeMap<String, usize>>,
-    recoveries: BTreeMap<Kind, Duration>,
+    ends: BTreeMap<String, BTreeMap<String, usize>>,
+    recoveries: BTreeMap<String, Duration>,
     /// What callers were told, with the numbers left out, and how often.
     told: BTreeMap<String, usize>,
 }
 
 impl Report {
     fn add(&mut self, faults: &[Fault], calls: &[Call], recovery: Duration) {
-        for Fault { kind, .. } in faults {
-            let ends = self.ends.entry(*kind).or_default();
-            for call in calls {
-                if let Outcome::Refused(status) | Outcome::Broken(status) = &call.outcome {
-                    let told = status.message().replace(|character: char| character.is_ascii_digit(), "");
-                    *self.told.entry(format!("{:?}: {told}", status.code())).or_default() += 1;
-                }
-                *ends.entry(call.outcome.name()).or_default() += 1;
+        let name = match faults {
+            [alone] => format!("{:?}", alone.kind),
+            _ => "two at once".to_owned(),
+        };
+        let ends = self.ends.entry(name.clone()).or_default();
+        for call in calls {
+            if let Outcome::Refused(status) | Outcome::Broken(status) = &call.outcome {
+                let told = status.message().replace(|character: char| character.is_ascii_digit(), "");
+                *self.told.entry(format!("{:?}: {told}", status.code())).or_default() += 1;
             }
-            let longest = self.recoveries.entry(*kind).or_default();
-            *longest = recovery.max(*longest);
+            *ends.entry(call.outcome.name()).or_default() += 1;
         }
+        let longest = self.recoveries.entry(name).or_default();
+        *longest = recovery.max(*longest);
     }
 }
 
@@ -124,7 +126,7 @@ impl std::fmt::Display for Report {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (kind, ends) in &self.ends {
             let longest = self.recoveries.get(kind).copied().unwrap_or_default();
-            writeln!(formatter, "{kind:?}: {ends:?}, all well after at most {:.1} s", longest.as_secs_f64())?;
+            writeln!(formatter, "{kind}: {ends:?}, all well after at most {:.1} s", longest.as_secs_f64())?;
         }
         for (told, times) in &self.told {
             writeln!(formatter, "{times} times {told}")?;

@@ -2,6 +2,7 @@
 //! answer for the caller when the service ends or its code panics.
 
 mod aside;
+mod packed;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -29,6 +30,7 @@ use crate::doorkeeper::Doorkeeper;
 use crate::tls::{Callers, Names};
 use crate::{Refusal, Shutdown};
 use aside::Aside;
+use packed::Unpacker;
 
 /// Methods of health, which are open to all.
 const HEALTH: &str = "/grpc.health.";
@@ -269,14 +271,15 @@ where
         let place = permit.place();
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(permit.clone());
-        let message = Message { body, permit, late, seconds: self.gate.receive.as_secs() };
+        let unpacker = Unpacker::of(&mut parts.headers, &permit);
+        let message = Message { body, unpacker, permit, late, seconds: self.gate.receive.as_secs() };
         let request = Request::from_parts(parts, Body::new(message));
         // The one that was polled to be ready is the one to call.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-            let (parts, body) = tokio::select! {
+            let (mut parts, body) = tokio::select! {
                 biased;
                 answer = answer => match answer {
                     Ok(answer) => answer?.into_parts(),
@@ -284,6 +287,8 @@ where
                 },
                 () = ends.cancelled() => return Ok(ended().into_http()),
             };
+            let (name, encodings) = packed::ACCEPTED;
+            parts.headers.insert(name, encodings);
             let ends = Some(Box::pin(ends.cancelled_owned()));
             Ok(Response::from_parts(
                 parts,
@@ -293,9 +298,10 @@ where
     }
 }
 
-/// The message of a call on its way in: its bytes are counted, and it has to arrive in time.
+/// The message of a call on its way in: its bytes are counted, as they are unpacked, and it has to arrive in time.
 struct Message {
     body: Body,
+    unpacker: Option<Unpacker>,
     permit: Permit,
     late: Option<Pin<Box<Sleep>>>,
     seconds: u64,
@@ -310,6 +316,12 @@ impl http_body::Body for Message {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let (Some(unpacker), Poll::Ready(Some(Ok(frame)))) = (&mut self.unpacker, &polled)
+            && let Some(data) = frame.data_ref()
+        {
+            let unpacked = unpacker.unpack(data).map(Frame::data).map_err(Status::from);
+            return Poll::Ready(Some(unpacked));
+        }
         match &polled {
             Poll::Pending => {
                 let is_late = self.late.as_mut().is_some_and(|late| late.as_mut().poll(context).is_ready());
@@ -335,7 +347,7 @@ impl http_body::Body for Message {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.unpacker.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use prost::Message as _;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
@@ -47,11 +49,25 @@ async fn start() -> Fallible<Address> {
 
 /// The answer to a body of this content type: its HTTP status and, of its headers or trailers, its gRPC status.
 async fn post(address: &Address, content_type: Option<&str>, body: &[u8]) -> Fallible<(u16, Status)> {
+    let content_type = content_type.map(|content_type| ("content-type", content_type));
+    send(address, content_type.as_slice(), Body::new(Full::new(Bytes::copy_from_slice(body)))).await
+}
+
+/// The same to a message that may be packed by `encoding`, and comes in parts of `size` bytes.
+async fn post_packed(address: &Address, encoding: &str, body: &[u8], size: usize) -> Fallible<Status> {
+    let parts: Vec<_> = body.chunks(size).map(Bytes::copy_from_slice).collect();
+    let parts = parts.into_iter().map(|part| Ok::<_, Status>(http_body::Frame::data(part)));
+    let body = Body::new(http_body_util::StreamBody::new(futures::stream::iter(parts)));
+    let headers = [("content-type", "application/grpc"), ("grpc-encoding", encoding)];
+    Ok(send(address, &headers, body).await?.1)
+}
+
+async fn send(address: &Address, headers: &[(&str, &str)], body: Body) -> Fallible<(u16, Status)> {
     let mut request = http::Request::post(format!("http://memory{HEALTH}"));
-    if let Some(content_type) = content_type {
-        request = request.header("content-type", content_type);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
-    let request = request.body(Body::new(Full::new(Bytes::copy_from_slice(body))))?;
+    let request = request.body(body)?;
     let mut channel = Upstream::new("test", address).channel();
     let response = channel
         .ready()
@@ -173,5 +189,88 @@ async fn reflection_lists_what_is_served_and_nothing_else() -> Fallible<()> {
         let request = HealthCheckRequest { service: (*name).to_owned() };
         HealthClient::new(channel.clone()).check(request).await?;
     }
+    Ok(())
+}
+
+fn gzip(message: &[u8]) -> Fallible<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(message)?;
+    Ok(encoder.finish()?)
+}
+
+fn zstd(message: &[u8]) -> Fallible<Vec<u8>> {
+    let mut packed = vec![0; zstd_safe::compress_bound(message.len())];
+    let size = zstd_safe::compress(&mut packed[..], message, 3).map_err(zstd_safe::get_error_name)?;
+    Ok(packed[..size].to_vec())
+}
+
+/// A packed message as gRPC frames it.
+fn framed_packed(packed: &[u8]) -> Vec<u8> {
+    [&[1], &framed(packed)[1..]].concat()
+}
+
+/// Asks for a service of this name, which is not there.
+fn check(name_bytes: usize) -> Vec<u8> {
+    HealthCheckRequest { service: "x".repeat(name_bytes) }.encode_to_vec()
+}
+
+type Pack = fn(&[u8]) -> Fallible<Vec<u8>>;
+
+const PACKERS: [(&str, Pack); 2] = [("gzip", gzip), ("zstd", zstd)];
+
+#[tokio::test]
+async fn messages_may_come_packed() -> Fallible<()> {
+    let address = start().await?;
+    for (encoding, pack) in PACKERS {
+        for size in [1, 7, 1 << 20] {
+            let sound = post_packed(&address, encoding, &framed_packed(&pack(b"")?), size).await?;
+            assert_eq!(sound.code(), Code::Ok, "{encoding}: {sound}");
+            let read = post_packed(&address, encoding, &framed_packed(&pack(&check(100_000))?), size).await?;
+            assert_eq!(read.code(), Code::NotFound, "{encoding}: {read}");
+            // Each message says for itself whether it is packed.
+            let plain = post_packed(&address, encoding, &framed(&check(9)), size).await?;
+            assert_eq!(plain.code(), Code::NotFound, "{encoding}: {plain}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn packing_gets_round_no_limit() -> Fallible<()> {
+    let address = start().await?;
+    for (encoding, pack) in PACKERS {
+        for bytes in [5 << 20, 100 << 20] {
+            let bomb = framed_packed(&pack(&vec![0; bytes])?);
+            assert!(bomb.len() < 110_000);
+            let status = post_packed(&address, encoding, &bomb, 1 << 14).await?;
+            assert_eq!(status.code(), Code::ResourceExhausted, "{encoding}: {status}");
+        }
+    }
+    // A frame that asks its reader to keep 128 MiB, and has one byte.
+    let wide = [0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1 | (1 << 3), 0, 0, 7];
+    let status = post_packed(&address, "zstd", &framed_packed(&wide), 64).await?;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("memory"), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_unpacked_is_the_callers_doing() -> Fallible<()> {
+    let address = start().await?;
+    let message = check(3000);
+    for (encoding, pack) in PACKERS {
+        let packed = pack(&message)?;
+        let with_more = [&packed[..], b"and more"].concat();
+        for wrong in [&packed[..packed.len() - 1], &packed[1..], &with_more, &message, b""] {
+            let status = post_packed(&address, encoding, &framed_packed(wrong), 64).await?;
+            assert_eq!(status.code(), Code::InvalidArgument, "{encoding}: {status}");
+            let reason = status.get_details_error_info().ok_or("no details")?.reason;
+            assert_eq!(reason, "UNDECODABLE", "{encoding}: {status}");
+        }
+    }
+    let status = post_packed(&address, "snappy", &framed_packed(&message), 64).await?;
+    assert_eq!(status.code(), Code::Unimplemented, "{status}");
+    let told = status.metadata().get("grpc-accept-encoding").ok_or("nothing is told")?;
+    assert_eq!(told.to_str()?, "identity,gzip,zstd");
     Ok(())
 }
