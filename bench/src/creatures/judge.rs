@@ -117,8 +117,28 @@ fn named(factors: &[Factor], logits: &[f32]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use reverie_engine::contract;
+
     use super::*;
     use crate::creatures::benchmark::tests::factors;
+
+    #[tokio::test]
+    async fn the_judge_keeps_what_holds_for_every_model() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/bestiary/benchmark/judge");
+        let package = Package::load(&Folder::open(folder).unwrap(), Role::Judge).await.unwrap();
+        let facts = package.judge().unwrap();
+        let (side, logits) = (facts.image_size as usize, package.sample_shape("logits").unwrap()[0]);
+        let features = package.sample_shape("features").unwrap()[0];
+        let open = |inference: &reverie_engine::InferenceSettings| -> Vec<JudgeModel> {
+            let sessions = Session::open_all(&package, inference).unwrap();
+            sessions.into_iter().map(|session| JudgeModel { session, side, logits, features }).collect()
+        };
+        let row = |number: u32| -> Vec<f32> {
+            let value = |place: usize| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0;
+            (0..3 * side * side).map(value).collect()
+        };
+        contract::check(open, row, || vec![0.0; 7]);
+    }
 
     #[test]
     fn the_largest_logit_of_each_factor_names_its_value() {

@@ -42,5 +42,5 @@ pub use noise::{AugmentationError, NoiseSource, Stream, augment, augment_at, aug
 pub use samplers::{DdimNoise, Method, PreviousTimestep, SamplerKind, Variance};
 pub use step::{
     InitialSample, PredictionType, Sampler, SamplerError, SamplerSettings, ThresholdError, Thresholding,
-    ThresholdingKind,
+    ThresholdingKind, use_threads,
 };

@@ -21,6 +21,7 @@ pub(crate) use prediction::Conversion;
 pub use prediction::PredictionType;
 pub use sampler::Sampler;
 pub use settings::SamplerSettings;
+pub use threads::use_threads;
 pub(crate) use threads::{share, threads_for};
 pub(crate) use threshold::Thresholder;
 pub use threshold::{ThresholdError, Thresholding, ThresholdingKind};

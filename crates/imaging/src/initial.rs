@@ -1,6 +1,7 @@
 //! `reverie.diffusion.v1.InitialPicture` to pixels: the image that another one is drawn from.
 
 use reverie_proto::diffusion::v1::InitialPicture;
+use reverie_proto::limits::is_strength;
 use reverie_proto::sizes::Size;
 
 use crate::encoded::Encoded;
@@ -108,7 +109,7 @@ impl Opened {
             note(InitialError::MaskSize { size: mask.size(), picture: image.size() });
         }
         let strength = message.strength.unwrap_or(default_strength(message.mask.is_some()));
-        if !(strength > 0.0 && strength <= 1.0) {
+        if !is_strength(strength) {
             note(InitialError::Strength(strength));
         }
         let fit =

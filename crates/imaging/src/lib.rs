@@ -13,6 +13,7 @@ pub mod mask;
 pub mod pictures;
 pub mod pool;
 pub mod preview;
+pub mod upsample;
 
 pub use encoded::Encoded;
 pub use error::PictureError;

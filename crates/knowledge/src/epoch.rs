@@ -29,7 +29,8 @@ pub use metadata::{Metadata, Value, check_key, check_metadata};
 pub(crate) use segment::SEGMENTS;
 pub use segment::{Deleted, Segment, Vectors};
 pub use texts::{
-    MAX_ENTRY_TEXT_BYTES, check_attribution, check_caption, check_description, check_id, check_name,
+    MAX_ENTRY_TEXT_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, check_attribution, check_caption,
+    check_description, check_id, check_name,
 };
 pub use vector_kind::VectorKind;
 pub use write::{NewEpoch, write_empty, write_epoch, write_epoch_from, write_segment};

@@ -1,7 +1,6 @@
 //! The contracts of Reverie: code generated from `protos/`, the bounds of their values, and the conversions between wire messages and
 //! values that can be computed with.
 
-mod guidance;
 pub mod limits;
 pub mod names;
 pub mod sizes;

@@ -17,3 +17,12 @@ pub const GUIDANCE_WEIGHT: RangeInclusive<f32> = 1.0..=50.0;
 /// Shares: the interleave ratio (Re-Imagen, section 3.4), the share of rescaling (Lin et al., 2024), DDIM's eta, the level of
 /// conditioning noise.
 pub const SHARE: RangeInclusive<f32> = 0.0..=1.0;
+/// Scores that neighbours can be asked to reach (`minimum_score`).
+pub const SCORE: RangeInclusive<f32> = -1.0..=1.0;
+/// Longest name of a knowledge base, bytes.
+pub const MAX_KNOWLEDGE_BASE_NAME_BYTES: usize = 64;
+
+/// Whether a share of the steps can be drawn anew (`strength`): above 0 and at most 1.
+pub fn is_strength(strength: f64) -> bool {
+    strength > 0.0 && strength <= 1.0
+}

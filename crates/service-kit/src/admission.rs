@@ -70,7 +70,8 @@ impl Permit {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
-    /// Runs blocking work on a thread of its own. The place is held until the work ends, even if its caller has left by then.
+    /// Runs blocking work on a thread of its own. The place is held until the work ends, even if its caller has left by then; work that
+    /// has not begun by then never does.
     ///
     /// # Errors
     /// Those of the work; `INTERNAL` if it panics.
@@ -78,11 +79,19 @@ impl Permit {
         self,
         work: impl FnOnce() -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
+        // Dropped with this future, which is when the caller leaves.
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
         let run = tokio::task::spawn_blocking(move || {
             let _permit = self;
+            if waits.strong_count() == 0 {
+                return Err(Status::cancelled("the caller is gone"));
+            }
             work()
         });
-        run.await.map_err(|_| Refusal::internal("the service panicked; its log says more"))?
+        let result = run.await.map_err(|_| Refusal::internal("the service panicked; its log says more"))?;
+        drop(caller);
+        result
     }
 
     /// Holds `count` places until the call and its answer end, for a call that counts as so many.

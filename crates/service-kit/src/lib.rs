@@ -13,6 +13,7 @@ pub mod context;
 pub mod doorkeeper;
 mod ending;
 mod gate;
+pub mod guidance;
 pub mod health;
 pub mod listener;
 pub mod output;

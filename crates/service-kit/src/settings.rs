@@ -7,6 +7,7 @@ mod variables;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -86,6 +87,28 @@ impl SettingsError {
     pub fn value(key: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Value { key: key.into(), why: why.into() }
     }
+}
+
+/// Most calls that a service which does not draw can be set to work on at a time.
+pub const MAX_IN_FLIGHT: usize = 1024;
+
+/// Refuses a value of `key` that is not `least` to `most`.
+pub fn within<T: PartialOrd + Copy + fmt::Display>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), SettingsError> {
+    if value >= least && value <= most {
+        Ok(())
+    } else {
+        Err(SettingsError::value(key, format!("must be {least} to {most}, not {value}")))
+    }
+}
+
+/// Refuses a limit of `key` that lets nothing in.
+pub fn at_least_one(key: &str, limit: usize) -> Result<(), SettingsError> {
+    if limit == 0 { Err(SettingsError::value(key, "must be at least 1")) } else { Ok(()) }
 }
 
 /// Reads the settings of a service from all layers and validates them.

@@ -1,13 +1,24 @@
 //! The sampler that a request asks for, checked, with the model's defaults for what it leaves open.
 
 use reverie_diffusion::{
-    Method, NoiseLevels, SamplerError, SamplerKind, SamplerSettings, Thresholding, ThresholdingKind,
-    TimestepSpacing,
+    Method, NoiseLevels, NoiseSchedule, Sampler, SamplerError, SamplerKind, SamplerSettings, Thresholding,
+    ThresholdingKind, TimestepSpacing,
 };
 use reverie_packages::package::{Defaults, DiffusionFacts};
 use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::names::Named as _;
 use reverie_service_kit::{Violations, ranges};
+
+/// The sampler of these settings, which [`settings`] reads; what cannot be is told by the field that it is about.
+pub fn sampler(
+    violations: &mut Violations,
+    schedule: &NoiseSchedule,
+    settings: &SamplerSettings,
+) -> Option<Sampler> {
+    let sampler = Sampler::new(schedule, settings);
+    let wrong = sampler.as_ref().map_or_else(field_of, |_| "sampling");
+    violations.take(wrong, sampler)
+}
 
 /// Reads `sampling` (a field of that name), for x of the extents `sample`; what is not set is the model's default. All steps
 /// are taken.
@@ -135,7 +146,7 @@ fn noise_levels(
 }
 
 /// The field of a request that makes `error`.
-pub fn field_of(error: &SamplerError) -> &'static str {
+fn field_of(error: &SamplerError) -> &'static str {
     match error {
         SamplerError::Strength(_) | SamplerError::NoSteps { .. } => "initial.strength",
         SamplerError::Timesteps(_) | SamplerError::RungeKuttaSteps(_) | SamplerError::LcmSteps { .. } => {

@@ -95,3 +95,53 @@ impl RowModel for CoderModel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use reverie_engine::contract;
+    use reverie_packages::{Bundle, Role};
+
+    use super::*;
+
+    fn row(shape: [usize; 4], output_elements: usize, number: u32) -> CoderRow {
+        let elements: usize = shape.iter().product();
+        let value = |place: usize| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0;
+        CoderRow { shape, values: (0..elements).map(value).collect(), output_elements }
+    }
+
+    /// An autoencoder of random weights.
+    #[tokio::test]
+    async fn both_directions_keep_what_holds_for_every_model() {
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path().join("bundle");
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integration-tests/fixtures/diffusers");
+        let from = Path::new(fixtures).join("stable-diffusion");
+        let request = reverie_import::Request { from, size: Some(32), ..Default::default() };
+        reverie_import::import(&request, &out).unwrap();
+        let bundle = Bundle::open(&out.display().to_string()).await.unwrap();
+        let decoder = bundle.package("latent-decoder", Role::LatentDecoder).await.unwrap();
+        let LatentScale { channels, downscale, .. } = decoder.latent().unwrap();
+        let (latent, picture) = ([1, channels, 4, 4], [1, 3, 4 * downscale, 4 * downscale]);
+        let elements = |shape: [usize; 4]| shape.iter().product::<usize>();
+        let open = |package: Package, input, output| {
+            move |inference: &reverie_engine::InferenceSettings| -> Vec<CoderModel> {
+                let sessions = Session::open_all(&package, inference).unwrap();
+                sessions.into_iter().map(|session| CoderModel { session, input, output }).collect()
+            }
+        };
+        contract::check(
+            open(decoder, "latent", "picture"),
+            |number| row(latent, elements(picture), number),
+            || row(latent, 7, 0),
+        );
+        let encoder = bundle.package("latent-encoder", Role::LatentEncoder).await.unwrap();
+        contract::check(
+            open(encoder, "picture", "latent"),
+            // The mean and the logarithm of the variance.
+            |number| row(picture, 2 * elements(latent), number),
+            || row(picture, 7, 0),
+        );
+    }
+}

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use reverie_engine::{InferenceSettings, LaneSettings};
-use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError, at_least_one};
 use reverie_stage::lanes;
 use reverie_stage::settings::ModelDefaults;
 use serde::Deserialize;
@@ -48,9 +48,7 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         lanes::validate(&self.lane)?;
-        if self.limits.max_in_flight == 0 {
-            return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
-        }
+        at_least_one("limits.max_in_flight", self.limits.max_in_flight)?;
         if self.limits.max_side == 0 {
             return Err(SettingsError::value("limits.max_side", "must be at least 1"));
         }

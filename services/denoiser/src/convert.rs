@@ -9,8 +9,10 @@ use reverie_engine::trajectory::rows_of;
 use reverie_imaging::Encoded;
 use reverie_proto::denoiser::v1::{DenoiseRequest, GetModelResponse, PredictRequest};
 use reverie_proto::diffusion::v1::Sampling;
+use reverie_proto::limits::is_strength;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensors::EncodedText;
+use reverie_service_kit::guidance::{unfit_guidance, unfit_negative_prompt};
 use reverie_service_kit::{Refusal, Violations};
 use reverie_stage::text::{self, Texts};
 use reverie_stage::{model, sampling};
@@ -59,10 +61,10 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
     let (text, negative) = (request.text.as_ref(), request.negative_text.as_ref());
     let texts = Texts::read(&mut violations, text, negative, &facts.text);
     let described = GetModelResponse::from(facts);
-    if let Some(why) = described.unfit_negative_prompt().filter(|_| request.negative_text.is_some()) {
+    if let Some(why) = unfit_negative_prompt(&described).filter(|_| request.negative_text.is_some()) {
         violations.add("negative_text", why);
     }
-    for (field, why) in request.guidance.iter().flat_map(|guidance| described.unfit_guidance(guidance)) {
+    for (field, why) in request.guidance.iter().flat_map(|guidance| unfit_guidance(&described, guidance)) {
         violations.add(format!("guidance.{field}"), why);
     }
     let most = facts.max_neighbours();
@@ -122,7 +124,7 @@ pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Lef
     let frame = frame(&mut violations, request.size, facts);
     let strength = request.strength.unwrap_or(1.0);
     let told = format!("must be above 0 and at most 1 (got {strength})");
-    violations.require(strength > 0.0 && strength <= 1.0, "strength", told);
+    violations.require(is_strength(strength), "strength", told);
     let asked = Asked { sampling: request.sampling.as_ref(), strength };
     let sampler = sampler(&mut violations, &asked, facts, frame);
     // What is drawn does not decide how much there is to compute.
@@ -148,9 +150,7 @@ fn sampler(violations: &mut Violations, asked: &Asked<'_>, facts: &Facts, frame:
     let Facts { diffusion, defaults, schedule, .. } = facts;
     let mut settings = sampling::settings(violations, asked.sampling, diffusion, defaults, frame.sample);
     settings.strength = asked.strength;
-    let sampler = Sampler::new(schedule, &settings);
-    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
-    violations.take(wrong, sampler)
+    sampling::sampler(violations, schedule, &settings)
 }
 
 fn plan(

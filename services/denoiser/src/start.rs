@@ -4,6 +4,7 @@ use reverie_diffusion::InitialSample;
 use reverie_imaging::initial::{self, InitialError, Opened, default_strength};
 use reverie_imaging::pictures;
 use reverie_proto::denoiser::v1::{DenoiseRequest, InitialLatent};
+use reverie_proto::limits::is_strength;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::{Latent, Tensor};
 use reverie_proto::tensors::{TensorError, to_f32_of_shape};
@@ -104,7 +105,7 @@ fn of_latent(violations: &mut Violations, initial: &InitialLatent, facts: &Facts
         .and_then(|mask| violations.take("initial_latent.mask", to_f32_of_shape(mask, &[height, width])));
     let strength = initial.strength.unwrap_or(default_strength(initial.mask.is_some()));
     violations.require(
-        strength > 0.0 && strength <= 1.0,
+        is_strength(strength),
         "initial_latent.strength",
         format!("must be above 0 and at most 1, not {strength}"),
     );

@@ -10,6 +10,7 @@ use reverie_proto::knowledge::v1::RetrievalStrategy;
 use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::names::Named;
 use reverie_proto::retrieval::v1::KnowledgeBase;
+use reverie_service_kit::guidance::unfit_negative_prompt;
 
 use crate::convert::{OUTPUT_FORMATS, max_images};
 use crate::settings::{Defaults, Limits};
@@ -23,7 +24,7 @@ pub(crate) fn of(
     defaults: &Defaults,
 ) -> GetCapabilitiesResponse {
     let Models { base, levels, .. } = models;
-    let takes_negative_prompt = base.unfit_negative_prompt().is_none();
+    let takes_negative_prompt = unfit_negative_prompt(&base).is_none();
     let max_neighbours = base.max_neighbours.min(MAX_NEIGHBOURS);
     // A model that takes no neighbours searches for none.
     let knowledge_bases = if max_neighbours == 0 { Vec::new() } else { knowledge_bases };

@@ -10,6 +10,7 @@ use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
 use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_IMAGES, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::ImageFormat;
+use reverie_service_kit::guidance::{unfit_guidance, unfit_negative_prompt};
 use reverie_service_kit::{Violations, ranges};
 use tonic::Status;
 
@@ -79,7 +80,7 @@ pub(crate) fn run(
     foreign_notation(&mut violations, "prompt", &prompt);
     if let Some(negative) = &negative_prompt {
         foreign_notation(&mut violations, "negative_prompt", negative);
-        if let Some(why) = base.unfit_negative_prompt() {
+        if let Some(why) = unfit_negative_prompt(base) {
             violations.add("negative_prompt", why);
         }
     }
@@ -88,7 +89,7 @@ pub(crate) fn run(
     let most = defaults.neighbours;
     let memory = Memory::read(&mut violations, request.memory, &prompt, &models, most, &mut undecoded);
     if let Some(guidance) = &request.guidance {
-        for (field, why) in base.unfit_guidance(guidance) {
+        for (field, why) in unfit_guidance(base, guidance) {
             violations.add(format!("guidance.{field}"), why);
         }
         ranges::guidance(&mut violations, guidance);

@@ -1,10 +1,13 @@
 //! Images on their way through the pipeline. Each is decoded once, in the process's pool, and at once made as small as the
-//! models take it: what goes on to the stages is what they see.
+//! models take it: what goes on to the stages is what they see. What was made of the images of knowledge bases is kept for a while, by their
+//! content.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use reverie_engine::Cache;
 use reverie_imaging::fit::{Fit, Reader};
 use reverie_imaging::initial::Opened;
+use reverie_imaging::pictures::Rgb;
 use reverie_imaging::preview::{self, Bounds};
 use reverie_imaging::{Encoded, PictureError, pictures, pool};
 use reverie_proto::generation::v1::NeighboursFound;
@@ -12,6 +15,7 @@ use reverie_proto::knowledge::v1::ImageDetail;
 use reverie_proto::sizes::Size;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Refusal, Violations};
+use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use crate::convert::Run;
@@ -81,19 +85,57 @@ async fn of_neighbour(
     image: Image,
     reader: Reader,
     detail: ImageDetail,
-) -> Result<(Image, Option<Image>), PictureError> {
+) -> Result<(Image, Option<Image>), Arc<PictureError>> {
     let encoded = Encoded::read(&image)?;
     let bounds = Bounds::default();
     let as_it_is = detail == ImageDetail::Original || preview::is_small(&image, encoded.size(), bounds);
-    let decoded = pool::decode(encoded, move |picture| {
-        let told = match detail {
-            ImageDetail::None => None,
-            _ if as_it_is => Some(image),
-            _ => Some(preview::of(picture, bounds)?),
+    let smaller = detail != ImageDetail::None && !as_it_is;
+    let see = async || {
+        let see = move |picture: &Rgb| {
+            let preview = smaller.then(|| preview::of(picture, bounds)).transpose()?;
+            Ok(Seen { square: pictures::raw(reader.square(picture, Fit::Crop)), preview })
         };
-        Ok((pictures::raw(reader.square(picture, Fit::Crop)), told))
-    });
-    decoded.await?
+        pool::decode(encoded.clone(), see).await?
+    };
+    let Seen { square, preview } = SEEN.get_or_compute(key(&image, reader, smaller), see, |_| false).await?;
+    let told = match detail {
+        ImageDetail::None => None,
+        _ if as_it_is => Some(image),
+        _ => preview,
+    };
+    Ok((square, told))
+}
+
+/// What is made of an image.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// For the model.
+    square: Image,
+    /// For people, where they are shown a smaller one.
+    preview: Option<Image>,
+}
+
+/// Most bytes of what is kept.
+const KEPT_BYTES: u64 = 32 << 20;
+
+/// Of the process, as its pool is.
+static SEEN: LazyLock<Cache<Seen>> = LazyLock::new(|| {
+    let bytes =
+        |seen: &Seen| seen.square.data.len() + seen.preview.as_ref().map_or(0, |image| image.data.len());
+    Cache::new("neighbour-images", KEPT_BYTES, bytes)
+});
+
+/// All that what is made of an image depends on.
+fn key(image: &Image, reader: Reader, smaller: bool) -> [u8; 32] {
+    let Image { data, format, width, height } = image;
+    let mut digest = Sha256::new();
+    for number in
+        [*format as u32, *width, *height, reader.side, reader.shorter.unwrap_or(0), u32::from(smaller)]
+    {
+        digest.update(number.to_le_bytes());
+    }
+    digest.update(data);
+    digest.finalize().into()
 }
 
 /// The sizes at which an initial picture is needed: of the base picture `size`, and with a mask of the levels' pictures, given
@@ -110,7 +152,6 @@ pub(crate) fn initial_sizes(
 
 #[cfg(test)]
 mod tests {
-    use reverie_imaging::pictures::Rgb;
     use reverie_proto::knowledge::v1::Neighbour;
     use reverie_proto::tensor::v1::ImageFormat;
 

@@ -6,7 +6,7 @@ use reverie_proto::generation::v1::generate_request::Memory as Message;
 use reverie_proto::generation::v1::retrieval::Embed;
 use reverie_proto::generation::v1::{NoMemory, Reference, Retrieval};
 use reverie_proto::knowledge::v1::{ImageDetail, NoMatch, RetrievalStrategy};
-use reverie_proto::limits::{MAX_NEIGHBOURS, MAX_TEXT_BYTES};
+use reverie_proto::limits::{MAX_KNOWLEDGE_BASE_NAME_BYTES, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SCORE};
 use reverie_proto::retrieval::v1::{RetrieveRequest, retrieve_request};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::{Violations, ranges};
@@ -14,9 +14,6 @@ use reverie_service_kit::{Violations, ranges};
 use crate::convert::foreign_notation;
 use crate::images::Undecoded;
 use crate::stages::Models;
-
-/// Longest name of a knowledge base.
-const MAX_NAME_BYTES: usize = 200;
 
 /// The reference images of a request.
 #[derive(Debug, Default)]
@@ -108,12 +105,12 @@ impl Search {
     fn read(violations: &mut Violations, asked: Retrieval, prompt: &str, usual: u32, most: u32) -> Self {
         let limit = violations.in_range("retrieval.neighbours", asked.neighbours, 1..=most);
         if !asked.knowledge_base.is_empty() {
-            violations.text("retrieval.knowledge_base", &asked.knowledge_base, MAX_NAME_BYTES);
+            violations.text("retrieval.knowledge_base", &asked.knowledge_base, MAX_KNOWLEDGE_BASE_NAME_BYTES);
         }
         ranges::known::<RetrievalStrategy>(violations, "retrieval.strategy", asked.strategy);
         ranges::known::<NoMatch>(violations, "retrieval.no_match", asked.no_match);
         ranges::known::<ImageDetail>(violations, "retrieval.images", asked.images);
-        violations.in_range("retrieval.minimum_score", asked.minimum_score, -1.0..=1.0);
+        violations.in_range("retrieval.minimum_score", asked.minimum_score, SCORE);
         if let Some(query) = &asked.query {
             violations.text("retrieval.query", query, MAX_TEXT_BYTES);
         }

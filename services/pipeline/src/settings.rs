@@ -8,7 +8,7 @@ use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::denoiser::v1::GetModelResponse;
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::Addresses;
-use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError, at_least_one};
 use serde::Deserialize;
 
 use crate::callers::Callers;
@@ -103,9 +103,7 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        if self.limits.max_in_flight == 0 {
-            return Err(SettingsError::value("limits.max_in_flight", "must be at least 1"));
-        }
+        at_least_one("limits.max_in_flight", self.limits.max_in_flight)?;
         if !(1..=MAX_REQUEST_MIB).contains(&self.limits.max_request_mib) {
             let why = format!("must be 1 to {MAX_REQUEST_MIB} (got {})", self.limits.max_request_mib);
             return Err(SettingsError::value("limits.max_request_mib", why));

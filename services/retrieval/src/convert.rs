@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reverie_imaging::{Encoded, format};
 use reverie_knowledge::UnitVector;
 use reverie_proto::knowledge::v1::{ImageDetail, Neighbour, QueryVector, RetrievalStrategy};
-use reverie_proto::limits::{MAX_FOUND, MAX_NEIGHBOURS, MAX_TEXT_BYTES};
+use reverie_proto::limits::{MAX_FOUND, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SCORE};
 use reverie_proto::retrieval::v1;
 use reverie_proto::retrieval::v1::retrieve_request::Embed;
 use reverie_proto::tensor::v1::Image;
@@ -17,6 +17,12 @@ use crate::embedding::Probe;
 use crate::knowledge_base::KnowledgeBase;
 use crate::selection::{Selection, message};
 use crate::strategy::{Outcome, Retrieve, Strategy};
+
+// Knowledge bases hold what contracts can say.
+const _: () = assert!(
+    reverie_knowledge::epoch::MAX_NAME_BYTES == reverie_proto::limits::MAX_KNOWLEDGE_BASE_NAME_BYTES
+        && reverie_knowledge::epoch::MAX_TEXT_BYTES == MAX_TEXT_BYTES
+);
 
 /// How much of the images is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(crate) fn retrieve(
     let detail = detail(&mut violations, request.images);
     let most = if detail == Detail::Original { MAX_NEIGHBOURS } else { MAX_FOUND };
     violations.in_range("limit", Some(request.limit), 1..=most);
-    violations.in_range("minimum_score", request.minimum_score, -1.0..=1.0);
+    violations.in_range("minimum_score", request.minimum_score, SCORE);
     let selection = Selection::read(&mut violations, request.selection.as_ref());
     let probe = probe(&mut violations, request.embed, &knowledge_base)?;
     violations.into_result()?;

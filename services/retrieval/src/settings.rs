@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reverie_knowledge::EpochSettings;
 use reverie_service_kit::client::Addresses;
-use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
+use reverie_service_kit::settings::{CommonSettings, MAX_IN_FLIGHT, ServiceSettings, SettingsError, within};
 use serde::Deserialize;
-
-const MAX_IN_FLIGHT: usize = 1024;
 
 /// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
@@ -103,19 +101,6 @@ impl ServiceSettings for Settings {
             return Err(SettingsError::value("default_knowledge_base", why));
         }
         Ok(())
-    }
-}
-
-fn within<T: PartialOrd + Copy + std::fmt::Display>(
-    key: &str,
-    value: T,
-    min: T,
-    max: T,
-) -> Result<(), SettingsError> {
-    if value >= min && value <= max {
-        Ok(())
-    } else {
-        Err(SettingsError::value(key, format!("must be {min} to {max}, not {value}")))
     }
 }
 

@@ -4,6 +4,7 @@ use reverie_diffusion::guidance::{Condition, Guidance, GuidanceError, Plan, Stra
 use reverie_diffusion::{NoiseSource, Sampler, augment, augment_at};
 use reverie_engine::policy::Left;
 use reverie_engine::trajectory::rows_of;
+use reverie_imaging::upsample::bilinear;
 use reverie_imaging::{Encoded, pictures};
 use reverie_proto::diffusion::v1::Sampling;
 use reverie_proto::limits::{GUIDANCE_WEIGHT, SHARE};
@@ -15,7 +16,6 @@ use reverie_stage::{model, sampling};
 use tonic::Status;
 
 use crate::level::{Conditions, Facts, Level};
-use crate::upsample::bilinear;
 
 /// A request that can be drawn.
 pub(crate) struct Job {
@@ -137,12 +137,10 @@ fn options(
     let noise_level = violations.in_range("noise_level", noise_level, SHARE);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
     let settings = sampling::settings(violations, sampling, diffusion, defaults, sample);
-    let sampler = Sampler::new(&facts.schedule, &settings);
-    let wrong = sampler.as_ref().map_or_else(sampling::field_of, |_| "sampling");
     Options {
         guidance_weight: weight.or(defaults.guidance_weight).unwrap_or(1.0),
         noise_level: noise_level.or(defaults.noise_level).unwrap_or(0.0),
-        sampler: violations.take(wrong, sampler),
+        sampler: sampling::sampler(violations, &facts.schedule, &settings),
     }
 }
 

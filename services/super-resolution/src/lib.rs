@@ -7,7 +7,6 @@ mod convert;
 mod grpc;
 mod level;
 mod settings;
-mod upsample;
 
 use std::sync::Arc;
 

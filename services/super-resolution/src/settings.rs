@@ -39,7 +39,7 @@ impl ServiceSettings for Settings {
     const PORT: u16 = 7105;
 
     fn defaults() -> Cow<'static, str> {
-        let models = ModelDefaults { sessions: 1, threads: 2, max_jobs: 72 };
+        let models = ModelDefaults { sessions: 0, threads: 2, max_jobs: 72 };
         Cow::Owned(format!("{models}\n{}", include_str!("../settings.toml")))
     }
 

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use reverie_knowledge::EpochSettings;
-use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError};
+use reverie_service_kit::settings::{CommonSettings, MAX_IN_FLIGHT, ServiceSettings, SettingsError, within};
 use serde::Deserialize;
 
-const MAX_IN_FLIGHT: usize = 1024;
 const MAX_EXACT_MIB: usize = 1 << 20;
 
 /// Settings of this service.
@@ -63,16 +62,8 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        let limit = self.limits.max_in_flight;
-        if !(1..=MAX_IN_FLIGHT).contains(&limit) {
-            let why = format!("must be 1 to {MAX_IN_FLIGHT}, not {limit}");
-            return Err(SettingsError::value("limits.max_in_flight", why));
-        }
-        let exact = self.search.exact_mib;
-        if exact > MAX_EXACT_MIB {
-            let why = format!("must be 0 to {MAX_EXACT_MIB} (got {exact})");
-            return Err(SettingsError::value("search.exact_mib", why));
-        }
+        within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
+        within("search.exact_mib", self.search.exact_mib, 0, MAX_EXACT_MIB)?;
         self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
         if self.knowledge_bases().next().is_none() {
             return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));

@@ -59,7 +59,8 @@ impl Plan {
     }
 
     /// The most rows any step takes.
-    pub fn max_rows(&self) -> usize {
+    #[cfg(test)]
+    fn max_rows(&self) -> usize {
         let rows = |kind| self.of_kind(kind).rows().len();
         if self.guided.0 >= self.guided.1 {
             return rows(StepKind::Conditional);

@@ -313,7 +313,6 @@ impl<M: RowModel> State<M> {
         ended: &mut Endings<M>,
     ) {
         self.cost.note_overhead(time.as_secs_f64());
-        self.stats.overhead_seconds += time.as_secs_f64();
         let Some(place) = self.place(id) else {
             ended.push((work, Err(Failure::LaneGone)));
             return;
@@ -350,7 +349,6 @@ impl<M: RowModel> State<M> {
         self.running_since[seat] = None;
         self.stats.rows += claims.len() as u64;
         self.stats.passes += 1;
-        self.stats.model_seconds += time.computing.as_secs_f64();
         // Rows that share a pass are of equal weight.
         if let Some(place) = claims.first().and_then(|claim| self.place(claim.id)) {
             let weight = self.entries[place].outlook.weight;
@@ -401,7 +399,6 @@ impl<M: RowModel> State<M> {
         let Entry { work, ending, span, submitted, mut timings, rows_done, .. } = entry;
         timings.rows = rows_done;
         timings.queued = submitted.elapsed().saturating_sub(timings.computing());
-        self.stats.queue_seconds += timings.queued.as_secs_f64();
         let outcome = match &ending {
             None => {
                 self.stats.finished += 1;

@@ -46,12 +46,6 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs that were not admitted.
     pub refused: u64,
-    /// Seconds that jobs that ended had waited, summed.
-    pub queue_seconds: f64,
-    /// Seconds that sessions spent in forward passes, summed.
-    pub model_seconds: f64,
-    /// Seconds that the lane's threads spent in anything else, summed.
-    pub overhead_seconds: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +77,8 @@ pub(crate) struct Queue<M: RowModel> {
     /// The weight of a row of the model's own shape.
     own_weight: f64,
     used: Use,
+    /// CPU cores that a session keeps busy; none on a GPU.
+    cores_of_a_pass: usize,
     pub(super) max_jobs: usize,
     stall_seconds: f64,
     /// Time 0 of the policy.
@@ -115,6 +111,7 @@ impl<M: RowModel> Queue<M> {
             batch,
             own_weight: weight,
             used: Use::new(cores, cores_of_a_pass, sessions, batch),
+            cores_of_a_pass,
             max_jobs: settings.max_jobs,
             stall_seconds: settings.stall_seconds,
             epoch: Instant::now(),
@@ -186,7 +183,7 @@ impl<M: RowModel> Queue<M> {
         state.cost.note_calibration(self.own_weight, time, self.seconds(Instant::now()));
         if state.calibration.note(seat, time) {
             let milliseconds = 1e3 * state.cost.pass(self.own_weight);
-            info!(model = %self.name, sessions = self.sessions, batch = self.batch, milliseconds, "a forward pass takes");
+            info!(model = %self.name, sessions = self.sessions, cores = self.cores_of_a_pass, batch = self.batch, milliseconds, "a forward pass takes");
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) fn serve<M: RowModel>(
 ) {
     // A thread that unwinds leaves jobs behind that nobody would end.
     let abandon = Abandon(queue);
+    reverie_diffusion::use_threads(cores_of_a_row);
     loop {
         match queue.wait(seat) {
             Turn::Serve => pass(queue, seat, &mut model, cores, cores_of_a_row),

@@ -585,13 +585,9 @@ fn timings_add_up() {
     let timings: Vec<Timings> = events.into_iter().map(|events| finished(events).timings).collect();
     let elapsed = asked.elapsed();
     let sum = |part: fn(&Timings) -> Duration| timings.iter().map(part).sum::<Duration>().as_secs_f64();
-    let stats = lane.stats();
     assert!(timings.iter().all(|timings| timings.elapsed() <= elapsed && timings.overhead > Duration::ZERO));
     // One session does one thing at a time.
     assert!(sum(Timings::computing) <= elapsed.as_secs_f64());
-    assert!(stats.model_seconds > 0.0 && stats.model_seconds <= sum(|timings| timings.model));
-    assert!((stats.queue_seconds / sum(|timings| timings.queued) - 1.0).abs() < 1e-6);
-    assert!((stats.overhead_seconds / sum(|timings| timings.overhead) - 1.0).abs() < 1e-6);
 }
 
 #[tokio::test]

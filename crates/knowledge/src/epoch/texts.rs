@@ -3,10 +3,11 @@
 
 use super::metadata::MAX_METADATA_BYTES;
 
-const MAX_NAME_BYTES: usize = 64;
+/// Longest name of a knowledge base.
+pub const MAX_NAME_BYTES: usize = 64;
 const MAX_ID_BYTES: usize = 256;
 /// As long as a prompt may be.
-const MAX_TEXT_BYTES: usize = 8000;
+pub const MAX_TEXT_BYTES: usize = 8000;
 
 /// Bytes of the texts of one entry: its id, its caption, its attribution and its metadata.
 pub const MAX_ENTRY_TEXT_BYTES: usize = MAX_ID_BYTES + 2 * MAX_TEXT_BYTES + MAX_METADATA_BYTES;

@@ -33,7 +33,7 @@ const LONGEST_TIMEOUT: u128 = 99_999_999;
 /// A channel to all replicas of a service; cheap to clone. When the last clone is gone, so are the connections.
 ///
 /// A call that has one message and is one of Reverie's own is tried again on another replica, as long as no message of its answer has
-/// arrived: all those methods may be called twice (decision 17).
+/// arrived: all those methods may be called twice (decision 22).
 #[derive(Debug, Clone)]
 pub struct Channel {
     endpoints: Arc<Endpoints>,

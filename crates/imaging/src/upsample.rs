@@ -19,7 +19,7 @@ fn taps(low: usize, high: usize, align_corners: bool) -> Vec<(usize, usize, f32)
 }
 
 /// f32 `[3, low, low]` to `[3, high, high]`.
-pub(crate) fn bilinear(planes: &[f32], low: usize, high: usize, align_corners: bool) -> Vec<f32> {
+pub fn bilinear(planes: &[f32], low: usize, high: usize, align_corners: bool) -> Vec<f32> {
     let taps = taps(low, high, align_corners);
     let mut large = Vec::with_capacity(3 * high * high);
     let mut wide = Vec::with_capacity(low * high);
