@@ -5,7 +5,6 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::thread;
 
-use reverie_engine::execution::{ConvolutionSearch, CudaSettings, Provider};
 use reverie_engine::{Identity, InferenceSettings, Input, ModelError, RowData, Session, Values};
 use reverie_integration_tests::Fallible;
 use reverie_packages::{Bundle, Package, Role};
@@ -16,19 +15,7 @@ const RUNS: usize = 300;
 const THREADS: usize = 4;
 
 fn settings(sessions: usize) -> InferenceSettings {
-    InferenceSettings {
-        bundle: BUNDLE.to_owned(),
-        onnxruntime_library: String::new(),
-        provider: Provider::Cpu,
-        sessions,
-        threads: 1,
-        batch: NonZeroUsize::MIN,
-        cuda: CudaSettings {
-            device_id: 0,
-            memory_limit_mib: 0,
-            convolution_search: ConvolutionSearch::Default,
-        },
-    }
+    InferenceSettings::on_cpu(sessions, 1, NonZeroUsize::MIN)
 }
 
 async fn package(role: Role) -> Fallible<Package> {

@@ -27,6 +27,7 @@ mod kills;
 mod missing;
 mod observability;
 mod onnxruntime;
+mod openvino;
 mod png;
 mod process;
 mod python;
@@ -92,7 +93,10 @@ enum Task {
     Guide,
     /// Check the client libraries: generated code, types, style, and tests with a mesh
     Clients,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, guide,
+    /// Run the mesh on OpenVINO: fetch an ONNX Runtime that has it (once), and compare images with those of the CPU
+    #[command(name = "openvino")]
+    OpenVino,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, guide,
     /// observability, storage, images
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
@@ -155,6 +159,7 @@ impl Task {
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),
             Self::Clients => clients::run(&workspace),
+            Self::OpenVino => openvino::run(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),

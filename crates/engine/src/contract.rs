@@ -6,7 +6,6 @@ use std::thread;
 
 use reverie_packages::{Bundle, Package, Role};
 
-use crate::execution::{ConvolutionSearch, CudaSettings, Provider};
 use crate::{InferenceSettings, RowModel};
 
 /// Rows that differ from each other.
@@ -30,19 +29,7 @@ pub async fn package(role: Role) -> Package {
 
 /// Several sessions of one thread on the CPU.
 fn settings(batch: usize) -> InferenceSettings {
-    InferenceSettings {
-        bundle: String::new(),
-        onnxruntime_library: String::new(),
-        provider: Provider::Cpu,
-        sessions: 3,
-        threads: 1,
-        batch: NonZeroUsize::new(batch).expect("above 0"),
-        cuda: CudaSettings {
-            device_id: 0,
-            memory_limit_mib: 0,
-            convolution_search: ConvolutionSearch::Default,
-        },
-    }
+    InferenceSettings::on_cpu(3, 1, NonZeroUsize::new(batch).expect("above 0"))
 }
 
 /// Checks the sessions that `open` makes of one model: an output depends on its row alone, not on the session, on what was computed

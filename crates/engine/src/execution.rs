@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
 use ort::ep::cuda::ConvAlgorithmSearch;
-use ort::ep::{CUDA, ExecutionProviderDispatch};
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProviderDispatch, OpenVINO};
 use ort::memory::AllocationDevice;
 use serde::Deserialize;
 
@@ -25,6 +25,8 @@ pub struct InferenceSettings {
     pub threads: usize,
     /// Rows that one forward pass computes, on every provider: as many as are ready and of equal shape, padded to this number.
     pub batch: NonZeroUsize,
+    /// Settings of the OpenVINO provider.
+    pub openvino: OpenvinoSettings,
     /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
 }
@@ -40,10 +42,30 @@ pub(crate) struct Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
-    /// The CPU.
+    /// The CPU, by ONNX Runtime's own kernels.
     Cpu,
+    /// The CPU, by those of OpenVINO.
+    Openvino,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// Settings of the OpenVINO provider.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenvinoSettings {
+    /// The numbers that models are computed with.
+    pub precision: Precision,
+}
+
+/// Numbers that models are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16, with sums in 32 bits, where the CPU has it (AVX-512 BF16, AMX).
+    Bf16,
 }
 
 /// Settings of the CUDA provider.
@@ -76,10 +98,28 @@ pub fn cores() -> usize {
 }
 
 impl InferenceSettings {
+    /// `sessions` of ONNX Runtime's own on the CPU, each on `threads` threads, for tests of models.
+    pub fn on_cpu(sessions: usize, threads: usize, batch: NonZeroUsize) -> Self {
+        Self {
+            bundle: String::new(),
+            onnxruntime_library: String::new(),
+            provider: Provider::Cpu,
+            sessions,
+            threads,
+            batch,
+            openvino: OpenvinoSettings { precision: Precision::F32 },
+            cuda: CudaSettings {
+                device_id: 0,
+                memory_limit_mib: 0,
+                convolution_search: ConvolutionSearch::Default,
+            },
+        }
+    }
+
     /// Sessions that run side by side.
     pub fn session_count(&self) -> usize {
         match (self.sessions, self.provider) {
-            (0, Provider::Cpu) => (cores() / self.thread_count()).max(1),
+            (0, Provider::Cpu | Provider::Openvino) => (cores() / self.thread_count()).max(1),
             // They would share the one GPU, each with weights of its own in its memory.
             (0, Provider::Cuda) => 1,
             (sessions, _) => sessions,
@@ -94,13 +134,13 @@ impl InferenceSettings {
     /// CPU cores that one forward pass keeps busy.
     pub fn cores_of_a_row(&self) -> usize {
         match self.provider {
-            Provider::Cpu => self.thread_count(),
+            Provider::Cpu | Provider::Openvino => self.thread_count(),
             Provider::Cuda => 0,
         }
     }
 
-    /// Whether the sessions of a model can share one copy of its weights. ONNX Runtime allows that on the CPU only: the allocator of
-    /// its CUDA provider is not safe across threads.
+    /// Whether the sessions of a model can share one copy of its weights. ONNX Runtime's own kernels allow that only: the allocator of its
+    /// CUDA provider is not safe across threads, and OpenVINO computes one pass of a session at a time.
     pub fn shares_weights(&self) -> bool {
         self.provider == Provider::Cpu
     }
@@ -108,7 +148,7 @@ impl InferenceSettings {
     /// Where values are uploaded to that last over many rows; none where the model reads the memory that they are in.
     pub(crate) fn device(&self) -> Option<Device> {
         match self.provider {
-            Provider::Cpu => None,
+            Provider::Cpu | Provider::Openvino => None,
             Provider::Cuda => Some(Device { device: AllocationDevice::CUDA, id: self.cuda.device_id }),
         }
     }
@@ -117,14 +157,36 @@ impl InferenceSettings {
     pub fn provider_name(&self) -> &'static str {
         match self.provider {
             Provider::Cpu => "cpu",
+            Provider::Openvino => "openvino",
             Provider::Cuda => "cuda",
         }
+    }
+
+    /// Properties of OpenVINO's CPU plugin, as JSON. Sessions side by side are not bound to the same cores.
+    fn openvino_config(&self) -> String {
+        let precision = match self.openvino.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        let threads = self.thread_count();
+        format!(
+            r#"{{"CPU":{{"INFERENCE_PRECISION_HINT":"{precision}","INFERENCE_NUM_THREADS":"{threads}","NUM_STREAMS":"1","ENABLE_CPU_PINNING":"NO"}}}}"#
+        )
     }
 
     /// The providers to register, each an error if it does not start. The CPU needs none.
     pub(crate) fn providers(&self) -> Vec<ExecutionProviderDispatch> {
         match self.provider {
             Provider::Cpu => Vec::new(),
+            Provider::Openvino => {
+                let openvino = OpenVINO::default().with_device_type("CPU");
+                vec![
+                    openvino
+                        .with_arbitrary_config("load_config", self.openvino_config())
+                        .build()
+                        .error_on_failure(),
+                ]
+            }
             Provider::Cuda => {
                 let search = match self.cuda.convolution_search {
                     ConvolutionSearch::Exhaustive => ConvAlgorithmSearch::Exhaustive,
@@ -149,20 +211,13 @@ mod tests {
     #[test]
     fn a_gpu_has_one_session_unless_more_are_asked_for() {
         let settings = |provider, sessions| InferenceSettings {
-            bundle: String::new(),
-            onnxruntime_library: String::new(),
             provider,
-            sessions,
-            threads: 1,
-            batch: NonZeroUsize::MIN,
-            cuda: CudaSettings {
-                device_id: 0,
-                memory_limit_mib: 0,
-                convolution_search: ConvolutionSearch::Default,
-            },
+            ..InferenceSettings::on_cpu(sessions, 1, NonZeroUsize::MIN)
         };
         assert_eq!(settings(Provider::Cuda, 0).session_count(), 1);
         assert_eq!(settings(Provider::Cuda, 3).session_count(), 3);
-        assert_eq!(settings(Provider::Cpu, 0).session_count(), cores());
+        for on_cpu in [Provider::Cpu, Provider::Openvino] {
+            assert_eq!(settings(on_cpu, 0).session_count(), cores());
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ort::session::SessionInputValue;
+use ort::session::builder::SessionBuilder;
 use ort::value::{TensorElementType, ValueType};
 use reverie_packages::package::{DType, Extent, Graph, TensorFacts};
 use reverie_packages::{Package, PackageError};
@@ -14,7 +15,7 @@ use reverie_packages::{Package, PackageError};
 pub use self::bound::Identity;
 use self::bound::{Bound, Stacked};
 use crate::ModelError;
-use crate::execution::{Device, InferenceSettings};
+use crate::execution::{Device, InferenceSettings, Provider};
 use crate::runtime;
 use crate::shared_session::SharedSession;
 
@@ -105,12 +106,18 @@ impl Session {
             .and_then(|builder| builder.with_memory_pattern(false))
             .and_then(|builder| builder.with_config_entry("session.intra_op.allow_spinning", "0"))
             .map_err(|error| refused(error.to_string()))?;
-        let mut builder =
-            builder.with_execution_providers(settings.providers()).map_err(|error| ModelError::Provider {
-                package: name.clone(),
-                provider: settings.provider_name(),
-                why: error.to_string(),
-            })?;
+        let unfit = |why: String| ModelError::Provider {
+            package: name.clone(),
+            provider: settings.provider_name(),
+            why,
+        };
+        let mut builder = builder
+            .with_execution_providers(settings.providers())
+            .map_err(|error| unfit(error.to_string()))?;
+        if settings.provider == Provider::Openvino {
+            builder =
+                of_one_shape(builder, settings.batch.get()).map_err(|error| unfit(error.to_string()))?;
+        }
         for (path, bytes) in package.external_data() {
             builder = builder
                 .with_external_initializer_file_in_memory(path, Arc::clone(bytes))
@@ -124,9 +131,10 @@ impl Session {
 
         let facts = &package.manifest.graph;
         let mismatch = |why: String| PackageError::Graph { package: name.clone(), why };
-        check("input", &facts.inputs, session.inputs()).map_err(mismatch)?;
-        check("output", &facts.outputs, session.outputs()).map_err(mismatch)?;
         let batch = settings.batch.get();
+        let rows = (settings.provider == Provider::Openvino).then_some(batch);
+        check("input", &facts.inputs, session.inputs(), rows).map_err(mismatch)?;
+        check("output", &facts.outputs, session.outputs(), rows).map_err(mismatch)?;
         if batch > 1 {
             can_batch(facts).map_err(|why| ModelError::Batch { package: name.clone(), batch, why })?;
         }
@@ -264,6 +272,17 @@ impl Session {
     }
 }
 
+/// Passes of OpenVINO have one number of rows: with open extents it is half as fast, and in bfloat16 can give what is no number. What it cannot
+/// compute is an error, and not left to other kernels silently.
+fn of_one_shape(builder: SessionBuilder, batch: usize) -> Result<SessionBuilder, ort::Error<SessionBuilder>> {
+    let batch = i64::try_from(batch).unwrap_or(i64::MAX);
+    // As we and optimum name it.
+    builder
+        .with_dimension_override("batch", batch)?
+        .with_dimension_override("batch_size", batch)?
+        .with_disable_cpu_fallback()
+}
+
 /// The values of one input over all rows of a pass, repeating the last row to the full batch.
 fn stack<'a>(
     rows: &[RowData<'a>],
@@ -334,11 +353,12 @@ fn to_unit_length(vector: &mut [f32]) {
     }
 }
 
-/// Compares what `model.toml` says with what the graph says.
+/// Compares what `model.toml` says with what the graph says, whose batch axis may have been set to `rows`.
 fn check(
     kind: &str,
     facts: &BTreeMap<String, TensorFacts>,
     graph: &[ort::value::Outlet],
+    rows: Option<usize>,
 ) -> Result<(), String> {
     for (name, fact) in facts {
         let outlet = graph
@@ -366,7 +386,10 @@ fn check(
             && shape.iter().zip(ours).all(|(&extent, fact)| match fact {
                 // Exporters may leave an extent open that is always the same.
                 Extent::Fixed(fixed) => extent == -1 || usize::try_from(extent) == Ok(*fixed),
-                Extent::Dynamic(_) => extent == -1,
+                Extent::Dynamic(axis) => {
+                    let is_batch = || axis == "batch" && rows == usize::try_from(extent).ok();
+                    extent == -1 || (rows.is_some() && is_batch())
+                }
             });
         if !fits {
             return Err(format!("{kind} {name} is {:?} in model.toml, {shape:?} in the graph", fact.shape));

@@ -1,0 +1,68 @@
+//! The mesh on OpenVINO, where `REVERIE_OPENVINO_LIBRARY` names an ONNX Runtime that has it (`cargo xtask openvino` fetches one and sets it):
+//! images are those of the CPU but for a little, and the same whatever else is drawn.
+
+use futures::future::try_join_all;
+use reverie_imaging::pictures::{self, Rgb};
+use reverie_integration_tests::Fallible;
+use reverie_integration_tests::processes::{Process, serve_command};
+use reverie_integration_tests::requests::{draw, quick};
+use reverie_proto::tensor::v1::Image;
+use reverie_service_kit::Address;
+
+const PROMPT: &str = "a small zunin on the left, snow";
+const SERVICES: [&str; 3] = ["encoder", "denoiser", "super-resolution"];
+
+async fn serve(library: Option<&str>, settings: &[&str]) -> Fallible<Process> {
+    let mut command = serve_command("127.0.0.1:0")?;
+    for setting in settings {
+        for service in SERVICES {
+            command.args(["--set", &format!("{service}.inference.{setting}")]);
+        }
+    }
+    if let Some(library) = library {
+        command.env("ORT_DYLIB_PATH", library);
+    }
+    Process::spawn("mesh", command).await
+}
+
+async fn image(address: &Address, seed: u64) -> Fallible<Image> {
+    Ok(draw(address, quick(PROMPT, 256, seed)).await?.image)
+}
+
+/// The mean difference of two images, of 255.
+fn difference(one: &Image, other: &Image) -> Fallible<f64> {
+    let [one, other]: [Rgb; 2] = [pictures::decode(one)?, pictures::decode(other)?];
+    let sum: u64 = one.iter().zip(other.iter()).map(|(one, other)| u64::from(one.abs_diff(*other))).sum();
+    Ok(sum as f64 / one.len() as f64)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_those_of_the_cpu_but_for_a_little() -> Fallible<()> {
+    let Ok(library) = std::env::var("REVERIE_OPENVINO_LIBRARY") else {
+        println!("left out: REVERIE_OPENVINO_LIBRARY names no library (cargo xtask openvino)");
+        return Ok(());
+    };
+    let cpu = serve(None, &[]).await?;
+    let on_cpu = image(&cpu.address()?, 7).await?;
+    let other = image(&cpu.address()?, 8).await?;
+    assert!(difference(&on_cpu, &other)? > 5.0, "seeds make images that differ");
+    for (precision, most) in [("f32", 0.05), ("bf16", 3.0)] {
+        let settings = ["provider=openvino", &format!("openvino.precision={precision}")];
+        let mesh = serve(Some(&library), &settings).await?;
+        let address = mesh.address()?;
+        let alone = image(&address, 7).await?;
+        let off = difference(&alone, &on_cpu)?;
+        println!("{precision}: {off:.4} of 255");
+        assert!(off <= most, "{precision}: {off}");
+        let together = try_join_all((5..9).map(|seed| image(&address, seed))).await?;
+        assert!(together[2] == alone, "{precision}: it depends on its company");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_library_without_it_is_told() -> Fallible<()> {
+    let told = serve(None, &["provider=openvino"]).await.err().ok_or("it serves")?.to_string();
+    assert!(told.contains("openvino") && told.contains("does not start"), "{told}");
+    Ok(())
+}
