@@ -82,6 +82,35 @@ fn a_wrong_way_is_noticed() {
     }
 }
 
+/// Contracts of what callers reach through the public door; whoever has them needs none of the mesh's inner ones.
+const PUBLIC: [&str; 3] = ["generation", "knowledge", "retrieval"];
+/// What contracts share: no services.
+const VOCABULARY: [&str; 2] = ["diffusion", "tensor"];
+
+#[test]
+fn public_contracts_import_no_inner_ones() -> Fallible<()> {
+    let protos = concat!(env!("CARGO_MANIFEST_DIR"), "/../protos/reverie");
+    let mut imports = 0;
+    for package in PUBLIC.into_iter().chain(VOCABULARY) {
+        let mut allowed = VOCABULARY.to_vec();
+        if PUBLIC.contains(&package) {
+            allowed.extend(PUBLIC);
+        }
+        for file in fs::read_dir(Path::new(protos).join(package).join("v1"))? {
+            let file = file?.path();
+            let text = fs::read_to_string(&file)?;
+            let imported = text.lines().filter_map(|line| line.strip_prefix("import \"reverie/"));
+            for imported in imported {
+                imports += 1;
+                let of = imported.split('/').next().unwrap_or_default();
+                assert!(allowed.contains(&of), "{} imports reverie/{imported}", file.display());
+            }
+        }
+    }
+    assert!(imports > 10, "imports are not recognised: {imports}");
+    Ok(())
+}
+
 /// The whole tree below it, not its own manifest alone: a runtime would come in by the back door otherwise.
 #[test]
 fn the_diffusion_mathematics_stands_alone() -> Fallible<()> {
