@@ -39,7 +39,7 @@ async fn attack() -> Fallible<()> {
         callers.spawn(traffic.clone().go_on(seed + caller));
     }
 
-    let mut told = Vec::new();
+    let (mut told, mut happened) = (Vec::new(), Vec::new());
     let mut report = Report::default();
     for faults in schedule(&kinds, usize::try_from(count)?, seed) {
         let begun = Instant::now();
@@ -51,13 +51,13 @@ async fn attack() -> Fallible<()> {
         let healed = Instant::now();
         let recovery = promises::recovery(RECOVERY, mesh.end(&faults), || traffic.all_is_well()).await?;
         let well = Instant::now();
-        let happened: Vec<Happened> =
-            faults.iter().map(|&fault| Happened { fault, begun, healed, well }).collect();
+        // A call may end after the fault that it met.
+        happened.extend(faults.iter().map(|&fault| Happened { fault, begun, healed, well }));
         let calls = traffic.take_calls();
         told.extend(promises::broken(&calls, &happened));
         let Some(recovery) = recovery else {
-            told.push(format!("{RECOVERY:?} after {} all was not well", names(&faults)));
-            break;
+            let late = format!("{RECOVERY:?} after {} all was not well", names(&faults));
+            return Err(format!("{late}\n{}\n{}", told.join("\n"), mesh.logs()).into());
         };
         report.add(&faults, &calls, recovery);
         println!("{}: all well after {:.1} s", names(&faults), recovery.as_secs_f64());

@@ -25,6 +25,9 @@ def test_pixels_are_sent_as_they_are() -> None:
     assert premultiplied.mode == "RGBA"
     assert premultiplied.getpixel((0, 0)) == (200, 30, 10, 255)
     assert sent(colours.convert("RGB").convert("CMYK")).getpixel((0, 0)) == (200, 30, 10)
+    inks = colours.convert("RGB").convert("CMYK")
+    inks.info["icc_profile"] = b"a profile of inks"
+    assert "icc_profile" not in sent(inks).info
     palette = colours.convert("RGB").convert("P")
     assert sent(palette).convert("RGB").tobytes() == palette.convert("RGB").tobytes()
 

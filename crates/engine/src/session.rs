@@ -64,8 +64,8 @@ pub struct RowData<'a> {
     pub outputs: Vec<(&'a str, &'a mut [f32])>,
 }
 
-/// A loaded model that one thread runs. The threads of a [`Lane`](crate::Lane) have one each; on a CPU these share one copy of the
-/// weights.
+/// A loaded model that one thread runs. The threads of a [`Lane`](crate::Lane) have one each; of those that ONNX Runtime runs on a CPU
+/// with its own kernels all share one copy of the weights.
 #[derive(Debug)]
 pub struct Session {
     bound: Bound,
@@ -74,12 +74,14 @@ pub struct Session {
     inputs: Arc<BTreeMap<String, TensorFacts>>,
     outputs: Arc<BTreeMap<String, TensorFacts>>,
     batch: usize,
+    /// What the batch axis of the graph was set to, if it was.
+    rows: Option<usize>,
     device: Option<Device>,
 }
 
 impl Session {
-    /// As many sessions of a package as `settings` say. On a CPU the graph is loaded once, and the sessions share its weights; on a GPU
-    /// each session has its own.
+    /// As many sessions of a package as `settings` say. Where they [can](InferenceSettings::shares_weights), the graph is loaded once and
+    /// they share its weights; elsewhere each session has its own.
     pub fn open_all(package: &Package, settings: &InferenceSettings) -> Result<Vec<Self>, ModelError> {
         let count = settings.session_count();
         if settings.shares_weights() {
@@ -146,6 +148,7 @@ impl Session {
             outputs: Arc::new(facts.outputs.clone()),
             package: name.into(),
             batch,
+            rows,
             device: settings.device(),
         })
     }
@@ -164,6 +167,7 @@ impl Session {
             inputs: Arc::clone(&self.inputs),
             outputs: Arc::clone(&self.outputs),
             batch: self.batch,
+            rows: self.rows,
             device: self.device.clone(),
         })
     }
@@ -206,7 +210,9 @@ impl Session {
                 .iter()
                 .map(|axis| match axis {
                     Extent::Fixed(fixed) => *fixed,
-                    Extent::Dynamic(name) => extent(name),
+                    Extent::Dynamic(name) => {
+                        self.rows.filter(|_| name == "batch").unwrap_or_else(|| extent(name))
+                    }
                 })
                 .collect();
             let elements = shape.iter().try_fold(1_usize, |product, extent| product.checked_mul(*extent));
@@ -386,10 +392,12 @@ fn check(
             && shape.iter().zip(ours).all(|(&extent, fact)| match fact {
                 // Exporters may leave an extent open that is always the same.
                 Extent::Fixed(fixed) => extent == -1 || usize::try_from(extent) == Ok(*fixed),
-                Extent::Dynamic(axis) => {
-                    let is_batch = || axis == "batch" && rows == usize::try_from(extent).ok();
-                    extent == -1 || (rows.is_some() && is_batch())
-                }
+                // What is not set in the inputs would stay open all through the graph.
+                Extent::Dynamic(axis) => match rows.filter(|_| axis == "batch") {
+                    Some(rows) if usize::try_from(extent) == Ok(rows) => true,
+                    Some(_) if kind == "input" => false,
+                    _ => extent == -1,
+                },
             });
         if !fits {
             return Err(format!("{kind} {name} is {:?} in model.toml, {shape:?} in the graph", fact.shape));

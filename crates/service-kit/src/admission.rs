@@ -118,17 +118,22 @@ impl Permit {
         Ok(())
     }
 
-    /// Counts `count` more bytes of the message.
-    pub(crate) fn add_bytes(&self, count: usize) -> Result<(), Refusal> {
-        let Some(held) = &self.0 else { return Ok(()) };
+    /// Counts `count` more bytes until what is given is dropped.
+    pub(crate) fn take_bytes(&self, count: usize) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        let Some(held) = &self.0 else { return Ok(None) };
         let more = u32::try_from(count).ok().and_then(|count| {
             let bytes = Arc::clone(&held.of.bytes);
             bytes.try_acquire_many_owned(count).ok()
         });
-        let more = more.ok_or_else(|| {
+        more.map(Some).ok_or_else(|| {
             let mib = held.of.max_bytes >> 20;
             Refusal::overloaded(format!("the requests in flight take all {mib} MiB that there are for them"))
-        })?;
+        })
+    }
+
+    /// Counts `count` more bytes of the message.
+    pub(crate) fn add_bytes(&self, count: usize) -> Result<(), Refusal> {
+        let (Some(held), Some(more)) = (&self.0, self.take_bytes(count)?) else { return Ok(()) };
         let mut bytes = held.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         match bytes.as_mut() {
             Some(bytes) => bytes.merge(more),

@@ -160,6 +160,9 @@ impl Traffic {
         for size in SIZES {
             for seed in SEEDS {
                 let image = traffic.draw(context(), quick(PROMPT, size, seed)).await?;
+                if image.is_empty() {
+                    return Err("no image comes".into());
+                }
                 traffic.images.insert((size, seed), image);
             }
         }

@@ -65,4 +65,9 @@ def _for_png(image: Image.Image) -> Image.Image:
         if not all(isinstance(it, (int, float)) and 0 <= it <= 0xFFFF for it in extrema):
             raise ValueError(f"pixels must be 0 to 65535 to be sent in 16 bits (they are {extrema})")
         return integers.convert("I;16")
-    return image.convert("RGBA" if image.mode in ("PA", "La", "RGBa") else "RGB")
+    if image.mode in ("PA", "La", "RGBa"):
+        return image.convert("RGBA")
+    converted = image.convert("RGB")
+    # It is of the colours that the image had, such as those of inks.
+    converted.info.pop("icc_profile", None)
+    return converted

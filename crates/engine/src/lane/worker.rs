@@ -24,7 +24,10 @@ pub(super) fn serve<M: RowModel>(
 ) {
     // A thread that unwinds leaves jobs behind that nobody would end.
     let abandon = Abandon(queue);
-    reverie_diffusion::use_threads(cores_of_a_row);
+    // A pass on a GPU takes no cores of the budget.
+    if cores_of_a_row > 0 {
+        reverie_diffusion::use_threads(cores_of_a_row);
+    }
     loop {
         match queue.wait(seat) {
             Turn::Serve => pass(queue, seat, &mut model, cores, cores_of_a_row),

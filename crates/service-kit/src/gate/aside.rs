@@ -4,8 +4,8 @@ use crate::admission::Admission;
 
 /// Open at a time, of each kind.
 const MOST: usize = 256;
-/// Bytes of their messages.
-const MOST_BYTES: usize = 1 << 20;
+/// Bytes of their messages, and of what unpacks them.
+const MOST_BYTES: usize = 16 << 20;
 /// Asks for the health once.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 

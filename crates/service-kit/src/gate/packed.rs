@@ -4,9 +4,10 @@
 use std::io::{self, Write};
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use flate2::write::GzDecoder;
 use http::{HeaderMap, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 use crate::Refusal;
@@ -61,7 +62,7 @@ impl Unpacker {
 
     /// Takes the next bytes of the request, and gives those of messages that are not packed.
     pub(super) fn unpack(&mut self, mut data: &[u8]) -> Result<Bytes, Refusal> {
-        let mut unpacked = BytesMut::new();
+        let mut unpacked = Vec::new();
         // A message may end with its prefix.
         while !data.is_empty() || !matches!(self.message, Message::Unknown) {
             match mem::replace(&mut self.message, Message::Unknown) {
@@ -88,18 +89,21 @@ impl Unpacker {
                         self.message = Message::Packed(left - part.len(), decoder);
                         break;
                     }
-                    let message = decoder.end()?;
-                    unpacked.extend_from_slice(&[0]);
-                    unpacked.extend_from_slice(&(message.len() as u32).to_be_bytes());
-                    unpacked.extend_from_slice(&message);
+                    let mut message = decoder.end()?;
+                    if unpacked.is_empty() {
+                        unpacked = message;
+                    } else {
+                        unpacked.append(&mut message);
+                    }
                 }
             }
         }
-        Ok(unpacked.freeze())
+        Ok(unpacked.into())
     }
 
     /// Begins the message whose prefix has come.
-    fn begin(&mut self, unpacked: &mut BytesMut) -> Result<Message, Refusal> {
+    fn begin(&mut self, unpacked: &mut Vec<u8>) -> Result<Message, Refusal> {
+        self.permit.add_bytes(PREFIX)?;
         let prefix = mem::take(&mut self.prefix);
         let length = prefix[1..].iter().fold(0_usize, |length, byte| (length << 8) | usize::from(*byte));
         if prefix[0] != 1 {
@@ -128,6 +132,7 @@ fn too_large(why: &str) -> Refusal {
 
 /// What is unpacked: bounded, and counted as it comes.
 struct Sink {
+    /// After room for its prefix.
     unpacked: Vec<u8>,
     permit: Permit,
     /// Why no more is taken.
@@ -136,16 +141,26 @@ struct Sink {
 
 impl Sink {
     fn of(permit: &Permit) -> Self {
-        Self { unpacked: Vec::new(), permit: permit.clone(), refused: None }
+        Self { unpacked: vec![0; PREFIX], permit: permit.clone(), refused: None }
     }
 
     fn add(&mut self, part: &[u8]) -> Result<(), Refusal> {
-        if self.unpacked.len() + part.len() > MAX_INTERNAL_MESSAGE {
+        if self.unpacked.len() + part.len() > PREFIX + MAX_INTERNAL_MESSAGE {
             return Err(too_large("it is larger unpacked"));
         }
         self.permit.add_bytes(part.len())?;
         self.unpacked.extend_from_slice(part);
         Ok(())
+    }
+}
+
+impl Sink {
+    /// The message, as it would have come if it were not packed.
+    fn message(&mut self) -> Vec<u8> {
+        let mut message = mem::take(&mut self.unpacked);
+        let length = ((message.len() - PREFIX) as u32).to_be_bytes();
+        message[1..PREFIX].copy_from_slice(&length);
+        message
     }
 }
 
@@ -175,7 +190,7 @@ impl Decoder {
     fn of(encoding: Encoding, sink: Sink) -> Self {
         match encoding {
             Encoding::Gzip => Self::Gzip(GzDecoder::new(sink)),
-            Encoding::Zstd => Self::Zstd(Zstd { context: None, counted: 0, is_complete: false, sink }),
+            Encoding::Zstd => Self::Zstd(Zstd { context: None, held: None, is_complete: false, sink }),
         }
     }
 
@@ -191,14 +206,14 @@ impl Decoder {
     fn end(self) -> Result<Vec<u8>, Refusal> {
         match self {
             Self::Gzip(mut decoder) => match decoder.try_finish() {
-                Ok(()) => Ok(mem::take(&mut decoder.get_mut().unpacked)),
+                Ok(()) => Ok(decoder.get_mut().message()),
                 Err(error) => Err(decoder
                     .get_mut()
                     .refused
                     .take()
                     .unwrap_or_else(|| undecodable("gzip", &error.to_string()))),
             },
-            Self::Zstd(decoder) if decoder.is_complete => Ok(decoder.sink.unpacked),
+            Self::Zstd(mut decoder) if decoder.is_complete => Ok(decoder.sink.message()),
             Self::Zstd(_) => Err(undecodable("zstd", "it is cut off")),
         }
     }
@@ -211,8 +226,8 @@ fn undecodable(encoding: &str, why: &str) -> Refusal {
 /// A frame of Zstandard.
 struct Zstd {
     context: Option<DCtx<'static>>,
-    /// Bytes of the context that were counted.
-    counted: usize,
+    /// The memory of the context, while there is one.
+    held: Option<OwnedSemaphorePermit>,
     is_complete: bool,
     sink: Sink,
 }
@@ -220,7 +235,7 @@ struct Zstd {
 impl Zstd {
     fn feed(&mut self, part: &[u8]) -> Result<(), Refusal> {
         let wrong = |code| undecodable("zstd", zstd_safe::get_error_name(code));
-        let Self { context, counted, is_complete, sink } = self;
+        let Self { context, held, is_complete, sink } = self;
         let context = if let Some(context) = context {
             context
         } else {
@@ -233,12 +248,17 @@ impl Zstd {
             let mut output = OutBuffer::around(&mut chunk[..]);
             let hint = context.decompress_stream(&mut output, &mut input).map_err(wrong)?;
             // With what it keeps of what came before.
-            sink.permit.add_bytes(context.sizeof().saturating_sub(*counted))?;
-            *counted = context.sizeof().max(*counted);
+            let counted = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            if let Some(more) = sink.permit.take_bytes(context.sizeof().saturating_sub(counted))? {
+                match held {
+                    Some(held) => held.merge(more),
+                    None => *held = Some(more),
+                }
+            }
             *is_complete = hint == 0;
-            let is_full = output.pos() == CHUNK;
+            let may_have_more = output.pos() == CHUNK && !*is_complete;
             sink.add(output.as_slice())?;
-            if input.pos() == part.len() && !is_full {
+            if input.pos() == part.len() && !may_have_more {
                 return Ok(());
             }
         }

@@ -381,6 +381,8 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     settings.epochs.refresh_ms = 0;
     let running = tokio::spawn(run(settings, listener, shutdown.clone()));
     let mut client = VectorServiceClient::new(Upstream::new("vector", &address).channel());
+    // It has loaded the first epoch before there is another one.
+    client.list_collections(ListCollectionsRequest {}).await.unwrap();
     let epochs = Epochs::new(Folder::open(location).unwrap());
     let first = epochs.latest().await.unwrap();
     let mut next = first.clone();
