@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import grpc
@@ -142,9 +141,12 @@ class Client:
         """
 
         def drawn(remaining: float) -> Drawn:
-            # Cancelled, so that the work ends at once if on_progress raises.
-            with _cancelling(self._begin(request, remaining)) as events:
-                return Drawn.of(events, on_progress)
+            call = self._begin(request, remaining)
+            try:
+                return Drawn.of(call, on_progress)
+            finally:
+                # The work ends at once if on_progress raises.
+                call.cancel()
 
         return self._attempt(drawn, timeout, attempts)
 
@@ -243,14 +245,6 @@ class Client:
                 raise error
             time.sleep(wait)
             attempt += 1
-
-
-@contextmanager
-def _cancelling(call: Call) -> Iterator[Call]:
-    try:
-        yield call
-    finally:
-        call.cancel()
 
 
 def _seconds(timeout: float) -> float:
