@@ -133,10 +133,7 @@ mod tests {
             let sessions = Session::open_all(&package, inference).unwrap();
             sessions.into_iter().map(|session| JudgeModel { session, side, logits, features }).collect()
         };
-        let row = |number: u32| -> Vec<f32> {
-            let value = |place: usize| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0;
-            (0..3 * side * side).map(value).collect()
-        };
+        let row = |number| contract::values(3 * side * side, number);
         contract::check(open, row, || vec![0.0; 7]);
     }
 

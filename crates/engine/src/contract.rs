@@ -27,6 +27,11 @@ pub async fn package(role: Role) -> Package {
     bundle.package(&name, role).await.expect("the package is whole")
 }
 
+/// Values of 0 to 1 for the row of that number.
+pub fn values(elements: usize, number: u32) -> Vec<f32> {
+    (0..elements).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect()
+}
+
 /// Several sessions of one thread on the CPU.
 fn settings(batch: usize) -> InferenceSettings {
     InferenceSettings::on_cpu(3, 1, NonZeroUsize::new(batch).expect("above 0"))

@@ -76,6 +76,11 @@ impl Kind {
         Self::LittleMemory,
         Self::DamagedCache,
     ];
+
+    /// Whether it happens to one service.
+    fn is_of_a_service(self) -> bool {
+        matches!(self, Self::Killed | Self::Stopped | Self::LittleMemory | Self::DamagedCache)
+    }
 }
 
 /// Kinds by their names, with commas between them.
@@ -130,10 +135,8 @@ impl Fault {
 
     /// Whether both can be there at the same time, and each be ended by itself.
     fn goes_with(&self, other: &Self) -> bool {
-        let is_of_service = |fault: &Self| {
-            matches!(fault.kind, Kind::Killed | Kind::Stopped | Kind::DamagedCache | Kind::LittleMemory)
-        };
-        let same_service = is_of_service(self) && is_of_service(other) && self.service == other.service;
+        let of_services = self.kind.is_of_a_service() && other.kind.is_of_a_service();
+        let same_service = of_services && self.service == other.service;
         let same_link = self.wire().is_some() && other.wire().is_some() && self.link == other.link;
         !same_service && !same_link
     }
@@ -162,12 +165,10 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, service, link: (from, to), lasts } = self;
         write!(formatter, "{kind:?}")?;
-        match kind {
-            Kind::Killed | Kind::Stopped | Kind::LittleMemory | Kind::DamagedCache => {
-                write!(formatter, " ({service})")?;
-            }
-            Kind::Cut | Kind::Silent | Kind::Slow => write!(formatter, " ({from} to {to})")?,
-            _ => {}
+        if kind.is_of_a_service() {
+            write!(formatter, " ({service})")?;
+        } else if self.wire().is_some() {
+            write!(formatter, " ({from} to {to})")?;
         }
         write!(formatter, " for {:.1} s", lasts.as_secs_f64())
     }

@@ -20,7 +20,7 @@ use reverie_proto::retrieval::v1::RetrieveRequest;
 use reverie_proto::retrieval::v1::retrieval_service_client::RetrievalServiceClient;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::client::{MAX_INTERNAL_MESSAGE, Upstream};
-use reverie_service_kit::{Address, Context};
+use reverie_service_kit::{Address, Context, is_caused_by};
 use tonic::{Status, TimeoutExpired};
 
 use super::besieged::BASE;
@@ -91,13 +91,13 @@ impl Outcome {
 
     /// Of a status that a call ended with here.
     fn of(status: Status) -> Self {
-        let first = std::error::Error::source(&status);
-        let mut causes = std::iter::successors(first, |error| error.source());
-        match first {
+        if is_caused_by::<TimeoutExpired>(&status) {
+            Self::TimedOut
+        } else if std::error::Error::source(&status).is_some() {
+            Self::Broken(status)
+        } else {
             // It came over the wire.
-            None => Self::Refused(status),
-            Some(_) if causes.any(<dyn std::error::Error>::is::<TimeoutExpired>) => Self::TimedOut,
-            Some(_) => Self::Broken(status),
+            Self::Refused(status)
         }
     }
 }
@@ -136,7 +136,7 @@ pub struct Traffic {
     calls: Mutex<Vec<Call>>,
     /// The captions that each id may have.
     changed: Mutex<BTreeMap<String, Vec<Option<String>>>>,
-    changes: AtomicU64,
+    entries: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -154,7 +154,7 @@ impl Traffic {
             picture,
             calls: Mutex::default(),
             changed: Mutex::default(),
-            changes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
         };
         let context = || Context::with_timeout(PATIENCE);
         for size in SIZES {
@@ -182,11 +182,11 @@ impl Traffic {
             let deed = match random.random_range(0..6) {
                 0 => Deed::Search,
                 1 => {
+                    let (new, caption) = self.entry();
                     let known = if own.is_empty() { 0 } else { random.random_range(0..2) };
                     let again = (known > 0).then(|| own.swap_remove(random.random_range(0..own.len())));
-                    let Deed::Change { id, caption } = self.change() else { continue };
                     let is_deleted = again.is_some() && random.random_bool(0.3);
-                    Deed::Change { id: again.unwrap_or(id), caption: caption.filter(|_| !is_deleted) }
+                    Deed::Change { id: again.unwrap_or(new), caption: (!is_deleted).then_some(caption) }
                 }
                 _ => Deed::Draw {
                     size: *SIZES.choose(&mut random).unwrap_or(&64),
@@ -205,7 +205,8 @@ impl Traffic {
     /// Whether every sort of call, one after the other, ends as it should.
     pub async fn all_is_well(&self) -> bool {
         let draws = SIZES.into_iter().flat_map(|size| SEEDS.map(move |seed| Deed::Draw { size, seed }));
-        for deed in draws.chain([Deed::Search, self.change()]) {
+        let (id, caption) = self.entry();
+        for deed in draws.chain([Deed::Search, Deed::Change { id, caption: Some(caption) }]) {
             if !self.call(deed, PATIENCE).await {
                 return false;
             }
@@ -240,10 +241,10 @@ impl Traffic {
         Ok(compared.collect())
     }
 
-    /// An entry that was not there before.
-    fn change(&self) -> Deed {
-        let number = self.changes.fetch_add(1, Ordering::Relaxed);
-        Deed::Change { id: format!("entry-{number}"), caption: Some(format!("a creature, number {number}")) }
+    /// The id and the caption of an entry; no other one has either.
+    fn entry(&self) -> (String, String) {
+        let number = self.entries.fetch_add(1, Ordering::Relaxed);
+        (format!("entry-{number}"), format!("a creature, number {number}"))
     }
 
     /// Makes one call and keeps what became of it; whether that was right.

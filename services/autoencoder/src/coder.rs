@@ -106,9 +106,7 @@ mod tests {
     use super::*;
 
     fn row(shape: [usize; 4], output_elements: usize, number: u32) -> CoderRow {
-        let elements: usize = shape.iter().product();
-        let value = |place: usize| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0;
-        CoderRow { shape, values: (0..elements).map(value).collect(), output_elements }
+        CoderRow { shape, values: contract::values(shape.iter().product(), number), output_elements }
     }
 
     /// An autoencoder of random weights.

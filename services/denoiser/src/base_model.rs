@@ -286,11 +286,7 @@ mod tests {
         };
         let row = |number: u32, elements: usize| Row {
             evaluation: Evaluation {
-                x: Arc::new(
-                    (0..elements)
-                        .map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0)
-                        .collect(),
-                ),
+                x: Arc::new(contract::values(elements, number)),
                 timestep: 100.0 * (1 + number) as f32,
                 condition: if number.is_multiple_of(2) { Condition::BOTH } else { Condition::NONE },
                 conditions: Arc::new(Conditions {

@@ -109,9 +109,7 @@ mod tests {
         let settings: Settings = settings::load(&Sources::default()).unwrap();
         let ImageEmbedder { reader, dim, .. } = ImageEmbedder::load(&package, &settings).unwrap();
         let side = reader.side as usize;
-        let row = |number: u32| -> Vec<f32> {
-            (0..3 * side * side).map(|place| ((place as u32 * 7 + number * 13) % 29) as f32 / 29.0).collect()
-        };
+        let row = |number| contract::values(3 * side * side, number);
         let open = |inference: &InferenceSettings| {
             let sessions = Session::open_all(&package, inference).unwrap();
             sessions.into_iter().map(|session| ImageGraph { session, side, dim }).collect()

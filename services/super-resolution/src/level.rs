@@ -234,9 +234,7 @@ mod tests {
         };
         let texts = facts.text.as_ref().map(|wanted| Texts { with: text(wanted), without: text(wanted) });
         let row = |number: u32, elements: usize| {
-            let values = |seed: u32| -> Vec<f32> {
-                (0..elements).map(|place| ((place as u32 * 7 + seed * 13) % 29) as f32 / 29.0).collect()
-            };
+            let values = |number| contract::values(elements, number);
             Row {
                 evaluation: Evaluation {
                     x: Arc::new(values(number)),
