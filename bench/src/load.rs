@@ -154,12 +154,11 @@ async fn measure(
         Some(_) if arguments.metrics.is_empty() => None,
         Some(_) => Some(Meters::At(arguments.metrics.clone())),
     };
-    let mut alone = Duration::ZERO;
     // The first one finds caches empty.
-    for seed in 0..2 {
-        alone = caller.one(seed).await.map_err(|status| explain(&status, timeout))?;
-    }
-    let bench = Bench { caller, meters, alone };
+    caller.one(0).await.map_err(|status| explain(&status, timeout))?;
+    let (alone, rows) = caller.one(1).await.map_err(|status| explain(&status, timeout))?;
+    let models: Vec<String> = rows.into_keys().collect();
+    let bench = Bench { caller, meters, alone, models: &models };
     let window = Duration::from_secs_f64(arguments.seconds);
     let open = |rate| {
         let Arguments { arrivals, seconds, burst, seed, .. } = *arguments;
@@ -179,7 +178,7 @@ async fn measure(
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "2 to a million")]
         let images = images as u32;
         // Callers who wait as long as it takes find the capacity; deadlines would have some of them refused.
-        let patient = Bench { caller: &caller.patient(), meters: bench.meters.clone(), alone };
+        let patient = Bench { caller: &caller.patient(), meters: bench.meters.clone(), ..bench };
         runs.push(patient.closed(callers, images, arguments.seed).await?);
         let capacity = runs.first().map_or(0.0, |run| run.goodput);
         if capacity <= 0.0 {
@@ -198,6 +197,8 @@ struct Bench<'a> {
     meters: Option<Meters>,
     /// How long an image of the first kind takes alone.
     alone: Duration,
+    /// What draws it.
+    models: &'a [String],
 }
 
 impl Bench<'_> {
@@ -231,7 +232,7 @@ impl Bench<'_> {
         let calls = calls.await?;
         let mut figures = Figures::of_mix(name, &calls, window, self.caller.mix());
         if let (Some(before), Some(after)) = (before, self.read().await?) {
-            figures.wasted = waste::wasted(&before, &after, &calls);
+            figures.wasted = waste::wasted(&before, &after, &calls, self.models);
         }
         Ok(figures)
     }
@@ -248,7 +249,7 @@ impl Bench<'_> {
         let until = Instant::now() + RECOVERY_TIMEOUT;
         for seed in 0.. {
             let took = self.caller.one(seed).await;
-            if took.is_ok_and(|took| took <= self.alone.mul_f64(RECOVERED)) {
+            if took.is_ok_and(|(took, _)| took <= self.alone.mul_f64(RECOVERED)) {
                 return Some(last.elapsed());
             }
             if Instant::now() >= until {

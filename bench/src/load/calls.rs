@@ -90,11 +90,11 @@ impl Caller {
         &self.mix
     }
 
-    /// One image of the first kind; an error if there is none.
-    pub(super) async fn one(&self, seed: u64) -> Result<Duration, Status> {
+    /// How long one image of the first kind takes, and the rows of each model that it is made of.
+    pub(super) async fn one(&self, seed: u64) -> Result<(Duration, BTreeMap<String, u64>), Status> {
         let begun = Instant::now();
-        self.ask(&self.mix.kinds[0], seed).await?;
-        Ok(begun.elapsed())
+        let models = self.ask(&self.mix.kinds[0], seed).await?;
+        Ok((begun.elapsed(), models))
     }
 
     /// Makes each call at its time, however many are still going on. `alone` is how long an image takes alone.

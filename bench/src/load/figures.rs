@@ -127,11 +127,16 @@ impl Figures {
         self.failed.values().sum()
     }
 
+    /// Its goodput as a share of the highest; 0 where no run drew an image.
+    pub(super) fn of_peak(&self, peak: f64) -> f64 {
+        if peak > 0.0 { self.goodput / peak } else { 0.0 }
+    }
+
     pub(super) fn json(&self, peak: f64) -> Value {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.json(peak)).collect();
         json!({
             "name": self.name, "calls": self.calls, "offered_per_second": self.offered,
-            "drawn": self.drawn, "goodput_per_second": self.goodput, "goodput_of_peak": self.goodput / peak,
+            "drawn": self.drawn, "goodput_per_second": self.goodput, "goodput_of_peak": self.of_peak(peak),
             "refused": self.refused, "late": self.late, "abandoned": self.abandoned, "failed": self.failed,
             "latency_seconds": self.latency.json(), "refusal_seconds": self.refusal.json(),
             "wasted": self.wasted, "recovery_seconds": self.recovery, "lag_seconds": self.lag, "kinds": kinds,
@@ -185,5 +190,6 @@ mod tests {
     fn a_run_of_refusals_has_no_latency() {
         let figures = Figures::of("x".into(), &[call(0, 0, 5, End::Refused(Code::Unavailable))], None);
         assert_eq!((figures.goodput, figures.latency.at(0.5)), (0.0, None));
+        assert!(figures.json(0.0)["goodput_of_peak"] == 0.0, "a number, also where nothing was drawn");
     }
 }

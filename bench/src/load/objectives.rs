@@ -17,7 +17,7 @@ type Read = fn(&Figures, f64) -> Option<f64>;
 /// What can be bounded, and how it is read from the figures of a run and the peak.
 const FIGURES: [(&str, Read); 11] = [
     ("goodput", |figures, _| Some(figures.goodput)),
-    ("goodput_of_peak", |figures, peak| Some(figures.goodput / peak)),
+    ("goodput_of_peak", |figures, peak| Some(figures.of_peak(peak))),
     ("latency_p50", |figures, _| figures.latency.at(0.5)),
     ("latency_p95", |figures, _| figures.latency.at(0.95)),
     ("latency_p99", |figures, _| figures.latency.at(0.99)),
@@ -92,7 +92,9 @@ mod tests {
         assert_eq!(missed("late<=0.1").unwrap(), "twice: late is 0.5000, not <= 0.1");
         assert_eq!(missed("goodput_of_peak>=0.9").unwrap(), "twice: goodput_of_peak is 0.5000, not >= 0.9");
         let none = Figures::of("none".into(), &[late], None);
-        assert!("latency_p50<=9".parse::<Objective>().unwrap().missed(&none, 1.0).is_some());
+        for unmet in ["latency_p50<=9", "goodput_of_peak>=0.9"] {
+            assert!(unmet.parse::<Objective>().unwrap().missed(&none, 0.0).is_some(), "{unmet}");
+        }
     }
 
     #[test]

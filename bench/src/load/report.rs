@@ -101,7 +101,7 @@ impl Report {
                 run.offered,
                 run.drawn,
                 run.goodput,
-                100.0 * run.goodput / self.peak,
+                100.0 * run.of_peak(self.peak),
                 run.late,
                 run.abandoned,
                 seconds(run.latency.mean()),

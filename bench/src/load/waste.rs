@@ -80,10 +80,11 @@ async fn get(address: &http::Uri) -> Result<String, Failure> {
     Ok(String::from_utf8(answer.into_body().collect().await?.to_bytes().to_vec())?)
 }
 
-/// The share of the models' time between `before` and `after` that went to images nobody got, 0 to 1: of each model that images
-/// name, the rows that no image was made of, each as long as its rows take. What the encoders compute is small and not counted.
-pub(super) fn wasted(before: &Models, after: &Models, calls: &[Call]) -> Option<f64> {
-    let mut useful: BTreeMap<&str, u64> = BTreeMap::new();
+/// The share of the models' time between `before` and `after` that went to images nobody got, 0 to 1: of each of `models`, and of
+/// those that images name, the rows that no image was made of, each as long as its rows take. What the encoders compute is small and
+/// not counted.
+pub(super) fn wasted(before: &Models, after: &Models, calls: &[Call], models: &[String]) -> Option<f64> {
+    let mut useful: BTreeMap<&str, u64> = models.iter().map(|model| (model.as_str(), 0)).collect();
     for call in calls {
         if let End::Drawn(models) = &call.end {
             for (model, rows) in models {
@@ -140,13 +141,12 @@ mod tests {
             .into()
         };
         let drawn = || call(End::Drawn([("base".to_owned(), 4), ("up".to_owned(), 1)].into()));
-        let share = wasted(&at(10.0, 10.0), &at(20.0, 12.0), &[drawn(), call(End::Late), drawn()]);
+        let share = wasted(&at(10.0, 10.0), &at(20.0, 12.0), &[drawn(), call(End::Late), drawn()], &[]);
         // Two of ten rows of the base model, and none of the level's: 2 of 16 seconds.
         assert!(share.is_some_and(|share| (share - 0.125).abs() < 1e-9), "{share:?}");
-        assert_eq!(
-            wasted(&at(1.0, 1.0), &at(5.0, 1.0), &[call(End::Late)]),
-            None,
-            "nothing says which models are meant"
-        );
+        let of_nobody =
+            |models: &[String]| wasted(&at(1.0, 1.0), &at(5.0, 1.0), &[call(End::Abandoned)], models);
+        assert_eq!(of_nobody(&["base".to_owned()]), Some(1.0), "nobody got an image");
+        assert_eq!(of_nobody(&["up".to_owned()]), None, "it computed nothing");
     }
 }

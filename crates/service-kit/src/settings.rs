@@ -102,13 +102,13 @@ pub fn within<T: PartialOrd + Copy + fmt::Display>(
     if value >= least && value <= most {
         Ok(())
     } else {
-        Err(SettingsError::value(key, format!("must be {least} to {most}, not {value}")))
+        Err(SettingsError::value(key, format!("must be {least} to {most} (got {value})")))
     }
 }
 
 /// Refuses a limit of `key` that lets nothing in.
-pub fn at_least_one(key: &str, limit: usize) -> Result<(), SettingsError> {
-    if limit == 0 { Err(SettingsError::value(key, "must be at least 1")) } else { Ok(()) }
+pub fn at_least_one<T: PartialEq + Default + Copy>(key: &str, limit: T) -> Result<(), SettingsError> {
+    if limit == T::default() { Err(SettingsError::value(key, "must be at least 1 (got 0)")) } else { Ok(()) }
 }
 
 /// Reads the settings of a service from all layers and validates them.

@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::export::{Collector, Signal};
 use self::lines::JsonLines;
-use crate::settings::SettingsError;
+use crate::settings::{SettingsError, within};
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time between two transfers of metrics, seconds.
@@ -48,11 +48,7 @@ pub struct TelemetrySettings {
 impl TelemetrySettings {
     /// Refuses an interval of 0, and what would not be an interval.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        if (1..=MAX_INTERVAL_SECONDS).contains(&self.metrics_interval_seconds) {
-            return Ok(());
-        }
-        let why = format!("must be 1 to {MAX_INTERVAL_SECONDS} (got {})", self.metrics_interval_seconds);
-        Err(SettingsError::value("telemetry.metrics_interval_seconds", why))
+        within("telemetry.metrics_interval_seconds", self.metrics_interval_seconds, 1, MAX_INTERVAL_SECONDS)
     }
 }
 

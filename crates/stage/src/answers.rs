@@ -6,7 +6,7 @@ use reverie_engine::trajectory::{Event, Finished, Progress};
 use reverie_imaging::pictures;
 use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::tensor::v1::Image;
-use reverie_service_kit::settings::SettingsError;
+use reverie_service_kit::settings::{SettingsError, at_least_one};
 use reverie_service_kit::{Context, Refusal};
 use serde::Deserialize;
 use tokio::sync::mpsc::Receiver;
@@ -26,10 +26,7 @@ pub struct ProgressSettings {
 impl ProgressSettings {
     /// Refuses values that are out of range.
     pub fn validate(self) -> Result<(), SettingsError> {
-        if self.max_events == 0 {
-            return Err(SettingsError::value("progress.max_events", "must be at least 1 (got 0)"));
-        }
-        Ok(())
+        at_least_one("progress.max_events", self.max_events)
     }
 }
 

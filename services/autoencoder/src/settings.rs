@@ -49,9 +49,6 @@ impl ServiceSettings for Settings {
     fn validate(&self) -> Result<(), SettingsError> {
         lanes::validate(&self.lane)?;
         at_least_one("limits.max_in_flight", self.limits.max_in_flight)?;
-        if self.limits.max_side == 0 {
-            return Err(SettingsError::value("limits.max_side", "must be at least 1"));
-        }
-        Ok(())
+        at_least_one("limits.max_side", self.limits.max_side)
     }
 }

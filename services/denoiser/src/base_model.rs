@@ -1,14 +1,10 @@
-//! The base model as its lane runs it: rows in, predictions out.
+//! The base model: what its rows are conditioned on, and what each of its inputs takes.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use reverie_engine::trajectory::{Evaluation, Row};
-use reverie_engine::{
-    Identity, InferenceSettings, Input, ModelError, RowData, RowError, RowModel, Session, Values,
-};
 use reverie_packages::package::GuidanceCondition;
-use reverie_packages::{Package, PackageError};
+use reverie_stage::feeds::{Fed, FedModel, Feeds};
 use reverie_stage::text::{Text, Texts};
 
 use crate::facts::{Facts, Feature, Frame};
@@ -33,7 +29,7 @@ pub(crate) struct Conditions {
 
 /// What one input of the graph is fed with.
 #[derive(Debug, Clone, Copy)]
-enum Feed {
+pub(crate) enum Feed {
     Sample,
     Timestep,
     TextTokens,
@@ -51,56 +47,8 @@ enum Feed {
     Feature(usize),
 }
 
-/// What one input is fed with in one row.
-struct Fed<'a> {
-    shape: Vec<usize>,
-    values: Cow<'a, [f32]>,
-    /// Of what lasts as long as the trajectory.
-    identity: Option<Identity>,
-}
-
 /// The base model on one session.
-pub(crate) struct BaseModel {
-    session: Session,
-    facts: Arc<Facts>,
-    feeds: Arc<[(String, Feed)]>,
-}
-
-impl BaseModel {
-    /// The model on as many sessions as the settings say.
-    pub(crate) fn open_all(
-        package: &Package,
-        facts: &Facts,
-        inference: &InferenceSettings,
-    ) -> Result<Vec<Self>, ModelError> {
-        let feed = |name: &String| {
-            let feed = match name.as_str() {
-                "x" => Feed::Sample,
-                "timestep" => Feed::Timestep,
-                "text_tokens" => Feed::TextTokens,
-                "text_mask" => Feed::TextMask,
-                "pooled_text" if facts.text.pooled_dim.is_some() => Feed::PooledText,
-                "time_ids" => Feed::TimeIds,
-                "guidance" if facts.guidance.is_some() => Feed::Guidance,
-                "text_ids" => Feed::TextIds,
-                "image_ids" => Feed::ImageIds,
-                "neighbour_mask" => Feed::NeighbourMask,
-                name => {
-                    let feature = facts.features.iter().position(|feature| feature.name == name);
-                    let unknown =
-                        || package.wrong(format!("nothing is known here to feed its input {name} with"));
-                    Feed::Feature(feature.ok_or_else(unknown)?)
-                }
-            };
-            Ok((name.clone(), feed))
-        };
-        let feeds =
-            package.manifest.graph.inputs.keys().map(feed).collect::<Result<Vec<_>, PackageError>>()?;
-        let (facts, feeds) = (Arc::new(facts.clone()), Arc::<[_]>::from(feeds));
-        let model = |session| Self { session, facts: Arc::clone(&facts), feeds: Arc::clone(&feeds) };
-        Ok(Session::open_all(package, inference)?.into_iter().map(model).collect())
-    }
-}
+pub(crate) type BaseModel = FedModel<Facts>;
 
 impl Facts {
     /// The side of a token of x, for models that take tokens.
@@ -111,20 +59,6 @@ impl Facts {
     /// How x becomes tokens, for models that take them.
     fn patches(&self, row: &Evaluation<Conditions>) -> Option<Patches> {
         Some(Patches::new(row.conditions.frame.sample, self.patch()?))
-    }
-
-    fn fed<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> Fed<'a> {
-        let (shape, values) = self.shaped(feed, row);
-        let identity = match feed {
-            Feed::Sample | Feed::Timestep => None,
-            Feed::TextTokens | Feed::TextMask | Feed::PooledText | Feed::NeighbourMask => {
-                Some(row.of_condition())
-            }
-            Feed::TimeIds | Feed::Guidance | Feed::TextIds | Feed::ImageIds | Feed::Feature(_) => {
-                Some(row.of_trajectory())
-            }
-        };
-        Fed { shape, values, identity }
     }
 
     fn shaped<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> (Vec<usize>, Cow<'a, [f32]>) {
@@ -183,46 +117,66 @@ impl Facts {
     }
 }
 
-impl RowModel for BaseModel {
-    type Row = Row<Conditions>;
-    type Output = Vec<f32>;
+impl Feeds for Facts {
+    type Conditions = Conditions;
+    type Feed = Feed;
 
-    fn batch(&self) -> usize {
-        self.session.batch()
+    fn feed(&self, name: &str) -> Option<Feed> {
+        Some(match name {
+            "x" => Feed::Sample,
+            "timestep" => Feed::Timestep,
+            "text_tokens" => Feed::TextTokens,
+            "text_mask" => Feed::TextMask,
+            "pooled_text" if self.text.pooled_dim.is_some() => Feed::PooledText,
+            "time_ids" => Feed::TimeIds,
+            "guidance" if self.guidance.is_some() => Feed::Guidance,
+            "text_ids" => Feed::TextIds,
+            "image_ids" => Feed::ImageIds,
+            "neighbour_mask" => Feed::NeighbourMask,
+            name => Feed::Feature(self.features.iter().position(|feature| feature.name == name)?),
+        })
     }
 
-    fn weight(row: &Row<Conditions>) -> f64 {
-        row.weight()
+    fn fed<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> Fed<'a> {
+        let (shape, values) = self.shaped(feed, row);
+        let fed = Fed::once(&shape, values);
+        match feed {
+            Feed::Sample | Feed::Timestep => fed,
+            Feed::TextTokens | Feed::TextMask | Feed::PooledText | Feed::NeighbourMask => {
+                fed.lasting(row.of_condition())
+            }
+            Feed::TimeIds | Feed::Guidance | Feed::TextIds | Feed::ImageIds | Feed::Feature(_) => {
+                fed.lasting(row.of_trajectory())
+            }
+        }
     }
 
     /// With as many neighbours as the model takes.
-    fn typical_row(&self) -> Option<Row<Conditions>> {
-        let facts = &self.facts;
-        let frame = facts.own_frame();
+    fn typical_row(&self) -> Row<Conditions> {
+        let frame = self.own_frame();
         let [channels, height, width] = frame.sample;
-        let neighbours = facts.max_neighbours();
+        let neighbours = self.max_neighbours();
         let feature =
             |feature: &Feature| vec![0.0; neighbours.max(1) * feature.shape.iter().product::<usize>()];
-        let painted_into = if facts.paints_into_picture { (channels + 1) * height * width } else { 0 };
-        let outputs = if facts.diffusion.learned_variance.is_some() { 2 } else { 1 } * frame.elements();
+        let painted_into = if self.paints_into_picture { (channels + 1) * height * width } else { 0 };
+        let outputs = if self.diffusion.learned_variance.is_some() { 2 } else { 1 } * frame.elements();
         let conditions = Conditions {
             frame,
-            texts: Texts { with: Text::blank(&facts.text), without: Text::blank(&facts.text) },
+            texts: Texts { with: Text::blank(&self.text), without: Text::blank(&self.text) },
             neighbours: neighbours.max(1),
             has_neighbours: neighbours > 0,
-            features: facts.features.iter().map(feature).collect(),
-            guidance: match facts.guidance {
+            features: self.features.iter().map(feature).collect(),
+            guidance: match self.guidance {
                 None => Vec::new(),
                 Some(GuidanceCondition::Weight) => vec![1.0],
                 Some(GuidanceCondition::Embedding(width)) => vec![0.0; width],
             },
             painted_into: vec![0.0; painted_into],
         };
-        Some(Row::typical(frame.elements(), outputs, conditions))
+        Row::typical(frame.elements(), outputs, conditions)
     }
 
-    fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
-        let (one, other) = (&one.evaluation, &other.evaluation);
+    fn can_share(one: &Evaluation<Conditions>, other: &Evaluation<Conditions>) -> bool {
         let shape = |evaluation: &Evaluation<Conditions>| {
             let Conditions { frame, neighbours, guidance, painted_into, .. } = &*evaluation.conditions;
             (*frame, *neighbours, guidance.len(), painted_into.len(), evaluation.x.len())
@@ -230,40 +184,21 @@ impl RowModel for BaseModel {
         shape(one) == shape(other)
     }
 
-    fn run(&mut self, rows: &mut [Row<Conditions>]) -> Result<Vec<Vec<f32>>, RowError> {
-        let Self { session, facts, feeds } = self;
-        let (evaluations, mut outs): (Vec<_>, Vec<_>) =
-            rows.iter_mut().map(|Row { evaluation, out }| (&*evaluation, out)).unzip();
-        let fed: Vec<Vec<(&String, Fed<'_>)>> = evaluations
-            .iter()
-            .map(|row| feeds.iter().map(|(name, feed)| (name, facts.fed(*feed, row))).collect())
-            .collect();
-        let data = fed.iter().zip(&mut outs).map(|(fed, out)| RowData {
-            inputs: fed.iter().map(|(name, fed)| fed.input(name)).collect(),
-            outputs: vec![("prediction", out.as_mut_slice())],
-        });
-        session.run(&mut data.collect::<Vec<_>>())?;
-        for (row, out) in evaluations.iter().zip(&mut outs) {
-            if let Some(patches) = facts.patches(row) {
-                let tokens = out.clone();
-                patches.to_sample(&tokens, out);
-            }
+    /// Models that take tokens of patches give such tokens.
+    fn settle(&self, row: &Evaluation<Conditions>, prediction: &mut [f32]) {
+        if let Some(patches) = self.patches(row) {
+            let tokens = prediction.to_vec();
+            patches.to_sample(&tokens, prediction);
         }
-        Ok(outs.into_iter().map(std::mem::take).collect())
-    }
-}
-
-impl Fed<'_> {
-    fn input<'a>(&'a self, name: &'a str) -> Input<'a> {
-        let Self { shape, values, identity } = self;
-        Input { name, shape, values: Values::F32(values), identity: *identity }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use reverie_diffusion::guidance::Condition;
-    use reverie_engine::contract;
+    use reverie_engine::{Identity, InferenceSettings, contract};
     use reverie_packages::Role;
 
     use super::*;
@@ -271,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {
         let package = contract::package(Role::Denoiser).await;
-        let facts = Facts::of(&package).unwrap();
+        let facts = Arc::new(Facts::of(&package).unwrap());
         let frame = facts.own_frame();
         let text = |value: f32| Text {
             tokens: vec![value; facts.text.max_tokens * facts.text.dim],

@@ -37,13 +37,13 @@ pub(crate) struct Denoiser {
 
 impl Denoiser {
     pub(crate) fn new(
-        facts: Facts,
+        facts: Arc<Facts>,
         neighbours: Option<NeighbourEncoder>,
         base: Lane<BaseModel>,
         progress_events: usize,
     ) -> Self {
         let described = facts.describe();
-        Self { facts: Arc::new(facts), described, base, neighbours, progress_events }
+        Self { facts, described, base, neighbours, progress_events }
     }
 
     pub(crate) fn lanes(&self) -> Lanes {

@@ -14,6 +14,8 @@ mod patches;
 mod settings;
 mod start;
 
+use std::sync::Arc;
+
 use reverie_engine::{Lane, ModelError};
 use reverie_packages::{Bundle, Role};
 use reverie_proto::denoiser::v1::denoiser_service_server::{DenoiserServiceServer, SERVICE_NAME};
@@ -52,6 +54,7 @@ async fn load(settings: &Settings) -> Result<grpc::Denoiser, ModelError> {
             _ => None,
         };
         facts.neighbour_reader = neighbours.as_ref().map(NeighbourEncoder::reader);
+        let facts = Arc::new(facts);
         let models = BaseModel::open_all(&base, &facts, inference)?;
         let lane = Lane::of_package(&base, models, &settings.lane, inference)?;
         Ok(grpc::Denoiser::new(facts, neighbours, lane, settings.progress.max_events))

@@ -8,7 +8,7 @@ use reverie_imaging::pictures::MAX_ENCODED_BYTES;
 use reverie_proto::denoiser::v1::GetModelResponse;
 use reverie_proto::limits::MAX_NEIGHBOURS;
 use reverie_service_kit::client::Addresses;
-use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError, at_least_one};
+use reverie_service_kit::settings::{CommonSettings, ServiceSettings, SettingsError, at_least_one, within};
 use serde::Deserialize;
 
 use crate::callers::Callers;
@@ -104,32 +104,15 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         at_least_one("limits.max_in_flight", self.limits.max_in_flight)?;
-        if !(1..=MAX_REQUEST_MIB).contains(&self.limits.max_request_mib) {
-            let why = format!("must be 1 to {MAX_REQUEST_MIB} (got {})", self.limits.max_request_mib);
-            return Err(SettingsError::value("limits.max_request_mib", why));
-        }
-        if self.limits.max_request_seconds == 0 {
-            return Err(SettingsError::value("limits.max_request_seconds", "must be at least 1"));
-        }
-        let answer = self.limits.answer_milliseconds;
-        if !ANSWER_MILLISECONDS.contains(&answer) {
-            let (least, most) = (ANSWER_MILLISECONDS.start(), ANSWER_MILLISECONDS.end());
-            let why = format!("must be {least} to {most} (got {answer})");
-            return Err(SettingsError::value("limits.answer_milliseconds", why));
-        }
+        let Limits { max_request_mib, max_request_seconds, answer_milliseconds, .. } = self.limits;
+        within("limits.max_request_mib", max_request_mib, 1, MAX_REQUEST_MIB)?;
+        at_least_one("limits.max_request_seconds", max_request_seconds)?;
+        let (least, most) = ANSWER_MILLISECONDS.into_inner();
+        within("limits.answer_milliseconds", answer_milliseconds, least, most)?;
         let rate = self.limits.step_previews_per_second;
-        if !(0.0..=MAX_STEP_PREVIEWS).contains(&rate) {
-            let why = format!("must be 0 to {MAX_STEP_PREVIEWS} (got {rate})");
-            return Err(SettingsError::value("limits.step_previews_per_second", why));
-        }
+        within("limits.step_previews_per_second", rate, 0.0, MAX_STEP_PREVIEWS)?;
         self.access.validate()?;
         self.callers.validate()?;
-        if !(1..=MAX_NEIGHBOURS).contains(&self.defaults.neighbours) {
-            return Err(SettingsError::value(
-                "defaults.neighbours",
-                format!("must be 1 to {MAX_NEIGHBOURS}"),
-            ));
-        }
-        Ok(())
+        within("defaults.neighbours", self.defaults.neighbours, 1, MAX_NEIGHBOURS)
     }
 }

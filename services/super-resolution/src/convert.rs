@@ -64,7 +64,7 @@ pub(crate) fn job(request: &UpscaleRequest, levels: &[Level]) -> Result<Job, Sta
             augment(&mut low_resolution, noise_level, &facts.schedule, &noise).map_err(Refusal::internal)?;
         }
     }
-    let conditions = Conditions { low_resolution, noise_level, texts };
+    let conditions = Conditions { low_resolution, noise_level, texts: texts.unwrap_or_default() };
     Ok(Job { level: level.clone(), sampler, plan, noise, conditions })
 }
 

@@ -1,13 +1,14 @@
-//! One level: its model as its lane runs it, and what it takes.
+//! One level: its model, and what each of its inputs takes.
 
 use std::sync::Arc;
 
 use reverie_diffusion::{NoiseSchedule, augmentation_timestep};
 use reverie_engine::trajectory::{Evaluation, Row};
-use reverie_engine::{Input, Lane, ModelError, RowData, RowError, RowModel, Session, Values};
+use reverie_engine::{Lane, ModelError};
+use reverie_packages::Package;
 use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition, TextCondition};
-use reverie_packages::{Package, PackageError};
 use reverie_proto::diffusion::v1::ModelIdentity;
+use reverie_stage::feeds::{Fed, FedModel, Feeds};
 use reverie_stage::model;
 use reverie_stage::text::{Text, Texts};
 
@@ -38,6 +39,11 @@ impl Facts {
         3 * self.side * self.side
     }
 
+    /// The extents of a picture of its size, with one row.
+    fn picture(&self, channels: usize) -> [usize; 4] {
+        [1, channels, self.side, self.side]
+    }
+
     /// The timestep of the conditioning noise, for models that are told of it.
     pub(crate) fn noise_timestep(&self, level: f32) -> Option<u32> {
         self.told_timestep_of_noise.then(|| augmentation_timestep(level, self.diffusion.train_timesteps))
@@ -51,30 +57,30 @@ pub(crate) struct Conditions {
     pub(crate) low_resolution: Vec<f32>,
     /// 0 to 1.
     pub(crate) noise_level: f32,
-    /// Only where the model takes text.
-    pub(crate) texts: Option<Texts>,
+    /// Empty where the model takes no text.
+    pub(crate) texts: Texts,
 }
 
 /// A running level.
 #[derive(Debug, Clone)]
 pub(crate) struct Level {
     pub(crate) facts: Arc<Facts>,
-    pub(crate) lane: Lane<LevelModel>,
+    pub(crate) lane: Lane<FedModel<Facts>>,
 }
 
 impl Level {
     /// Loads a level, the `stage`th of the cascade. Blocks.
     pub(crate) fn open(package: &Package, stage: u16, settings: &Settings) -> Result<Self, ModelError> {
-        let wrong = |why: String| PackageError::Manifest { file: package.location.clone(), why };
+        let wrong = |why: &str| package.wrong(why.to_owned());
         let (diffusion, defaults) = model::facts(package)?;
-        let low_side =
-            diffusion.low_resolution_size.filter(|low_side| *low_side < diffusion.image_size).ok_or_else(
-                || wrong("diffusion.low_resolution_size must be below diffusion.image_size".into()),
-            )?;
+        let low_side = diffusion
+            .low_resolution_size
+            .filter(|low_side| *low_side < diffusion.image_size)
+            .ok_or_else(|| wrong("diffusion.low_resolution_size must be below diffusion.image_size"))?;
         if diffusion.latent.is_some() {
-            return Err(wrong("super-resolution of latents is not known here".into()).into());
+            return Err(wrong("super-resolution of latents is not known here").into());
         }
-        let schedule = diffusion.schedule().map_err(|error| wrong(error.to_string()))?;
+        let schedule = diffusion.schedule().map_err(|error| wrong(&error.to_string()))?;
         let conditions = &package.manifest.conditions;
         let facts = Arc::new(Facts {
             stage,
@@ -88,127 +94,82 @@ impl Level {
             schedule,
             identity: model::identity(package),
         });
-        let sessions = Session::open_all(package, &settings.inference)?;
-        let models =
-            sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(&facts) }).collect();
+        let models = FedModel::open_all(package, &facts, &settings.inference)?;
         let lane = Lane::of_package(package, models, &settings.lane, &settings.inference)?;
         Ok(Self { facts, lane })
     }
 }
 
-/// The model of a level on one session.
-pub(crate) struct LevelModel {
-    session: Session,
-    facts: Arc<Facts>,
+/// What one input of the graph is fed with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Feed {
+    /// x, with the smaller picture for further channels where the model takes both as one.
+    Sample,
+    LowResolution,
+    Timestep,
+    NoiseLevel,
+    TextTokens {
+        max_tokens: usize,
+        dim: usize,
+    },
+    TextMask,
 }
 
-impl RowModel for LevelModel {
-    type Row = Row<Conditions>;
-    type Output = Vec<f32>;
+impl Feeds for Facts {
+    type Conditions = Conditions;
+    type Feed = Feed;
 
-    fn batch(&self) -> usize {
-        self.session.batch()
+    fn feed(&self, name: &str) -> Option<Feed> {
+        let text = self.text.as_ref();
+        Some(match name {
+            "x" => Feed::Sample,
+            "low_resolution" if !self.low_resolution.concatenated => Feed::LowResolution,
+            "timestep" => Feed::Timestep,
+            "noise_level" => Feed::NoiseLevel,
+            "text_tokens" => {
+                text.map(|text| Feed::TextTokens { max_tokens: text.max_tokens, dim: text.dim })?
+            }
+            "text_mask" if text.is_some() => Feed::TextMask,
+            _ => return None,
+        })
     }
 
-    fn weight(row: &Row<Conditions>) -> f64 {
-        row.weight()
+    fn fed<'a>(&self, feed: Feed, row: &'a Evaluation<Conditions>) -> Fed<'a> {
+        let Conditions { low_resolution, noise_level, texts } = &*row.conditions;
+        let text = texts.of(row.condition);
+        match feed {
+            Feed::Sample if self.low_resolution.concatenated => {
+                Fed::once(&self.picture(6), [&row.x[..], low_resolution].concat())
+            }
+            Feed::Sample => Fed::once(&self.picture(3), &row.x[..]),
+            Feed::LowResolution => {
+                Fed::once(&self.picture(3), &low_resolution[..]).lasting(row.of_trajectory())
+            }
+            Feed::Timestep => Fed::once(&[1], vec![row.timestep * self.diffusion.timestep_scale]),
+            Feed::NoiseLevel => {
+                let timestep = self.noise_timestep(*noise_level);
+                let told = timestep.map_or(*noise_level, |timestep| timestep as f32);
+                Fed::once(&[1], vec![told]).lasting(row.of_trajectory())
+            }
+            Feed::TextTokens { max_tokens, dim } => {
+                Fed::once(&[1, max_tokens, dim], &text.tokens[..]).lasting(row.of_condition())
+            }
+            Feed::TextMask => Fed::once(&[1, text.mask.len()], &text.mask[..]).lasting(row.of_condition()),
+        }
     }
 
-    fn typical_row(&self) -> Option<Row<Conditions>> {
-        let Facts { text, diffusion, .. } = &*self.facts;
-        let elements = self.facts.elements();
-        let outputs = if diffusion.learned_variance.is_some() { 2 * elements } else { elements };
-        let texts =
-            text.as_ref().map(|wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) });
+    fn typical_row(&self) -> Row<Conditions> {
+        let elements = self.elements();
+        let outputs = if self.diffusion.learned_variance.is_some() { 2 * elements } else { elements };
+        let blank = |wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) };
+        let texts = self.text.as_ref().map(blank).unwrap_or_default();
         let conditions = Conditions { low_resolution: vec![0.0; elements], noise_level: 0.0, texts };
-        Some(Row::typical(elements, outputs, conditions))
+        Row::typical(elements, outputs, conditions)
     }
 
-    fn can_share(one: &Row<Conditions>, other: &Row<Conditions>) -> bool {
-        one.evaluation.x.len() == other.evaluation.x.len()
+    fn can_share(one: &Evaluation<Conditions>, other: &Evaluation<Conditions>) -> bool {
+        one.x.len() == other.x.len()
     }
-
-    fn run(&mut self, rows: &mut [Row<Conditions>]) -> Result<Vec<Vec<f32>>, RowError> {
-        let Self { session, facts } = self;
-        let (evaluations, mut outs): (Vec<_>, Vec<_>) =
-            rows.iter_mut().map(|Row { evaluation, out }| (&*evaluation, out)).unzip();
-        let fed: Vec<Fed> = evaluations.iter().map(|row| Fed::of(row, facts)).collect();
-        let shapes = Shapes::of(facts);
-        let data = evaluations.iter().zip(&fed).zip(&mut outs).map(|((row, fed), out)| RowData {
-            inputs: inputs(row, fed, &shapes, session),
-            outputs: vec![("prediction", out.as_mut_slice())],
-        });
-        let mut data: Vec<RowData<'_>> = data.collect();
-        session.run(&mut data)?;
-        Ok(outs.into_iter().map(std::mem::take).collect())
-    }
-}
-
-/// What a row is fed with that is not in its conditions as it is.
-struct Fed {
-    timestep: [f32; 1],
-    noise_level: [f32; 1],
-    /// x and the smaller picture, for models that take both as one.
-    joined: Option<Vec<f32>>,
-}
-
-impl Fed {
-    fn of(row: &Evaluation<Conditions>, facts: &Facts) -> Self {
-        let Conditions { low_resolution, noise_level, .. } = &*row.conditions;
-        let noise_level = facts.noise_timestep(*noise_level).map_or(*noise_level, |timestep| timestep as f32);
-        Self {
-            timestep: [row.timestep * facts.diffusion.timestep_scale],
-            noise_level: [noise_level],
-            joined: facts.low_resolution.concatenated.then(|| [&row.x[..], low_resolution].concat()),
-        }
-    }
-}
-
-/// The extents of a row's inputs.
-struct Shapes {
-    picture: [usize; 4],
-    joined: [usize; 4],
-    /// Tokens of the text, and their mask.
-    text: Option<([usize; 3], [usize; 2])>,
-}
-
-impl Shapes {
-    fn of(Facts { side, text, .. }: &Facts) -> Self {
-        Self {
-            picture: [1, 3, *side, *side],
-            joined: [1, 6, *side, *side],
-            text: text.as_ref().map(|text| ([1, text.max_tokens, text.dim], [1, text.max_tokens])),
-        }
-    }
-}
-
-fn inputs<'a>(
-    row: &'a Evaluation<Conditions>,
-    fed: &'a Fed,
-    shapes: &'a Shapes,
-    session: &Session,
-) -> Vec<Input<'a>> {
-    let input = |name, shape, values, identity| Input { name, shape, values: Values::F32(values), identity };
-    let (conditions, lasting) = (&*row.conditions, Some(row.of_trajectory()));
-    let mut inputs = match &fed.joined {
-        Some(joined) => vec![input("x", &shapes.joined[..], joined, None)],
-        None => vec![
-            input("x", &shapes.picture[..], &row.x, None),
-            input("low_resolution", &shapes.picture, &conditions.low_resolution, lasting),
-        ],
-    };
-    inputs.push(input("timestep", &[1], &fed.timestep, None));
-    if session.takes("noise_level") {
-        inputs.push(input("noise_level", &[1], &fed.noise_level, lasting));
-    }
-    let text = conditions.texts.as_ref().map(|texts| texts.of(row.condition));
-    if let (Some(text), Some((token_shape, mask_shape))) = (text, &shapes.text) {
-        inputs.push(input("text_tokens", token_shape, &text.tokens, Some(row.of_condition())));
-        if session.takes("text_mask") {
-            inputs.push(input("text_mask", mask_shape, &text.mask, Some(row.of_condition())));
-        }
-    }
-    inputs
 }
 
 #[cfg(test)]
@@ -232,7 +193,11 @@ mod tests {
             mask: vec![1.0; wanted.max_tokens],
             pooled: Vec::new(),
         };
-        let texts = facts.text.as_ref().map(|wanted| Texts { with: text(wanted), without: text(wanted) });
+        let texts = facts
+            .text
+            .as_ref()
+            .map(|wanted| Texts { with: text(wanted), without: text(wanted) })
+            .unwrap_or_default();
         let row = |number: u32, elements: usize| {
             let values = |number| contract::values(elements, number);
             Row {
@@ -250,10 +215,7 @@ mod tests {
                 out: vec![0.0; 3 * facts.side * facts.side],
             }
         };
-        let open = |inference: &InferenceSettings| {
-            let sessions = Session::open_all(&package, inference).unwrap();
-            sessions.into_iter().map(|session| LevelModel { session, facts: Arc::clone(facts) }).collect()
-        };
+        let open = |inference: &InferenceSettings| FedModel::open_all(&package, facts, inference).unwrap();
         contract::check(open, |number| row(number, elements), || row(0, 7));
     }
 }
