@@ -15,6 +15,7 @@ use reverie_service_kit::client::Upstream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const CALLS: u64 = 1000;
 /// Of them: the first three of each ten go on.
 const STAY: u64 = 300;
@@ -38,10 +39,17 @@ fn roomy(mut command: Command) -> Command {
     command
 }
 
-/// Rows that the lanes of a process have computed.
+/// Rows that the lanes of a process have computed, once they have nothing to do.
 async fn computed(process: &Process) -> Fallible<f64> {
-    let (_, metrics) = admin::page(&admin::address(process)?, "/metrics").await?;
-    admin::sum(&metrics, "reverie_lane_row_duration_seconds_count").ok_or_else(|| "it counts no rows".into())
+    let address = admin::address(process)?;
+    loop {
+        let (_, metrics) = admin::page(&address, "/metrics").await?;
+        let sum = |name| admin::sum(&metrics, name).ok_or_else(|| format!("there is no {name}"));
+        if sum("reverie_lane_active")? + sum("reverie_lane_queue_depth")? == 0.0 {
+            return Ok(sum("reverie_lane_row_duration_seconds_count")?);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 /// Draws an image, says when it has begun, and gives the rows of the base model that it is made of.
@@ -95,8 +103,6 @@ async fn hardly_a_row_is_computed_for_callers_that_are_gone() -> Fallible<()> {
     for rows in stayed {
         useful += rows?;
     }
-    // What runs at the end is counted when it ends.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     let computed = computed(&six.denoiser).await? - before;
     let wasted = computed - f64::from(useful);
     println!("{computed} rows, {wasted} of them for callers that were gone; {finished} had left too late");

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::workspace::Workspace;
 use crate::{
-    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, clients, contracts, guides, images,
+    Outcome, cargo_checks, cargo_deny, cargo_machete, chart, clients, cluster, contracts, guides, images,
     observability, openvino, storage, test_suite, training_tests,
 };
 
@@ -21,7 +21,7 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
@@ -38,6 +38,8 @@ const STEPS: [Step; 15] = [
     ("storage", storage::run_if_possible),
     // After the tests, whose programs it packs.
     ("images", images::check),
+    // Of those images.
+    ("cluster", cluster::check),
 ];
 
 /// Runs every step; the first failure ends it.

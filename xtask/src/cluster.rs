@@ -1,4 +1,4 @@
-//! The chart and the images on a real Kubernetes: installed, drawn from, upgraded under load, broken and undone, drained,
+//! The chart and the images on a real Kubernetes: installed, drawn from, upgraded under load, broken and undone, drained, scaled,
 //! uninstalled.
 
 mod access;
@@ -11,11 +11,13 @@ mod evidence;
 mod layout;
 mod leftovers;
 mod load;
+mod metrics_adapter;
 mod node;
 mod own_cluster;
 mod pause;
 mod programs;
 mod release;
+mod scaling;
 mod scenario;
 
 use std::error::Error;
@@ -28,7 +30,7 @@ use self::own_cluster::OwnCluster;
 use self::release::Release;
 use crate::cargo_build::{self, Profile};
 use crate::workspace::Workspace;
-use crate::{Outcome, cache_folder, onnxruntime, wait};
+use crate::{Outcome, cache_folder, images, onnxruntime, wait};
 
 /// Options of `cargo xtask cluster`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +42,31 @@ pub(crate) struct Arguments {
     /// The chart: a folder or a packed one
     #[arg(long, value_name = "PATH", default_value = "charts/reverie")]
     chart: PathBuf,
+}
+
+/// What CI does, after it has built the images: the whole, where all that it needs is there.
+pub(crate) fn check(workspace: &Workspace) -> Outcome {
+    match not_at_hand()? {
+        None => run(workspace, &Arguments { context: None, chart: "charts/reverie".into() }),
+        Some(what) => {
+            eprintln!("The chart is not installed on a cluster here: {what}");
+            Ok(())
+        }
+    }
+}
+
+/// What a cluster of our own lacks here, if something.
+fn not_at_hand() -> Result<Option<String>, Box<dyn Error>> {
+    if let Some(missing) = images::missing() {
+        return Ok(Some(format!("there are no images of it ({missing})")));
+    }
+    if let Err(missing) = programs::missing_from_system() {
+        return Ok(Some(missing.to_string()));
+    }
+    if programs::are_built(&cache_folder::locate()?.join("cluster")) {
+        return Ok(None);
+    }
+    Ok(Some("Kubernetes is not built; `cargo xtask cluster` builds it once, in about ten minutes".to_owned()))
 }
 
 /// Brings a cluster up or takes the one named, and runs a release's whole life on it.

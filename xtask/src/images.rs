@@ -24,6 +24,7 @@ use crate::cargo_build::Profile;
 use crate::workspace::Workspace;
 use crate::{Outcome, cache_folder, process};
 use builder::Builder;
+pub(crate) use tools::missing;
 
 /// The images, by their targets in docker/Dockerfile; `localhost/reverie/TARGET:dev` are their names.
 pub(crate) const IMAGES: [&str; 9] = [
@@ -66,7 +67,7 @@ pub(crate) fn name_of(target: &str) -> String {
 /// Builds and checks all images, and saves them for other tests.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
     tools::lint(workspace)?;
-    if let Some(missing) = tools::missing() {
+    if let Some(missing) = missing() {
         return Err(missing.into());
     }
     let folder = workspace.root().join("target/images");
@@ -119,7 +120,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
 
 /// What CI does: as much as the machine has programs for.
 pub(crate) fn check(workspace: &Workspace) -> Outcome {
-    if let Some(missing) = tools::missing() {
+    if let Some(missing) = missing() {
         tools::lint(workspace)?;
         eprintln!("Images are not built here: {missing}");
         return Ok(());

@@ -28,6 +28,7 @@ mod missing;
 mod observability;
 mod onnxruntime;
 mod openvino;
+mod peers;
 mod png;
 mod process;
 mod python;
@@ -83,6 +84,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Measure beside services written in Python: build in release, fetch what they run with (once), and compare
+    Peers {
+        /// Further arguments, passed to bench/peers/compare.py as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
     /// Check the Helm chart: renders, schemas of Kubernetes, alert rules (builds helm and kubeconform with Go, once)
     Chart {
         /// Write the committed renders anew instead of comparing them
@@ -97,7 +104,7 @@ enum Task {
     #[command(name = "openvino")]
     OpenVino,
     /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, guide,
-    /// observability, storage, images
+    /// observability, storage, images, cluster
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -156,6 +163,7 @@ impl Task {
             Self::Demo { prompt, flags } => demo::run(&workspace, prompt, flags),
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
+            Self::Peers { args } => peers::compare(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),
             Self::Clients => clients::run(&workspace),

@@ -143,6 +143,12 @@ impl Access {
         process::succeeds(&mut self.kubectl(&["get", "--raw", "/readyz"]))
     }
 
+    /// The certificate that the cluster's programs are signed with, PEM in Base64.
+    pub(super) fn authority(&self) -> Result<String, ProcessError> {
+        let path = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+        self.run(&["config", "view", "--minify", "--flatten", "--output", path])
+    }
+
     /// Whether the cluster is this command's own: then nodes may be drained and metrics APIs added.
     pub(super) fn is_own(&self) -> bool {
         matches!(self.target, Target::Own(_))

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use thiserror::Error;
 
+use super::metrics_adapter;
 use super::layout::{API_ADDRESS, API_URL, Node, SERVICE_OF_API};
 use crate::process::{self, ProcessError};
 
@@ -43,6 +44,8 @@ impl Certificates {
         let api = format!("{local},IP:{SERVICE_OF_API},DNS:localhost,DNS:kubernetes.default.svc");
         this.leaf("apiserver", AUTHORITY, "/CN=kube-apiserver", &api, SERVER)?;
         this.leaf("apiserver-client", AUTHORITY, "/O=system:masters/CN=apiserver", "", CLIENT)?;
+        let adapter = format!("DNS:{}", metrics_adapter::HOST);
+        this.leaf("metrics-adapter", AUTHORITY, "/CN=metrics-adapter", &adapter, SERVER)?;
         this.leaf("front-client", FRONT_AUTHORITY, "/CN=front-proxy", "", CLIENT)?;
         for (name, subject) in [
             ("admin", "/O=system:masters/CN=admin"),

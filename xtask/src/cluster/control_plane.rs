@@ -96,6 +96,6 @@ pub(super) fn start_controllers(
     Ok(())
 }
 
-fn beside_first_node(name: &str, program: &Command, run: &Path) -> io::Result<Daemon> {
+pub(super) fn beside_first_node(name: &str, program: &Command, run: &Path) -> io::Result<Daemon> {
     Daemon::start(name, NODES[0].namespace, program, &run.join("logs"))
 }

@@ -59,7 +59,8 @@ fn is_complete(deployment: &Value) -> bool {
         && ["replicas", "updatedReplicas", "readyReplicas"].iter().all(|key| status(key) == wanted)
 }
 
-fn pods_of(access: &Access, component: &str) -> Result<Vec<String>, Box<dyn Error>> {
+/// The living pods of a component.
+pub(super) fn pods_of(access: &Access, component: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let selector =
         format!("--selector=app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={component}");
     let pods = access.get(&["pods", &selector])?;

@@ -33,7 +33,7 @@ pub(super) const NODES: [Node; 2] = [
     },
 ];
 
-/// Where the API server, DNS and the stand-in for a metrics adapter listen. Not a loopback address: kubelet refuses those.
+/// Where the API server, DNS and the metrics adapter listen. Not a loopback address: kubelet refuses those.
 pub(super) const API_ADDRESS: &str = "10.200.0.1";
 /// The API server.
 pub(super) const API_URL: &str = "https://10.200.0.1:6443";

@@ -11,7 +11,7 @@ use super::certificates::Certificates;
 use super::control_plane;
 use super::daemon::Daemon;
 use super::layout::{NODES, Node, SERVICE_RANGE};
-use super::{leftovers, node, pause, wait};
+use super::{leftovers, metrics_adapter, node, pause, wait};
 use crate::process;
 
 /// The running cluster; dropping it takes it down.
@@ -46,6 +46,7 @@ impl OwnCluster {
         control_plane::start(&bin, &keys, &this.run, &mut this.daemons)?;
         wait::until("the API server", Duration::from_mins(2), || this.access.is_ready().then_some(()))?;
         control_plane::start_controllers(&bin, &keys, &this.run, &mut this.daemons)?;
+        this.daemons.push(metrics_adapter::start(&bin, &keys, &this.run)?);
         for node in &NODES {
             let containerd = node::containerd(node, &this.run)?;
             this.daemons.push(containerd);

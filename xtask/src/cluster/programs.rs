@@ -66,6 +66,11 @@ pub(super) fn ensure_cluster(folder: &Path) -> Result<(), GoError> {
     go_build::ensure(&CLUSTER_BUILDS, folder)
 }
 
+/// Whether all of them are there.
+pub(super) fn are_built(folder: &Path) -> bool {
+    CLUSTER_BUILDS.iter().all(|build| go_build::is_built(build, folder))
+}
+
 /// Builds Helm if it is missing; all that is needed beside somebody else's cluster.
 pub(super) fn ensure_helm(folder: &Path) -> Result<(), GoError> {
     go_build::ensure(&[HELM], folder)

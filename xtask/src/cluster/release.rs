@@ -36,7 +36,7 @@ impl Release<'_> {
         self.helm("install", &[])
     }
 
-    /// Upgrades it with further values, `--set` arguments, and waits until the new pods serve.
+    /// Upgrades it with further values, `--set-json` arguments, and waits until the new pods serve.
     pub(super) fn upgrade(&self, set: &[&str]) -> Result<(), Box<dyn Error>> {
         self.helm("upgrade", set)
     }
@@ -97,7 +97,7 @@ impl Release<'_> {
             arguments.extend(["--values".to_owned(), path(file)]);
         }
         for assignment in set {
-            arguments.extend(["--set".to_owned(), (*assignment).to_owned()]);
+            arguments.extend(["--set-json".to_owned(), (*assignment).to_owned()]);
         }
         arguments
     }

@@ -9,6 +9,7 @@ use super::draw;
 use super::layout::NODES;
 use super::load::Load;
 use super::release::{PIPELINE, Release};
+use super::scaling;
 use crate::onnxruntime::ORT_DYLIB_PATH;
 use crate::{guides, wait};
 
@@ -39,14 +40,14 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
     step("draw through the Service, as in one process", || client.draws_the_same(access))?;
     let drawn = step("upgrade under load", || {
         let load = Load::start(access)?;
-        release.upgrade(&["telemetry.logFilter=info\\,reverie_service_kit=info"])?;
+        release.upgrade(&["telemetry.logFilter=\"info,reverie_service_kit=info\""])?;
         all_serve(access)?;
         load.more_images()?;
         load.end()
     })?;
     println!("  {drawn} images drawn meanwhile, no call failed");
     step("broken rollout: held, old pods serve, undone", || {
-        release.upgrade_and_go_on(&["denoiser.image.tag=no-such-tag"])?;
+        release.upgrade_and_go_on(&["denoiser.image.tag=\"no-such-tag\""])?;
         rollout_is_stuck(access)?;
         client.draws_the_same(access)?;
         release.roll_back()?;
@@ -64,8 +65,11 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
             load.end()
         })?;
         println!("  {drawn} images drawn meanwhile, no call failed");
+        let scaled = step("scale on the backlog, up and down", || scaling::on_backlog(release))?;
+        println!("  second pod ready {:.1} s after it was wanted, its first image drawn after {:.1} s; {} images, no call failed",
+            scaled.ready.as_secs_f64(), scaled.first_image.as_secs_f64(), scaled.drawn);
     } else {
-        println!("drain: left out, since the nodes of --context are not this command's");
+        println!("drain, scale: left out, since nodes and metrics API of --context are not this command's");
     }
     step("uninstall, nothing left", || {
         let left = release.uninstall()?;

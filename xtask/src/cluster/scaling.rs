@@ -1,0 +1,83 @@
+//! Scaling on the metric of the chart's autoscalers: pods come while there is a backlog, and go after it.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use super::access::{Access, NAMESPACE};
+use super::disruption::pods_of;
+use super::load::Load;
+use super::metrics_adapter;
+use super::release::Release;
+use crate::wait;
+
+const COMPONENT: &str = "denoiser";
+/// One pod while there is nothing to do, and so low a target that two callers are too many for it.
+const VALUES: [&str; 4] = [
+    "denoiser.autoscaling.enabled=true",
+    "denoiser.autoscaling.maxReplicas=2",
+    "denoiser.autoscaling.target=0.02",
+    "denoiser.autoscaling.scaleDownSeconds=5",
+];
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How long the new pod took, from when it was wanted.
+pub(super) struct Scaled {
+    /// Until it was ready.
+    pub(super) ready: Duration,
+    /// Until it had drawn its part of an image.
+    pub(super) first_image: Duration,
+    /// Images drawn meanwhile.
+    pub(super) drawn: u64,
+}
+
+/// Draws until there is a second pod that draws, and waits until it is gone again. Of a call, none may fail.
+pub(super) fn on_backlog(release: &Release<'_>) -> Result<Scaled, Box<dyn Error>> {
+    let access = release.access;
+    metrics_adapter::register(access)?;
+    release.upgrade(&VALUES)?;
+    wait::until("one pod without a backlog", PATIENCE, || {
+        (replicas(access, "replicas")? == 1 && replicas(access, "readyReplicas")? == 1).then_some(())
+    })?;
+    let before = pods_of(access, COMPONENT)?;
+    let load = Load::start(access)?;
+    wait::until("a second pod wanted", PATIENCE, || (replicas(access, "replicas")? == 2).then_some(()))?;
+    let wanted = Instant::now();
+    wait::until("a second pod ready", PATIENCE, || (replicas(access, "readyReplicas")? == 2).then_some(()))?;
+    let ready = wanted.elapsed();
+    let pods = pods_of(access, COMPONENT)?;
+    let new = pods.iter().find(|pod| !before.contains(pod)).ok_or("no pod is new")?;
+    wait::until("an image drawn by the second pod", PATIENCE, || has_finished(access, new).then_some(()))?;
+    let first_image = wanted.elapsed();
+    let drawn = load.end()?;
+    wait::until("one pod after the load", PATIENCE, || (replicas(access, "replicas")? == 1).then_some(()))?;
+    Ok(Scaled { ready, first_image, drawn })
+}
+
+/// A count in the status of the Deployment.
+fn replicas(access: &Access, key: &str) -> Option<u64> {
+    let deployment = access.get(&["deployment", &format!("reverie-{COMPONENT}")]).ok()?;
+    Some(deployment.first()?["status"][key].as_u64().unwrap_or(0))
+}
+
+/// Whether calls to draw have ended well on a pod.
+fn has_finished(access: &Access, pod: &str) -> bool {
+    let admin = || {
+        let pod = access.get(&["pod", pod]).ok()?;
+        let ports = pod.first()?["spec"]["containers"][0]["ports"].as_array()?.iter();
+        ports.into_iter().find(|port| port["name"] == "admin")?["containerPort"].as_u64()
+    };
+    let page = |port: u64| {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:{port}/proxy/metrics");
+        access.run(&["get", "--raw", &path]).ok()
+    };
+    admin().and_then(page).is_some_and(|metrics| has_drawn(&metrics))
+}
+
+fn has_drawn(metrics: &str) -> bool {
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("rpc_server_call_duration_seconds_count{")
+            && line.contains("/Denoise\"")
+            && line.contains("rpc_response_status_code=\"OK\"")
+    });
+    counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() > 0.0
+}
