@@ -183,18 +183,40 @@ def at(share: float, took: list[float]) -> float:
     return took[min(len(took) - 1, int(share * len(took)))]
 
 
-def mesh(program: str, size: int, *arguments: str) -> dict:
-    """The figures of one run of reverie-bench load."""
-    command = [program, "load", "--json", "--size", str(size), "--prompt", PROMPT, "--timeout", str(TIMEOUT), *arguments]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout
-    return json.loads(told)["runs"][-1]
+@dataclass(frozen=True)
+class Mesh:
+    """The mesh with one setting, in the process of reverie-bench."""
+
+    setting: str
+    program: str
+    settings: tuple[str, ...]
+    environment: dict[str, str]
+
+    def figures(self, size: int, *arguments: str) -> dict:
+        """Of one run of reverie-bench load."""
+        command = [self.program, "load", "--json", "--size", str(size), "--prompt", PROMPT]
+        command += ["--timeout", f"{TIMEOUT:g}", *arguments]
+        for setting in self.settings:
+            command += ["--set", setting]
+        environment = os.environ | self.environment
+        told = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        return json.loads(told.stdout)["runs"][-1]
+
+
+def meshes(program: str, openvino: str | None) -> dict[str, Mesh]:
+    found = {"Reverie": Mesh("the default", program, (), {})}
+    if openvino:
+        services, keys = ("encoder", "denoiser", "super-resolution"), ("provider=openvino", "openvino.precision=bf16")
+        settings = tuple(f"{service}.inference.{key}" for service in services for key in keys)
+        found["Reverie, OpenVINO"] = Mesh("bfloat16", program, settings, {"ORT_DYLIB_PATH": openvino})
+    return found
 
 
 def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def compare(program: str, size: int, seconds: float, rounds: int) -> None:
+def compare(of_mesh: dict[str, Mesh], size: int, seconds: float, rounds: int) -> None:
     best: dict[str, tuple[float, Peer]] = {}
     for peer in PEERS:
         with serving(peer, size) as service:
@@ -209,14 +231,15 @@ def compare(program: str, size: int, seconds: float, rounds: int) -> None:
     # By turns: a machine that has a slow minute has it for all of them.
     rates, single, tail = {}, {}, {}
     for _ in range(rounds):
-        figures = mesh(program, size, "--callers", str(CALLERS), "--images", images)
-        rates.setdefault("Reverie", []).append(figures["goodput_per_second"])
-        figures = mesh(program, size, "--callers", "1", "--images", alone)
-        single.setdefault("Reverie", []).append(figures["latency_seconds"]["p50"])
-        figures = mesh(program, size, "--rate", str(offered), "--seconds", str(2 * seconds))
-        if figures["drawn"] != figures["calls"]:
-            raise RuntimeError(f"the mesh drew {figures['drawn']} of {figures['calls']} images at {offered:.2f} a second")
-        tail.setdefault("Reverie", []).append(figures["latency_seconds"]["p99"])
+        for name, mesh in of_mesh.items():
+            figures = mesh.figures(size, "--callers", str(CALLERS), "--images", images)
+            rates.setdefault(name, []).append(figures["goodput_per_second"])
+            figures = mesh.figures(size, "--callers", "1", "--images", alone)
+            single.setdefault(name, []).append(figures["latency_seconds"]["p50"])
+            figures = mesh.figures(size, "--rate", str(offered), "--seconds", str(2 * seconds))
+            if figures["drawn"] != figures["calls"]:
+                raise RuntimeError(f"{name} drew {figures['drawn']} of {figures['calls']} images at {offered:.2f} a second")
+            tail.setdefault(name, []).append(figures["latency_seconds"]["p99"])
         for name, (_, peer) in best.items():
             with serving(peer, size) as service:
                 rates.setdefault(name, []).append(closed(service.ask, CALLERS, int(images))[0])
@@ -225,9 +248,10 @@ def compare(program: str, size: int, seconds: float, rounds: int) -> None:
     print(f"\n### {size} px\n")
     print(f"| | images/s, {CALLERS} callers | one image, s | p99 at {offered:.2f} images/s, s | setting |")
     print("| --- | ---: | ---: | ---: | --- |")
-    for name in ["Reverie", *best]:
+    settings = {name: mesh.setting for name, mesh in of_mesh.items()}
+    settings |= {name: peer.setting for name, (_, peer) in best.items()}
+    for name, setting in settings.items():
         cells = (max(rates[name]), min(single[name]), min(tail[name]))
-        setting = "the default" if name == "Reverie" else best[name][1].setting
         print(f"| {name} | {cells[0]:.2f} | {cells[1]:.3f} | {cells[2]:.2f} | {setting} |", flush=True)
     if size == 64:
         bare = subprocess.run([sys.executable, str(FOLDER / "bare_loop.py"), str(seconds)], check=True, stdout=subprocess.PIPE)
@@ -238,13 +262,14 @@ def compare(program: str, size: int, seconds: float, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mesh", required=True, help="the program reverie-bench")
+    parser.add_argument("--openvino", metavar="LIBRARY", help="an ONNX Runtime with OpenVINO, to measure the mesh on it, too")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 1024], help="of the images, pixels")
     parser.add_argument("--seconds", type=float, default=15.0, help="about how long each measurement takes")
     parser.add_argument("--rounds", type=int, default=2, help="the best of so many turns counts")
     arguments = parser.parse_args()
     print(f"{CORES} cores of {platform.machine()}, Python {platform.python_version()}; the best of {arguments.rounds} turns.")
     for size in arguments.sizes:
-        compare(arguments.mesh, size, arguments.seconds, arguments.rounds)
+        compare(meshes(arguments.mesh, arguments.openvino), size, arguments.seconds, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ pub struct Span {
     pub id: Vec<u8>,
     /// The span that caused it; empty for the first of a trace.
     pub parent: Vec<u8>,
-    /// `rpc.grpc.status_code`, of spans of calls.
-    pub status: Option<i64>,
+    /// `rpc.response.status_code`, of spans of calls.
+    pub status: Option<String>,
     /// All attributes that are texts or whole numbers, and those of its events.
     pub attributes: BTreeMap<String, String>,
 }
@@ -138,9 +138,9 @@ impl TraceService for Receiver {
     }
 }
 
-fn status(attribute: &KeyValue) -> Option<i64> {
+fn status(attribute: &KeyValue) -> Option<String> {
     match attribute.value.as_ref()?.value.as_ref()? {
-        Value::IntValue(code) if attribute.key == "rpc.grpc.status_code" => Some(*code),
+        Value::StringValue(code) if attribute.key == "rpc.response.status_code" => Some(code.clone()),
         _ => None,
     }
 }

@@ -3,11 +3,13 @@
 
 use futures::future::try_join_all;
 use reverie_imaging::pictures::{self, Rgb};
-use reverie_integration_tests::Fallible;
-use reverie_integration_tests::processes::{Process, serve_command};
+use reverie_integration_tests::processes::{Process, binary, serve_command};
 use reverie_integration_tests::requests::{draw, quick};
+use reverie_integration_tests::{Fallible, WORKSPACE};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Address;
+use serde_json::Value;
+use tokio::process::Command;
 
 const PROMPT: &str = "a small zunin on the left, snow";
 const SERVICES: [&str; 3] = ["encoder", "denoiser", "super-resolution"];
@@ -61,6 +63,37 @@ async fn images_are_those_of_the_cpu_but_for_a_little() -> Fallible<()> {
         assert!(range.contains(&off), "{precision}, {batch}: {off}");
         let together = try_join_all((5..9).map(|seed| image(&address, seed))).await?;
         assert!(together[2] == alone, "{precision}: it depends on its company");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_check_says_how_far_it_is_from_the_cpu() -> Fallible<()> {
+    let Ok(library) = std::env::var("REVERIE_OPENVINO_LIBRARY") else {
+        println!("left out: REVERIE_OPENVINO_LIBRARY names no library (cargo xtask openvino)");
+        return Ok(());
+    };
+    for (settings, most) in
+        [(&["provider=openvino"][..], 1e-3), (&["provider=openvino", "openvino.precision=bf16"], 0.1)]
+    {
+        let mut check = Command::new(binary("reverie")?);
+        check.current_dir(WORKSPACE).env("ORT_DYLIB_PATH", &library);
+        check.args(["models", "check", "models/bestiary", "--json"]);
+        for setting in settings {
+            check.args(["--set", &format!("inference.{setting}")]);
+        }
+        let output = check.output().await?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        for package in told["packages"].as_array().ok_or("no packages")? {
+            let differences = package["differences"].as_object().ok_or("no differences")?;
+            assert!(!differences.is_empty(), "{package}");
+            for (output, difference) in differences {
+                let difference = difference.as_f64().ok_or("no number")?;
+                println!("{settings:?}: {}, {output}: {difference:.6}", package["name"]);
+                assert!((0.0..most).contains(&difference), "{settings:?}: {package}");
+            }
+        }
     }
     Ok(())
 }

@@ -66,7 +66,8 @@ async fn a_stopped_replica_is_left_out_until_it_goes_on() -> Fallible<()> {
     Ok(())
 }
 
-/// Each process of the stages is restarted while callers draw. They do not repeat a call: one that fails ends the test.
+/// Each process of the stages is restarted while callers draw. A call is repeated as clients of the mesh repeat
+/// it, until its answer begins: one that fails ends the test.
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_of_one_of_two_replicas_are_not_noticed() -> Fallible<()> {
     // A replica that is left by its callers does not wait for them.

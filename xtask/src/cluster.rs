@@ -94,6 +94,18 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Outcome {
     if let Some(context) = &arguments.context {
         programs::ensure_helm(&folder)?;
         let access = Access::context(context, folder.join("bin/helm"), &folder);
+        // They are deleted in the end.
+        for namespace in [access::NAMESPACE, scenario::GUIDES_NAMESPACE] {
+            if !access
+                .run(&["get", "namespace", namespace, "--ignore-not-found", "--output=name"])?
+                .is_empty()
+            {
+                return Err(format!(
+                    "the cluster has a namespace {namespace}, which this command would use and delete"
+                )
+                .into());
+            }
+        }
         let outcome = tell(&access, None);
         // Also after a failure; nothing of ours stays in another's cluster.
         let _ =

@@ -5,12 +5,15 @@
 use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::Outcome;
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{Outcome, process, wait};
 
+/// How long a guide may take.
+const PATIENCE: Duration = Duration::from_mins(15);
 /// Begins a block that is run.
 const FENCE: &str = "```sh";
 
@@ -35,8 +38,25 @@ pub(crate) fn follow(workspace: &Workspace, guide: &str, mut shell: Command) -> 
     for entry in ["charts", "docker", "docs", "integration-tests", "models"] {
         symlink(workspace.root().join(entry), folder.path().join(entry))?;
     }
-    process::run(shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path()))?;
-    Ok(())
+    run_within(shell.args(["-euxo", "pipefail", "-c", &script]).current_dir(folder.path()), PATIENCE)
+        .map_err(|error| format!("docs/guides/{guide}.md: {error}").into())
+}
+
+/// Runs a shell; after `time` it is ended, with everything that it started.
+fn run_within(shell: &mut Command, time: Duration) -> Outcome {
+    let mut shell = shell.process_group(0).spawn()?;
+    let ended = wait::until("its commands", time, || match shell.try_wait() {
+        Ok(None) => None,
+        ended => Some(ended),
+    });
+    if ended.is_err() {
+        let _ = process::capture(Command::new("kill").args(["-KILL", "--", &format!("-{}", shell.id())]));
+        let _ = shell.wait();
+    }
+    match ended?? {
+        Some(status) if status.success() => Ok(()),
+        status => Err(format!("ended with {}", status.unwrap_or_default()).into()),
+    }
 }
 
 /// The blocks of a guide that are run, one after another.
@@ -57,6 +77,19 @@ fn commands(guide: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guide_that_hangs_is_ended_and_told() {
+        let bash = |script: &str| {
+            let mut bash = Command::new("bash");
+            bash.args(["-c", script]);
+            bash
+        };
+        let error = run_within(&mut bash("sleep 600 & wait"), Duration::from_millis(100)).unwrap_err();
+        assert!(error.to_string().contains("its commands"), "{error}");
+        assert!(run_within(&mut bash("exit 3"), PATIENCE).unwrap_err().to_string().contains('3'));
+        run_within(&mut bash("true"), PATIENCE).unwrap();
+    }
 
     #[test]
     fn blocks_of_the_shell_are_run_in_order() {

@@ -8,6 +8,9 @@ stage with one image to draw uses all it can get.
 
 {{- define "reverie.autoscaler" -}}
 {{- if .values.autoscaling.enabled -}}
+{{- if gt (int .values.autoscaling.minReplicas) (int .values.autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas must be at most maxReplicas" .name) -}}
+{{- end -}}
 {{- if eq .root.Values.autoscaler.kind "keda" -}}
 {{- include "reverie.scaledObject" . -}}
 {{- else -}}

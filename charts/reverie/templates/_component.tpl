@@ -13,7 +13,7 @@ Everything that one component consists of. The argument is a dict:
 {{- define "reverie.component" -}}
 {{- $values := mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy .values) -}}
 {{- $component := merge (dict "values" $values) . -}}
-{{- range list "reverie.settingsMap" "reverie.certificate" "reverie.deployment" "reverie.service" "reverie.disruptionBudget" "reverie.autoscaler" "reverie.componentPolicy" }}
+{{- range list "reverie.settingsMap" "reverie.certificate" "reverie.deployment" "reverie.service" "reverie.adminService" "reverie.disruptionBudget" "reverie.autoscaler" "reverie.componentPolicy" }}
 {{- with include . $component | trim }}
 ---
 {{ . }}
@@ -58,12 +58,33 @@ spec:
       port: {{ include "reverie.port" .service }}
       targetPort: grpc
       appProtocol: {{ ternary "https" "kubernetes.io/h2c" .root.Values.tls.enabled }}
-    {{- if .root.Values.adminPort }}
-    - name: admin
-      port: 9090
-      targetPort: admin
-      appProtocol: http
+    {{- if and .root.Values.adminPort (ne .service "pipeline") }}
+    {{- include "reverie.adminPort" . | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{- define "reverie.adminPort" -}}
+- name: admin
+  port: 9090
+  targetPort: admin
+  appProtocol: http
+{{- end -}}
+
+{{/* The pipeline's admin port is not in the Service of its callers, which may be open to the world. */}}
+{{- define "reverie.adminService" -}}
+{{- if and .root.Values.adminPort (eq .service "pipeline") }}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "reverie.name" (dict "root" .root "name" "pipeline-admin") }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "reverie.componentLabels" . | nindent 4 }}
+spec:
+  clusterIP: None
+  selector: {{- include "reverie.componentSelector" . | nindent 4 }}
+  ports:
+    {{- include "reverie.adminPort" . | nindent 4 }}
+{{- end }}
 {{- end -}}
 
 {{/* With one replica a budget would only block the drain of its node. */}}

@@ -1,4 +1,4 @@
-{{/* Pod Security "restricted", for every container of the chart. */}}
+{{/* Pod Security "restricted": of every container, and of every pod (of the chart's context). */}}
 {{- define "reverie.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -8,10 +8,12 @@ capabilities:
 
 {{- define "reverie.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- with .Values.runAsUser }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -55,6 +57,9 @@ tcpSocket:
 {{- $root := .root -}}
 {{- $data := include "reverie.dataOf" . | fromJson -}}
 {{- $objects := include "reverie.readsObjects" . -}}
+{{- if and $values.gpu.count (not (has "models" .data)) -}}
+{{- fail (printf "%s.gpu.count must be 0: it runs no models" .name) -}}
+{{- end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -66,6 +71,8 @@ spec:
   replicas: {{ $values.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
+  # A pod that starts within its time is no failure of the rollout.
+  progressDeadlineSeconds: {{ max 600 (add $values.startupSeconds 120) }}
   selector:
     matchLabels: {{- include "reverie.componentSelector" . | nindent 6 }}
   strategy:
@@ -102,15 +109,15 @@ spec:
         - name: {{ . }}
         {{- end }}
       {{- end }}
-      securityContext: {{- include "reverie.podSecurity" . | nindent 8 }}
+      securityContext: {{- include "reverie.podSecurity" $root | nindent 8 }}
       {{- with include "reverie.priorityClass" . }}
       priorityClassName: {{ . }}
       {{- end }}
       {{- with $values.runtimeClassName }}
       runtimeClassName: {{ . }}
       {{- end }}
-      # Half as much again as the service takes at most, so that it is never killed while it drains.
-      terminationGracePeriodSeconds: {{ add $values.drainSeconds $values.lameDuckSeconds | mulf 1.5 | ceil | int }}
+      # Half as much again as the service takes at most, and its last telemetry: it is never killed while it drains.
+      terminationGracePeriodSeconds: {{ add $values.drainSeconds $values.lameDuckSeconds | mulf 1.5 | ceil | int | add 5 }}
       {{- with $values.nodeSelector }}
       nodeSelector: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -198,6 +205,9 @@ spec:
             - name: tmp
               mountPath: /tmp
             {{- end }}
+            {{- with $values.volumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
       volumes:
         - name: settings
           configMap:
@@ -225,5 +235,8 @@ spec:
         - name: tmp
           emptyDir:
             sizeLimit: 1Gi
+        {{- end }}
+        {{- with $values.volumes }}
+        {{- toYaml . | nindent 8 }}
         {{- end }}
 {{- end -}}

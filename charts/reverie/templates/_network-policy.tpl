@@ -44,17 +44,29 @@ spec:
             matchLabels: {{- include "reverie.componentSelector" (dict "root" $root "name" .) | nindent 14 }}
       ports: [{port: grpc}]
     {{- end }}
+    {{- /* A rule with an empty list would let everything through. */}}
     {{- if $objects }}
-    - to: {{- toYaml $root.Values.objectStorage.egress | nindent 8 }}
-      ports: [{port: {{ $root.Values.objectStorage.port }}}]
+    {{- with $root.Values.objectStorage.egress }}
+    - to: {{- toYaml . | nindent 8 }}
+      ports:
+        {{- range prepend $root.Values.objectStorage.morePorts $root.Values.objectStorage.port }}
+        - {port: {{ . }}}
+        {{- end }}
+    {{- end }}
     {{- end }}
     {{- if and (eq .service "pipeline") (contains "://" ($root.Values.access.tokens.jwks | default "")) }}
-    - to: {{- toYaml $root.Values.access.egress | nindent 8 }}
+    {{- with $root.Values.access.egress }}
+    - to: {{- toYaml . | nindent 8 }}
       ports: [{port: {{ $root.Values.access.port }}}]
     {{- end }}
-    {{- if $root.Values.telemetry.otlpEndpoint }}
-    - to: {{- toYaml $policy.collectors | nindent 8 }}
-      ports: [{port: {{ regexFind ":[0-9]+" ($root.Values.telemetry.otlpEndpoint | trimPrefix "http://") | trimPrefix ":" | default "4317" }}}]
+    {{- end }}
+    {{- with $root.Values.telemetry.otlpEndpoint }}
+    {{- $authority := regexReplaceAll "^http://([^/]*).*$" . "${1}" }}
+    {{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" | default "80" }}
+    {{- with $policy.collectors }}
+    - to: {{- toYaml . | nindent 8 }}
+      ports: [{port: {{ $port }}}]
+    {{- end }}
     {{- end }}
   {{- end }}
 {{- end }}

@@ -12,7 +12,15 @@ are TOML as well; Helm's own toToml makes floats of integers, which the services
 {{- define "reverie.toml" -}}
 {{- $path := .path -}}
 {{- range $key, $value := .map }}
-{{- if not (kindIs "map" $value) }}
+{{- if kindIs "slice" $value }}
+{{- range $value }}
+{{- if or (kindIs "map" .) (kindIs "invalid" .) }}
+{{- fail (printf "settings: %s%s is a list of texts, numbers or booleans" $path $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- /* null takes a setting out. */}}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
 {{ include "reverie.tomlKey" $key }} = {{ toJson $value }}
 {{- end }}
 {{- end }}
@@ -86,6 +94,11 @@ The settings of a component: what the chart decides, then what its templates der
 {{- if hasPrefix "/" ($location | default "") -}}
 {{- fail (printf "knowledge.bases.%s must be a URL where knowledge bases are in object storage, not %s" $name $location) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $value := dict "listen" "listenAddress" "lame_duck_seconds" "lameDuckSeconds" "drain_seconds" "drainSeconds" -}}
+{{- if hasKey ($.values.settings.server | default dict) $key -}}
+{{- fail (printf "%s.settings.server.%s is set by %s" $.name $key $value) -}}
 {{- end -}}
 {{- end -}}
 {{- $settings = mergeOverwrite $settings (deepCopy .settings) (deepCopy .values.settings) -}}

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use reverie_engine::{InferenceSettings, Session};
-use reverie_packages::package::{Extent, TensorFacts};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use reverie_engine::execution::Provider;
+use reverie_engine::{InferenceSettings, Session, Tried};
+use reverie_packages::package::{DType, Extent, TensorFacts};
 use reverie_packages::weights::Flaw;
 use reverie_packages::{Bundle, Package, Role, Tokenizer};
 use reverie_service_kit::output::OutputError;
@@ -23,8 +26,9 @@ const NAMED: usize = 5;
 /// What an open axis is given if nothing is known of it.
 const OPEN_AXIS: usize = 2;
 
-/// Verifies checksums and manifests, looks for weights that are not numbers (NaN, infinity), loads every graph and runs it on zeros.
-/// Prints the inputs and outputs of each, what it runs on, and how long one row takes.
+/// Verifies checksums and manifests, looks for weights that are not numbers (NaN, infinity), loads every graph and runs it.
+/// Prints the inputs and outputs of each, what it runs on, how long one row takes, and, on another provider than the CPU, how far its
+/// numbers are from those of the CPU.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The bundle.
@@ -44,7 +48,9 @@ pub(super) struct Arguments {
 struct Seen {
     folder: String,
     package: Package,
-    outputs: Vec<(String, Vec<usize>)>,
+    outputs: Vec<Tried>,
+    /// How far each output is from the CPU's; empty on the CPU.
+    differences: BTreeMap<String, f64>,
     load: Duration,
     row: Duration,
 }
@@ -90,14 +96,58 @@ fn try_out(folder: String, package: Package, inference: &InferenceSettings) -> R
     let mut session = Session::open(&package, inference)?;
     let load = begun.elapsed();
     let begun = Instant::now();
-    let outputs = session.try_out(|axis| open_axis(&package, axis))?;
+    let extent = |axis: &str| if axis == "batch" { inference.batch.get() } else { open_axis(&package, axis) };
+    let outputs = session.try_out(extent, numbers)?;
     let mut row = begun.elapsed();
     for _ in 0..if row > LONG { 0 } else { RUNS } {
         let begun = Instant::now();
-        session.try_out(|axis| open_axis(&package, axis))?;
+        session.try_out(extent, numbers)?;
         row = row.min(begun.elapsed());
     }
-    Ok(Seen { folder, package, outputs, load, row })
+    let mut differences = BTreeMap::new();
+    if inference.provider != Provider::Cpu {
+        let on_cpu = InferenceSettings { provider: Provider::Cpu, ..inference.clone() };
+        let cpu = Session::open(&package, &on_cpu)?.try_out(extent, numbers)?;
+        for (given, cpu) in outputs.iter().zip(&cpu) {
+            let off = difference(&given.numbers, &cpu.numbers);
+            if off.is_nan() && cpu.numbers.iter().all(|number| number.is_finite()) {
+                let (location, provider) = (&package.location, inference.provider_name());
+                return Err(format!(
+                    "{location}: on {provider}, {} is not finite; on the CPU it is",
+                    given.name
+                )
+                .into());
+            }
+            differences.insert(given.name.clone(), off);
+        }
+    }
+    Ok(Seen { folder, package, outputs, differences, load, row })
+}
+
+/// What an input is tried with, the same each time: ones for masks and whole numbers, the middle of the noise for a timestep, and
+/// numbers at random, of mean 0 and variance 1, for everything else.
+fn numbers(name: &str, facts: &TensorFacts, elements: usize) -> Vec<f32> {
+    let is_whole = matches!(facts.dtype, DType::I64 | DType::I32);
+    if is_whole || name.ends_with("mask") {
+        return vec![1.0; elements];
+    }
+    if name == "timestep" {
+        return vec![500.0; elements];
+    }
+    let seed = name.bytes().fold(0, |seed: u64, byte| 31 * (seed % (1 << 32)) + u64::from(byte));
+    let mut random = StdRng::seed_from_u64(seed);
+    let bound = 3_f32.sqrt();
+    (0..elements).map(|_| random.random_range(-bound..bound)).collect()
+}
+
+/// The root of the mean square of the difference, as a share of that of the CPU's numbers.
+fn difference(given: &[f32], cpu: &[f32]) -> f64 {
+    let square = |numbers: &mut dyn Iterator<Item = f32>| -> f64 {
+        numbers.map(|number| f64::from(number).powi(2)).sum::<f64>()
+    };
+    let off = square(&mut given.iter().zip(cpu).map(|(given, cpu)| given - cpu));
+    let all = square(&mut cpu.iter().copied());
+    if off == 0.0 { 0.0 } else { (off / all).sqrt() }
 }
 
 /// What is wrong with weights that were broken on their way, or never right.
@@ -119,7 +169,7 @@ fn not_numbers(package: &Package, flaws: &[Flaw]) -> String {
     )
 }
 
-/// How many a run is given of an axis that is open: one row, the picture of a model's own size, a latent of 64 x 64, and two of
+/// How many a run is given of an axis that is open, but for the rows: the picture of a model's own size, a latent of 64 x 64, and two of
 /// everything else.
 fn open_axis(package: &Package, axis: &str) -> usize {
     if let Some(diffusion) = &package.manifest.diffusion {
@@ -133,7 +183,6 @@ fn open_axis(package: &Package, axis: &str) -> usize {
         }
     }
     match (axis, package.manifest.latent) {
-        ("batch", _) => 1,
         ("height" | "width", Some(latent)) => match package.manifest.role {
             Role::LatentEncoder => 64 * latent.downscale,
             _ => 64,
@@ -143,7 +192,7 @@ fn open_axis(package: &Package, axis: &str) -> usize {
 }
 
 fn tell(seen: &Seen) -> Result<(), OutputError> {
-    let Seen { folder, package, outputs, load, row } = seen;
+    let Seen { folder, package, outputs, differences, load, row } = seen;
     let manifest = &package.manifest;
     say!("{folder} ({})", manifest.name)?;
     say!("  digest    {}", manifest.digest())?;
@@ -152,12 +201,15 @@ fn tell(seen: &Seen) -> Result<(), OutputError> {
         say!("  takes     {name} {}", describe(facts))?;
     }
     for (name, facts) in &manifest.graph.outputs {
-        let given = outputs.iter().find(|(given, _)| given == name);
+        let given = outputs.iter().find(|given| given.name == *name);
         say!(
             "  gives     {name} {}, here {:?}",
             describe(facts),
-            given.map(|(_, s)| s.as_slice()).unwrap_or_default()
+            given.map(|given| given.shape.as_slice()).unwrap_or_default()
         )?;
+    }
+    for (name, difference) in differences {
+        say!("  differs   {name} by {:.4} % from the CPU's", 100.0 * difference)?;
     }
     Ok(())
 }
@@ -185,7 +237,8 @@ fn as_json(seen: &Seen) -> Value {
         "digest": seen.package.digest(),
         "inputs": tensors(&graph.inputs),
         "outputs": tensors(&graph.outputs),
-        "output_shapes": seen.outputs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "output_shapes": seen.outputs.iter().map(|output| (&output.name, &output.shape)).collect::<BTreeMap<_, _>>(),
+        "differences": seen.differences,
         "load_seconds": seen.load.as_secs_f64(),
         "row_seconds": seen.row.as_secs_f64(),
     })
@@ -198,4 +251,18 @@ fn milliseconds(duration: Duration) -> f64 {
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((parts.0.to_owned(), parts.1.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_a_share_of_the_numbers() {
+        assert!(difference(&[3.0, -4.0], &[3.0, -4.0]) < f64::EPSILON);
+        assert!((difference(&[3.0, -4.0], &[3.0, -5.0]) - 1.0 / 34_f64.sqrt()).abs() < 1e-9);
+        assert!(difference(&[0.0], &[0.0]) < f64::EPSILON);
+        assert!(difference(&[1.0], &[0.0]).is_infinite());
+        assert!(difference(&[f32::INFINITY], &[f32::INFINITY]).is_nan(), "nothing is known of it");
+    }
 }

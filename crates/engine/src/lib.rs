@@ -36,6 +36,6 @@ pub use lane::{
     Call, Lane, LaneSettings, Prediction, Resource, RowModel, RunError, StartError, Stats, SubmitError,
     Trouble,
 };
-pub use session::{Identity, Input, RowData, Session, Values};
+pub use session::{Identity, Input, RowData, Session, Tried, Values};
 pub use single::Computed;
 pub use work::{Failure, Timings};

@@ -66,6 +66,17 @@ pub struct RowData<'a> {
     pub outputs: Vec<(&'a str, &'a mut [f32])>,
 }
 
+/// An output of a graph that was tried out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tried {
+    /// Our name of it.
+    pub name: String,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// Its elements, row-major; none of whole numbers.
+    pub numbers: Vec<f32>,
+}
+
 /// A loaded model that one thread runs. The threads of a [`Lane`](crate::Lane) have one each; of those that ONNX Runtime runs on a CPU
 /// with its own kernels all share one copy of the weights.
 #[derive(Debug)]
@@ -197,12 +208,13 @@ impl Session {
         }
     }
 
-    /// Runs the graph once with zeros. `extent` chooses the axes that are open, by name. Gives our name and the extents of each
-    /// output.
+    /// Runs the graph once and gives its outputs. `extent` chooses the axes that are open, by name, and `fill` the numbers of an input,
+    /// by our name, facts and elements.
     pub fn try_out(
         &mut self,
         extent: impl Fn(&str) -> usize,
-    ) -> Result<Vec<(String, Vec<usize>)>, ModelError> {
+        fill: impl Fn(&str, &TensorFacts, usize) -> Vec<f32>,
+    ) -> Result<Vec<Tried>, ModelError> {
         let package = Arc::clone(&self.package);
         let failed = |why: String| ModelError::Run { package: package.to_string(), why };
         let mut values: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
@@ -221,17 +233,23 @@ impl Session {
             let elements = elements.filter(|elements| *elements <= MAX_TRIED).ok_or_else(|| {
                 failed(format!("its input {name} would have more elements than are tried out: {shape:?}"))
             })?;
-            let value = tensors::of(facts.dtype, &shape, &[Values::F32(&vec![0.0; elements])])
+            let value = tensors::of(facts.dtype, &shape, &[Values::F32(&fill(name, facts, elements))])
                 .map_err(|error| failed(format!("input {name}: {error}")))?;
             values.push((facts.name.as_str(), value.into()));
         }
         let results = self.shared.get().run(values).map_err(|error| failed(error.to_string()))?;
-        let shape = |(name, facts): (&String, &TensorFacts)| {
-            let shape =
-                results.get(&facts.name).map(|value| value.shape().iter().map(|&e| e as usize).collect());
-            (name.clone(), shape.unwrap_or_default())
+        let tried = |(name, facts): (&String, &TensorFacts)| {
+            let value = results.get(&facts.name).ok_or_else(|| failed(format!("it gave no {name}")))?;
+            let shape: Vec<usize> = value.shape().iter().map(|&extent| extent as usize).collect();
+            let mut numbers = Vec::new();
+            if matches!(facts.dtype, DType::F32 | DType::F16) {
+                numbers.resize(shape.iter().product(), 0.0);
+                tensors::read(value, facts.dtype, (0, 1), &mut numbers)
+                    .map_err(|why| failed(format!("output {name}: {why}")))?;
+            }
+            Ok(Tried { name: name.clone(), shape, numbers })
         };
-        Ok(self.outputs.iter().map(shape).collect())
+        self.outputs.iter().map(tried).collect()
     }
 
     /// Runs the graph once over `rows`, 1 to [`Self::batch`] of them in any order, and writes their outputs. The rest of the batch

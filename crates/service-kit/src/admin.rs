@@ -154,8 +154,8 @@ impl Pages {
     /// As JSON; nothing in it needs escaping.
     fn version(&self) -> String {
         let (name, version) = (self.service, env!("CARGO_PKG_VERSION"));
-        let commit = metrics::COMMIT.map(|commit| format!(",\"commit\":\"{commit}\"")).unwrap_or_default();
-        format!("{{\"name\":\"reverie-{name}\",\"version\":\"{version}\"{commit}}}\n")
+        let commit = &*metrics::COMMIT;
+        format!("{{\"name\":\"reverie-{name}\",\"version\":\"{version}\",\"commit\":\"{commit}\"}}\n")
     }
 }
 

@@ -7,15 +7,16 @@ mod lines;
 pub mod metrics;
 
 use std::io::IsTerminal as _;
+use std::thread;
 use std::time::Duration;
 
-use opentelemetry::global;
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{Key, KeyValue, global};
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator, SdkTracerProvider};
 use serde::Deserialize;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,6 +26,8 @@ use self::export::{Collector, Signal};
 use self::lines::JsonLines;
 use crate::settings::{SettingsError, within};
 
+/// Tells the replicas of a service apart.
+const INSTANCE: Key = Key::from_static_str("service.instance.id");
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time between two transfers of metrics, seconds.
 const MAX_INTERVAL_SECONDS: u64 = 3600;
@@ -85,10 +88,7 @@ impl Telemetry {
             LogFormat::Text => lines.with_target(false).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).map_event_format(JsonLines).boxed(),
         };
-        let resource = Resource::builder()
-            .with_service_name(format!("reverie-{service}"))
-            .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
+        let resource = resource(service);
         global::set_text_map_propagator(TraceContextPropagator::new());
         gen_ai::record_prompts(settings.record_prompts);
         let collector = Collector::new(&settings.otlp_endpoint);
@@ -115,13 +115,35 @@ impl Telemetry {
         Ok(Self { traces, metrics })
     }
 
-    /// Sends the spans and metrics that are still waiting, for two seconds at most each.
+    /// Sends the spans and metrics that are still waiting, for two seconds at most.
     pub fn shutdown(self) {
-        if let Some(Err(error)) = self.metrics.map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT)) {
-            tracing::warn!(%error, "the last metrics could not be sent");
-        }
-        if let Err(error) = self.traces.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "some spans could not be sent");
-        }
+        let Self { traces, metrics } = self;
+        thread::scope(|both| {
+            both.spawn(|| {
+                if let Some(Err(error)) = metrics.map(|metrics| metrics.shutdown_with_timeout(FLUSH_TIMEOUT))
+                {
+                    tracing::warn!(%error, "the last metrics could not be sent");
+                }
+            });
+            if let Err(error) = traces.shutdown_with_timeout(FLUSH_TIMEOUT) {
+                tracing::warn!(%error, "some spans could not be sent");
+            }
+        });
     }
+}
+
+/// What spans and metrics say of this process: its name and version, what `OTEL_RESOURCE_ATTRIBUTES` says, and an identifier of its own, so
+/// that replicas are told apart (semantic conventions, "Service").
+fn resource(service: &str) -> Resource {
+    let builder = || {
+        Resource::builder()
+            .with_service_name(format!("reverie-{service}"))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+    };
+    let told = builder().build();
+    if told.get(&INSTANCE).is_some() {
+        return told;
+    }
+    let id = RandomIdGenerator::default().new_trace_id().to_string();
+    builder().with_attribute(KeyValue::new(INSTANCE, id)).build()
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use thiserror::Error;
 
-use super::metrics_adapter;
 use super::layout::{API_ADDRESS, API_URL, Node, SERVICE_OF_API};
+use super::metrics_adapter;
 use crate::process::{self, ProcessError};
 
 /// Why there are no certificates.

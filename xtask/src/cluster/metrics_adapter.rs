@@ -52,6 +52,11 @@ pub(super) fn register(access: &Access) -> Result<(), Box<dyn Error>> {
          "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
          "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "kube-system"}]},
     ]}))?;
-    access.run(&["wait", "--for=condition=Available", &format!("apiservice/v1beta1.{group}"), "--timeout=30s"])?;
+    access.run(&[
+        "wait",
+        "--for=condition=Available",
+        &format!("apiservice/v1beta1.{group}"),
+        "--timeout=30s",
+    ])?;
     Ok(())
 }

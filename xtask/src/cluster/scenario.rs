@@ -15,6 +15,8 @@ use crate::{guides, wait};
 
 /// Those whose commands need a cluster.
 const GUIDES: [&str; 3] = ["kubernetes", "observe", "upgrade"];
+/// Where they install.
+pub(super) const GUIDES_NAMESPACE: &str = "reverie";
 
 /// Runs one step and says how long it took.
 pub(super) fn step<T>(
@@ -45,7 +47,7 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
         load.more_images()?;
         load.end()
     })?;
-    println!("  {drawn} images drawn meanwhile, no call failed");
+    println!("  {drawn} images drawn meanwhile, every call with an image");
     step("broken rollout: held, old pods serve, undone", || {
         release.upgrade_and_go_on(&["denoiser.image.tag=\"no-such-tag\""])?;
         rollout_is_stuck(access)?;
@@ -64,10 +66,14 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
             load.more_images()?;
             load.end()
         })?;
-        println!("  {drawn} images drawn meanwhile, no call failed");
+        println!("  {drawn} images drawn meanwhile, every call with an image");
         let scaled = step("scale on the backlog, up and down", || scaling::on_backlog(release))?;
-        println!("  second pod ready {:.1} s after it was wanted, its first image drawn after {:.1} s; {} images, no call failed",
-            scaled.ready.as_secs_f64(), scaled.first_image.as_secs_f64(), scaled.drawn);
+        println!(
+            "  second pod ready {:.1} s after it was wanted, its first image drawn after {:.1} s; {} images, every call with one",
+            scaled.ready.as_secs_f64(),
+            scaled.first_image.as_secs_f64(),
+            scaled.drawn
+        );
     } else {
         println!("drain, scale: left out, since nodes and metrics API of --context are not this command's");
     }
@@ -88,7 +94,7 @@ fn follow(guide: &str, access: &Access, client: &draw::Client<'_>) -> Result<(),
     bash.env(ORT_DYLIB_PATH, &client.onnxruntime);
     let outcome = guides::follow(client.workspace, guide, bash);
     // One that ended early has not removed it.
-    let _ = access.run(&["delete", "namespace", "reverie", "--ignore-not-found", "--timeout=120s"]);
+    let _ = access.run(&["delete", "namespace", GUIDES_NAMESPACE, "--ignore-not-found", "--timeout=120s"]);
     outcome
 }
 

@@ -13,16 +13,20 @@ use crate::wheel;
 use crate::workspace::Workspace;
 use crate::{Outcome, process};
 
-/// Writes FOLDER/IMAGE.cdx.json for every image with a program.
+/// Writes FOLDER/IMAGE.cdx.json for every image.
 pub(super) fn write(workspace: &Workspace, builder: &Builder, folder: &Path) -> Outcome {
     fs::create_dir_all(folder)?;
-    for target in IMAGES.into_iter().filter(|target| *target != "bestiary") {
+    for target in IMAGES {
         let root = mounted(builder, target)?;
-        let base = fs::read_to_string(Path::new(&root.path).join("var/lib/dpkg/status")).unwrap_or_default();
+        let base = package_lists(&Path::new(&root.path).join("var/lib/dpkg"))?;
         let has_runtime = Path::new(&root.path).join("usr/local/lib/libonnxruntime.so").is_file();
         drop(root);
-        let package = if target == "reverie" { target.to_owned() } else { format!("reverie-{target}") };
-        let mut components = crates(workspace, &package)?;
+        let mut components = match target {
+            // Models, and busybox as the program that copies them.
+            "bestiary" => vec![component("busybox", "1", "generic/busybox", "GPL-2.0-only")],
+            "reverie" => crates(workspace, target)?,
+            service => crates(workspace, &format!("reverie-{service}"))?,
+        };
         components.extend(debian_packages(&base));
         if has_runtime {
             components.push(component("onnxruntime", wheel::VERSION, "pypi/onnxruntime", "MIT"));
@@ -78,13 +82,28 @@ fn crate_of(line: &str) -> Option<Value> {
     (!rest.contains('/')).then(|| component(name, version, &format!("cargo/{name}"), licence))
 }
 
-/// The list that dpkg keeps; a base that lacks it has none.
+/// What dpkg keeps in its folder: one list, or, in distroless images, a file for each package. Empty where there is neither.
+fn package_lists(folder: &Path) -> std::io::Result<String> {
+    let mut lists = fs::read_to_string(folder.join("status")).unwrap_or_default();
+    let Ok(files) = fs::read_dir(folder.join("status.d")) else { return Ok(lists) };
+    let mut paths = files.map(|file| file.map(|file| file.path())).collect::<Result<Vec<_>, _>>()?;
+    // Beside each list lie the checksums of its files.
+    paths.retain(|path| path.extension().is_none_or(|extension| extension != "md5sums"));
+    paths.sort();
+    for path in paths {
+        lists.push_str(&fs::read_to_string(path)?);
+        lists.push_str("\n\n");
+    }
+    Ok(lists)
+}
+
+/// The packages of such lists, but for busybox, which the base is only built with.
 fn debian_packages(status: &str) -> Vec<Value> {
     let packages = status.split("\n\n").filter_map(|paragraph| {
         let field =
             |name: &str| paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         let (name, version) = (field("Package")?, field("Version")?);
-        Some(component(name, version, &format!("deb/debian/{name}"), ""))
+        (name != "busybox-static").then(|| component(name, version, &format!("deb/debian/{name}"), ""))
     });
     packages.collect()
 }
@@ -117,6 +136,20 @@ mod tests {
         let macros = crate_of("serde_derive v1.0.228 (proc-macro)\tMIT OR Apache-2.0").unwrap();
         assert_eq!(macros["version"], "1.0.228");
         assert_eq!(crate_of("reverie-proto v0.1.0 (/a/crates/proto)\tApache-2.0"), None);
+    }
+
+    #[test]
+    fn distroless_images_have_a_file_for_each_package() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(package_lists(folder.path()).unwrap(), "");
+        let files = folder.path().join("status.d");
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("tzdata"), "Package: tzdata\nVersion: 2026a\n").unwrap();
+        fs::write(files.join("libc6"), "Package: libc6\nVersion: 2.36").unwrap();
+        fs::write(files.join("libc6.md5sums"), "00  usr/lib/libc.so.6").unwrap();
+        let found = debian_packages(&package_lists(folder.path()).unwrap());
+        let names: Vec<_> = found.iter().map(|package| package["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["libc6", "tzdata"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) struct Span {
     pub(super) trace: String,
     pub(super) id: String,
     parent: String,
-    /// `rpc.grpc.status_code`, if it has one.
+    /// `rpc.response.status_code`, if it has one.
     status: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Collected {
                         trace: text("traceId"),
                         id: text("spanId"),
                         parent: text("parentSpanId"),
-                        status: attribute(span, "rpc.grpc.status_code"),
+                        status: attribute(span, "rpc.response.status_code"),
                     });
                 }
             }
@@ -61,10 +61,13 @@ impl Collected {
         let mut statuses: Vec<_> =
             called.iter().map(|span| span.status.as_deref().unwrap_or("none")).collect();
         statuses.sort_unstable();
-        if statuses != ["0", "5"] {
-            return Err(format!("the calls of {method} have the statuses {statuses:?}, not 0 and 5").into());
+        if statuses != ["NOT_FOUND", "OK"] {
+            return Err(format!(
+                "the calls of {method} have the statuses {statuses:?}, not NOT_FOUND and OK"
+            )
+            .into());
         }
-        for root in called.iter().filter(|span| span.status.as_deref() == Some("0")) {
+        for root in called.iter().filter(|span| span.status.as_deref() == Some("OK")) {
             let trace: Vec<_> = self.spans.iter().filter(|span| span.trace == root.trace).collect();
             let expected =
                 |service: &&str| !trace.iter().any(|span| span.service == format!("reverie-{service}"));

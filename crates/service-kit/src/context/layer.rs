@@ -14,7 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::Context;
 use crate::ending::Ending;
-use crate::telemetry::calls::Call;
+use crate::telemetry::calls::{self, Call};
 
 /// Puts the [`Context`] of every request in its extensions and runs it in a span of the caller's trace.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +74,8 @@ where
             otel.name = path,
             otel.kind = "server",
             service = self.service,
-            rpc.system = "grpc",
-            rpc.grpc.status_code = field::Empty,
+            rpc.system.name = "grpc",
+            rpc.response.status_code = field::Empty,
             otel.status_code = field::Empty,
         );
         let parent = global::get_text_map_propagator(|p| p.extract(&HeaderExtractor(request.headers())));
@@ -83,7 +83,7 @@ where
         let _ = span.set_parent(parent);
         let of_call = span.clone();
         let ending = Ending::new(span.clone(), move |code| {
-            of_call.record("rpc.grpc.status_code", i32::from(code));
+            of_call.record("rpc.response.status_code", calls::name(code));
             if is_servers_fault(code) {
                 of_call.record("otel.status_code", "ERROR");
             }
@@ -132,7 +132,7 @@ mod tests {
 
     /// The codes that spans are given.
     #[derive(Clone, Default)]
-    struct Codes(Arc<Mutex<Vec<i64>>>, Arc<AtomicUsize>);
+    struct Codes(Arc<Mutex<Vec<String>>>, Arc<AtomicUsize>);
 
     impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Codes {
         fn on_record(
@@ -146,14 +146,18 @@ mod tests {
     }
 
     impl tracing::field::Visit for Codes {
-        fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
-            assert_eq!(field.name(), "rpc.grpc.status_code");
-            self.0.lock().unwrap().push(value);
+        fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+            match field.name() {
+                "rpc.response.status_code" => self.0.lock().unwrap().push(value.to_owned()),
+                name => {
+                    assert_eq!((name, value), ("otel.status_code", "ERROR"));
+                    self.1.fetch_add(1, Ordering::Relaxed);
+                }
+            }
         }
 
         fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-            assert_eq!((field.name(), format!("{value:?}").as_str()), ("otel.status_code", "\"ERROR\""));
-            self.1.fetch_add(1, Ordering::Relaxed);
+            panic!("{field} is {value:?}, which is no text");
         }
     }
 
@@ -194,7 +198,7 @@ mod tests {
         let taken = || std::mem::take(&mut *codes.0.lock().unwrap());
 
         let refused = call(Status::not_found("nothing").into_http()).await;
-        assert_eq!(taken(), [5]);
+        assert_eq!(taken(), ["NOT_FOUND"]);
         drop(refused);
         assert!(taken().is_empty(), "once is enough");
 
@@ -207,10 +211,10 @@ mod tests {
         let whole = streamed.into_body().collect().await.unwrap();
         assert_eq!(whole.trailers(), Some(&trailers));
         assert_eq!(whole.to_bytes(), "a message");
-        assert_eq!(taken(), [13]);
+        assert_eq!(taken(), ["INTERNAL"]);
 
         drop(call(http::Response::new(body())).await);
-        assert_eq!(taken(), [1], "given up");
+        assert_eq!(taken(), ["CANCELLED"], "given up");
         assert_eq!(codes.1.load(Ordering::Relaxed), 1, "only INTERNAL is the server's fault");
     }
 }

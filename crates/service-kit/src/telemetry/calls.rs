@@ -111,7 +111,7 @@ pub(crate) fn observe(
 }
 
 /// The name of a code in the specification of gRPC.
-fn name(code: Code) -> &'static str {
+pub(crate) fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -1,7 +1,7 @@
 //! The meter provider of the process: a Prometheus registry for the admin server and, with an endpoint, a periodic OTLP exporter;
 //! and what every process tells of itself.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::{KeyValue, global};
@@ -15,8 +15,13 @@ use super::export::{Collector, Signal};
 use crate::readiness;
 use crate::settings::SettingsError;
 
-/// The commit that was built, where the build was told.
-pub const COMMIT: Option<&str> = option_env!("REVERIE_COMMIT");
+/// The commit that was built, as the variable `REVERIE_COMMIT` says: that of the build, or that of an image; "" where neither does.
+pub static COMMIT: LazyLock<String> = LazyLock::new(|| {
+    let of_build = option_env!("REVERIE_COMMIT").map(str::to_owned);
+    let commit = of_build.or_else(|| std::env::var("REVERIE_COMMIT").ok()).unwrap_or_default();
+    // It is written into JSON and labels as it is.
+    if commit.bytes().all(|byte| byte.is_ascii_alphanumeric()) { commit } else { String::new() }
+});
 
 /// What `/metrics` shows.
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -33,7 +38,7 @@ pub(super) fn install(
     }
     let wrong =
         |error: &dyn std::fmt::Display| SettingsError::value("telemetry.otlp_endpoint", error.to_string());
-    // Names are as docs/observe.md lists them; labels of the library's own would only repeat themselves.
+    // Names are as docs/metrics.md lists them; labels of the library's own would only repeat themselves.
     let prometheus = opentelemetry_prometheus::exporter()
         .with_registry(registry)
         .scope_info_enabled(false)
@@ -122,7 +127,7 @@ fn observe_process() {
         .with_description("Always 1; the labels say what was built")
         .with_callback(|observer| {
             let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
-            observer.observe(1, &[version, KeyValue::new("commit", COMMIT.unwrap_or_default())]);
+            observer.observe(1, &[version, KeyValue::new("commit", COMMIT.as_str())]);
         })
         .build();
     meter
