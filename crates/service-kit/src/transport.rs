@@ -65,8 +65,11 @@ pub(crate) fn serve(
     gate: Gate,
     closing: Shutdown,
 ) -> BoxFuture<'static, ()> {
+    // All calls of a connection may be given up before the server has looked at one, as when a caller with many of its own goes away. The
+    // 20 of the library would then end the connection, and with it the calls of others that the same process makes.
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .http2_max_pending_accept_reset_streams(Some(settings.max_concurrent_streams.max(20) as usize))
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
