@@ -1,13 +1,14 @@
 //! Scaling on the metric of the chart's autoscalers: pods come while there is a backlog, and go after it.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::access::{Access, NAMESPACE};
 use super::disruption::pods_of;
 use super::load::Load;
 use super::metrics_adapter;
 use super::release::Release;
+use super::scenario::{second_of_day, seconds_between, seconds_to_ready};
 use crate::wait;
 
 const COMPONENT: &str = "denoiser";
@@ -20,12 +21,12 @@ const VALUES: [&str; 4] = [
 ];
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How long the new pod took, from when it was wanted.
+/// How long the new pod took, from when it was made, seconds.
 pub(super) struct Scaled {
     /// Until it was ready.
-    pub(super) ready: Duration,
-    /// Until it had drawn its part of an image.
-    pub(super) first_image: Duration,
+    pub(super) ready: u64,
+    /// Until it was seen to have drawn its part of an image.
+    pub(super) first_image: u64,
     /// Images drawn meanwhile.
     pub(super) drawn: u64,
 }
@@ -40,14 +41,15 @@ pub(super) fn on_backlog(release: &Release<'_>) -> Result<Scaled, Box<dyn Error>
     })?;
     let before = pods_of(access, COMPONENT)?;
     let load = Load::start(access)?;
-    wait::until("a second pod wanted", PATIENCE, || (replicas(access, "replicas")? == 2).then_some(()))?;
-    let wanted = Instant::now();
     wait::until("a second pod ready", PATIENCE, || (replicas(access, "readyReplicas")? == 2).then_some(()))?;
-    let ready = wanted.elapsed();
     let pods = pods_of(access, COMPONENT)?;
     let new = pods.iter().find(|pod| !before.contains(pod)).ok_or("no pod is new")?;
     wait::until("an image drawn by the second pod", PATIENCE, || has_finished(access, new).then_some(()))?;
-    let first_image = wanted.elapsed();
+    let now = UNIX_EPOCH.elapsed()?.as_secs() % 86_400;
+    let pod = access.get(&["pod", new])?;
+    let created = pod.first().and_then(|pod| second_of_day(pod["metadata"]["creationTimestamp"].as_str()?));
+    let first_image = seconds_between(created.ok_or("the pod has no age")?, now);
+    let ready = pod.first().and_then(seconds_to_ready).ok_or("the pod was not ready")?;
     let drawn = load.end()?;
     wait::until("one pod after the load", PATIENCE, || (replicas(access, "replicas")? == 1).then_some(()))?;
     Ok(Scaled { ready, first_image, drawn })

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::access::Access;
 use super::disruption::{all_serve, drain, second_eviction_is_refused};
 use super::draw;
@@ -35,7 +37,7 @@ pub(super) fn step<T>(
 pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<(), Box<dyn Error>> {
     let access = release.access;
     step("install, all pods ready", || release.install())?;
-    for (pod, seconds) in seconds_to_ready(access)? {
+    for (pod, seconds) in slowest_to_ready(access)? {
         println!("  {pod:<56} {seconds:>7} s to Ready");
     }
     step("helm test", || release.test())?;
@@ -68,11 +70,9 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
         })?;
         println!("  {drawn} images drawn meanwhile, every call with an image");
         let scaled = step("scale on the backlog, up and down", || scaling::on_backlog(release))?;
+        let scaling::Scaled { ready, first_image, drawn } = scaled;
         println!(
-            "  second pod ready {:.1} s after it was wanted, its first image drawn after {:.1} s; {} images, every call with one",
-            scaled.ready.as_secs_f64(),
-            scaled.first_image.as_secs_f64(),
-            scaled.drawn
+            "  a new pod ready after {ready} s, its first image drawn after {first_image} s; {drawn} images, every call with one"
         );
     } else {
         println!("drain, scale: left out, since nodes and metrics API of --context are not this command's");
@@ -116,29 +116,33 @@ fn rollout_is_stuck(access: &Access) -> Result<(), Box<dyn Error>> {
 }
 
 /// The slowest pod of each component, from its creation to Ready.
-fn seconds_to_ready(access: &Access) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
+fn slowest_to_ready(access: &Access) -> Result<Vec<(String, u64)>, Box<dyn Error>> {
     let mut slowest = std::collections::BTreeMap::<String, u64>::new();
     for pod in access.get(&["pods"])? {
         let component = pod["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap_or(PIPELINE);
-        let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
-        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-        let times = (
-            pod["metadata"]["creationTimestamp"].as_str(),
-            ready.and_then(|ready| ready["lastTransitionTime"].as_str()),
-        );
-        if let (Some(created), Some(ready)) = times {
-            let seconds = second_of_day(ready)
-                .zip(second_of_day(created))
-                .map(|(end, start)| (end + 86_400 - start) % 86_400);
+        if let Some(seconds) = seconds_to_ready(&pod) {
             let slot = slowest.entry(component.to_owned()).or_default();
-            *slot = (*slot).max(seconds.unwrap_or(0));
+            *slot = (*slot).max(seconds);
         }
     }
     Ok(slowest.into_iter().collect())
 }
 
+/// How long a pod took from its creation to Ready.
+pub(super) fn seconds_to_ready(pod: &Value) -> Option<u64> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+    let created = second_of_day(pod["metadata"]["creationTimestamp"].as_str()?)?;
+    Some(seconds_between(created, second_of_day(ready["lastTransitionTime"].as_str()?)?))
+}
+
+/// From one second of a day to a later one, past midnight too.
+pub(super) fn seconds_between(start: u64, end: u64) -> u64 {
+    (end + 86_400 - start) % 86_400
+}
+
 /// Of a time as Kubernetes writes it: 2026-11-26T20:10:31Z.
-fn second_of_day(time: &str) -> Option<u64> {
+pub(super) fn second_of_day(time: &str) -> Option<u64> {
     let clock = time.split_once('T')?.1.trim_end_matches('Z');
     let mut parts = clock.split(':').map(|part| part.parse::<u64>().ok());
     Some(parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
@@ -152,6 +156,7 @@ mod tests {
     fn the_time_of_day_is_read_as_kubernetes_writes_it() {
         assert_eq!(second_of_day("2026-11-26T20:10:31Z"), Some(20 * 3600 + 631));
         assert_eq!(second_of_day("yesterday"), None);
+        assert_eq!((seconds_between(5, 12), seconds_between(86_399, 2)), (7, 3));
     }
 
     #[test]
