@@ -1,4 +1,4 @@
-"""A service of LitServe: PEER_WORKERS processes, each of which draws up to PEER_BATCH images of one size together.
+"""A service of LitServe: PEER_WORKERS processes, each of which draws up to PEER_BATCH images together, which must be of one size.
 
 PEER_THREADS=1 PEER_WORKERS=2 PEER_BATCH=4 python litserve_server.py PORT
 """

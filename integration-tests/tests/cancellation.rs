@@ -84,11 +84,12 @@ async fn hardly_a_row_is_computed_for_callers_that_are_gone() -> Fallible<()> {
     draw(&address, request(0)).await?;
     let before = computed(&six.denoiser).await?;
 
+    // Those who stay and those who leave share connections.
     let callers: Vec<_> = (0..10).map(|_| Upstream::new("pipeline", &address)).collect();
     // Each says that it has begun, and why it failed.
     let (begun, mut has_begun) = mpsc::channel(2 * CALLS as usize);
     let calls = (0..CALLS).map(|seed| {
-        let (stage, begun) = (callers[(seed % 10) as usize].clone(), begun.clone());
+        let (stage, begun) = (callers[(seed / 10 % 10) as usize].clone(), begun.clone());
         tokio::spawn(async move {
             let rows = rows_of(&stage, seed, &begun).await;
             if let Err(error) = &rows {

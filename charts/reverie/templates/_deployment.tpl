@@ -8,10 +8,10 @@ capabilities:
 
 {{- define "reverie.podSecurity" -}}
 runAsNonRoot: true
-{{- with .Values.runAsUser }}
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- if not .Values.clusterChoosesUser }}
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
 {{- end }}
 seccompProfile:
@@ -58,7 +58,7 @@ tcpSocket:
 {{- $data := include "reverie.dataOf" . | fromJson -}}
 {{- $objects := include "reverie.readsObjects" . -}}
 {{- if and $values.gpu.count (not (has "models" .data)) -}}
-{{- fail (printf "%s.gpu.count must be 0: it runs no models" .name) -}}
+{{- fail (printf "gpu.count of %s must be 0 (got %v): it runs no models. Set that of encoder, denoiser, superResolution or autoencoder instead of defaults" .name $values.gpu.count) -}}
 {{- end -}}
 apiVersion: apps/v1
 kind: Deployment

@@ -49,7 +49,7 @@ spec:
     {{- with $root.Values.objectStorage.egress }}
     - to: {{- toYaml . | nindent 8 }}
       ports:
-        {{- range prepend $root.Values.objectStorage.morePorts $root.Values.objectStorage.port }}
+        {{- range prepend ($root.Values.objectStorage.morePorts | default list) $root.Values.objectStorage.port }}
         - {port: {{ . }}}
         {{- end }}
     {{- end }}

@@ -14,8 +14,8 @@ are TOML as well; Helm's own toToml makes floats of integers, which the services
 {{- range $key, $value := .map }}
 {{- if kindIs "slice" $value }}
 {{- range $value }}
-{{- if or (kindIs "map" .) (kindIs "invalid" .) }}
-{{- fail (printf "settings: %s%s is a list of texts, numbers or booleans" $path $key) }}
+{{- if or (kindIs "map" .) (kindIs "slice" .) (kindIs "invalid" .) }}
+{{- fail (printf "settings: %s%s must be a list of texts, numbers or booleans (got %s in it)" $path $key (toJson .)) }}
 {{- end }}
 {{- end }}
 {{- end }}

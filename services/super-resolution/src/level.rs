@@ -94,6 +94,13 @@ impl Level {
             schedule,
             identity: model::identity(package),
         });
+        let low_resolution = (!facts.low_resolution.concatenated).then_some("low_resolution");
+        let text = facts.text.as_ref().map(|_| "text_tokens");
+        for needed in ["x", "timestep"].into_iter().chain(low_resolution).chain(text) {
+            if !package.manifest.graph.inputs.contains_key(needed) {
+                return Err(wrong(&format!("the graph has no input {needed}, which the level needs")).into());
+            }
+        }
         let models = FedModel::open_all(package, &facts, &settings.inference)?;
         let lane = Lane::of_package(package, models, &settings.lane, &settings.inference)?;
         Ok(Self { facts, lane })
@@ -180,6 +187,17 @@ mod tests {
     use reverie_service_kit::settings::{self, Sources};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_level_that_would_not_see_its_conditions_is_refused() {
+        let settings: Settings = settings::load(&Sources::default()).unwrap();
+        for needed in ["timestep", "low_resolution"] {
+            let mut package = contract::package(Role::SuperResolution).await;
+            package.manifest.graph.inputs.remove(needed).unwrap();
+            let why = Level::open(&package, 1, &settings).unwrap_err().to_string();
+            assert!(why.contains(&format!("no input {needed}, which the level needs")), "{why}");
+        }
+    }
 
     #[tokio::test]
     async fn a_row_depends_on_nothing_but_itself() {

@@ -56,7 +56,7 @@ pub(super) fn register(access: &Access) -> Result<(), Box<dyn Error>> {
         "wait",
         "--for=condition=Available",
         &format!("apiservice/v1beta1.{group}"),
-        "--timeout=30s",
+        "--timeout=180s",
     ])?;
     Ok(())
 }

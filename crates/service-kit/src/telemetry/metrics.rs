@@ -20,7 +20,11 @@ pub static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let of_build = option_env!("REVERIE_COMMIT").map(str::to_owned);
     let commit = of_build.or_else(|| std::env::var("REVERIE_COMMIT").ok()).unwrap_or_default();
     // It is written into JSON and labels as it is.
-    if commit.bytes().all(|byte| byte.is_ascii_alphanumeric()) { commit } else { String::new() }
+    if commit != "unknown" && commit.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        commit
+    } else {
+        String::new()
+    }
 });
 
 /// What `/metrics` shows.
