@@ -15,6 +15,7 @@ mod metrics_adapter;
 mod node;
 mod own_cluster;
 mod pause;
+mod pod_times;
 mod programs;
 mod release;
 mod scaling;

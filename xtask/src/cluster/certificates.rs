@@ -44,8 +44,8 @@ impl Certificates {
         let api = format!("{local},IP:{SERVICE_OF_API},DNS:localhost,DNS:kubernetes.default.svc");
         this.leaf("apiserver", AUTHORITY, "/CN=kube-apiserver", &api, SERVER)?;
         this.leaf("apiserver-client", AUTHORITY, "/O=system:masters/CN=apiserver", "", CLIENT)?;
-        let adapter = format!("DNS:{}", metrics_adapter::HOST);
-        this.leaf("metrics-adapter", AUTHORITY, "/CN=metrics-adapter", &adapter, SERVER)?;
+        let adapter = format!("DNS:{}", metrics_adapter::host());
+        this.leaf(metrics_adapter::NAME, AUTHORITY, "/CN=metrics-adapter", &adapter, SERVER)?;
         this.leaf("front-client", FRONT_AUTHORITY, "/CN=front-proxy", "", CLIENT)?;
         for (name, subject) in [
             ("admin", "/O=system:masters/CN=admin"),

@@ -15,10 +15,14 @@ use super::daemon::Daemon;
 use super::layout::API_ADDRESS;
 
 const SCRIPT: &str = include_str!("metrics_adapter.py");
-const NAME: &str = "metrics-adapter";
+/// Of its Service and its certificate.
+pub(super) const NAME: &str = "metrics-adapter";
 const PORT: u16 = 16500;
+
 /// How the API server knows it.
-pub(super) const HOST: &str = "metrics-adapter.reverie-test.svc";
+pub(super) fn host() -> String {
+    format!("{NAME}.{NAMESPACE}.svc")
+}
 
 /// Starts it beside the first node, from where it reaches pods.
 pub(super) fn start(bin: &Path, keys: &Certificates, run: &Path) -> io::Result<Daemon> {

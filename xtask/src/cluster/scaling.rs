@@ -7,8 +7,8 @@ use super::access::{Access, NAMESPACE};
 use super::disruption::pods_of;
 use super::load::Load;
 use super::metrics_adapter;
+use super::pod_times::{second_of_day, seconds_between, seconds_to_ready};
 use super::release::Release;
-use super::scenario::{second_of_day, seconds_between, seconds_to_ready};
 use crate::wait;
 
 const COMPONENT: &str = "denoiser";
