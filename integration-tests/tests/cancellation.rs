@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use reverie::Failure;
 use reverie_integration_tests::processes::{Process, Processes};
-use reverie_integration_tests::requests::{BASE_STEPS, draw, steps};
+use reverie_integration_tests::requests::{draw, quick};
 use reverie_integration_tests::{Fallible, admin};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::generation_service_client::GenerationServiceClient;
@@ -21,13 +21,7 @@ const CALLS: u64 = 1000;
 const STAY: u64 = 300;
 
 fn request(seed: u64) -> GenerateRequest {
-    GenerateRequest {
-        prompt: "a small zunin on the left, snow".to_owned(),
-        size: Some(64),
-        seed: Some(seed),
-        base_sampling: Some(steps(BASE_STEPS)),
-        ..Default::default()
-    }
+    quick("a small zunin on the left, snow", 64, seed)
 }
 
 /// Longer than a slow machine takes for all of them: none is refused for its deadline.
