@@ -22,6 +22,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Calls of one connection that were given up before the server has looked at them. A caller with many calls that goes away makes as
+/// many, also more than may be open at a time, and past the limit the connection ends with the calls of others on it: the 20 of the
+/// library are too few. As many as take, with the largest headers, no more memory than the bodies that a connection may have waiting.
+const MAX_UNSEEN: usize = (CONNECTION_WINDOW / MAX_HEADER_LIST_BYTES) as usize;
 /// How much earlier or later than its age a connection ends, so that those which began together do not end together.
 const JITTER: f64 = 0.1;
 /// A caller whose connection was ended for its age has this long to connect again before it counts as gone. It asks for the health
@@ -65,11 +69,13 @@ pub(crate) fn serve(
     gate: Gate,
     closing: Shutdown,
 ) -> BoxFuture<'static, ()> {
-    // All calls of a connection may be given up before the server has looked at one, as when a caller with many of its own goes away. The
-    // 20 of the library would then end the connection, and with it the calls of others that the same process makes.
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(settings.max_concurrent_streams)
-        .http2_max_pending_accept_reset_streams(Some(settings.max_concurrent_streams.max(20) as usize))
+        .http2_max_pending_accept_reset_streams(Some(
+            MAX_UNSEEN.max(settings.max_concurrent_streams as usize),
+        ))
+        // Counted as long as the connection lives, too: what comes for calls that were refused is no fault of the caller's.
+        .http2_max_local_error_reset_streams(None)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)

@@ -10,8 +10,6 @@ use prost::Message as _;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -90,55 +88,6 @@ async fn send(address: &Address, headers: &[(&str, &str)], body: Body) -> Fallib
 /// A message as gRPC frames it.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
-}
-
-/// A frame of HTTP/2 (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// More than the 20 that the library lets pass; all of them come before the server looks at the first.
-#[tokio::test]
-async fn callers_that_go_away_together_do_not_end_the_connection() -> Fallible<()> {
-    const CALLS: u32 = 100;
-    const HEADERS: u8 = 1;
-    const RESET: u8 = 3;
-    const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
-    const GO_AWAY: u8 = 7;
-    let settings = ServerSettings { max_concurrent_streams: CALLS, ..settings()? };
-    let listener = Listener::bind(&settings.listen).await?;
-    let address = listener.describe();
-    let server = Server::new("test", NAMES, Standing::Stage, &settings, CALLS as usize).await;
-    tokio::spawn(server.serve(listener, Shutdown::new(), || async { Ok(()) }));
-
-    // Each field as a literal that is not indexed (RFC 7541, section 6.2.2).
-    let field = |name: &str, value: &str| {
-        [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
-    };
-    let fields = [(":method", "POST"), (":scheme", "http"), (":authority", "test"), (":path", HEALTH)];
-    let fields: Vec<u8> = fields.iter().flat_map(|(name, value)| field(name, value)).collect();
-    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    sent.extend(frame(SETTINGS, 0, 0, &[]));
-    for stream in (0..CALLS).map(|call| 2 * call + 1) {
-        sent.extend(frame(HEADERS, 4, stream, &fields));
-        sent.extend(frame(RESET, 0, stream, &8_u32.to_be_bytes()));
-    }
-    sent.extend(frame(PING, 0, 0, &[7; 8]));
-    let mut connection = TcpStream::connect(address).await?;
-    connection.write_all(&sent).await?;
-    loop {
-        let mut head = [0; 9];
-        connection.read_exact(&mut head).await?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        connection.read_exact(&mut payload).await?;
-        match head[3] {
-            GO_AWAY => return Err(format!("it ended: {:?}", String::from_utf8_lossy(&payload)).into()),
-            PING if head[4] == 1 => return Ok(()),
-            _ => {}
-        }
-    }
 }
 
 #[tokio::test]
