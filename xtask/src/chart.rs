@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use crate::workspace::Workspace;
 use crate::{Outcome, missing};
 use programs::Programs;
+pub(crate) use schemas::crds;
 
 /// The chart's folder.
 pub(crate) fn folder(workspace: &Workspace) -> PathBuf {

@@ -8,6 +8,7 @@ mod daemon;
 mod disruption;
 mod draw;
 mod evidence;
+mod extras;
 mod layout;
 mod leftovers;
 mod load;

@@ -18,6 +18,7 @@ pub mod cores;
 pub mod cost;
 pub mod error;
 pub mod execution;
+mod gpus;
 pub mod lane;
 pub mod metrics;
 pub mod policy;

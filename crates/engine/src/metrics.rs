@@ -12,6 +12,8 @@
 //! | `reverie.lane.occupancy` | | `model` | share of the sessions that are computing, 0 to 1 |
 //! | `reverie.cache.lookups` | | `cache`, `hit` | |
 //! | `reverie.cache.size` | By | `cache` | |
+//! | `hw.gpu.memory.usage` | By | `hw.id`, `hw.name` | bytes taken on a GPU, by whomever |
+//! | `hw.gpu.memory.limit` | By | `hw.id`, `hw.name` | bytes that it has |
 //!
 //! Without a meter provider all of it does nothing.
 
@@ -113,7 +115,7 @@ fn instruments() -> &'static Instruments {
     })
 }
 
-fn meter() -> Meter {
+pub(crate) fn meter() -> Meter {
     global::meter("reverie-engine")
 }
 

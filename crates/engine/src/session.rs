@@ -18,8 +18,8 @@ pub use self::bound::Identity;
 use self::stack::{can_batch, stack};
 use crate::ModelError;
 use crate::execution::{Device, InferenceSettings, Provider};
-use crate::runtime;
 use crate::shared_session::SharedSession;
+use crate::{gpus, runtime};
 
 /// Elements of an input that [`Session::try_out`] makes at most.
 const MAX_TRIED: usize = 1 << 28;
@@ -129,6 +129,9 @@ impl Session {
         let mut builder = builder
             .with_execution_providers(settings.providers())
             .map_err(|error| unfit(error.to_string()))?;
+        if settings.provider == Provider::Cuda {
+            gpus::observe_memory();
+        }
         if settings.provider == Provider::Openvino {
             builder =
                 of_one_shape(builder, settings.batch.get()).map_err(|error| unfit(error.to_string()))?;

@@ -35,6 +35,14 @@ const CRDS: [(&str, &str); 4] = [
     ),
 ];
 
+/// The folder with the CRDs themselves.
+const CRDS_FOLDER: &str = "crds";
+
+/// The folder with the operators' CRDs, for a cluster that shall have their kinds.
+pub(crate) fn crds() -> Result<PathBuf, Box<dyn Error>> {
+    Ok(ensure()?.join(CRDS_FOLDER))
+}
+
 /// Validates the renders for the oldest and the newest Kubernetes.
 pub(super) fn check(programs: &Programs, renders: &[PathBuf]) -> Outcome {
     let folder = ensure()?;
@@ -57,14 +65,15 @@ pub(super) fn check(programs: &Programs, renders: &[PathBuf]) -> Outcome {
 
 /// The folder of the schemas, a folder per version in it; fetched if it is absent.
 fn ensure() -> Result<PathBuf, Box<dyn Error>> {
-    let folder = cache_folder::locate()?.join(format!("chart-schemas-{OLDEST}-{NEWEST}-{}", CRDS.len()));
+    let folder =
+        cache_folder::locate()?.join(format!("chart-schemas-with-crds-{OLDEST}-{NEWEST}-{}", CRDS.len()));
     if !folder.is_dir() {
         eprintln!("Fetching schemas of Kubernetes into {}: once", folder.display());
         let parent = folder.parent().ok_or("the cache folder has no parent")?;
         fs::create_dir_all(parent)?;
         let temporary = tempfile::tempdir_in(parent)?;
         kubernetes(temporary.path())?;
-        operators(&temporary.path().join("operators"))?;
+        operators(temporary.path())?;
         // Whole or not at all, also if two of these run at once.
         fs::rename(temporary.path(), &folder)
             .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })?;
@@ -115,13 +124,21 @@ fn kubernetes(folder: &Path) -> Outcome {
 }
 
 fn operators(folder: &Path) -> Outcome {
-    fs::create_dir_all(folder)?;
+    let schemas = folder.join("operators");
+    let crds = folder.join(CRDS_FOLDER);
+    fs::create_dir_all(&schemas)?;
+    fs::create_dir_all(&crds)?;
     for (module, file) in CRDS {
-        let source = go_build::source(module, folder)?;
-        let crd: Value = serde_saphyr::from_str(&fs::read_to_string(source.join(file))?)?;
+        let text = fs::read_to_string(go_build::source(module, folder)?.join(file))?;
+        let mut crd: Value = serde_saphyr::from_str(&text)?;
         for (name, schema) in schemas_of(&crd) {
-            fs::write(folder.join(name), schema.to_string())?;
+            fs::write(schemas.join(name), schema.to_string())?;
         }
+        // Labels of some are placeholders, which a release of that operator fills in.
+        let name = crd["metadata"]["name"].take();
+        crd["metadata"] = serde_json::json!({"name": name});
+        let file = Path::new(file).with_extension("json");
+        fs::write(crds.join(file.file_name().unwrap_or_default()), crd.to_string())?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::access::Access;
 use super::disruption::{all_serve, drain, second_eviction_is_refused};
 use super::draw;
+use super::extras;
 use super::layout::NODES;
 use super::load::Load;
 use super::pod_times::seconds_to_ready;
@@ -80,18 +81,25 @@ pub(super) fn run(release: &Release<'_>, client: &draw::Client<'_>) -> Result<()
         let left = release.uninstall()?;
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", ")).into()) }
     })?;
+    let volume = tempfile::tempdir()?;
+    let extras = extras::provide(access, volume.path())?;
     for guide in GUIDES {
-        step(&format!("docs/guides/{guide}.md"), || follow(guide, access, client))?;
+        step(&format!("docs/guides/{guide}.md"), || follow(guide, access, client, extras))?;
     }
     Ok(())
 }
 
 /// Runs the commands of a guide, which installs into a namespace of its own.
-fn follow(guide: &str, access: &Access, client: &draw::Client<'_>) -> Result<(), Box<dyn Error>> {
+fn follow(
+    guide: &str,
+    access: &Access,
+    client: &draw::Client<'_>,
+    extras: &[&str],
+) -> Result<(), Box<dyn Error>> {
     let programs = client.reverie.parent().ok_or("the command has no folder")?;
     let mut bash = access.bash(&[programs])?;
     bash.env(ORT_DYLIB_PATH, &client.onnxruntime);
-    let outcome = guides::follow(client.workspace, guide, bash);
+    let outcome = guides::follow(client.workspace, guide, bash, extras);
     // One that ended early has not removed it.
     let _ = access.run(&["delete", "namespace", GUIDES_NAMESPACE, "--ignore-not-found", "--timeout=120s"]);
     outcome

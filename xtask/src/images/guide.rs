@@ -27,7 +27,7 @@ pub(super) fn follow(workspace: &Workspace, archives: &Path) -> Outcome {
     let port = free_port()?.to_string();
     let mut shell = workspace.command("bash");
     shell.env("COMPOSE_PROJECT_NAME", "reverie-guide").env("REVERIE_PORT", port).envs(docker.environment());
-    let followed = guides::follow(workspace, "compose", shell);
+    let followed = guides::follow(workspace, "compose", shell, &[]);
     let compose = |arguments: &[&str]| {
         let mut command = docker.command();
         command.args(["compose", "--file", "docker/compose.yaml", "--project-name", "reverie-guide"]);
