@@ -90,6 +90,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// The same with a Stable Diffusion, which optimum exports, beside optimum-onnx and diffusers
+    ImportedPeers {
+        /// Further arguments, passed to bench/peers/imported/compare.py as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
     /// Check the Helm chart: renders, schemas of Kubernetes, alert rules (builds helm and kubeconform with Go, once)
     Chart {
         /// Write the committed renders anew instead of comparing them
@@ -164,6 +170,7 @@ impl Task {
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Peers { args } => peers::compare(&workspace, args),
+            Self::ImportedPeers { args } => peers::compare_imported(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),
             Self::Clients => clients::run(&workspace),
