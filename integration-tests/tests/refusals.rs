@@ -105,8 +105,11 @@ async fn a_provider_that_does_not_start_is_no_silent_fall_back() -> Fallible<()>
         return Ok(());
     }
     for service in ["denoiser", "encoder", "super-resolution"] {
-        let said = refusal(service, &["inference.provider=cuda".to_owned()]).await?;
-        assert!(said.contains("execution provider cuda does not start: "), "{service}: {said}");
+        for provider in ["cuda", "tensorrt", "openvino"] {
+            let said = refusal(service, &[format!("inference.provider={provider}")]).await?;
+            let expected = format!("execution provider {provider} does not start: ");
+            assert!(said.contains(&expected), "{service}: {said}");
+        }
     }
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
 use ort::ep::cuda::ConvAlgorithmSearch;
-use ort::ep::{ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProviderDispatch, OpenVINO};
+use ort::ep::{
+    ArbitrarilyConfigurableExecutionProvider as _, CUDA, ExecutionProviderDispatch, OpenVINO, TensorRT,
+};
 use ort::memory::AllocationDevice;
 use serde::Deserialize;
 
@@ -27,8 +29,10 @@ pub struct InferenceSettings {
     pub batch: NonZeroUsize,
     /// Settings of the OpenVINO provider.
     pub openvino: OpenvinoSettings,
-    /// Settings of the CUDA provider.
+    /// Settings of the CUDA provider, and of the GPU that TensorRT uses.
     pub cuda: CudaSettings,
+    /// Settings of the TensorRT provider.
+    pub tensorrt: TensorrtSettings,
 }
 
 /// A device with memory of its own.
@@ -48,6 +52,8 @@ pub enum Provider {
     Openvino,
     /// An NVIDIA GPU.
     Cuda,
+    /// An NVIDIA GPU by TensorRT, which compiles a model for it; what TensorRT does not know, by CUDA.
+    Tensorrt,
 }
 
 /// Settings of the OpenVINO provider.
@@ -78,6 +84,28 @@ pub struct CudaSettings {
     pub memory_limit_mib: usize,
     /// How convolution algorithms are chosen.
     pub convolution_search: ConvolutionSearch,
+}
+
+/// Settings of the TensorRT provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorrtSettings {
+    /// The least precise numbers that it may compute with.
+    pub precision: TensorrtPrecision,
+    /// Folder in which compiled models are kept; empty for none.
+    pub engine_cache: String,
+}
+
+/// The least precise numbers that TensorRT may compute with, where they are faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TensorrtPrecision {
+    /// 32-bit floating point, whose products may be of TensorFloat-32.
+    F32,
+    /// 16-bit floating point.
+    F16,
+    /// bfloat16.
+    Bf16,
 }
 
 /// How cuDNN's convolution algorithms are chosen.
@@ -113,6 +141,7 @@ impl InferenceSettings {
                 memory_limit_mib: 0,
                 convolution_search: ConvolutionSearch::Default,
             },
+            tensorrt: TensorrtSettings { precision: TensorrtPrecision::F32, engine_cache: String::new() },
         }
     }
 
@@ -121,7 +150,7 @@ impl InferenceSettings {
         match (self.sessions, self.provider) {
             (0, Provider::Cpu | Provider::Openvino) => (cores() / self.thread_count()).max(1),
             // They would share the one GPU, each with weights of its own in its memory.
-            (0, Provider::Cuda) => 1,
+            (0, Provider::Cuda | Provider::Tensorrt) => 1,
             (sessions, _) => sessions,
         }
     }
@@ -135,7 +164,7 @@ impl InferenceSettings {
     pub fn cores_of_a_row(&self) -> usize {
         match self.provider {
             Provider::Cpu | Provider::Openvino => self.thread_count(),
-            Provider::Cuda => 0,
+            Provider::Cuda | Provider::Tensorrt => 0,
         }
     }
 
@@ -149,7 +178,9 @@ impl InferenceSettings {
     pub(crate) fn device(&self) -> Option<Device> {
         match self.provider {
             Provider::Cpu | Provider::Openvino => None,
-            Provider::Cuda => Some(Device { device: AllocationDevice::CUDA, id: self.cuda.device_id }),
+            Provider::Cuda | Provider::Tensorrt => {
+                Some(Device { device: AllocationDevice::CUDA, id: self.cuda.device_id })
+            }
         }
     }
 
@@ -159,6 +190,7 @@ impl InferenceSettings {
             Provider::Cpu => "cpu",
             Provider::Openvino => "openvino",
             Provider::Cuda => "cuda",
+            Provider::Tensorrt => "tensorrt",
         }
     }
 
@@ -187,20 +219,38 @@ impl InferenceSettings {
                         .error_on_failure(),
                 ]
             }
-            Provider::Cuda => {
-                let search = match self.cuda.convolution_search {
-                    ConvolutionSearch::Exhaustive => ConvAlgorithmSearch::Exhaustive,
-                    ConvolutionSearch::Heuristic => ConvAlgorithmSearch::Heuristic,
-                    ConvolutionSearch::Default => ConvAlgorithmSearch::Default,
-                };
-                let mut cuda =
-                    CUDA::default().with_device_id(self.cuda.device_id).with_conv_algorithm_search(search);
-                if self.cuda.memory_limit_mib > 0 {
-                    cuda = cuda.with_memory_limit(self.cuda.memory_limit_mib << 20);
-                }
-                vec![cuda.build().error_on_failure()]
-            }
+            Provider::Cuda => vec![self.on_cuda()],
+            Provider::Tensorrt => vec![self.on_tensorrt(), self.on_cuda()],
         }
+    }
+
+    fn on_cuda(&self) -> ExecutionProviderDispatch {
+        let search = match self.cuda.convolution_search {
+            ConvolutionSearch::Exhaustive => ConvAlgorithmSearch::Exhaustive,
+            ConvolutionSearch::Heuristic => ConvAlgorithmSearch::Heuristic,
+            ConvolutionSearch::Default => ConvAlgorithmSearch::Default,
+        };
+        let mut cuda = CUDA::default().with_device_id(self.cuda.device_id).with_conv_algorithm_search(search);
+        if self.cuda.memory_limit_mib > 0 {
+            cuda = cuda.with_memory_limit(self.cuda.memory_limit_mib << 20);
+        }
+        cuda.build().error_on_failure()
+    }
+
+    fn on_tensorrt(&self) -> ExecutionProviderDispatch {
+        let TensorrtSettings { precision, engine_cache } = &self.tensorrt;
+        let mut tensorrt = TensorRT::default()
+            .with_device_id(self.cuda.device_id)
+            .with_fp16(*precision == TensorrtPrecision::F16)
+            .with_bf16(*precision == TensorrtPrecision::Bf16);
+        if !engine_cache.is_empty() {
+            tensorrt = tensorrt
+                .with_engine_cache(true)
+                .with_engine_cache_path(engine_cache)
+                .with_timing_cache(true)
+                .with_timing_cache_path(engine_cache);
+        }
+        tensorrt.build().error_on_failure()
     }
 }
 

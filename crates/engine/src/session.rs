@@ -129,7 +129,7 @@ impl Session {
         let mut builder = builder
             .with_execution_providers(settings.providers())
             .map_err(|error| unfit(error.to_string()))?;
-        if settings.provider == Provider::Cuda {
+        if matches!(settings.provider, Provider::Cuda | Provider::Tensorrt) {
             gpus::observe_memory();
         }
         if settings.provider == Provider::Openvino {

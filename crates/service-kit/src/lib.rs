@@ -29,6 +29,7 @@ pub mod telemetry;
 pub mod tls;
 mod transport;
 pub mod watched;
+pub mod web;
 
 pub use admission::Permit;
 pub use causes::{causes, is_caused_by};

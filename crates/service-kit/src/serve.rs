@@ -17,6 +17,7 @@ use crate::health::Unfit;
 use crate::settings::SettingsError;
 use crate::telemetry::calls;
 use crate::tls::{Callers, ServerTls, ServerTlsSettings};
+use crate::web::WebSettings;
 use crate::{Health, ListenAddress, Listener, Shutdown, process, transport};
 
 /// The gRPC services of every process.
@@ -60,6 +61,8 @@ pub struct ServerSettings {
     pub drain_seconds: u64,
     /// TLS.
     pub tls: ServerTlsSettings,
+    /// Calls of pages in browsers.
+    pub web: WebSettings,
 }
 
 impl ServerSettings {
@@ -84,6 +87,7 @@ impl ServerSettings {
             ("drain_seconds", self.drain_seconds),
         ];
         self.tls.validate()?;
+        self.web.validate()?;
         match times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
             Some((key, seconds)) => {
                 let why = format!("must be at most {MAX_SECONDS}, which is a day (got {seconds})");
@@ -212,7 +216,9 @@ impl Server {
         F: Future<Output = Result<(), Unfit>> + Send,
     {
         let Self { service, names, standing, routes, health, draining, gate, settings } = self;
-        let tls = ServerTls::start(&settings.tls).await.map_err(RunError::prepare("server.tls"))?;
+        let tls = ServerTls::start(&settings.tls, settings.web.is_on())
+            .await
+            .map_err(RunError::prepare("server.tls"))?;
         if listener.is_reached_from_other_hosts() {
             let address = listener.describe();
             if tls.is_none() {

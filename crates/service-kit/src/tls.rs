@@ -17,3 +17,5 @@ pub use settings::{ClientSettings, ClientTlsSettings, ServerTlsSettings};
 
 /// What is spoken inside of TLS (RFC 9113, section 3.1).
 const HTTP_2: &[u8] = b"h2";
+/// The same for pages in browsers that have no HTTP/2.
+const HTTP_1: &[u8] = b"http/1.1";

@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt as _};
 use rand::RngExt as _;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
+use tower::util::option_layer;
 
 use crate::connections::{Door, Hold};
 use crate::context::ContextLayer;
@@ -79,8 +80,10 @@ pub(crate) fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .accept_http1(settings.web.is_on())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(option_layer(settings.web.layers()))
         .layer(ContextLayer::new(service))
         .layer(ProtocolLayer)
         .layer(gate.clone());

@@ -40,6 +40,7 @@ fn settings() -> Fallible<ServerSettings> {
         lame_duck_seconds: 0,
         drain_seconds: 1,
         tls: reverie_service_kit::tls::ServerTlsSettings::default(),
+        web: reverie_service_kit::web::WebSettings::default(),
     })
 }
 

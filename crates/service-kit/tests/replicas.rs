@@ -116,6 +116,7 @@ impl Replica {
             lame_duck_seconds: 1,
             drain_seconds: 3600,
             tls: reverie_service_kit::tls::ServerTlsSettings::default(),
+            web: reverie_service_kit::web::WebSettings::default(),
         };
         let server = Server::new("replica", &[], Standing::Stage, &settings, 1024).await;
         let (calls, is_unfit, shutdown) = (Arc::default(), Arc::<AtomicBool>::default(), Shutdown::new());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use reverie_service_kit::client::Upstream;
 use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::tls::ServerTlsSettings;
+use reverie_service_kit::web::WebSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -84,6 +85,7 @@ async fn connect() -> Fallible<TcpStream> {
         lame_duck_seconds: 0,
         drain_seconds: 1,
         tls: ServerTlsSettings::default(),
+        web: WebSettings::default(),
     };
     let listener = Listener::bind(&settings.listen).await?;
     let address = listener.describe();

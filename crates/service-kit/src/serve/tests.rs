@@ -85,6 +85,7 @@ pub(crate) fn settings() -> ServerSettings {
         lame_duck_seconds: 0,
         drain_seconds: 3600,
         tls: ServerTlsSettings::default(),
+        web: WebSettings::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::files::{authorities, identity};
-use super::{HTTP_2, Names, ServerTlsSettings};
+use super::{HTTP_1, HTTP_2, Names, ServerTlsSettings};
 use crate::Refusal;
 use crate::watched::{Build, FileError, Watched};
 
@@ -21,12 +21,12 @@ pub(crate) type Greeting = tokio_rustls::Accept<TcpStream>;
 pub(crate) struct ServerTls(Watched<ServerConfig>);
 
 impl ServerTls {
-    /// Reads certificates and keys; none if TLS is off.
-    pub(crate) async fn start(settings: &ServerTlsSettings) -> Result<Option<Self>, FileError> {
+    /// Reads certificates and keys; none if TLS is off. Inside, HTTP/2 is spoken, and with `http_1` also HTTP/1.1.
+    pub(crate) async fn start(settings: &ServerTlsSettings, http_1: bool) -> Result<Option<Self>, FileError> {
         if !settings.is_on() {
             return Ok(None);
         }
-        Ok(Some(Self(Watched::start(Configured(settings.clone())).await?)))
+        Ok(Some(Self(Watched::start(Configured { settings: settings.clone(), http_1 }).await?)))
     }
 
     /// Begins to speak TLS on a connection.
@@ -36,19 +36,22 @@ impl ServerTls {
 }
 
 /// Builds the configuration of a server from the files that its settings name.
-struct Configured(ServerTlsSettings);
+struct Configured {
+    settings: ServerTlsSettings,
+    http_1: bool,
+}
 
 impl Build for Configured {
     type Built = ServerConfig;
 
     fn files(&self) -> Vec<PathBuf> {
-        let ServerTlsSettings { certificate, private_key, client_authorities, .. } = &self.0;
+        let ServerTlsSettings { certificate, private_key, client_authorities, .. } = &self.settings;
         let files = [certificate, private_key, client_authorities];
         files.into_iter().filter(|file| !file.as_os_str().is_empty()).cloned().collect()
     }
 
     fn build(&self, contents: &[Vec<u8>]) -> Result<ServerConfig, FileError> {
-        let ServerTlsSettings { certificate, private_key, client_authorities, .. } = &self.0;
+        let ServerTlsSettings { certificate, private_key, client_authorities, .. } = &self.settings;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let own = identity("server", (certificate, &contents[0]), (private_key, &contents[1]), &provider)?;
         let unusable = |error: &dyn std::fmt::Display| {
@@ -69,6 +72,9 @@ impl Build for Configured {
         };
         let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
         config.alpn_protocols = vec![HTTP_2.to_vec()];
+        if self.http_1 {
+            config.alpn_protocols.push(HTTP_1.to_vec());
+        }
         // A session that is resumed would not have the certificates of both sides checked again, for as long as it is.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
