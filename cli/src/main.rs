@@ -42,10 +42,10 @@ fn main() {
     process::begin();
     let arguments = Arguments::parse();
     program::run("reverie", arguments.telemetry, &arguments.storage, async || match arguments.command {
-        Command::Generate(arguments) => generate::run(*arguments).await,
-        Command::Gallery(arguments) => gallery::run(arguments).await,
+        Command::Generate(arguments) => Box::pin(generate::run(*arguments)).await,
+        Command::Gallery(arguments) => Box::pin(gallery::run(arguments)).await,
         Command::Capabilities(arguments) => capabilities::run(arguments).await,
-        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
         Command::Knowledge(arguments) => knowledge::run(arguments).await,
         Command::Keys(command) => keys::run(command),
         Command::Models(arguments) => models::run(arguments).await,

@@ -1,5 +1,6 @@
 //! The contracts in protos/, linted, built and compared with the last release by buf, which comes from the npm registry.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
@@ -20,9 +21,18 @@ pub(crate) fn check(workspace: &Workspace) -> Outcome {
     buf(workspace, &["breaking", "--against", &against(workspace, &tag)?])
 }
 
+/// The code that `buf.gen.yaml` of a folder asks for.
+pub(crate) fn generate(workspace: &Workspace, folder: &Path) -> Outcome {
+    buf_in(workspace, folder, &["generate"])
+}
+
 fn buf(workspace: &Workspace, arguments: &[&str]) -> Outcome {
+    buf_in(workspace, &workspace.root().join("protos"), arguments)
+}
+
+fn buf_in(workspace: &Workspace, folder: &Path, arguments: &[&str]) -> Outcome {
     let mut buf = workspace.command("npx");
-    buf.args(["--yes", BUF]).args(arguments).current_dir(workspace.root().join("protos"));
+    buf.args(["--yes", BUF]).args(arguments).current_dir(folder);
     process::run(&mut buf).map_err(|error| match error {
         ProcessError::NotFound { .. } => "buf runs through npx: install Node.js 18 or later with npm".into(),
         other => Box::<dyn std::error::Error>::from(other),

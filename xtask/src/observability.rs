@@ -2,7 +2,7 @@
 //! trailers, the same metrics both ways, JSON logs that name their spans, no text of a request anywhere, rules and dashboard that
 //! Prometheus can evaluate.
 
-mod background;
+pub(crate) mod background;
 mod collected;
 mod collector;
 mod logs;

@@ -56,7 +56,7 @@ mod tests {
     use std::process::Command;
 
     use opentelemetry::metrics::MeterProvider as _;
-    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics};
     use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 
     use super::*;
@@ -106,12 +106,13 @@ mod tests {
             .build();
         let nvml = Nvml::builder().lib_path(library.as_os_str()).init().unwrap();
         observe(&provider.meter("test"), nvml).unwrap();
-        let mut read = || {
+        let read = || {
             exporter.reset();
             provider.force_flush().unwrap();
             let mut told = BTreeMap::new();
             let all = exporter.get_finished_metrics().unwrap();
-            for metric in all.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics()) {
+            for metric in all.iter().flat_map(ResourceMetrics::scope_metrics).flat_map(ScopeMetrics::metrics)
+            {
                 let AggregatedMetrics::U64(MetricData::Gauge(gauge)) = metric.data() else {
                     panic!("{metric:?}");
                 };

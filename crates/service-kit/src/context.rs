@@ -174,6 +174,11 @@ impl Context {
         self.refuse(self.deadline.is_none_or(|deadline| deadline <= Instant::now() + PASSED_IN), place)
     }
 
+    /// `DEADLINE_EXCEEDED` for work that was not begun, since it cannot be done in time: `why`, as a sentence.
+    pub fn cannot_be_met(self, why: impl Display) -> Status {
+        self.refuse(false, why)
+    }
+
     fn refuse(self, has_passed: bool, place: impl Display) -> Status {
         match self.setting {
             None => {
@@ -354,5 +359,8 @@ mod tests {
         // A caller that waits for less is the one whose time is up.
         let own = Context::with_timeout(Duration::from_secs(100)).capped(limit, "limits.max_request_seconds");
         assert!(refusal::is_callers_deadline(&own.out_of_time("in stage base")));
+        // Whatever the clock says by then.
+        let hopeless = passed.cannot_be_met("it takes 2 s alone");
+        assert!(hopeless.message().ends_with("do not suffice: it takes 2 s alone"), "{hopeless}");
     }
 }

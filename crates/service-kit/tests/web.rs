@@ -51,11 +51,13 @@ struct Answer {
 }
 
 async fn send(address: &str, method: &str, headers: &[(&str, &str)], body: &[u8]) -> Fallible<Answer> {
-    let mut request = format!("{method} {HEALTH} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
-    }
-    request += &format!("content-length: {}\r\n\r\n", body.len());
+    let length = body.len().to_string();
+    let own = [("host", address), ("connection", "close"), ("content-length", &length)];
+    let fields: String = own
+        .iter()
+        .chain(headers)
+        .fold(String::new(), |fields, (name, value)| [&fields, *name, ": ", value, "\r\n"].concat());
+    let request = format!("{method} {HEALTH} HTTP/1.1\r\n{fields}\r\n");
     let mut connection = TcpStream::connect(address).await?;
     connection.write_all(request.as_bytes()).await?;
     connection.write_all(body).await?;

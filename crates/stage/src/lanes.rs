@@ -129,7 +129,7 @@ pub fn timings(timings: &Timings) -> StageTimings {
 /// Why a job was not admitted, for the caller whose call has `context`.
 pub fn submit_status(error: &SubmitError, context: Context) -> Status {
     match error {
-        SubmitError::Policy(Refused::Hopeless { .. }) => context.out_of_time(error),
+        SubmitError::Policy(Refused::Hopeless { .. }) => context.cannot_be_met(error),
         SubmitError::Policy(Refused::Busy { late }) => {
             let late = Duration::try_from_secs_f64(*late).unwrap_or_default();
             Refusal::overloaded(error).retry_after(late).into()

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program. Dropped, it is killed.
 #[derive(Debug)]
-pub(super) struct Background {
+pub(crate) struct Background {
     name: String,
     process: Child,
     log: PathBuf,
@@ -23,19 +23,19 @@ pub(super) struct Background {
 
 impl Background {
     /// Starts it; its standard error goes to `folder/NAME.log`.
-    pub(super) fn start(name: &str, program: &mut Command, folder: &Path) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, program: &mut Command, folder: &Path) -> io::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         Ok(Self { name: name.to_owned(), process: program.spawn()?, log })
     }
 
     /// What it has logged so far.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Waits until `is_ready` says so.
-    pub(super) fn wait_until(
+    pub(crate) fn wait_until(
         &mut self,
         bound: Duration,
         is_ready: impl Fn() -> bool,
@@ -52,13 +52,13 @@ impl Background {
     }
 
     /// Sends SIGTERM.
-    pub(super) fn terminate(&self) -> io::Result<()> {
+    pub(crate) fn terminate(&self) -> io::Result<()> {
         // Its id cannot have gone to another process: it is our child, and not waited for yet.
         Command::new("kill").arg(self.process.id().to_string()).status().map(drop)
     }
 
     /// Waits for its end, which must be a success.
-    pub(super) fn ended(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn ended(&mut self) -> Result<(), Box<dyn Error>> {
         let status =
             wait::until(&format!("{} to end", self.name), PATIENCE, || self.process.try_wait().transpose())??;
         if status.success() {
@@ -77,6 +77,6 @@ impl Drop for Background {
 }
 
 /// A port that is free now.
-pub(super) fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
