@@ -4,7 +4,7 @@
 //! cargo run --package reverie --example draw -- http://127.0.0.1:7100 256 7 "a small zunin on the left, snow" zunin.png
 //! ```
 //!
-//! `REVERIE_TLS_AUTHORITIES` names the authorities (PEM) of an https:// address, and `REVERIE_API_KEY` is the key. Ctrl-C gives the image up.
+//! `REVERIE_TLS_AUTHORITIES` names the authorities (PEM) of an https:// address, and `REVERIE_API_KEY` is the key. Ctrl-C cancels the call.
 
 use std::env;
 use std::error::Error;
@@ -20,8 +20,6 @@ use tonic_types::StatusExt as _;
 
 /// For all calls together. The mesh is told, and does not begin what cannot be done in time.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Until a busy mesh is asked again, unless it says when.
-const WAIT: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -57,14 +55,17 @@ async fn draw(address: &Address, request: GenerateRequest) -> Result<Outcome, St
     let end = Instant::now() + TIMEOUT;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let status = match client::ask(address, request.clone(), left, |_| ()).await {
-            Err(status) if status.code() == Code::ResourceExhausted => status,
-            ended => return ended,
+        let ended = client::ask(address, request.clone(), left, |_| ()).await;
+        // A refusal without a time after which to try again is one that no retry helps.
+        let wait = match &ended {
+            Err(status) if status.code() == Code::ResourceExhausted => {
+                status.get_details_retry_info().and_then(|info| info.retry_delay)
+            }
+            _ => None,
         };
-        let wait = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(WAIT);
-        if wait >= end.saturating_duration_since(Instant::now()) {
-            return Err(status);
+        match wait {
+            Some(wait) if Instant::now() + wait < end => tokio::time::sleep(wait).await,
+            _ => return ended,
         }
-        tokio::time::sleep(wait).await;
     }
 }

@@ -2,7 +2,7 @@
 //
 //	go run . -server http://127.0.0.1:7100 -size 256 -seed 7 "a small zunin on the left, snow" zunin.png
 //
-// REVERIE_TLS_AUTHORITIES names the authorities (PEM) of an https:// address, and REVERIE_API_KEY is the key. Ctrl-C gives the image up.
+// REVERIE_TLS_AUTHORITIES names the authorities (PEM) of an https:// address, and REVERIE_API_KEY is the key. Ctrl-C cancels the call.
 package main
 
 import (
@@ -32,6 +32,9 @@ import (
 
 // Calls at most, the first included.
 const attempts = 4
+
+// The library takes 4 MiB unless told otherwise, and an image may have more.
+const largestMessage = 256 << 20
 
 func main() {
 	server := flag.String("server", "http://127.0.0.1:7100", "where the mesh listens")
@@ -103,11 +106,15 @@ func connect(server string) (*grpc.ClientConn, error) {
 		}
 		transport = credentials.NewTLS(config)
 	}
-	return grpc.NewClient(address.Host, grpc.WithTransportCredentials(transport))
+	return grpc.NewClient(
+		address.Host,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largestMessage)),
+	)
 }
 
-// draw gives the image. The same seed gives the same image, so a call that ended with UNAVAILABLE or RESOURCE_EXHAUSTED may be repeated: after
-// the time that the mesh names or, if it names none, after one that grows.
+// draw gives the image. The same seed gives the same image, so a call may be repeated: one that ended with UNAVAILABLE, and one that ended with
+// RESOURCE_EXHAUSTED and the time after which to try again. Without that time no retry helps.
 func draw(
 	ctx context.Context,
 	client generation.GenerationServiceClient,
@@ -115,22 +122,28 @@ func draw(
 ) (*generation.GeneratedImage, error) {
 	for attempt := 1; ; attempt++ {
 		image, err := once(ctx, client, request)
-		code := status.Code(err)
-		if err == nil || attempt == attempts || (code != codes.Unavailable && code != codes.ResourceExhausted) {
+		told := toldWait(err)
+		isBusy := status.Code(err) == codes.ResourceExhausted && told > 0
+		if err == nil || attempt == attempts || (status.Code(err) != codes.Unavailable && !isBusy) {
 			return image, err
 		}
-		wait := time.Duration(float64(250*time.Millisecond<<(attempt-1)) * (0.5 + rand.Float64()))
-		for _, detail := range status.Convert(err).Details() {
-			if retry, ok := detail.(*errdetails.RetryInfo); ok {
-				wait = max(wait, retry.GetRetryDelay().AsDuration())
-			}
-		}
+		growing := time.Duration(float64(250*time.Millisecond<<(attempt-1)) * (0.5 + rand.Float64()))
 		select {
-		case <-time.After(wait):
+		case <-time.After(max(growing, told)):
 		case <-ctx.Done():
 			return nil, err
 		}
 	}
+}
+
+// toldWait is the time that the mesh names, or 0.
+func toldWait(err error) time.Duration {
+	for _, detail := range status.Convert(err).Details() {
+		if retry, ok := detail.(*errdetails.RetryInfo); ok {
+			return retry.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
 }
 
 func once(

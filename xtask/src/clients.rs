@@ -1,6 +1,5 @@
 //! What calls the mesh in other people's languages: the Python library, and the examples in Rust, Go and TypeScript.
 
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ fn python(workspace: &Workspace, library: &Path) -> Outcome {
 /// Types are right, and a back end and a page in a browser draw.
 fn typescript(workspace: &Workspace, library: &Path) -> Outcome {
     let folder = workspace.root().join("clients/typescript");
-    let npm = missing::find(STEP, "npm", "install Node.js 20 or newer")?;
+    let npm = missing::find(STEP, "npm", "install Node.js 22 or newer")?;
     let npm = |arguments: &[&str]| {
         let mut npm = workspace.command(&npm.to_string_lossy());
         npm.args(arguments).current_dir(&folder);
@@ -90,8 +89,12 @@ fn same_image_in_rust_and_go(workspace: &Workspace, library: &Path) -> Outcome {
     let address = format!("127.0.0.1:{}", free_port()?);
     serve.args(["serve", "--listen", &address]).env(ORT_DYLIB_PATH, library);
     let mut mesh = Background::start("reverie-serve", &mut serve, images.path())?;
-    mesh.wait_until(PATIENCE, || TcpStream::connect(&address).is_ok())?;
     let url = format!("http://{address}");
+    let is_ready = || {
+        let mut ask = workspace.command(&programs.join("reverie").to_string_lossy());
+        process::succeeds(ask.args(["capabilities", "--server", &url]))
+    };
+    mesh.wait_until(PATIENCE, is_ready)?;
     let (of_go, of_rust) = (images.path().join("go.png"), images.path().join("rust.png"));
     let mut in_go = workspace.command(&draw.to_string_lossy());
     in_go.args(["-server", &url, "-size", "256", "-seed", "7", PROMPT]).arg(&of_go);

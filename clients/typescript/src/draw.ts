@@ -2,7 +2,7 @@
 //
 //   REVERIE_URL=http://127.0.0.1:7100 node dist/draw.js "a small zunin on the left, snow" zunin.png
 //
-// REVERIE_TLS_AUTHORITIES names the authorities (PEM) of an https:// address, and REVERIE_API_KEY is the key. Ctrl-C gives the image up.
+// REVERIE_TLS_AUTHORITIES names the authorities (PEM) of an https:// address, and REVERIE_API_KEY is the key. Ctrl-C cancels the call.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ConnectError, type Interceptor } from "@connectrpc/connect";

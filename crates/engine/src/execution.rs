@@ -264,8 +264,10 @@ mod tests {
             provider,
             ..InferenceSettings::on_cpu(sessions, 1, NonZeroUsize::MIN)
         };
-        assert_eq!(settings(Provider::Cuda, 0).session_count(), 1);
-        assert_eq!(settings(Provider::Cuda, 3).session_count(), 3);
+        for on_gpu in [Provider::Cuda, Provider::Tensorrt] {
+            assert_eq!(settings(on_gpu, 0).session_count(), 1);
+            assert_eq!(settings(on_gpu, 3).session_count(), 3);
+        }
         for on_cpu in [Provider::Cpu, Provider::Openvino] {
             assert_eq!(settings(on_cpu, 0).session_count(), cores());
         }

@@ -23,11 +23,13 @@ pub(crate) fn observe_memory() {
 
 /// Semantic conventions, "Hardware metrics": bytes that are taken, by whomever, and bytes that there are, by GPU.
 fn observe(meter: &Meter, nvml: Nvml) -> Result<(), NvmlError> {
-    let gpus = (0..nvml.device_count()?).map(|index| {
+    let named = |index| -> Result<_, NvmlError> {
         let gpu = nvml.device_by_index(index)?;
         Ok((index, [KeyValue::new("hw.id", gpu.uuid()?), KeyValue::new("hw.name", gpu.name()?)]))
-    });
-    let gpus: Arc<[_]> = gpus.collect::<Result<_, NvmlError>>()?;
+    };
+    let known =
+        |index| named(index).inspect_err(|error| tracing::warn!(index, %error, "a GPU does not answer")).ok();
+    let gpus: Arc<[_]> = (0..nvml.device_count()?).filter_map(known).collect();
     let nvml = Arc::new(nvml);
     let report = |name: &'static str, value: fn(&MemoryInfo) -> u64| {
         let (nvml, gpus) = (Arc::clone(&nvml), Arc::clone(&gpus));

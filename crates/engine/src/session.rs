@@ -129,9 +129,6 @@ impl Session {
         let mut builder = builder
             .with_execution_providers(settings.providers())
             .map_err(|error| unfit(error.to_string()))?;
-        if matches!(settings.provider, Provider::Cuda | Provider::Tensorrt) {
-            gpus::observe_memory();
-        }
         if settings.provider == Provider::Openvino {
             builder =
                 of_one_shape(builder, settings.batch.get()).map_err(|error| unfit(error.to_string()))?;
@@ -146,6 +143,9 @@ impl Session {
             None => builder.commit_from_memory(package.file(&package.manifest.graph.file)?),
         };
         let session = session.map_err(|error| refused(error.to_string()))?;
+        if matches!(settings.provider, Provider::Cuda | Provider::Tensorrt) {
+            gpus::observe_memory();
+        }
 
         let facts = &package.manifest.graph;
         let mismatch = |why: String| PackageError::Graph { package: name.clone(), why };

@@ -236,6 +236,14 @@ impl Server {
                 tracing::warn!(service, address, "whoever reaches it can call it: set {how}");
             }
         }
+        if settings.web.is_on() && !gate.is_kept() {
+            let origins = settings.web.origins.join(", ");
+            tracing::warn!(
+                service,
+                origins,
+                "every page of these origins can call it: set access.keys or access.tokens.jwks"
+            );
+        }
         process::has_begun_to_serve();
         tracing::info!(service, address = listener.describe(), "listening");
         let closing = Shutdown::new();

@@ -20,13 +20,17 @@ use crate::{Listener, Shutdown};
 
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+pub(crate) const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Calls of one connection that were given up before the server has looked at them. A caller with many calls that goes away makes as
 /// many, also more than may be open at a time, and past the limit the connection ends with the calls of others on it: the 20 of the
 /// library are too few. As many as take, with the largest headers, no more memory than the bodies that a connection may have waiting.
 const MAX_UNSEEN: usize = (CONNECTION_WINDOW / MAX_HEADER_LIST_BYTES) as usize;
+/// Streams of one connection that the server may have closed for errors, over the whole life of the connection. What still comes for calls
+/// that were refused is such an error, and no fault of the caller's; without a limit, frames that are wrong on purpose fill the memory
+/// of a peer that reads no answers (RUSTSEC-2024-0003).
+const MAX_CLOSED: usize = 16 * MAX_UNSEEN;
 /// How much earlier or later than its age a connection ends, so that those which began together do not end together.
 const JITTER: f64 = 0.1;
 /// A caller whose connection was ended for its age has this long to connect again before it counts as gone. It asks for the health
@@ -75,8 +79,7 @@ pub(crate) fn serve(
         .http2_max_pending_accept_reset_streams(Some(
             MAX_UNSEEN.max(settings.max_concurrent_streams as usize),
         ))
-        // Counted as long as the connection lives, too: what comes for calls that were refused is no fault of the caller's.
-        .http2_max_local_error_reset_streams(None)
+        .http2_max_local_error_reset_streams(Some(MAX_CLOSED))
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)

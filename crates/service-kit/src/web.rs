@@ -1,11 +1,12 @@
 //! grpc-web: calls of pages in browsers, which know neither HTTP/2 trailers nor, without TLS, HTTP/2.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{self, BoxFuture, FutureExt as _};
 use http::header::ORIGIN;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use tonic::Status;
 use tonic::body::Body;
@@ -15,6 +16,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::Refusal;
 use crate::settings::SettingsError;
+use crate::transport::MAX_HEADER_LIST_BYTES;
 
 /// For so long a browser need not ask again whether it may call.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(1);
@@ -55,9 +57,10 @@ impl WebSettings {
     }
 
     /// What makes calls of pages into calls of gRPC, where it is on.
-    pub(crate) fn layers(&self) -> Option<(CorsLayer, OriginLayer, GrpcWebLayer)> {
-        self.is_on()
-            .then(|| (self.cors(), OriginLayer { allowed: self.origins.clone() }, GrpcWebLayer::new()))
+    pub(crate) fn layers(&self) -> Option<(CorsLayer, PageLayer, GrpcWebLayer)> {
+        self.is_on().then(|| {
+            (self.cors(), PageLayer { allowed: self.origins.as_slice().into() }, GrpcWebLayer::new())
+        })
     }
 
     fn cors(&self) -> CorsLayer {
@@ -76,35 +79,62 @@ impl WebSettings {
     }
 }
 
+/// Whether it is written as browsers send it: in lower case, without the port that the scheme has anyway.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
-    let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority());
-    let whole = authority.map(|authority| format!("{scheme}://{authority}"));
-    matches!(scheme, "http" | "https") && whole.as_deref() == Some(text) && !text.contains('@')
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let usual_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    format!("{scheme}://{authority}") == text
+        && authority.port_u16() != Some(usual_port)
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase() || matches!(byte, b'@' | b'*'))
 }
 
-/// Refuses pages of other origins, whatever their browsers make of the answer's headers (DNS rebinding).
+/// Refuses pages of other origins, whatever their browsers make of the answer's headers (DNS rebinding), and headers that HTTP/2 would not
+/// take: HTTP/1.1 takes 400 KiB.
 #[derive(Debug, Clone)]
-pub(crate) struct OriginLayer {
-    allowed: Vec<String>,
+pub(crate) struct PageLayer {
+    allowed: Arc<[String]>,
 }
 
-impl<S> Layer<S> for OriginLayer {
-    type Service = OriginService<S>;
+impl<S> Layer<S> for PageLayer {
+    type Service = PageService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        OriginService { inner, allowed: self.allowed.clone() }
+        PageService { inner, allowed: Arc::clone(&self.allowed) }
     }
 }
 
-/// See [`OriginLayer`].
+/// See [`PageLayer`].
 #[derive(Debug, Clone)]
-pub(crate) struct OriginService<S> {
+pub(crate) struct PageService<S> {
     inner: S,
-    allowed: Vec<String>,
+    allowed: Arc<[String]>,
 }
 
-impl<S, B> Service<http::Request<B>> for OriginService<S>
+impl<S> PageService<S> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), (StatusCode, Refusal)> {
+        // As HTTP/2 counts them (RFC 9113, section 6.5.2).
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if bytes > MAX_HEADER_LIST_BYTES as usize {
+            let why = format!("headers must have at most {MAX_HEADER_LIST_BYTES} bytes (got {bytes})");
+            return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Refusal::too_large(why)));
+        }
+        let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+        if self.allowed.iter().any(|allowed| allowed == ALL || allowed.as_bytes() == origin.as_bytes()) {
+            return Ok(());
+        }
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        tracing::debug!(%origin, "a page of another origin is refused");
+        let why = format!("pages of {origin} may not call (server.web.origins)");
+        Err((StatusCode::FORBIDDEN, Refusal::permission_denied(why)))
+    }
+}
+
+impl<S, B> Service<http::Request<B>> for PageService<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
@@ -120,20 +150,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let origin = request.headers().get(ORIGIN);
-        let is_allowed = |origin: &HeaderValue| {
-            self.allowed.iter().any(|allowed| allowed == ALL || allowed.as_bytes() == origin.as_bytes())
-        };
-        match origin.filter(|origin| !is_allowed(origin)) {
-            None => self.inner.call(request).boxed(),
-            Some(origin) => {
-                let why = format!(
-                    "pages of {} may not call (server.web.origins)",
-                    String::from_utf8_lossy(origin.as_bytes())
-                );
-                let mut response: http::Response<Body> =
-                    Status::from(Refusal::permission_denied(why)).into_http();
-                *response.status_mut() = StatusCode::FORBIDDEN;
+        match self.check(request.headers()) {
+            Ok(()) => self.inner.call(request).boxed(),
+            Err((http_status, refusal)) => {
+                let mut response: http::Response<Body> = Status::from(refusal).into_http();
+                *response.status_mut() = http_status;
                 future::ready(Ok(response)).boxed()
             }
         }
@@ -155,6 +176,11 @@ mod tests {
             "https://example.com/draw",
             "ftp://example.com",
             "https://",
+            "https://*.example.com",
+            "https://App.example.com",
+            "https://example.com:443",
+            "http://example.com:80",
+            "https://me@example.com",
             "",
         ] {
             let settings = WebSettings { origins: vec!["*".to_owned(), wrong.to_owned()] };

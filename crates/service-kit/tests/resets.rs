@@ -151,6 +151,28 @@ async fn messages_of_calls_that_were_refused() -> Fallible<()> {
     send_late(&mut connection, &refused).await
 }
 
+/// Each PRIORITY frame that makes a stream depend on itself is an error of that stream (RFC 7540, section 5.3.1).
+#[tokio::test]
+async fn a_peer_that_only_makes_errors_is_sent_away() -> Fallible<()> {
+    const PRIORITY: u8 = 2;
+    let mut connection = connect().await?;
+    let wrong = |calls: std::ops::Range<u32>| -> Vec<u8> {
+        let streams = calls.map(|call| 2 * call + 1);
+        streams
+            .flat_map(|stream| {
+                let on_itself = [&stream.to_be_bytes()[..], &[0]].concat();
+                frame(PRIORITY, 0, stream, &on_itself)
+            })
+            .collect()
+    };
+    connection.write_all(&wrong(0..16_000)).await?;
+    is_open(&mut connection).await?;
+    // It may be sent away before it has said all.
+    let _ = connection.write_all(&wrong(16_000..17_000)).await;
+    assert!(is_open(&mut connection).await.is_err(), "it may go on for ever");
+    Ok(())
+}
+
 /// What a server sent before it heard that its callers are gone comes when the client has forgotten the calls.
 #[tokio::test]
 async fn answers_to_calls_that_were_given_up() -> Fallible<()> {

@@ -170,6 +170,9 @@ async fn pages_of_other_origins_may_not() -> Fallible<()> {
 #[tokio::test]
 async fn what_is_no_grpc_web_is_refused() -> Fallible<()> {
     let address = start(&["*"]).await?;
+    let long = "x".repeat(20_000);
+    let answer = send(&address, "POST", &[("content-type", WEB), ("x-long", &long)], &ask()).await?;
+    assert_eq!((answer.status, answer.headers["grpc-status"].as_str()), (431, "8"));
     for (method, content_type, status) in [
         ("POST", "application/json", 400),
         ("POST", "application/grpc", 400),

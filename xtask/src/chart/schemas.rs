@@ -38,7 +38,7 @@ const CRDS: [(&str, &str); 4] = [
 /// The folder with the CRDs themselves.
 const CRDS_FOLDER: &str = "crds";
 
-/// The folder with the operators' CRDs, for a cluster that shall have their kinds.
+/// The folder with the operators' CRDs, for a cluster that should know these kinds.
 pub(crate) fn crds() -> Result<PathBuf, Box<dyn Error>> {
     Ok(ensure()?.join(CRDS_FOLDER))
 }

@@ -42,12 +42,12 @@ pub(super) fn on_backlog(release: &Release<'_>) -> Result<Scaled, Box<dyn Error>
     let before = pods_of(access, COMPONENT)?;
     let load = Load::start(access)?;
     // Whichever: one that came when the backlog was shortest may go again before it has drawn.
-    let new = wait::until("an image drawn by a second pod", PATIENCE, || {
+    let pod = wait::until("an image drawn by a second pod", PATIENCE, || {
         let pods = pods_of(access, COMPONENT).ok()?;
-        pods.into_iter().find(|pod| !before.contains(pod) && has_finished(access, pod))
+        let drawn = pods.into_iter().find(|pod| !before.contains(pod) && has_finished(access, pod))?;
+        access.get(&["pod", &drawn]).ok()
     })?;
     let now = UNIX_EPOCH.elapsed()?.as_secs() % 86_400;
-    let pod = access.get(&["pod", &new])?;
     let created = pod.first().and_then(|pod| second_of_day(pod["metadata"]["creationTimestamp"].as_str()?));
     let first_image = seconds_between(created.ok_or("the pod has no age")?, now);
     let ready = pod.first().and_then(seconds_to_ready).ok_or("the pod was not ready")?;

@@ -59,8 +59,8 @@ impl Place {
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
-                // Counted as long as the connection lives, and past it all calls on it end: what comes for calls that were given up
-                // is no fault of the server's.
+                // The default limit of 1,024 counts over the whole life of a connection and ends it for everyone, also for what the server
+                // sent before it heard that a call was cancelled.
                 .http2_max_local_error_reset_streams(None)
                 .tcp_nodelay(true)
         };
