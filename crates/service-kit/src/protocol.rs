@@ -53,8 +53,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         if let Err(refusal) = check_content_type(request.headers()) {
-            let mut response: http::Response<Body> = Status::from(refusal).into_http();
-            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            let response = refusal.into_http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
             return std::future::ready(Ok(response)).boxed();
         }
         let response = self.inner.call(request);

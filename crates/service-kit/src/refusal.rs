@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::StatusCode;
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -121,6 +123,15 @@ impl Refusal {
     /// A defect of this service or of a model.
     pub fn internal(message: impl Display) -> Self {
         Self::new(Code::Internal, "INTERNAL", message)
+    }
+}
+
+impl Refusal {
+    /// An answer to a call that is refused before gRPC has to do with it, for what looks at the status of HTTP alone.
+    pub(crate) fn into_http(self, http_status: StatusCode) -> http::Response<Body> {
+        let mut response = Status::from(self).into_http();
+        *response.status_mut() = http_status;
+        response
     }
 }
 

@@ -28,8 +28,8 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// library are too few. As many as take, with the largest headers, no more memory than the bodies that a connection may have waiting.
 const MAX_UNSEEN: usize = (CONNECTION_WINDOW / MAX_HEADER_LIST_BYTES) as usize;
 /// Streams of one connection that the server may have closed for errors, over the whole life of the connection. What still comes for calls
-/// that were refused is such an error, and no fault of the caller's; without a limit, frames that are wrong on purpose fill the memory
-/// of a peer that reads no answers (RUSTSEC-2024-0003).
+/// that were refused is such an error, and no fault of the caller's; without a limit, a peer that sends wrong frames
+/// on purpose and reads no answers fills the memory of the server (RUSTSEC-2024-0003).
 const MAX_CLOSED: usize = 16 * MAX_UNSEEN;
 /// How much earlier or later than its age a connection ends, so that those which began together do not end together.
 const JITTER: f64 = 0.1;

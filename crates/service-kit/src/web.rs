@@ -8,7 +8,6 @@ use futures::future::{self, BoxFuture, FutureExt as _};
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
-use tonic::Status;
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service};
@@ -152,11 +151,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         match self.check(request.headers()) {
             Ok(()) => self.inner.call(request).boxed(),
-            Err((http_status, refusal)) => {
-                let mut response: http::Response<Body> = Status::from(refusal).into_http();
-                *response.status_mut() = http_status;
-                future::ready(Ok(response)).boxed()
-            }
+            Err((http_status, refusal)) => future::ready(Ok(refusal.into_http(http_status))).boxed(),
         }
     }
 }

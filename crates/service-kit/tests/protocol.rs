@@ -1,5 +1,7 @@
 //! A server as a stranger meets it: what is no gRPC, what is no protobuf, and what reflection lists.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::Write as _;
@@ -8,7 +10,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
 use reverie_service_kit::client::Upstream;
-use reverie_service_kit::serve::ServerSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -27,25 +28,8 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 const NAMES: &[&str] = &["reverie.generation.v1.GenerationService"];
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-fn settings() -> Fallible<ServerSettings> {
-    Ok(ServerSettings {
-        listen: "127.0.0.1:0".parse()?,
-        max_connections: 8,
-        max_concurrent_streams: 8,
-        handshake_seconds: 5,
-        receive_seconds: 5,
-        max_buffered_mib: 1,
-        max_connection_age_seconds: 0,
-        max_connection_age_grace_seconds: 0,
-        lame_duck_seconds: 0,
-        drain_seconds: 1,
-        tls: reverie_service_kit::tls::ServerTlsSettings::default(),
-        web: reverie_service_kit::web::WebSettings::default(),
-    })
-}
-
 async fn start() -> Fallible<Address> {
-    let server = Server::new("test", NAMES, Standing::Stage, &settings()?, 8).await;
+    let server = Server::new("test", NAMES, Standing::Stage, &common::settings(), 8).await;
     let (listener, address) = Listener::memory();
     tokio::spawn(server.serve(listener, Shutdown::new(), || async { Ok(()) }));
     Ok(address)

@@ -1,6 +1,8 @@
 //! Several replicas of a stage over TCP, some of which are dead, slow, silent, refusing or draining: what their caller notices of it.
 #![expect(clippy::unwrap_used, reason = "a failure ends the test")]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -111,12 +113,9 @@ impl Replica {
             handshake_seconds: 10,
             receive_seconds: 10,
             max_buffered_mib: 16,
-            max_connection_age_seconds: 0,
-            max_connection_age_grace_seconds: 0,
             lame_duck_seconds: 1,
             drain_seconds: 3600,
-            tls: reverie_service_kit::tls::ServerTlsSettings::default(),
-            web: reverie_service_kit::web::WebSettings::default(),
+            ..common::settings()
         };
         let server = Server::new("replica", &[], Standing::Stage, &settings, 1024).await;
         let (calls, is_unfit, shutdown) = (Arc::default(), Arc::<AtomicBool>::default(), Shutdown::new());

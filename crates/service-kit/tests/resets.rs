@@ -2,14 +2,13 @@
 //!
 //! Both ends are tried against frames written by hand, since the library at the other end does not let a test choose their order.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
 use reverie_service_kit::client::Upstream;
-use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::tls::ServerTlsSettings;
-use reverie_service_kit::web::WebSettings;
 use reverie_service_kit::{Address, Listener, Server, Shutdown, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +34,6 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// The reason of a reset.
 const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
-const STREAMS: u32 = 8;
 
 /// A frame (RFC 9113, section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -73,23 +71,10 @@ fn request(path: &str) -> Vec<u8> {
 
 /// A connection to a server that runs, over which the preface went.
 async fn connect() -> Fallible<TcpStream> {
-    let settings = ServerSettings {
-        listen: "127.0.0.1:0".parse()?,
-        max_connections: 8,
-        max_concurrent_streams: STREAMS,
-        handshake_seconds: 5,
-        receive_seconds: 5,
-        max_buffered_mib: 1,
-        max_connection_age_seconds: 0,
-        max_connection_age_grace_seconds: 0,
-        lame_duck_seconds: 0,
-        drain_seconds: 1,
-        tls: ServerTlsSettings::default(),
-        web: WebSettings::default(),
-    };
+    let settings = common::settings();
     let listener = Listener::bind(&settings.listen).await?;
     let address = listener.describe();
-    let server = Server::new("test", &[], Standing::Stage, &settings, STREAMS as usize).await;
+    let server = Server::new("test", &[], Standing::Stage, &settings, 8).await;
     tokio::spawn(server.serve(listener, Shutdown::new(), || async { Ok(()) }));
     let mut connection = TcpStream::connect(address).await?;
     connection.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await?;

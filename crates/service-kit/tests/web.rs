@@ -1,11 +1,12 @@
 //! grpc-web as a browser speaks it: over HTTP/1.1, with the trailers in the body, from pages that may call.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 
 use prost::Message as _;
 use reverie_service_kit::serve::ServerSettings;
-use reverie_service_kit::tls::ServerTlsSettings;
 use reverie_service_kit::web::WebSettings;
 use reverie_service_kit::{Listener, Server, Shutdown, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,20 +23,8 @@ const WEB: &str = "application/grpc-web+proto";
 const TRAILERS: u8 = 0x80;
 
 async fn start(origins: &[&str]) -> Fallible<String> {
-    let settings = ServerSettings {
-        listen: "127.0.0.1:0".parse()?,
-        max_connections: 8,
-        max_concurrent_streams: 8,
-        handshake_seconds: 5,
-        receive_seconds: 5,
-        max_buffered_mib: 1,
-        max_connection_age_seconds: 0,
-        max_connection_age_grace_seconds: 0,
-        lame_duck_seconds: 0,
-        drain_seconds: 1,
-        tls: ServerTlsSettings::default(),
-        web: WebSettings { origins: origins.iter().map(|origin| (*origin).to_owned()).collect() },
-    };
+    let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+    let settings = ServerSettings { web: WebSettings { origins }, ..common::settings() };
     let listener = Listener::bind(&settings.listen).await?;
     let address = listener.describe();
     let server = Server::new("test", &[], Standing::Door, &settings, 8).await;
