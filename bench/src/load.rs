@@ -217,7 +217,8 @@ impl Bench<'_> {
         let last = arrivals.last().map_or(Duration::ZERO, |arrival| arrival.at);
         let begun = Instant::now();
         let mut figures = self.run(name, window, self.caller.open(arrivals, self.alone)).await?;
-        figures.recovery = self.recovery(begun + last).await.map(|time| time.as_secs_f64());
+        let recovery = self.recovery(begun + last).await;
+        figures.recovery = Some(recovery.map_or(f64::INFINITY, |time| time.as_secs_f64()));
         Ok(figures)
     }
 

@@ -6,7 +6,8 @@ use reverie::Failure;
 use reverie::client::{Outcome, ask, explain};
 use reverie::mesh::{Mesh, MeshArguments};
 use reverie::progress::stage_name;
-use reverie_proto::generation::v1::GenerateRequest;
+use reverie_proto::diffusion::v1::StageTimings;
+use reverie_proto::generation::v1::{GenerateRequest, Stage};
 use reverie_service_kit::output::OutputError;
 use reverie_service_kit::{Address, say};
 use serde_json::json;
@@ -75,12 +76,27 @@ fn print(arguments: &Arguments, outcomes: &[Outcome]) -> Result<(), OutputError>
     }
     say!("{} pictures, one at a time, {cores} cores", arguments.pictures)?;
     say!("{:>20}  {totals} s", "in all")?;
-    for (index, stage) in
-        outcomes.first().map(|o| o.completed.stages.clone()).unwrap_or_default().iter().enumerate()
-    {
-        let seconds =
-            outcomes.iter().filter_map(|outcome| Some(outcome.completed.stages.get(index)?.seconds));
-        say!("{:>20}  {} s", stage_name(stage.stage(), stage.level), Spread::of(seconds))?;
+    say!(
+        "{:>20}  {:>7}  {:>8}  {:>12}  {:>7}  {:>7}",
+        "medians, s",
+        "in all",
+        "in model",
+        "between rows",
+        "waiting",
+        "else"
+    )?;
+    for share in shares(outcomes) {
+        let Share { name, seconds, timings } = share;
+        let parts = timings.map(
+            |StageTimings { model_seconds: model, compute_seconds, queue_seconds: queue, .. }| {
+                let between = compute_seconds - model;
+                format!(
+                    "  {model:8.3}  {between:12.3}  {queue:7.3}  {:7.3}",
+                    seconds - compute_seconds - queue
+                )
+            },
+        );
+        say!("{name:>20}  {seconds:7.3}{}", parts.unwrap_or_default())?;
     }
     say!("{:>20}  {model} s", "denoising models")?;
     say!("{:>20}  {outside} % of the whole", "outside them")?;
@@ -88,6 +104,43 @@ fn print(arguments: &Arguments, outcomes: &[Outcome]) -> Result<(), OutputError>
         Some(memory) => say!("{:>20}  {memory} MiB at most", "resident"),
         None => say!("{:>20}  not known on this system", "resident"),
     }
+}
+
+/// Where the time of the pictures went, medians.
+struct Share {
+    name: String,
+    seconds: f64,
+    /// As the stage tells it.
+    timings: Option<StageTimings>,
+}
+
+/// Of each stage, and of what is done after the last: encoding, for the most part.
+fn shares(outcomes: &[Outcome]) -> Vec<Share> {
+    let median = |part: &dyn Fn(&Outcome) -> f64| Spread::of(outcomes.iter().map(part)).median;
+    let first = outcomes.first().map(|outcome| outcome.completed.stages.as_slice()).unwrap_or_default();
+    let stages = first.iter().enumerate().map(|(index, stage)| {
+        let of = |outcome: &Outcome| outcome.completed.stages.get(index).cloned().unwrap_or_default();
+        let part = |part: fn(&StageTimings) -> f64| {
+            median(&|outcome| of(outcome).timings.as_ref().map_or(0.0, part))
+        };
+        let timings = stage.timings.map(|timings| StageTimings {
+            queue_seconds: part(|timings| timings.queue_seconds),
+            compute_seconds: part(|timings| timings.compute_seconds),
+            model_seconds: part(|timings| timings.model_seconds),
+            ..timings
+        });
+        let name = stage_name(stage.stage(), stage.level);
+        Share { name, seconds: median(&|outcome| of(outcome).seconds), timings }
+    });
+    let rest = median(&|outcome| {
+        // Encoding and retrieval are at the same time.
+        let before = [Stage::Encode, Stage::Retrieve];
+        let (before, after): (Vec<_>, Vec<_>) =
+            outcome.completed.stages.iter().partition(|stage| before.contains(&stage.stage()));
+        let longest = before.iter().map(|stage| stage.seconds).fold(0.0, f64::max);
+        outcome.completed.total_seconds - longest - after.iter().map(|stage| stage.seconds).sum::<f64>()
+    });
+    stages.chain([Share { name: "the rest".to_owned(), seconds: rest, timings: None }]).collect()
 }
 
 /// The most memory this process has had resident, MiB; Linux only.

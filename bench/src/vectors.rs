@@ -15,16 +15,19 @@ use rand::{RngExt as _, SeedableRng as _};
 use reverie::Failure;
 use reverie_knowledge::UnitVector;
 use reverie_knowledge::epoch::{Label, Metadata, NewEpoch, VectorKind, write_epoch_from};
-use reverie_knowledge::index::{SegmentIndex, build_index};
+use reverie_knowledge::index::{Searches, SegmentIndex, build_index};
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
 use reverie_proto::vector::v1::{BatchSearchRequest, SearchRequest, Vector};
 use reverie_service_kit::client::{Channel, Upstream};
+use reverie_service_kit::output::OutputError;
 use reverie_service_kit::settings::{Sources, load};
 use reverie_service_kit::{Address, Listener, Shutdown, say};
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
 use serde_json::json;
 
+/// Widths of the search along the graph (`search.expansion`) that are compared.
+const EXPANSIONS: [usize; 6] = [32, 64, 128, 256, 512, 1024];
 /// Nearest entries that are asked for.
 const NEAREST: usize = 10;
 const BATCH: usize = 32;
@@ -50,13 +53,16 @@ pub struct Arguments {
     /// What they are stored as.
     #[arg(long, default_value = "f16")]
     vectors: VectorKind,
+    /// Vectors that a search keeps in view: the service's setting `search.expansion`.
+    #[arg(long, default_value_t = Searches::ONE.expansion)]
+    expansion: usize,
     /// Queries.
     #[arg(long, default_value_t = 2000)]
     queries: usize,
     /// Seconds of searches at half load.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Also writes the vectors and the queries here, as `vectors.f32` and `queries.f32` (little-endian), for bench/peers/vectors.py.
+    /// Also writes the vectors and the queries here, as `vectors.f32` and `queries.f32` (little-endian), for bench/peers/vectors.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Prints one JSON object instead of a table.
@@ -78,16 +84,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         store(&folder.join("queries.f32"), &queries)?;
     }
     let begun = Instant::now();
-    let vectors = tokio::task::block_in_place(|| build_index(dimension as u32, kind, &rows))?;
+    let vectors = tokio::task::block_in_place(|| build_index(dimension as u32, kind, &rows, threads))?;
     let (build, file_bytes) = (begun.elapsed(), vectors.index.len());
     drop(rows);
     let begun = Instant::now();
-    let load = || SegmentIndex::load(&vectors, count as u64, dimension as u32, threads);
-    let index = tokio::task::block_in_place(load)?;
+    let searches = Searches { threads, expansion: arguments.expansion };
+    let load = || SegmentIndex::load(&vectors, count as u64, dimension as u32, searches);
+    let mut index = tokio::task::block_in_place(load)?;
     let loaded = begun.elapsed();
     let units: Result<Vec<UnitVector>, String> =
         queries.iter().map(|query| UnitVector::new(query, dimension as u32)).collect();
-    let within = tokio::task::block_in_place(|| Within::measure(&index, &units?, threads))?;
+    let within = tokio::task::block_in_place(|| Within::measure(&mut index, &units?, searches))?;
     drop(index);
 
     let folder = tempfile::tempdir()?;
@@ -110,7 +117,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let images = futures::stream::iter((0..count).map(|_| Ok::<_, StorageError>(Bytes::from_static(b"-"))));
     write_epoch_from(&Folder::open(location)?, epoch, None, images.boxed()).await?;
-    let service = Service::start(location, threads).await?;
+    let service = Service::start(location, searches).await?;
     let through = Through::measure(&service, &queries, &within, threads, arguments.seconds).await;
     let started = service.started;
     service.stop().await?;
@@ -120,7 +127,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         let report = json!({
             "count": count, "dimension": dimension, "kind": kind.name(), "threads": threads,
             "build_seconds": build.as_secs_f64(), "file_bytes": file_bytes, "load_seconds": loaded.as_secs_f64(),
-            "memory_bytes": within.memory_bytes, "recall": within.recall,
+            "memory_bytes": within.memory_bytes, "recall": within.recall, "expansion": arguments.expansion,
+            "expansions": within.by_expansion.map(|(expansion, recall, per_second)| {
+                json!({"expansion": expansion, "recall": recall, "queries_per_second": per_second})
+            }),
             "index_queries_per_second": within.per_second, "index_exact_ms": within.exact_ms,
             "service_start_seconds": started.as_secs_f64(), "batches_per_index": through.batches,
             "half_load": {"queries_per_second": through.offered, "p50_ms": through.at_half.0, "p99_ms": through.at_half.1},
@@ -132,7 +142,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     say!("{count} vectors of {dimension} numbers as {}, {threads} threads", kind.name())?;
     let per_second = count as f64 / build.as_secs_f64();
     say!(
-        "  built by one thread    {:.1} s, {per_second:.0} a second; {} bytes a vector in the file",
+        "  built                  {:.1} s, {per_second:.0} a second; {} bytes a vector in the file",
         build.as_secs_f64(),
         per_vector(file_bytes)
     )?;
@@ -142,24 +152,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         per_vector(within.memory_bytes)
     )?;
     say!("  recall@{NEAREST}              {:.4} (exact: {:.1} ms a query)", within.recall, within.exact_ms)?;
+    for (expansion, recall, per_second) in within.by_expansion {
+        say!(
+            "    with {expansion:4} in view    {recall:.4}, {per_second:.0} queries a second by one thread"
+        )?;
+    }
     let [one, all] = within.per_second;
     say!("  index in this process  {one:.0} queries a second by one thread, {all:.0} by {threads}")?;
     say!("  service                started in {:.2} s", started.as_secs_f64())?;
-    let [one, all] = through.batches;
-    say!(
-        "  batches of {BATCH}          {:.1} % of that by one caller, {:.1} % by {threads}",
-        100.0 * one,
-        100.0 * all
-    )?;
-    let (p50, p99) = through.at_half;
-    say!(
-        "  at half load           {:.0} queries a second: median {p50:.2} ms, 99th percentile {p99:.2} ms",
-        through.offered
-    )?;
-    for (percent, p50, p99) in through.filtered {
-        say!("  among {percent:2} %             median {p50:.2} ms, 99th percentile {p99:.2} ms")?;
-    }
-    Ok(())
+    Ok(through.print(threads)?)
 }
 
 /// What the index does in this process.
@@ -167,40 +168,62 @@ struct Within {
     memory_bytes: usize,
     recall: f64,
     exact_ms: f64,
+    /// Vectors in view, recall, and queries a second by one thread.
+    by_expansion: [(usize, f64, f64); EXPANSIONS.len()],
     /// Queries a second, by one thread and by all.
     per_second: [f64; 2],
 }
 
 impl Within {
-    fn measure(index: &SegmentIndex, queries: &[UnitVector], threads: usize) -> Result<Self, Failure> {
-        let (mut found, mut all, mut exact) = (0, 0, Duration::ZERO);
-        for query in queries.iter().take(EXACT_QUERIES) {
-            let begun = Instant::now();
-            let truth = index.search(query, NEAREST, usize::MAX, None)?;
-            exact += begun.elapsed();
-            let told = index.search(query, NEAREST, 0, None)?;
-            let told: HashSet<u64> = told.iter().map(|hit| hit.key).collect();
-            all += truth.len();
-            found += truth.iter().filter(|hit| told.contains(&hit.key)).count();
-        }
-        let search = |queries: &[UnitVector]| {
+    fn measure(
+        index: &mut SegmentIndex,
+        queries: &[UnitVector],
+        searches: Searches,
+    ) -> Result<Self, Failure> {
+        let checked = &queries[..queries.len().min(EXACT_QUERIES)];
+        let begun = Instant::now();
+        let truth = checked.iter().map(|query| index.search(query, NEAREST, usize::MAX, None));
+        let truth = truth.collect::<Result<Vec<_>, _>>()?;
+        let exact_ms = begun.elapsed().as_secs_f64() * 1e3 / checked.len() as f64;
+        let recall = |index: &SegmentIndex| -> Result<f64, Failure> {
+            let (mut found, mut all) = (0, 0);
+            for (query, truth) in checked.iter().zip(&truth) {
+                let told = index.search(query, NEAREST, 0, None)?;
+                let told: HashSet<u64> = told.iter().map(|hit| hit.key).collect();
+                all += truth.len();
+                found += truth.iter().filter(|hit| told.contains(&hit.key)).count();
+            }
+            Ok(found as f64 / all as f64)
+        };
+        let search = |index: &SegmentIndex, queries: &[UnitVector]| {
             queries.iter().try_for_each(|query| index.search(query, NEAREST, 0, None).map(drop))
         };
+        let by_one = |index: &SegmentIndex| -> Result<f64, Failure> {
+            let begun = Instant::now();
+            search(index, queries)?;
+            Ok(queries.len() as f64 / begun.elapsed().as_secs_f64())
+        };
+        let mut by_expansion = EXPANSIONS.map(|expansion| (expansion, 0.0, 0.0));
+        for (expansion, found, per_second) in &mut by_expansion {
+            index.set_expansion(*expansion);
+            (*found, *per_second) = (recall(index)?, by_one(index)?);
+        }
+        index.set_expansion(searches.expansion);
+        let index = &*index;
+        let (recall, one) = (recall(index)?, by_one(index)?);
         let begun = Instant::now();
-        search(queries)?;
-        let one = queries.len() as f64 / begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        let share = queries.len().div_ceil(threads);
+        let share = queries.len().div_ceil(searches.threads);
         std::thread::scope(|scope| {
             let running: Vec<_> =
-                queries.chunks(share).map(|queries| scope.spawn(move || search(queries))).collect();
+                queries.chunks(share).map(|queries| scope.spawn(move || search(index, queries))).collect();
             running.into_iter().try_for_each(|running| running.join().unwrap_or(Ok(())))
         })?;
         let together = queries.len() as f64 / begun.elapsed().as_secs_f64();
         Ok(Self {
             memory_bytes: index.memory_bytes(),
-            recall: f64::from(found as u32) / all as f64,
-            exact_ms: exact.as_secs_f64() * 1e3 / queries.len().min(EXACT_QUERIES) as f64,
+            recall,
+            exact_ms,
+            by_expansion,
             per_second: [one, together],
         })
     }
@@ -218,6 +241,20 @@ struct Through {
 }
 
 impl Through {
+    fn print(&self, threads: usize) -> Result<(), OutputError> {
+        let [one, all] = self.batches.map(|share| 100.0 * share);
+        say!("  batches of {BATCH}          {one:.1} % of that by one caller, {all:.1} % by {threads}")?;
+        let (p50, p99) = self.at_half;
+        say!(
+            "  at half load           {:.0} queries a second: median {p50:.2} ms, 99th percentile {p99:.2} ms",
+            self.offered
+        )?;
+        for (percent, p50, p99) in self.filtered {
+            say!("  among {percent:2} %             median {p50:.2} ms, 99th percentile {p99:.2} ms")?;
+        }
+        Ok(())
+    }
+
     async fn measure(
         service: &Service,
         queries: &[Vec<f32>],
@@ -265,13 +302,14 @@ struct Service {
 }
 
 impl Service {
-    async fn start(location: &str, threads: usize) -> Result<Self, Failure> {
+    async fn start(location: &str, searches: Searches) -> Result<Self, Failure> {
         let settings = [
             ("knowledge_bases.creatures".to_owned(), "\"\"".to_owned()),
             (format!("knowledge_bases.{NAME}"), format!("{location:?}")),
             ("search.exact_mib".to_owned(), "0".to_owned()),
+            ("search.expansion".to_owned(), searches.expansion.to_string()),
             // As many searches at a time as there are processors wait for no lock.
-            ("limits.max_in_flight".to_owned(), (threads * 64).to_string()),
+            ("limits.max_in_flight".to_owned(), (searches.threads * 64).to_string()),
         ];
         let settings: reverie_vector::Settings =
             load(&Sources { config: None, overrides: settings.into_iter().collect() })?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use reverie_proto::diffusion::v1::StepKind;
 use reverie_proto::generation::v1::{GeneratedImage, ImageReport, NeighboursFound, Stage, StageReport};
-use reverie_proto::knowledge::v1::Neighbour;
+use reverie_proto::knowledge::v1::{MisspeltWord, Neighbour};
 use serde_json::{Value, json};
 
 use crate::client::Outcome;
@@ -32,6 +32,9 @@ pub fn text(outcome: &Outcome, files: &[PathBuf], sheet: Option<&Path>) -> Strin
         let _ = writeln!(text, "{}", nothing_matched(found));
     } else if !found.unmatched_words.is_empty() {
         let _ = writeln!(text, "no caption names {}", unmatched(found));
+    }
+    for word in &found.misspelt_words {
+        let _ = writeln!(text, "{}", misspelt(word));
     }
     if !found.neighbours.is_empty() {
         let from = if found.knowledge_base.is_empty() {
@@ -87,6 +90,16 @@ fn nothing_matched(found: &NeighboursFound) -> String {
 fn unmatched(found: &NeighboursFound) -> String {
     let words: Vec<String> = found.unmatched_words.iter().map(|word| format!("{word:?}")).collect();
     words.join(", ")
+}
+
+/// What was looked for in the place of a word, for people.
+pub(crate) fn misspelt(MisspeltWord { word, read_as }: &MisspeltWord) -> String {
+    format!("no caption names {word:?}, read as {}", read_as.join(", "))
+}
+
+/// What was looked for in the place of words, for scripts.
+pub(crate) fn misspelt_json(words: &[MisspeltWord]) -> Value {
+    words.iter().map(|MisspeltWord { word, read_as }| json!({"word": word, "read_as": read_as})).collect()
 }
 
 /// A neighbour for people.
@@ -172,6 +185,7 @@ pub fn json(prompt: &str, outcome: &Outcome, files: &[PathBuf], sheet: Option<&P
         "neighbours": neighbours,
         "nothing_matched": found.nothing_matched,
         "unmatched_words": found.unmatched_words,
+        "misspelt_words": misspelt_json(&found.misspelt_words),
         "stages": stages_json(&outcome.completed.stages),
         "base_steps": kinds_json(&outcome.completed.step_kinds),
         "guidance": guidance,

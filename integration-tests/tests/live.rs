@@ -175,8 +175,12 @@ async fn what_is_stored_is_found_and_drawn_with_and_what_is_deleted_is_not() -> 
     let forget = ForgetEntriesRequest { knowledge_base: BASE.to_owned(), ids };
     client.forget_entries(forget).await?;
     assert!(live.found(&prompt, hybrid).await?.is_empty());
-    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned() };
+    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned(), recall_queries: 20 };
     let told = client.get_knowledge_base(request).await?.into_inner();
+    assert_eq!(told.vectors, "f32");
+    assert!(told.vector_memory_bytes.is_some_and(|bytes| bytes > 0), "{told:?}");
+    let recall = told.recall.ok_or("no recall was told")?;
+    assert!(recall.queries == 20 && recall.recall > 0.99, "{recall:?}");
     assert_eq!(told.epoch.map(|epoch| epoch.size), Some((views.len() - own.len()) as u64));
     assert!(told.is_writable && told.segments.iter().all(|segment| !segment.is_forgetting));
     for kept in views.iter().filter(|view| own.contains(&view.id)) {
@@ -245,7 +249,7 @@ async fn what_cannot_be_stored_is_refused_by_its_field_and_nothing_is() -> Falli
     let request = RestoreSnapshotRequest { knowledge_base: BASE.to_owned(), snapshot: "Übung".to_owned() };
     let status = client.restore_snapshot(request).await.unwrap_err();
     assert!(status.message().contains("snapshot: a name must be"), "{status}");
-    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned() };
+    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned(), recall_queries: 0 };
     let told = client.get_knowledge_base(request).await?.into_inner();
     assert_eq!(told.epoch.map(|epoch| (epoch.number, epoch.size)), Some((1, 0)), "nothing was stored");
     live.mesh.shutdown().await;
@@ -267,7 +271,7 @@ async fn damage_of_one_knowledge_base_is_told_and_stops_nothing_else() -> Fallib
     // It does not look for later epochs by itself.
     let behind = mesh(location.clone(), Some(60_000)).await?;
     live.upsert(vec![entry(&views[1])]).await?;
-    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned() };
+    let request = GetKnowledgeBaseRequest { knowledge_base: BASE.to_owned(), recall_queries: 0 };
     let told = live.client.clone().get_knowledge_base(request).await?.into_inner();
     let segment = &told.segments.last().ok_or("no segment")?.name;
     let file = live.folder.path().join(format!("segments/{segment}/vectors.usearch"));

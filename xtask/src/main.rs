@@ -96,6 +96,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<String>,
     },
+    /// Measure the vector service beside faiss and hnswlib, on the same vectors
+    VectorPeers {
+        /// Further arguments, passed to `reverie-bench vectors` as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
     /// Check the Helm chart: renders, schemas of Kubernetes, alert rules (builds helm and kubeconform with Go, once)
     Chart {
         /// Write the committed renders anew instead of comparing them
@@ -170,6 +176,7 @@ impl Task {
             Self::Test { args } => test_suite::run(&workspace, args),
             Self::Bench { args } => bench::run(&workspace, args),
             Self::Peers { args } => peers::compare(&workspace, args),
+            Self::VectorPeers { args } => peers::compare_vectors(&workspace, args),
             Self::ImportedPeers { args } => peers::compare_imported(&workspace, args),
             Self::Chart { update } => chart::check(&workspace, *update),
             Self::Guide => guides::follow_laptop(&workspace),

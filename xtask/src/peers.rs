@@ -21,6 +21,12 @@ pub(crate) fn compare_imported(workspace: &Workspace, args: &[String]) -> Outcom
     run(workspace, "bench/peers/imported", &programs, args)
 }
 
+/// The same for bench/peers/vectors/compare.py, where the peers are libraries that search vectors.
+pub(crate) fn compare_vectors(workspace: &Workspace, args: &[String]) -> Outcome {
+    let bench = cargo_build::of(cargo_build::BENCH, Profile::Release, workspace)?;
+    run(workspace, "bench/peers/vectors", &["--bench".into(), bench.into()], args)
+}
+
 fn run(workspace: &Workspace, folder: &str, programs: &[OsString], args: &[String]) -> Outcome {
     let library = onnxruntime::ensure()?;
     let name = folder.trim_start_matches("bench/").replace('/', "-");

@@ -66,7 +66,7 @@ pub(super) struct Figures {
     pub(super) refusal: Latencies,
     /// Share of the models' time that went to images nobody got, where the mesh's metrics can be read.
     pub(super) wasted: Option<f64>,
-    /// Seconds from the last call until an image took at most one and a half times as long as alone.
+    /// Seconds from the last call until an image took at most one and a half times as long as alone; infinite if none did.
     pub(super) recovery: Option<f64>,
     /// The longest time by which this program made a call too late, seconds.
     pub(super) lag: f64,
@@ -82,7 +82,9 @@ impl Figures {
         let window = window.unwrap_or(last_made).max(Duration::from_millis(1));
         let until = drawn().map(|call| call.ended).max().unwrap_or(window);
         // A run whose images are all done before it is over had no more to do.
-        let until = if calls.iter().all(|call| call.ended <= window) { until } else { until.max(window) };
+        let has_all = calls.iter().all(|call| matches!(call.end, End::Drawn(_) | End::Abandoned));
+        let is_done = has_all && calls.iter().all(|call| call.ended <= window);
+        let until = if is_done { until } else { until.max(window) };
         let mut failed = BTreeMap::new();
         for call in calls {
             if let End::Failed(code) = &call.end {
@@ -184,6 +186,16 @@ mod tests {
         let refusal = figures.refusal.at(0.99).unwrap();
         assert!((0.0199..0.0201).contains(&refusal), "{refusal}");
         assert!(figures.json(2.0)["goodput_of_peak"] == 0.5);
+    }
+
+    #[test]
+    fn a_mesh_that_refuses_after_a_while_was_not_done_before() {
+        let seconds = |number: usize| Some(Duration::from_secs(number as u64));
+        let drawn: Vec<Call> = (0..10).map(|at| call(at * 100, at * 100, at * 100 + 1000, drawn())).collect();
+        assert!(Figures::of("x".into(), &drawn, seconds(20)).goodput > 5.0, "it had no more to do");
+        let refused = call(15_000, 15_000, 15_010, End::Refused(Code::Unavailable));
+        let all: Vec<Call> = drawn.into_iter().chain([refused]).collect();
+        assert_eq!(Figures::of("x".into(), &all, seconds(20)).goodput, 0.5);
     }
 
     #[test]

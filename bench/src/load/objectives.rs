@@ -91,6 +91,10 @@ mod tests {
         }
         assert_eq!(missed("late<=0.1").unwrap(), "twice: late is 0.5000, not <= 0.1");
         assert_eq!(missed("goodput_of_peak>=0.9").unwrap(), "twice: goodput_of_peak is 0.5000, not >= 0.9");
+        let mut stuck = figures.clone();
+        stuck.recovery = Some(f64::INFINITY);
+        let told = "recovery<=10".parse::<Objective>().unwrap().missed(&stuck, 1.0);
+        assert_eq!(told.unwrap(), "twice: recovery is inf, not <= 10");
         let none = Figures::of("none".into(), &[late], None);
         for unmet in ["latency_p50<=9", "goodput_of_peak>=0.9"] {
             assert!(unmet.parse::<Objective>().unwrap().missed(&none, 0.0).is_some(), "{unmet}");

@@ -39,9 +39,8 @@ pub(super) struct Arguments {
     /// s3://, gs://, az://).
     #[arg(value_name = "FOLDER|FILE|URL", value_parser = source::place)]
     pictures: PathBuf,
-    /// The column of captions in a list that has it under another name than `text` or `caption`.
-    #[arg(long, value_name = "COLUMN")]
-    caption_column: Option<String>,
+    #[command(flatten)]
+    columns: Columns,
     /// Leaves bad entries out, and lists them, instead of adding nothing.
     #[arg(long)]
     skip_bad: bool,
@@ -50,8 +49,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let columns = Columns { caption: arguments.caption_column };
-    let source = source::read(&arguments.pictures, &columns).await?;
+    let source = source::read(&arguments.pictures, &arguments.columns).await?;
     check(&source, arguments.skip_bad)?;
     let (base, mesh) = (&arguments.base, arguments.base.mesh());
     let ask = async |address: &Address| add(&base.name, address, mesh.timeout(), &source).await;

@@ -7,7 +7,9 @@
 //!
 //! No more than a batch of pictures is in memory at a time.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use futures::StreamExt as _;
 use reverie_knowledge::epoch::{
@@ -38,9 +40,8 @@ pub(super) struct Arguments {
     /// s3://, gs://, az://).
     #[arg(long, value_name = "FOLDER|FILE|URL", value_parser = source::place)]
     pictures: PathBuf,
-    /// The column of captions in a list that has it under another name than `text` or `caption`.
-    #[arg(long, value_name = "COLUMN")]
-    caption_column: Option<String>,
+    #[command(flatten)]
+    columns: Columns,
     /// Where the knowledge base goes; must be empty, new, or left by an interrupted build.
     #[arg(long, value_name = "FOLDER")]
     out: String,
@@ -70,13 +71,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure> {
-    let columns = Columns { caption: arguments.caption_column };
-    let source = source::read(&arguments.pictures, &columns).await?;
+    let source = source::read(&arguments.pictures, &arguments.columns).await?;
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
         embedding::embed(&source, target, &arguments.mesh).await?;
     let kind = arguments.vectors;
-    let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    let vectors: Vectors =
+        tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows, threads)).await??;
     let texts: Vec<String> = source.candidates.iter().map(|one| one.label.caption.clone()).collect();
     let captions = move || reverie_retrieval::index_captions(texts.iter().map(String::as_str));
     let captions = tokio::task::spawn_blocking(captions).await??;

@@ -92,10 +92,14 @@ impl fmt::Display for Problem {
 }
 
 /// The columns that a list of other makers may have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Columns {
-    /// The column of captions, if it has another name than `text` or `caption`.
+    /// The column of captions in a list that has it under another name than `text` or `caption`.
+    #[arg(long = "caption-column", value_name = "COLUMN")]
     pub(super) caption: Option<String>,
+    /// The columns to keep as metadata, separated by commas; `--metadata ""` keeps none. Default: all but those of the image.
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(super) metadata: Option<Vec<String>>,
 }
 
 /// Reads what `path` holds. Fails only if nothing could be read. Blocks.

@@ -15,7 +15,7 @@ use reverie_service_kit::say;
 use serde_json::{Map, Value, json};
 
 use crate::mesh::AskArguments;
-use crate::report::{neighbour_json, neighbour_line};
+use crate::report::{misspelt, misspelt_json, neighbour_json, neighbour_line};
 use crate::selection::SearchArguments;
 use crate::{Failure, picture_file, sheet};
 
@@ -97,6 +97,9 @@ fn as_text(found: &RetrieveResponse) -> String {
     if !found.unmatched_words.is_empty() {
         let _ = writeln!(text, "no caption names {}", found.unmatched_words.join(", "));
     }
+    for word in &found.misspelt_words {
+        let _ = writeln!(text, "{}", misspelt(word));
+    }
     if found.nothing_matched {
         let rest = if found.neighbours.is_empty() { "" } else { "; these are the nearest" };
         let _ = writeln!(text, "nothing in {} (epoch {}) matches{rest}", found.knowledge_base, found.epoch);
@@ -120,6 +123,7 @@ fn as_json(found: &RetrieveResponse) -> Value {
         "epoch": found.epoch,
         "nothing_matched": found.nothing_matched,
         "unmatched_words": found.unmatched_words,
+        "misspelt_words": misspelt_json(&found.misspelt_words),
         "neighbours": found.neighbours.iter().map(neighbour).collect::<Vec<_>>(),
     })
 }

@@ -1,15 +1,22 @@
-//! Results by content: computed once, however many ask for one at the same time, and kept within a bound of bytes.
+//! Results by content: computed once, however many ask for one at the same time, and kept within a bound of bytes and for a bounded time.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use moka::future;
+use tokio::runtime::Handle;
 
 use crate::metrics;
 
 /// What a result depends on: a cryptographic digest of all of it.
 pub type Key = [u8; 32];
+
+/// How long a result is kept. What is erased from a knowledge base has no id here: what was worked out of it is gone after so long.
+const LIFE: Duration = Duration::from_mins(10);
+/// The longest time between two looks at what is too old.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// Memory that an entry takes besides its value: its key and the cache's own records, about.
 const ENTRY_BYTES: usize = 256;
@@ -22,14 +29,28 @@ pub struct Cache<V: Clone + Send + Sync + 'static> {
 }
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
-    /// A cache for at most `max_bytes`; `bytes` tells how many a value takes. Past that, what was not asked for longest is evicted.
+    /// A cache for at most `max_bytes`; `bytes` tells how many a value takes. Past that, what was not asked for longest is evicted; and
+    /// anything, asked for or not, after ten minutes.
     pub fn new(
         name: &'static str,
         max_bytes: u64,
         bytes: impl Fn(&V) -> usize + Send + Sync + 'static,
     ) -> Self {
+        Self::with_life(name, max_bytes, LIFE, bytes)
+    }
+
+    fn with_life(
+        name: &'static str,
+        max_bytes: u64,
+        life: Duration,
+        bytes: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
         let weigh = move |_: &Key, value: &V| u32::try_from(bytes(value) + ENTRY_BYTES).unwrap_or(u32::MAX);
-        let entries = Arc::new(future::Cache::builder().weigher(weigh).max_capacity(max_bytes).build());
+        let entries = future::Cache::builder().weigher(weigh).max_capacity(max_bytes).time_to_live(life);
+        let entries = Arc::new(entries.build());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(remove_old(Arc::downgrade(&entries), life.min(LOOK_EVERY)));
+        }
         let weak = Arc::downgrade(&entries);
         metrics::observe_cache(name, move || Some(weak.upgrade()?.weighted_size()));
         Self { name, entries }
@@ -63,6 +84,15 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
                 }
             }
         }
+    }
+}
+
+/// Removes what is too old, which otherwise waits for the next lookup, as long as there is a cache.
+async fn remove_old<V: Clone + Send + Sync + 'static>(cache: Weak<future::Cache<Key, V>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(cache) = cache.upgrade() else { return };
+        cache.run_pending_tasks().await;
     }
 }
 
@@ -158,6 +188,22 @@ mod tests {
         drop(first);
         second.await.unwrap();
         assert_eq!(computed.into_inner(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_goes_though_nobody_asks() {
+        let life = Duration::from_millis(50);
+        let cache = Cache::with_life("test", 100_000, life, |value: &Arc<Vec<u8>>| value.len());
+        let value = async || Ok::<_, Wrong>(Arc::new(vec![0; 10_000]));
+        cache.get_or_compute([1; 32], value, |_| false).await.unwrap();
+        cache.entries.run_pending_tasks().await;
+        assert!(cache.entries.weighted_size() > 10_000);
+        let gone = async {
+            while cache.entries.weighted_size() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
     }
 
     #[tokio::test]

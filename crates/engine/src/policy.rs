@@ -8,7 +8,8 @@
 //!
 //! 1. **Deadlines.** A job is admitted only if it and every job admitted before can still finish in time, earliest deadline
 //!    first (which finds a feasible order whenever there is one; Liu and Layland, 1973). The order below may depart from
-//!    earliest deadline first, but only while that leaves every admitted job enough slack ([`deadlines`]).
+//!    earliest deadline first, but only while that leaves every admitted job enough slack ([`deadlines`]). Interactive jobs do not
+//!    wait for the deadlines of batch jobs, which they can make late.
 //! 2. **Shares.** Classes share the sessions by weight, the callers of a class equally, whatever they submit ([`shares`],
 //!    [`demand`]).
 //! 3. **Shortest first.** Within a caller's share, the job with the least work left, with ageing, so that long jobs are not
@@ -21,6 +22,7 @@ pub mod deadlines;
 pub mod demand;
 pub mod shares;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -172,7 +174,7 @@ pub enum Refused {
     /// Its caller has booked its share of the lane.
     #[error("its caller's share of the lane is booked for {booked:.2} of {share:.2} s")]
     OverShare {
-        /// Seconds of work that the caller has waiting.
+        /// Seconds of work of its class that the caller has waiting and that is due by this job's deadline.
         booked: Seconds,
         /// Seconds of work that it may have waiting before this job's deadline.
         share: Seconds,
@@ -216,15 +218,18 @@ impl Policy {
             if newcomer.is_hopeless(now) {
                 return Err(Refused::Hopeless { alone: newcomer.alone_left, left });
             }
-            let own = jobs.iter().filter(|job| job.caller == newcomer.caller);
-            let booked: Seconds = own.map(|job| job.work_left).sum();
+            // What is due later waits for it.
+            let is_before = |job: &Job| job.deadline.is_none_or(|due| due <= deadline);
+            let own = jobs.iter().filter(|job| job.caller == newcomer.caller && job.class == newcomer.class);
+            let booked: Seconds = own.filter(|job| is_before(job)).map(|job| job.work_left).sum();
             let wanted = booked + newcomer.work_left;
             let sessions = self.settings.sessions as f64;
             let share = self.demand.fair_share(sessions * (1.0 - self.settings.reserve)) * left;
             if booked > 0.0 && wanted > share {
                 return Err(Refused::OverShare { booked, share });
             }
-            let late = deadlines::lateness_with(jobs, newcomer, &self.settings, now);
+            let late =
+                deadlines::lateness_with(&Self::counted(jobs, newcomer.class), newcomer, &self.settings, now);
             if late > 0.0 {
                 return Err(Refused::Busy { late });
             }
@@ -269,7 +274,26 @@ impl Policy {
             };
             by_account.then(a.id.cmp(&b.id))
         })?;
-        Some(deadlines::urgent_before(jobs, preferred, &self.settings, now).unwrap_or(preferred))
+        // Interactive jobs first: they count on no slack that batch jobs need.
+        let before =
+            |class| deadlines::urgent_before(&Self::counted(jobs, class), preferred, &self.settings, now);
+        let urgent = before(Class::Interactive).or_else(|| match class {
+            Class::Interactive => None,
+            Class::Batch => before(Class::Batch),
+        });
+        Some(urgent.unwrap_or(preferred))
+    }
+
+    /// The jobs as they count for one of `class`: for interactive jobs, the deadlines of batch jobs do not.
+    fn counted(jobs: &[Job], class: Class) -> Cow<'_, [Job]> {
+        if class == Class::Batch || jobs.iter().all(|job| job.class == Class::Interactive) {
+            return Cow::Borrowed(jobs);
+        }
+        let count = |job: &Job| match job.class {
+            Class::Interactive => *job,
+            Class::Batch => Job { deadline: None, ..*job },
+        };
+        jobs.iter().map(count).collect()
     }
 
     /// Notes that a row of `job` was started.

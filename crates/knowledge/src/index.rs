@@ -1,13 +1,17 @@
 //! The index of a segment: each of its vectors once, and which entries have it.
 //!
 //! usearch takes its files on trust (a flipped byte in a graph crashes the process in a later search), so only bytes that
-//! were verified against the manifest are loaded. An index is written by one thread and never changes afterwards.
+//! were verified against the manifest are loaded. An index never changes after it was built.
 //!
 //! A graph of many equal vectors is a trap: they are each other's nearest neighbours, and a search that comes among them finds
 //! no way out. So equal vectors are indexed once. Nearly equal ones are a weaker trap, against which the graph has more links
 //! and looks further than usearch's defaults, and is built in an order that has nothing to do with the entries' own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -20,8 +24,27 @@ use crate::{Hit, UnitVector};
 const LINKS: usize = 48;
 /// Vectors that are looked at to find a new one's links.
 const LOOKED_AT_TO_LINK: usize = 512;
-/// Vectors that are looked at in a search.
-const LOOKED_AT_IN_SEARCH: usize = 1024;
+/// Vectors that are looked at to find out whether a search finds one.
+const LOOKED_AT_TO_CHECK: usize = 128;
+/// Cosines of f32 that are computed in different orders differ by less.
+const ROUNDING: f32 = 1e-5;
+/// Vectors for which it is worth while that several threads build a graph.
+const MANY: usize = 10_000;
+
+/// How an index is searched.
+#[derive(Debug, Clone, Copy)]
+pub struct Searches {
+    /// Searches at a time at most, each of which takes some 64 KiB.
+    pub threads: usize,
+    /// Vectors that a search along the graph keeps in view, at least (`ef` of Malkov and Yashunin, "Efficient and robust approximate nearest
+    /// neighbor search using Hierarchical Navigable Small World graphs", algorithm 5): more are slower, and miss less.
+    pub expansion: usize,
+}
+
+impl Searches {
+    /// One at a time.
+    pub const ONE: Self = Self { threads: 1, expansion: 512 };
+}
 
 /// Why vectors cannot be indexed or searched.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +104,19 @@ impl std::fmt::Debug for SegmentIndex {
 }
 
 impl SegmentIndex {
-    /// Loads verified vectors of `entries` entries, for at most `threads` searches at a time, each of which takes some 64 KiB. Blocking.
-    pub fn load(vectors: &Vectors, entries: u64, dimension: u32, threads: usize) -> Result<Self, IndexError> {
+    /// Loads verified vectors of `entries` entries. Blocking.
+    pub fn load(
+        vectors: &Vectors,
+        entries: u64,
+        dimension: u32,
+        searches: Searches,
+    ) -> Result<Self, IndexError> {
         let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (position, &key) in (0..).zip(vectors.keys.iter().flatten()) {
             shared.entry(key).or_default().push(position);
         }
         let different = if shared.is_empty() { entries } else { shared.len() as u64 };
-        let (index, kind) = load(&vectors.index, different, dimension, threads)?;
+        let (index, kind) = load(&vectors.index, different, dimension, searches)?;
         let mut keys: Box<dyn Iterator<Item = u64>> =
             if shared.is_empty() { Box::new(0..entries) } else { Box::new(shared.keys().copied()) };
         if let Some(missing) = keys.find(|&key| !index.contains(key)) {
@@ -130,6 +158,11 @@ impl SegmentIndex {
             hits.extend(positions.take(limit).map(|&key| Hit { key, score }));
         }
         Ok(hits)
+    }
+
+    /// Sets how many vectors a search along the graph keeps in view.
+    pub fn set_expansion(&mut self, expansion: usize) {
+        self.index.change_expansion_search(expansion);
     }
 
     /// Memory of the vectors and their graph.
@@ -186,40 +219,116 @@ fn has(allowed: &RoaringBitmap, position: u64) -> bool {
     u32::try_from(position).is_ok_and(|position| allowed.contains(position))
 }
 
-/// Builds the index of a segment from its entries' vectors, one per row, in entry order. One thread writes: concurrent insertion
-/// can leave entries that no search reaches. Blocking.
-pub fn build_index(dimension: u32, kind: VectorKind, rows: &[Vec<f32>]) -> Result<Vectors, IndexError> {
-    let mut keys = Vec::with_capacity(rows.len());
-    let (mut known, mut different) = (HashMap::new(), Vec::new());
-    for (position, row) in rows.iter().enumerate() {
-        let vector = UnitVector::new(row, dimension).map_err(|why| IndexError::Vector { position, why })?;
-        let position = position as u64;
-        let key = *known.entry(vector.bits()).or_insert(position);
-        keys.push(key);
-        if key == position {
-            different.push((key, vector));
-        }
-    }
+/// Builds the index of a segment from its entries' vectors, one per row, in entry order, with at most `threads` threads. Blocking.
+///
+/// Several threads are used from 10,000 different vectors on; then the links between them, and so the bytes, depend on who was first.
+pub fn build_index(
+    dimension: u32,
+    kind: VectorKind,
+    rows: &[Vec<f32>],
+    threads: usize,
+) -> Result<Vectors, IndexError> {
+    let (keys, mut different) = keys(dimension, rows)?;
     let keys = (different.len() < rows.len()).then_some(keys);
     // Neighbours in a knowledge base are often alike; multiplication scatters them (Knuth's multiplicative hash).
-    different.sort_by_key(|(key, _)| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let index = write(dimension, kind, &different).map_err(|error| IndexError::engine(&error))?;
-    Ok(Vectors { index, keys })
+    different.sort_by_key(|key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let threads = if different.len() < MANY { 1 } else { threads.max(1) };
+    Ok(Vectors { index: write(dimension, kind, rows, &different, threads)?, keys })
+}
+
+/// The key of each row, which is the first row that has the same direction; and all keys.
+fn keys(dimension: u32, rows: &[Vec<f32>]) -> Result<(Vec<u64>, Vec<u64>), IndexError> {
+    let (mut keys, mut different) = (Vec::with_capacity(rows.len()), Vec::new());
+    // By hash, which takes less than the vectors.
+    let mut known: HashMap<u64, u64> = HashMap::new();
+    let hasher = known.hasher().clone();
+    for position in 0..rows.len() {
+        let vector = unit(dimension, rows, position)?;
+        let key = match known.entry(hasher.hash_one(vector.bits())) {
+            Entry::Occupied(first) => {
+                let first = *first.get();
+                // Of vectors that merely have the same hash, each is taken to differ from all others.
+                if unit(dimension, rows, first as usize)? == vector { first } else { position as u64 }
+            }
+            Entry::Vacant(place) => *place.insert(position as u64),
+        };
+        keys.push(key);
+        if key == position as u64 {
+            different.push(key);
+        }
+    }
+    Ok((keys, different))
+}
+
+fn unit(dimension: u32, rows: &[Vec<f32>], position: usize) -> Result<UnitVector, IndexError> {
+    UnitVector::new(&rows[position], dimension).map_err(|why| IndexError::Vector { position, why })
 }
 
 fn write(
     dimension: u32,
     kind: VectorKind,
-    vectors: &[(u64, UnitVector)],
-) -> Result<Bytes, Box<dyn std::error::Error>> {
-    let index = Index::new(&options(dimension, kind))?;
-    index.reserve(vectors.len())?;
-    for (key, vector) in vectors {
-        index.add(*key, vector.values())?;
+    rows: &[Vec<f32>],
+    keys: &[u64],
+    threads: usize,
+) -> Result<Bytes, IndexError> {
+    let failed = |error| IndexError::engine(&error);
+    let index = Index::new(&options(dimension, kind)).map_err(failed)?;
+    index.reserve_capacity_and_threads(keys.len(), threads).map_err(failed)?;
+    let add = |key: u64| index.add(key, unit(dimension, rows, key as usize)?.values()).map_err(failed);
+    in_parallel(threads, keys, add)?;
+    if threads > 1 {
+        // Those that are added at a time can take the links that lead to one another: what no search finds is added again, alone.
+        index.change_expansion_search(LOOKED_AT_TO_CHECK);
+        let lost = Mutex::new(Vec::new());
+        in_parallel(threads, keys, |key| {
+            if !finds(&index, &unit(dimension, rows, key as usize)?, key)? {
+                lost.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+            }
+            Ok(())
+        })?;
+        for key in lost.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            index.remove(key).map_err(failed)?;
+            add(key)?;
+        }
     }
     let mut bytes = vec![0; index.serialized_length()];
-    index.save_to_buffer(&mut bytes)?;
+    index.save_to_buffer(&mut bytes).map_err(failed)?;
     Ok(bytes.into())
+}
+
+/// Whether a search for `vector` finds the one of `key`, or another that is as near.
+fn finds(index: &Index, vector: &UnitVector, key: u64) -> Result<bool, IndexError> {
+    let failed = |error| IndexError::engine(&error);
+    let found = index.search(vector.values(), 1).map_err(failed)?;
+    let (Some(&nearest), Some(&distance)) = (found.keys.first(), found.distances.first()) else {
+        return Ok(false);
+    };
+    let mut own = vec![0.0; index.dimensions()];
+    Ok(nearest == key
+        || index.get(key, &mut own).map_err(failed)? > 0
+            && 1.0 - distance >= cosine(vector.values(), &own) - ROUNDING)
+}
+
+/// Does `work` for each of `keys`, with so many threads.
+fn in_parallel(
+    threads: usize,
+    keys: &[u64],
+    work: impl Fn(u64) -> Result<(), IndexError> + Sync,
+) -> Result<(), IndexError> {
+    let next = AtomicUsize::new(0);
+    let go_on = || {
+        while let Some(&key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(key)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(go_on)).collect();
+        let own = go_on();
+        let panicked = || IndexError::Engine("a thread that built it panicked".to_owned());
+        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(panicked())));
+        [own].into_iter().chain(others).collect()
+    })
 }
 
 /// Loads verified bytes and checks that they are an index of `vectors` vectors.
@@ -227,7 +336,7 @@ fn load(
     bytes: &[u8],
     vectors: u64,
     dimension: u32,
-    threads: usize,
+    searches: Searches,
 ) -> Result<(Index, VectorKind), IndexError> {
     // Loading silently overrides the options of an index, so its header is looked at first.
     let header = Index::metadata_from_buffer(bytes).map_err(|error| IndexError::unreadable(&error))?;
@@ -246,9 +355,9 @@ fn load(
     let index = Index::new(&options(dimension, kind)).map_err(|error| IndexError::engine(&error))?;
     index.load_from_buffer(bytes).map_err(|error| IndexError::unreadable(&error))?;
     // How far a search looks is not in the file.
-    index.change_expansion_search(LOOKED_AT_IN_SEARCH);
+    index.change_expansion_search(searches.expansion);
     // One place for each search at a time; a search without one fails.
-    let reserved = index.reserve_capacity_and_threads(index.size(), threads);
+    let reserved = index.reserve_capacity_and_threads(index.size(), searches.threads);
     reserved.map_err(|error| IndexError::engine(&error))?;
     Ok((index, kind))
 }
@@ -268,7 +377,7 @@ fn options(dimension: u32, kind: VectorKind) -> IndexOptions {
         quantization: scalar(kind),
         connectivity: LINKS,
         expansion_add: LOOKED_AT_TO_LINK,
-        expansion_search: LOOKED_AT_IN_SEARCH,
+        expansion_search: Searches::ONE.expansion,
         multi: false,
     }
 }
@@ -280,7 +389,7 @@ mod tests {
     #[test]
     fn vectors_without_a_direction_are_refused() {
         for row in [vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0], vec![1.0]] {
-            let error = build_index(2, VectorKind::F32, &[vec![1.0, 0.0], row]);
+            let error = build_index(2, VectorKind::F32, &[vec![1.0, 0.0], row], 1);
             assert!(matches!(error, Err(IndexError::Vector { position: 1, .. })));
         }
     }

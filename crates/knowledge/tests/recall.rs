@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_knowledge::epoch::VectorKind;
-use reverie_knowledge::index::{SegmentIndex, build_index};
+use reverie_knowledge::index::{Searches, SegmentIndex, build_index};
 use reverie_knowledge::{Hit, UnitVector};
 use roaring::RoaringBitmap;
 
@@ -15,6 +15,7 @@ const SEED: u64 = 20_261_126;
 const DIMENSION: usize = 32;
 /// More than a search looks at (1,024), so that it has to find its way.
 const VECTORS: usize = 6000;
+const SEARCHES: Searches = Searches { threads: 2, expansion: 1024 };
 const QUERIES: usize = 200;
 const NEAREST: usize = 10;
 
@@ -27,8 +28,8 @@ fn index(rows: &[Vec<f32>]) -> SegmentIndex {
 }
 
 fn index_of(rows: &[Vec<f32>], kind: VectorKind) -> SegmentIndex {
-    let vectors = build_index(DIMENSION as u32, kind, rows).unwrap();
-    SegmentIndex::load(&vectors, rows.len() as u64, DIMENSION as u32, 1).unwrap()
+    let vectors = build_index(DIMENSION as u32, kind, rows, 1).unwrap();
+    SegmentIndex::load(&vectors, rows.len() as u64, DIMENSION as u32, SEARCHES).unwrap()
 }
 
 /// The entries nearest to `query`, by an exact search if the index has at most `exact_bytes`.
@@ -67,6 +68,28 @@ fn the_approximate_search_finds_nearly_all_and_the_exact_one_all() {
     assert!(approximate > 0.95, "{approximate}");
     // But for ties of rounding.
     assert!(exact > 0.999, "{exact}");
+}
+
+/// Vectors that are nearly equal are most easily lost when several threads insert them.
+#[test]
+fn an_index_that_many_threads_built_finds_each_of_its_vectors() {
+    let mut random = StdRng::seed_from_u64(SEED + 7);
+    let mut rows: Vec<Vec<f32>> = Vec::new();
+    for group in 1..=2000 {
+        let center = vector(&mut random);
+        let near =
+            |random: &mut StdRng| center.iter().map(|x| x + random.random_range(-1e-2..1e-2)).collect();
+        rows.extend((0..2000_usize.div_ceil(group)).map(|_| near(&mut random)));
+    }
+    let vectors = build_index(DIMENSION as u32, VectorKind::F32, &rows, 8).unwrap();
+    let index = SegmentIndex::load(&vectors, rows.len() as u64, DIMENSION as u32, SEARCHES).unwrap();
+    let is_found = |(key, row): (u64, &Vec<f32>)| {
+        let query = UnitVector::new(row, DIMENSION as u32).unwrap();
+        index.search(&query, 1, 0, None).unwrap().iter().any(|hit| hit.key == key)
+    };
+    let lost = (0..).zip(&rows).filter(|&one| !is_found(one)).count();
+    println!("{lost} of {} are not found", rows.len());
+    assert!(rows.len() > 10_000 && lost == 0, "{lost} of {}", rows.len());
 }
 
 /// Vectors that are nearly equal are a trap, which only a search that looks at all vectors never falls into: the two differ.

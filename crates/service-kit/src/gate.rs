@@ -1,6 +1,7 @@
 //! What every call passes on its way in and out: admission before its message is read, a count of the calls in flight, and an
 //! answer for the caller when the service ends or its code panics.
 
+mod answer;
 mod aside;
 mod packed;
 
@@ -15,20 +16,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::admission::{Admission, Permit, Places};
+use crate::admission::{Admission, Permit};
 use crate::client::CALLER;
 use crate::doorkeeper::Doorkeeper;
 use crate::tls::{Callers, Names};
 use crate::{Refusal, Shutdown};
+use answer::{Answer, Held};
 use aside::Aside;
 use packed::Unpacker;
 
@@ -50,6 +51,7 @@ pub(crate) struct Gate {
     /// For calls that take none of those places, so that whoever asks whether a service is well hears so when all are taken.
     aside: Aside,
     receive: Duration,
+    send: Duration,
     callers: Arc<Callers>,
     keeper: Option<Arc<dyn Doorkeeper>>,
     in_flight: Arc<watch::Sender<InFlight>>,
@@ -61,12 +63,20 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets in `limit` calls of `callers` at a time, whose messages take at most `max_bytes` together and `receive` each to arrive.
-    pub(crate) fn new(limit: usize, max_bytes: usize, receive: Duration, callers: Callers) -> Self {
+    /// Lets in `limit` calls of `callers` at a time, whose messages take at most `max_bytes` together and `receive` each to arrive, and
+    /// whose answers are read on within `send`.
+    pub(crate) fn new(
+        limit: usize,
+        max_bytes: usize,
+        receive: Duration,
+        send: Duration,
+        callers: Callers,
+    ) -> Self {
         Self {
             admission: Admission::new(limit, max_bytes),
             aside: Aside::default(),
             receive,
+            send,
             callers: Arc::new(callers),
             keeper: None,
             in_flight: Arc::new(watch::Sender::new(InFlight::default())),
@@ -268,7 +278,7 @@ where
             Err(refusal) => return Box::pin(async { Ok(Status::from(refusal).into_http()) }),
         };
         let late = call.is_some().then(|| Box::pin(tokio::time::sleep(self.gate.receive)));
-        let place = permit.place();
+        let (place, send) = (permit.place(), self.gate.send);
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(permit.clone());
         let unpacker = Unpacker::of(&mut parts.headers, &permit);
@@ -290,10 +300,8 @@ where
             let (name, encodings) = packed::ACCEPTED;
             parts.headers.insert(name, encodings);
             let ends = Some(Box::pin(ends.cancelled_owned()));
-            Ok(Response::from_parts(
-                parts,
-                Body::new(Answer { body, ends, _call: call, _visit: visit, _place: place }),
-            ))
+            let held = Held { body, ends, _call: call, _visit: visit, _place: place };
+            Ok(Response::from_parts(parts, Body::new(Answer::new(held, send))))
         })
     }
 }
@@ -348,55 +356,6 @@ impl http_body::Body for Message {
 
     fn size_hint(&self) -> SizeHint {
         if self.unpacker.is_some() { SizeHint::default() } else { self.body.size_hint() }
-    }
-}
-
-/// The answer of a call on its way out. It ends with a status whatever happens to what makes it.
-struct Answer {
-    body: Body,
-    ends: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    _call: Option<Call>,
-    _visit: Option<Box<dyn Any + Send>>,
-    _place: Option<Places>,
-}
-
-impl Answer {
-    /// Ends with `status`; what was still to come is dropped, and with it the work for it.
-    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.body = Body::empty();
-        self.ends = None;
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
-    }
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let body = &mut self.body;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
-        match polled {
-            Err(panic) => self.end_with(&panicked(panic.as_ref())),
-            Ok(Poll::Pending)
-                if self.ends.as_mut().is_some_and(|ends| ends.poll_unpin(context).is_ready()) =>
-            {
-                self.end_with(&ended())
-            }
-            Ok(polled) => polled,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -49,6 +49,8 @@ pub struct ServerSettings {
     pub handshake_seconds: u64,
     /// Seconds that the message of a request has to arrive.
     pub receive_seconds: u64,
+    /// Seconds for which an answer waits for its caller to read on.
+    pub send_seconds: u64,
     /// MiB that the messages of the requests in flight may take together.
     pub max_buffered_mib: usize,
     /// Seconds after which a connection is told to go away, give or take a tenth; 0 for never.
@@ -73,6 +75,7 @@ impl ServerSettings {
             ("max_concurrent_streams", u64::from(self.max_concurrent_streams)),
             ("handshake_seconds", self.handshake_seconds),
             ("receive_seconds", self.receive_seconds),
+            ("send_seconds", self.send_seconds),
             ("max_buffered_mib", self.max_buffered_mib as u64),
         ];
         if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
@@ -81,6 +84,7 @@ impl ServerSettings {
         let times = [
             ("handshake_seconds", self.handshake_seconds),
             ("receive_seconds", self.receive_seconds),
+            ("send_seconds", self.send_seconds),
             ("max_connection_age_seconds", self.max_connection_age_seconds),
             ("max_connection_age_grace_seconds", self.max_connection_age_grace_seconds),
             ("lame_duck_seconds", self.lame_duck_seconds),
@@ -192,7 +196,8 @@ impl Server {
         }
         let max_bytes = settings.max_buffered_mib.saturating_mul(1 << 20);
         let receive = Duration::from_secs(settings.receive_seconds);
-        let gate = Gate::new(limit, max_bytes, receive, Callers::new(&settings.tls));
+        let send = Duration::from_secs(settings.send_seconds);
+        let gate = Gate::new(limit, max_bytes, receive, send, Callers::new(&settings.tls));
         calls::observe(service, limit, gate.places_taken());
         Self { service, names, standing, routes, health, draining, gate, settings: settings.clone() }
     }

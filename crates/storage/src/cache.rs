@@ -24,6 +24,8 @@ use crate::{FileDigest, LocalFile, StorageError, Verifying, sha256_hex};
 
 /// What is being downloaded begins so.
 const PART: &str = "part-";
+/// How the file ends that keeps others from the same download.
+const LOCK: &str = ".lock";
 /// How often a process looks whether another one has done with its download.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -166,14 +168,14 @@ impl Cache {
 
     /// Waits until no other download of the file is under way. Where files cannot be locked, there may be several, and the last
     /// one to end wins, which does no harm.
-    async fn lock(&self, source: &Source<'_>) -> io::Result<Option<File>> {
+    async fn lock(&self, source: &Source<'_>) -> io::Result<Option<Lock>> {
         fs::create_dir_all(self.incoming())?;
-        let path = self.incoming().join(format!("{}.lock", source.file.sha256));
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let path = self.incoming().join(format!("{}{LOCK}", source.file.sha256));
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
         let mut told = false;
         loop {
             match lock.try_lock() {
-                Ok(()) => return Ok(Some(lock)),
+                Ok(()) => return Ok(Some(Lock { path, _held: lock })),
                 Err(TryLockError::Error(error)) => {
                     tracing::debug!(%error, "the cache cannot be locked");
                     return Ok(None);
@@ -190,6 +192,18 @@ impl Cache {
 
     fn incoming(&self) -> PathBuf {
         self.folder.join("incoming")
+    }
+}
+
+/// A download's own. Its file goes with it: whoever waits for that looks first whether the download is there.
+struct Lock {
+    path: PathBuf,
+    _held: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

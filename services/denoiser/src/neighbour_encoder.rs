@@ -1,7 +1,7 @@
 //! Neighbours to features: the base model's DStack at t = 0, over a neighbour's image and caption (Re-Imagen, section 3.2).
 //!
-//! Features depend on neither the noisy image nor the timestep, so they are computed once, and kept by the content that came in: an
-//! nothing is done for a neighbour that is known.
+//! Features depend on neither the noisy image nor the timestep, so they are computed once, and kept by the content that came in: nothing
+//! is done for a neighbour that is known.
 
 use std::sync::Arc;
 

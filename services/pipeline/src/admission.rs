@@ -95,7 +95,7 @@ impl Admission {
         let mut depth = needs.len();
         loop {
             // What a request asks for in vain counts as its caller's demand, once.
-            let policies = state.policies(needs);
+            let policies = if depth > least { state.policies(needs) } else { Vec::new() };
             match state.book(call, deadline, &needs[..depth], images, now) {
                 Ok(id) => return Ok(Booking { admission: Arc::clone(self), id, needs: needs.to_vec() }),
                 Err(_) if depth > least => {

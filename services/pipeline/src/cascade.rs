@@ -250,6 +250,7 @@ async fn search_for(
         epoch: answer.epoch,
         nothing_matched: answer.nothing_matched,
         unmatched_words: answer.unmatched_words,
+        misspelt_words: answer.misspelt_words,
     };
     let images = images::of_neighbours(&mut told, reader, detail).await?;
     Ok(References { told, images })

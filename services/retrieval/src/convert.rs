@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reverie_imaging::{Encoded, format};
 use reverie_knowledge::UnitVector;
-use reverie_proto::knowledge::v1::{ImageDetail, Neighbour, QueryVector, RetrievalStrategy};
+use reverie_proto::knowledge::v1::{ImageDetail, MisspeltWord, Neighbour, QueryVector, RetrievalStrategy};
 use reverie_proto::limits::{MAX_FOUND, MAX_NEIGHBOURS, MAX_TEXT_BYTES, SCORE};
 use reverie_proto::retrieval::v1;
 use reverie_proto::retrieval::v1::retrieve_request::Embed;
@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::embedding::Probe;
 use crate::knowledge_base::KnowledgeBase;
+use crate::naming::Misspelt;
 use crate::selection::{Selection, message};
 use crate::strategy::{Outcome, Retrieve, Strategy};
 
@@ -156,7 +157,12 @@ pub(crate) fn response(
         content_digest: knowledge_base.content_digest.to_string(),
         nothing_matched: !outcome.is_match,
         unmatched_words: outcome.unmatched,
+        misspelt_words: outcome.misspelt.into_iter().map(misspelt).collect(),
     }
+}
+
+fn misspelt(Misspelt { word, read_as }: Misspelt) -> MisspeltWord {
+    MisspeltWord { word, read_as }
 }
 
 /// What is known of a knowledge base; `default` is that of searches that name none.

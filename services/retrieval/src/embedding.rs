@@ -7,10 +7,14 @@ use futures::future::join_all;
 use reverie_knowledge::{Hit, UnitVector};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EmbedImageRequest, EmbedTextRequest};
+use reverie_proto::knowledge::v1::Recall;
 use reverie_proto::tensor::v1::{Image, Tensor};
 use reverie_proto::tensors;
 use reverie_proto::vector::v1::vector_service_client::VectorServiceClient;
-use reverie_proto::vector::v1::{CompareRequest, PrepareRequest, SearchRequest};
+use reverie_proto::vector::v1::{
+    CompareRequest, ListCollectionsRequest, MeasureRecallRequest, MeasureRecallResponse, PrepareRequest,
+    SearchRequest,
+};
 use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Replica, Upstream};
 use reverie_service_kit::{Context, Refusal};
 use roaring::RoaringBitmap;
@@ -126,6 +130,36 @@ impl EmbeddingSearch {
         Similarities::new(count, compared.similarities).ok_or_else(|| {
             Refusal::internal(format!("stage vector sent {told} similarities of {count} entries")).into()
         })
+    }
+
+    /// Memory that the vectors take in the vector service; none if it does not answer.
+    pub(crate) async fn memory_bytes(&self, context: Context, knowledge_base: &KnowledgeBase) -> Option<u64> {
+        let mut client = VectorServiceClient::new(self.vector.channel());
+        let listed = client.list_collections(context.outgoing(ListCollectionsRequest {})).await.ok()?;
+        let collections = listed.into_inner().collections;
+        let own = collections.into_iter().find(|collection| collection.name == knowledge_base.name);
+        own.map(|collection| collection.memory_bytes)
+    }
+
+    /// How many of the nearest entries searches find.
+    pub(crate) async fn recall(
+        &self,
+        context: Context,
+        knowledge_base: &KnowledgeBase,
+        queries: u32,
+    ) -> Result<Recall, Status> {
+        let request = MeasureRecallRequest {
+            collection: knowledge_base.name.clone(),
+            queries: Some(queries),
+            ..MeasureRecallRequest::default()
+        };
+        let measured = VectorServiceClient::new(self.vector.channel())
+            .measure_recall(context.outgoing(request))
+            .await
+            .map_err(|status| self.vector.blame(context, status))?
+            .into_inner();
+        let MeasureRecallResponse { recall, queries, search_milliseconds, exact_milliseconds, .. } = measured;
+        Ok(Recall { recall, queries, search_milliseconds, exact_milliseconds })
     }
 
     /// Has every replica of the vector service load this epoch; `Err` says why none could.

@@ -10,7 +10,7 @@ use reverie_proto::retrieval::v1::{
 };
 use reverie_service_kit::refusal::is_for_other_models;
 use reverie_service_kit::telemetry::gen_ai;
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Detail};
@@ -45,12 +45,13 @@ impl Retrieval {
     async fn search(
         &self,
         context: Context,
+        permit: &Permit,
         request: RetrieveRequest,
         base: Arc<KnowledgeBase>,
     ) -> Result<Response<RetrieveResponse>, Status> {
         let (retrieve, detail) = convert::retrieve(request, Arc::clone(&base))?;
         gen_ai::retrieval(&base.name, &retrieve.text);
-        let outcome = retrieve.run(context, &self.embedding, self.fusion).await?;
+        let outcome = retrieve.run(context, permit, &self.embedding, self.fusion).await?;
         let thumbnails = if detail == Detail::Thumbnail {
             let keys: Vec<u64> = outcome.found.iter().map(|found| found.key).collect();
             self.thumbnails.of(&base, &keys).await?
@@ -67,15 +68,17 @@ impl RetrievalService for Retrieval {
         &self,
         request: Request<RetrieveRequest>,
     ) -> Result<Response<RetrieveResponse>, Status> {
-        let context = Context::of(&request);
+        let (context, permit) = (Context::of(&request), Permit::of(&request));
         let work = async {
             let request = request.into_inner();
             let live = self.library.named(&request.knowledge_base)?;
             let base = self.library.current(&request.knowledge_base)?;
-            match self.search(context, request.clone(), Arc::clone(&base)).await {
+            match self.search(context, &permit, request.clone(), Arc::clone(&base)).await {
                 // The vector service may have begun with a later epoch.
                 Err(status) if is_for_other_models(&status) => match live.refresh().await {
-                    Ok(later) if later.epoch != base.epoch => self.search(context, request, later).await,
+                    Ok(later) if later.epoch != base.epoch => {
+                        self.search(context, &permit, request, later).await
+                    }
                     _ => Err(status),
                 },
                 outcome => outcome,

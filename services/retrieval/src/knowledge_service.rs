@@ -19,6 +19,9 @@ use crate::writing::{Change, NewEntry, SnapshotChange, Stored};
 
 mod convert;
 
+/// Searches that recall is measured with at most, as the vector service takes them.
+const MAX_RECALL_QUERIES: u32 = 1000;
+
 /// Takes changes.
 pub(crate) struct Knowledge {
     library: Arc<Library>,
@@ -218,10 +221,22 @@ impl KnowledgeService for Knowledge {
         &self,
         request: Request<messages::GetKnowledgeBaseRequest>,
     ) -> Result<Response<messages::GetKnowledgeBaseResponse>, Status> {
-        let name = &request.get_ref().knowledge_base;
-        let base = self.library.current(name)?;
-        let is_writable = self.library.writable(name).is_ok();
-        Ok(Response::new(convert::describe(&base.manifest, is_writable)))
+        let context = Context::of(&request);
+        let messages::GetKnowledgeBaseRequest { knowledge_base: name, recall_queries } = request.into_inner();
+        let work = async {
+            let mut violations = Violations::new();
+            violations.in_range("recall_queries", Some(recall_queries), 0..=MAX_RECALL_QUERIES);
+            violations.into_result()?;
+            let base = self.library.current(&name)?;
+            let is_writable = self.library.writable(&name).is_ok();
+            let mut described = convert::describe(&base.manifest, is_writable);
+            described.vector_memory_bytes = self.embedding.memory_bytes(context, &base).await;
+            if recall_queries > 0 {
+                described.recall = Some(self.embedding.recall(context, &base, recall_queries).await?);
+            }
+            Ok(Response::new(described))
+        };
+        context.within("retrieval", work).await
     }
 
     async fn create_snapshot(

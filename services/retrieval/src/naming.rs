@@ -6,7 +6,8 @@
 //! scene those share with it.
 //!
 //! 1. A word of the text weighs as much as it is rare ([`Captions::weigh`]), times how likely it is the subject of a caption.
-//! 2. An uncommon word that no caption has stands for the subjects that are one letter off it (Damerau 1964), if there are any.
+//! 2. An uncommon word that no caption has stands for the subjects that are one letter off it (Damerau 1964), if there are any, by half: it
+//!    may be misspelt, or name something else.
 //! 3. A caption matches if the text has a word of its subject or, in a script without spaces, where names are indexed by their parts,
 //!    half of it by weight.
 //! 4. The captions are put in order one by one. Next comes the one whose words weigh most, where a word that k captions before
@@ -36,6 +37,17 @@ const SHORTEST_MISSPELT: usize = 4;
 const SUFFICIENT: f64 = 0.5;
 /// How likely a word that no caption has would be the subject, if one had it.
 const UNSEEN: f64 = 0.5;
+
+/// What a name weighs that the text has but for a letter.
+const MISSPELT: f64 = 0.5;
+
+/// A word of a text that no caption has, and what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Misspelt {
+    pub(crate) word: String,
+    /// Subjects of captions that are one letter off it, in alphabetical order.
+    pub(crate) read_as: Vec<String>,
+}
 
 /// A caption about something that a text names.
 #[derive(Debug)]
@@ -69,6 +81,8 @@ pub(crate) struct Named {
     matches: Vec<Match>,
     /// What the text names and no caption has, in the order of the text.
     pub(crate) unmatched: Vec<String>,
+    /// What it names and no caption has, either, but for a letter.
+    pub(crate) misspelt: Vec<Misspelt>,
     /// BM25 of the matches, by all words of the text, best first.
     pub(crate) by_words: Vec<Hit>,
 }
@@ -95,7 +109,8 @@ impl Named {
         by_words.sort_by(Hit::best_first);
         let weights = names.weighed.iter().map(|(_, weight)| *weight);
         let weights = weights.chain(names.of_two.iter().map(|(_, weight)| *weight)).collect();
-        Ok(Some(Self { weights, matches, unmatched: names.unmatched, by_words }))
+        let Names { unmatched, misspelt, .. } = names;
+        Ok(Some(Self { weights, matches, unmatched, misspelt, by_words }))
     }
 
     /// The best `limit` matches, in order. Of those alike in what they name, `ties`, best first, decides; what is
@@ -139,6 +154,8 @@ struct Names {
     weighed: Vec<(String, f64)>,
     /// What captions lack of them, in the order of the text.
     unmatched: Vec<String>,
+    /// What captions have of them but for a letter.
+    misspelt: Vec<Misspelt>,
     /// What all of these weigh together.
     total: f64,
     /// All words that stand side by side in the text.
@@ -163,14 +180,16 @@ impl Names {
                 weighed.push((word, weight));
             }
         }
-        let (mut unmatched, mut missing) = (Vec::new(), 0.0);
+        let (mut unmatched, mut misspelt, mut missing) = (Vec::new(), Vec::new(), 0.0);
         for word in &uncommon {
             if base.has(word)? {
                 continue;
             }
             has_names = true;
             let near = match word {
-                Uncommon::Word(word) if unmatched.len() < MAX_LOOKUPS => base.near(word, limit)?,
+                Uncommon::Word(word) if unmatched.len() + misspelt.len() < MAX_LOOKUPS => {
+                    base.near(word, limit)?
+                }
                 _ => BTreeSet::new(),
             };
             if near.is_empty() {
@@ -180,13 +199,20 @@ impl Names {
                 };
                 missing += base.captions.weigh(&written)?.0 * UNSEEN;
                 unmatched.push(written);
+                continue;
             }
-            for near in near {
+            let mut most = 0.0_f64;
+            for near in &near {
                 if let (Some(weight), true) =
-                    (base.weigh(&near)?, weighed.iter().all(|(word, _)| *word != near))
+                    (base.weigh(near)?, weighed.iter().all(|(word, _)| word != near))
                 {
-                    weighed.push((near, weight));
+                    weighed.push((near.clone(), MISSPELT * weight));
+                    most = most.max(weight);
                 }
+            }
+            missing += (1.0 - MISSPELT) * most;
+            if let Uncommon::Word(word) = word {
+                misspelt.push(Misspelt { word: word.clone(), read_as: near.into_iter().collect() });
             }
         }
         if !has_names {
@@ -206,7 +232,7 @@ impl Names {
             .filter(|(one, other)| rare.contains(one) && rare.contains(other))
             .map(|pair| (pair.clone(), weight_of(&pair.0) + weight_of(&pair.1)))
             .collect();
-        Ok(Some(Self { weighed, unmatched, total, pairs, of_two }))
+        Ok(Some(Self { weighed, unmatched, misspelt, total, pairs, of_two }))
     }
 
     fn has(&self, word: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reverie_knowledge::Hit;
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tantivy::TantivyError;
 use tonic::Status;
 
@@ -12,7 +12,7 @@ use crate::bm25::Allowed;
 use crate::embedding::{Among, EmbeddingSearch, Probe};
 use crate::fusion::fuse;
 use crate::knowledge_base::KnowledgeBase;
-use crate::naming::Named;
+use crate::naming::{Misspelt, Named};
 use crate::selection::Selection;
 use crate::settings::Fusion;
 use crate::shares::Shares;
@@ -56,7 +56,7 @@ pub(crate) struct Found {
     pub(crate) key: u64,
     /// See `Neighbour.score`.
     pub(crate) score: f32,
-    /// Words of the text that the caption has.
+    /// Words of the caption that the text has, or nearly.
     pub(crate) words: Vec<String>,
     /// Cosine similarity of the image and what was searched for, if it was among the nearest.
     pub(crate) similarity: Option<f32>,
@@ -71,6 +71,8 @@ pub(crate) struct Outcome {
     pub(crate) is_match: bool,
     /// What the text names and no caption has.
     pub(crate) unmatched: Vec<String>,
+    /// What it names and no caption has, either, but for a letter.
+    pub(crate) misspelt: Vec<Misspelt>,
 }
 
 /// What the words of a text found.
@@ -83,30 +85,34 @@ struct Worded {
 }
 
 impl Retrieve {
+    /// Searches. Work that blocks holds the call's place, even after its caller left.
     pub(crate) async fn run(
         self,
         context: Context,
+        permit: &Permit,
         embedding: &EmbeddingSearch,
         fusion: Fusion,
     ) -> Result<Outcome, Status> {
-        let allowed = if self.selection.allows_all() {
+        let this = Arc::new(self);
+        let allowed = if this.selection.allows_all() {
             None
         } else {
-            let (base, selection) = (Arc::clone(&self.knowledge_base), self.selection.clone());
-            let allowed = tokio::task::spawn_blocking(move || Arc::new(base.allowed(&selection)));
-            Some(allowed.await.map_err(Refusal::internal)?)
+            let this = Arc::clone(&this);
+            let allowed = move || Ok(Arc::new(this.knowledge_base.allowed(&this.selection)));
+            Some(permit.clone().run_blocking(allowed).await?)
         };
-        let mut outcome = self.find(context, embedding, fusion, &allowed).await?;
-        if self.selection.thins() {
-            outcome.found = self.thin(context, embedding, outcome.found).await?;
+        let mut outcome = this.find(context, permit, embedding, fusion, &allowed).await?;
+        if this.selection.thins() {
+            outcome.found = this.thin(context, embedding, outcome.found).await?;
         }
         Ok(outcome)
     }
 
     /// What matches, or is nearest: as many as are wanted or, if some of them may be left out, as many as are compared.
     async fn find(
-        &self,
+        self: &Arc<Self>,
         context: Context,
+        permit: &Permit,
         embedding: &EmbeddingSearch,
         fusion: Fusion,
         allowed: &Allowed,
@@ -117,30 +123,42 @@ impl Retrieve {
             embedding.search(context, &self.knowledge_base, &self.text, &self.probe, among)
         };
         let candidates = fusion.candidates.max(limit);
+        let by_words = || {
+            let (this, allowed) = (Arc::clone(self), allowed.clone());
+            permit.clone().run_blocking(move || this.by_words(candidates as usize, &allowed))
+        };
         let (worded, near) = match self.strategy {
-            Strategy::Bm25 => (self.by_words(candidates, allowed).await?, Vec::new()),
-            Strategy::Hybrid => tokio::try_join!(self.by_words(candidates, allowed), near(candidates))?,
+            Strategy::Bm25 => (by_words().await?, Vec::new()),
+            Strategy::Hybrid => tokio::try_join!(by_words(), near(candidates))?,
             Strategy::Embedding => {
                 let near = near(limit).await?;
                 let nearest = || near.iter().map(Found::near).collect();
-                return Ok(self.judge(nearest(), Vec::new(), nearest));
+                let (found, is_match) = self.judge(nearest(), nearest);
+                return Ok(Outcome { found, is_match, unmatched: Vec::new(), misspelt: Vec::new() });
             }
         };
-        let limit = limit as usize;
+        let this = Arc::clone(self);
+        permit.clone().run_blocking(move || Ok(this.rank(&worded, &near, fusion, limit as usize))).await
+    }
+
+    /// The best `limit` of what words and embedding found. Blocking.
+    fn rank(&self, worded: &Worded, near: &[Hit], fusion: Fusion, limit: usize) -> Outcome {
         let similarities: BTreeMap<u64, f32> = near.iter().map(|hit| (hit.key, hit.score)).collect();
-        let nearest = || self.nearest(&worded, &near, &similarities, fusion, limit);
+        let nearest = || self.nearest(worded, near, &similarities, fusion, limit);
         let Some(named) = worded.named.as_ref() else {
-            return Ok(self.judge(nearest(), Vec::new(), nearest));
+            let (found, is_match) = self.judge(nearest(), nearest);
+            return Outcome { found, is_match, unmatched: Vec::new(), misspelt: Vec::new() };
         };
         // Those that have the same of what the text names are ordered by all its words and by embedding.
-        let ties = fuse(&[&named.by_words, &near], fusion.rank_constant);
+        let ties = fuse(&[&named.by_words, near], fusion.rank_constant);
         let found = named.rank(&ties, limit).into_iter().map(|found| Found {
             key: found.key,
             score: found.share,
             words: found.words.clone(),
             similarity: similarities.get(&found.key).copied(),
         });
-        Ok(self.judge(found.collect(), named.unmatched.clone(), nearest))
+        let (found, is_match) = self.judge(found.collect(), nearest);
+        Outcome { found, is_match, unmatched: named.unmatched.clone(), misspelt: named.misspelt.clone() }
     }
 
     /// The best of `found` that are not too much alike.
@@ -169,19 +187,14 @@ impl Retrieve {
         Ok(chosen.into_iter().filter_map(|place| found[place].take()).collect())
     }
 
-    /// Those of `found` that match; if none does, the nearest, if they are wanted.
-    fn judge(
-        &self,
-        mut found: Vec<Found>,
-        unmatched: Vec<String>,
-        nearest: impl FnOnce() -> Vec<Found>,
-    ) -> Outcome {
+    /// Those of `found` that match, if there are any; if none does, the nearest, if they are wanted. And whether any does.
+    fn judge(&self, mut found: Vec<Found>, nearest: impl FnOnce() -> Vec<Found>) -> (Vec<Found>, bool) {
         found.retain(|found| self.minimum_score.is_none_or(|minimum| found.score >= minimum));
         let is_match = !found.is_empty();
         if !is_match && self.nearest {
             found = nearest();
         }
-        Outcome { found, is_match, unmatched }
+        (found, is_match)
     }
 
     /// What is nearest to the whole text, whether or not it has what the text names.
@@ -203,20 +216,19 @@ impl Retrieve {
         found.collect()
     }
 
-    async fn by_words(&self, limit: u32, allowed: &Allowed) -> Result<Worded, Status> {
-        let (base, text, allowed) = (Arc::clone(&self.knowledge_base), self.text.clone(), allowed.clone());
-        let (limit, wants_nearest) = (limit as usize, self.nearest);
-        let search = move || {
-            let named = Named::find(&base.names(), &text, limit, &allowed)?;
+    /// What the words of the text find. Blocking.
+    fn by_words(&self, limit: usize, allowed: &Allowed) -> Result<Worded, Status> {
+        let base = &self.knowledge_base;
+        let search = || {
+            let named = Named::find(&base.names(), &self.text, limit, allowed)?;
             let (mut plain, mut shares) = (Vec::new(), Shares::default());
-            if named.is_none() || wants_nearest {
-                plain = base.captions.search(&text, limit, &allowed)?;
-                shares = Shares::of(&text, &base.captions)?;
+            if named.is_none() || self.nearest {
+                plain = base.captions.search(&self.text, limit, allowed)?;
+                shares = Shares::of(&self.text, &base.captions)?;
             }
             Ok::<_, TantivyError>(Worded { named, plain, shares })
         };
-        let searched = tokio::task::spawn_blocking(search).await.map_err(Refusal::internal)?;
-        searched.map_err(|error| Refusal::internal(error).into())
+        search().map_err(|error| Refusal::internal(error).into())
     }
 }
 

@@ -7,7 +7,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use moka::future::Cache;
 use reverie_imaging::preview::{self, Bounds};
 use reverie_imaging::{Encoded, PictureError, pool};
-use reverie_proto::limits::MAX_NEIGHBOURS;
+use reverie_knowledge::epoch::{Entry, MAX_ENTRY_TEXT_BYTES};
+use reverie_proto::limits::{MAX_FOUND, MAX_NEIGHBOURS, MAX_TEXT_BYTES};
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::Refusal;
 use tonic::Status;
@@ -19,8 +20,20 @@ use crate::knowledge_base::KnowledgeBase;
 const KEPT_BYTES: u64 = 64 << 20;
 /// Thumbnails that are made at a time for one answer.
 const AT_A_TIME: usize = 2;
-/// The thumbnails of larger answers: a hundred of them and their texts stay below 4 MiB, unless the texts alone do not.
+/// The thumbnails of larger answers: a hundred of them stay below 3.5 MiB.
 const SMALLER: Bounds = Bounds { side: 192, bytes: 35 << 10 };
+/// What their texts may take then, so that clients take the answer by default (4 MiB).
+const FEW_TEXTS: usize = 256 << 10;
+/// The thumbnails of larger answers with longer texts, which take 3.1 MiB at most, words that matched included.
+const SMALLEST: Bounds = Bounds { side: 96, bytes: 7 << 10 };
+
+/// What clients take by default, less what is said beside texts and images.
+const ANSWER_BYTES: usize = (4 << 20) - (64 << 10);
+// Words that matched are told once more.
+const _: () = assert!(
+    MAX_FOUND as usize * SMALLER.bytes + 2 * FEW_TEXTS < ANSWER_BYTES
+        && MAX_FOUND as usize * (SMALLEST.bytes + MAX_ENTRY_TEXT_BYTES + MAX_TEXT_BYTES) < ANSWER_BYTES
+);
 
 /// Makes thumbnails, and keeps those that were asked for last; cheap to clone.
 #[derive(Clone)]
@@ -42,6 +55,15 @@ struct Key {
     side: u32,
 }
 
+/// What thumbnails of the entries `keys` may take.
+fn bounds(base: &KnowledgeBase, keys: &[u64]) -> Bounds {
+    if keys.len() <= MAX_NEIGHBOURS as usize {
+        return Bounds::default();
+    }
+    let texts = |key: &u64| base.entries.get(*key).map_or(0, Entry::text_bytes);
+    if keys.iter().map(texts).sum::<usize>() <= FEW_TEXTS { SMALLER } else { SMALLEST }
+}
+
 impl Thumbnails {
     pub(crate) fn new() -> Self {
         let bytes = |_: &Key, image: &Image| u32::try_from(image.data.len()).unwrap_or(u32::MAX);
@@ -60,11 +82,14 @@ impl Thumbnails {
         if let Err(error) = self.made.invalidate_entries_if(is_old) {
             tracing::error!(%error, "thumbnails of what is no more there are kept");
         }
+        // Now, and not when somebody asks for one.
+        let made = self.made.clone();
+        tokio::spawn(async move { made.run_pending_tasks().await });
     }
 
     /// Those of the entries `keys`, in order.
     pub(crate) async fn of(&self, base: &KnowledgeBase, keys: &[u64]) -> Result<Vec<Image>, Status> {
-        let bounds = if keys.len() > MAX_NEIGHBOURS as usize { SMALLER } else { Bounds::default() };
+        let bounds = bounds(base, keys);
         let made: Vec<_> = keys.iter().map(|&key| self.one(base, key, bounds)).collect();
         futures::stream::iter(made).buffered(AT_A_TIME).try_collect().await
     }
@@ -109,6 +134,8 @@ async fn smaller(image: Image, bounds: Bounds) -> Result<Image, PictureError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -124,6 +151,12 @@ mod tests {
             thumbnails.made.insert(key(segment), Image::default()).await;
         }
         thumbnails.keep_only("creatures", ["new".into()].into_iter());
+        let forgotten = async {
+            while thumbnails.made.entry_count() > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), forgotten).await.unwrap();
         assert!(thumbnails.made.get(&key("old")).await.is_none());
         assert!(thumbnails.made.get(&key("new")).await.is_some());
         assert!(thumbnails.keeps(&key("new")) && !thumbnails.keeps(&key("old")));

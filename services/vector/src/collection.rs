@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
-use reverie_knowledge::index::{IndexError, SegmentIndex, cosine};
+use reverie_knowledge::index::{IndexError, Searches, SegmentIndex, cosine};
 use reverie_knowledge::{Hit, Read, UnitVector};
 use reverie_service_kit::telemetry::metrics;
 use reverie_storage::Folder;
@@ -17,8 +17,8 @@ use crate::CollectionError;
 pub(crate) struct Reader {
     /// The knowledge base that it must be.
     pub(crate) name: String,
-    /// Searches at a time.
-    pub(crate) threads: usize,
+    /// How segments are searched.
+    pub(crate) searches: Searches,
     /// Segments whose different vectors have at most so many bytes are searched exactly.
     pub(crate) exact_bytes: usize,
 }
@@ -132,8 +132,8 @@ impl Reader {
         dimension: u32,
     ) -> Result<Arc<SegmentIndex>, CollectionError> {
         let vectors = segment.read_vectors(folder).await?;
-        let (entries, threads) = (segment.entries, self.threads);
-        let load = move || SegmentIndex::load(&vectors, entries, dimension, threads);
+        let (entries, searches) = (segment.entries, self.searches);
+        let load = move || SegmentIndex::load(&vectors, entries, dimension, searches);
         let index = tokio::task::spawn_blocking(load).await?;
         match index {
             Ok(index) => Ok(Arc::new(index)),
@@ -257,7 +257,9 @@ pub(crate) mod tests {
     async fn read(name: &str, location: &str) -> Result<Collection, CollectionError> {
         let folder = Folder::open(location).unwrap();
         let manifest = Manifest::read(&folder).await?;
-        Reader { name: name.to_owned(), threads: 4, exact_bytes: EXACT }.read(&folder, manifest, None).await
+        let searches = Searches { threads: 4, ..Searches::ONE };
+        let reader = Reader { name: name.to_owned(), searches, exact_bytes: EXACT };
+        reader.read(&folder, manifest, None).await
     }
 
     async fn open(
@@ -274,7 +276,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_nearest_come_first() {
         let rows = circle(100, 8);
-        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows, 1).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[10].iter().map(|x| x * 1e30).collect::<Vec<_>>(), 8).unwrap();
         let hits = collection.search(&query, 5, None, false).unwrap();
         assert_eq!(hits[0].key, 10);
@@ -292,7 +294,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn equal_vectors_are_told_in_entry_order() {
         let rows = vec![vec![1.0, 0.0]; 6];
-        let collection = open(&rows, 2, build_index(2, VectorKind::F32, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 2, build_index(2, VectorKind::F32, &rows, 1).unwrap()).await.unwrap();
         let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None, false).unwrap();
         assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     }
@@ -300,7 +302,9 @@ pub(crate) mod tests {
     #[test]
     fn each_segment_looks_for_its_own_keys() {
         let rows = circle(4, 2);
-        let index = SegmentIndex::load(&build_index(2, VectorKind::F32, &rows).unwrap(), 4, 2, 1).unwrap();
+        let index =
+            SegmentIndex::load(&build_index(2, VectorKind::F32, &rows, 1).unwrap(), 4, 2, Searches::ONE)
+                .unwrap();
         let segment = Segment { name: "1".to_owned(), entries: 4, deleted: None, files: Vec::new() };
         let mut part = Part { first: 0, segment, index: Arc::new(index), present: None };
         let allowed = RoaringBitmap::from_iter([1, 3, 4, 7, 8, u32::MAX]);
@@ -317,7 +321,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn as_many_searches_at_a_time_as_were_reserved() {
         let rows = circle(200, 8);
-        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await.unwrap();
+        let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows, 1).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[3], 8).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -333,10 +337,10 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_index_that_differs_from_the_manifest_is_refused() {
         let rows = circle(10, 8);
-        let fewer = build_index(8, VectorKind::F32, &rows[..9]).unwrap();
+        let fewer = build_index(8, VectorKind::F32, &rows[..9], 1).unwrap();
         let error = open(&rows, 8, fewer).await.err().unwrap().to_string();
         assert!(error.contains("9 vectors, not 10"), "{error}");
-        let shorter = build_index(4, VectorKind::F32, &circle(10, 4)).unwrap();
+        let shorter = build_index(4, VectorKind::F32, &circle(10, 4), 1).unwrap();
         assert!(matches!(open(&rows, 8, shorter).await, Err(CollectionError::Index { .. })));
         let nonsense =
             Bytes::from_static(b"not an index at all, but long enough to hold a header of sixty-four bytes");
@@ -344,7 +348,7 @@ pub(crate) mod tests {
         assert!(matches!(open(&rows, 8, nonsense).await, Err(CollectionError::Index { .. })));
         // As many vectors as keys, but of other entries.
         let alike = [rows[0].clone(), rows[1].clone(), rows[0].clone()];
-        let Vectors { index, keys } = build_index(8, VectorKind::F32, &alike).unwrap();
+        let Vectors { index, keys } = build_index(8, VectorKind::F32, &alike, 1).unwrap();
         assert_eq!(keys, Some(vec![0, 1, 0]));
         let swapped = Vectors { index, keys: Some(vec![0, 0, 2]) };
         let error = open(&alike, 8, swapped).await.err().unwrap().to_string();
@@ -356,7 +360,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let location = directory.path().to_str().unwrap();
         let rows = circle(10, 8);
-        write(location, &rows, 8, build_index(8, VectorKind::F32, &rows).unwrap()).await;
+        write(location, &rows, 8, build_index(8, VectorKind::F32, &rows, 1).unwrap()).await;
         let file = directory.path().join("segments/000001/vectors.usearch");
         let mut bytes = std::fs::read(&file).unwrap();
         let middle = bytes.len() / 2;

@@ -12,6 +12,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use reverie_knowledge::index::Searches;
 use reverie_knowledge::{Live, follow, one_is_loaded};
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
@@ -26,11 +27,12 @@ use convert::Collections;
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
-    let (threads, exact_bytes) = (grpc::threads_of_indexes(), settings.search.exact_mib << 20);
+    let settings::Search { exact_mib, expansion } = settings.search;
+    let searches = Searches { threads: grpc::threads_of_indexes(), expansion };
     let mut collections = Collections::new();
     for (name, location) in settings.knowledge_bases() {
         let open = async {
-            let reader = Reader { name: name.to_owned(), threads, exact_bytes };
+            let reader = Reader { name: name.to_owned(), searches, exact_bytes: exact_mib << 20 };
             Live::open(Folder::open(location)?, reader).await
         };
         let what = format!("knowledge base {name:?} at {location:?}");

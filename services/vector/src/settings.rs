@@ -8,6 +8,7 @@ use reverie_service_kit::settings::{CommonSettings, MAX_IN_FLIGHT, ServiceSettin
 use serde::Deserialize;
 
 const MAX_EXACT_MIB: usize = 1 << 20;
+const MAX_EXPANSION: usize = 10_000;
 
 /// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Settings {
 pub struct Search {
     /// Segments whose different vectors have at most this size are searched exactly, MiB.
     pub exact_mib: usize,
+    /// Vectors that a search along the graph of a larger segment keeps in view (`ef` of HNSW).
+    pub expansion: usize,
 }
 
 /// The `[limits]` table.
@@ -64,6 +67,7 @@ impl ServiceSettings for Settings {
     fn validate(&self) -> Result<(), SettingsError> {
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("search.exact_mib", self.search.exact_mib, 0, MAX_EXACT_MIB)?;
+        within("search.expansion", self.search.expansion, 10, MAX_EXPANSION)?;
         self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
         if self.knowledge_bases().next().is_none() {
             return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));
@@ -96,6 +100,7 @@ mod tests {
         for (key, value) in [
             ("limits.max_in_flight", "0"),
             ("search.exact_mib", "1048577"),
+            ("search.expansion", "9"),
             ("epochs.refresh_ms", "9"),
             ("knowledge_bases.creatures", "\"\""),
         ] {

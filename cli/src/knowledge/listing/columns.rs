@@ -116,6 +116,9 @@ pub(super) fn label(mut row: Map<String, Json>, id: &str, columns: &Columns) -> 
     };
     let mut metadata = Metadata::new();
     for (key, value) in row {
+        if columns.metadata.as_ref().is_some_and(|kept| !kept.contains(&key)) {
+            continue;
+        }
         let value = match value {
             Json::Null => continue,
             Json::String(text) => Value::Text(text),
@@ -123,7 +126,8 @@ pub(super) fn label(mut row: Map<String, Json>, id: &str, columns: &Columns) -> 
             Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
             Json::Array(_) | Json::Object(_) => {
                 return Err(format!(
-                    "the column {key} is a list or an object; metadata are texts, numbers, and true or false"
+                    "the column {key} is a list or an object; metadata are texts, numbers, and true or false (--metadata names the columns \
+                     to keep)"
                 ));
             }
         };
@@ -169,9 +173,24 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_are_not_wanted_are_left_out() {
+        let text =
+            r#"{"file_name": "1.png", "text": "a fox", "year": 1999, "wild": true, "objects": {"bbox": []}}"#;
+        for (kept, metadata) in
+            [(&["year", "by"][..], r#"{"year": Number(1999.0)}"#), (&[], "{}"), (&[""], "{}")]
+        {
+            let metadata_columns = Some(kept.iter().map(|&name| name.to_owned()).collect());
+            let columns = Columns { metadata: metadata_columns, ..Columns::default() };
+            let (items, problems) = told(&jsonl(text.as_bytes(), &columns));
+            assert_eq!(items, [format!(r#"line 1: 1.png "a fox" "" 1.png {metadata}"#)]);
+            assert!(problems.is_empty(), "{problems:?}");
+        }
+    }
+
+    #[test]
     fn a_table_of_csv_is_read() {
         let text = "file_name,title,year,text,id\r\n1.png,\"a \"\"red\"\"\nfox, 1\",1999,ours,007\n2.png,12,,x,8\n3.png,a hen\n4.png,,,,\n";
-        let columns = Columns { caption: Some("title".to_owned()) };
+        let columns = Columns { caption: Some("title".to_owned()), metadata: None };
         let (items, problems) = told(&csv(text.as_bytes(), &columns).unwrap());
         assert_eq!(
             items,

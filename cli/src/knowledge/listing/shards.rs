@@ -18,6 +18,8 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// The members of one item.
 #[derive(Default)]
 struct Sample {
+    /// Number of the tar file.
+    shard: usize,
     key: String,
     image: Option<PictureFile>,
     text: Option<Vec<u8>>,
@@ -64,8 +66,8 @@ fn read_shard(path: &Path, number: usize, samples: &mut Vec<Sample>) -> std::io:
         let name = path.rfind('/').map_or(0, |slash| slash + 1);
         let Some(dot) = path[name..].find('.').filter(|dot| *dot > 0).map(|dot| name + dot) else { continue };
         let (key, ending) = (&path[..dot], &path[dot + 1..]);
-        if samples.last().is_none_or(|last| last.key != key) {
-            samples.push(Sample { key: key.to_owned(), ..Sample::default() });
+        if samples.last().is_none_or(|last| (last.shard, last.key.as_str()) != (number, key)) {
+            samples.push(Sample { shard: number, key: key.to_owned(), ..Sample::default() });
         }
         let Some(sample) = samples.last_mut() else { continue };
         let last = ending.rsplit('.').next().unwrap_or(ending);
@@ -91,7 +93,7 @@ fn read_shard(path: &Path, number: usize, samples: &mut Vec<Sample>) -> std::io:
 }
 
 fn item(place: Place, sample: Sample, columns: &Columns) -> Result<Item, String> {
-    let Sample { key, image, text, json, why } = sample;
+    let Sample { key, image, text, json, why, .. } = sample;
     if let Some(why) = why {
         return Err(why);
     }

@@ -40,7 +40,8 @@ impl Calibration {
 
     /// The session `seat` computed one of its passes. Gives whether it was the last one of all.
     pub(super) fn note(&mut self, seat: usize, seconds: Seconds) -> bool {
-        self.left[seat] -= 1;
+        // Another session may have ended it meanwhile.
+        self.left[seat] = self.left[seat].saturating_sub(1);
         self.seconds_left -= seconds;
         !(0..self.left.len()).any(|seat| self.has_pass(seat))
     }

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{Caller, Seconds};
 
+/// Callers that are told apart; those that come when there are so many share an account. Names are free to choose.
+const MOST_CALLERS: usize = 256;
+/// Whose account that is.
+const REST: Caller = Caller(u64::MAX - 1);
+
 /// Work offered by each caller, admitted or not, averaged over the recent past.
 #[derive(Debug, Clone)]
 pub struct Demand {
@@ -36,6 +41,8 @@ impl Demand {
         let memory = self.memory;
         // What is below a millionth of the lane no longer matters.
         self.callers.retain(|_, offered| offered.discounted(memory, now) > 1e-6 * memory);
+        let is_known = self.callers.contains_key(&caller);
+        let caller = if is_known || self.callers.len() < MOST_CALLERS { caller } else { REST };
         let offered = self.callers.entry(caller).or_insert(Offered { work: 0.0, at: now });
         *offered = Offered { work: offered.discounted(memory, now) + work, at: now };
     }
@@ -85,6 +92,18 @@ mod tests {
         for (rates, expected) in cases {
             assert!((share(rates) - expected).abs() < 1e-12, "{rates:?}: {}", share(rates));
         }
+    }
+
+    #[test]
+    fn any_number_of_names_takes_so_much_memory() {
+        let mut demand = Demand::new(10.0);
+        for name in 0..10_000 {
+            demand.offer(Caller(name), 1.0, 0.0);
+        }
+        assert_eq!(demand.callers.len(), MOST_CALLERS + 1);
+        // All that is offered is still known.
+        let work: f64 = demand.callers.values().map(|offered| offered.work).sum();
+        assert!((work - 10_000.0).abs() < 1e-6, "{work}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::metadata::{Metadata, check_metadata};
+use super::metadata::{Metadata, bytes_of, check_metadata};
 use super::texts::{check_attribution, check_caption, check_id};
 
 /// An image with its caption, as a knowledge base keeps it.
@@ -37,6 +37,12 @@ pub struct Label {
 }
 
 impl Entry {
+    /// Bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let Self { id, caption, attribution, metadata, .. } = self;
+        id.len() + caption.len() + attribution.len() + bytes_of(metadata)
+    }
+
     /// What is said of the picture, and the picture.
     pub(super) fn into_parts(self) -> (Label, Bytes) {
         let Self { id, caption, attribution, metadata, image } = self;

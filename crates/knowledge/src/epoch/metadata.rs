@@ -32,7 +32,6 @@ pub fn check_metadata(metadata: &Metadata) -> Result<(), String> {
     if metadata.len() > MAX_KEYS {
         return Err(format!("metadata must have at most {MAX_KEYS} keys (got {})", metadata.len()));
     }
-    let mut bytes = 0;
     for (key, value) in metadata {
         check_key(key)?;
         let text = match value {
@@ -47,12 +46,18 @@ pub fn check_metadata(metadata: &Metadata) -> Result<(), String> {
                 "metadata {key:?} must have at most {MAX_VALUE_BYTES} bytes and no control characters"
             ));
         }
-        bytes += key.len() + text.len();
     }
+    let bytes = bytes_of(metadata);
     if bytes > MAX_METADATA_BYTES {
         return Err(format!("metadata must have at most {MAX_METADATA_BYTES} bytes in all (got {bytes})"));
     }
     Ok(())
+}
+
+/// Bytes of its keys and texts.
+pub(super) fn bytes_of(metadata: &Metadata) -> usize {
+    let text = |value: &Value| if let Value::Text(text) = value { text.len() } else { 0 };
+    metadata.iter().map(|(key, value)| key.len() + text(value)).sum()
 }
 
 /// Checks a key of metadata: 1 to 64 bytes, no control characters.

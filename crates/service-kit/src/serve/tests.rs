@@ -79,6 +79,7 @@ pub(crate) fn settings() -> ServerSettings {
         max_concurrent_streams: 128,
         handshake_seconds: 3600,
         receive_seconds: 3600,
+        send_seconds: 3600,
         max_buffered_mib: 1,
         max_connection_age_seconds: 0,
         max_connection_age_grace_seconds: 0,
@@ -209,6 +210,62 @@ async fn a_message_that_does_not_come_gives_its_place_back() {
     let late = client.client_streaming(never, path, codec).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
     assert!(late.message().contains("within 1 s"), "{late}");
+}
+
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Two calls whose caller has no room for an answer, not even for its first byte.
+async fn call_and_do_not_read(running: &Running) -> TcpStream {
+    let (data, headers, settings) = (0, 1, 4);
+    let field = |(name, value): (&str, &str)| {
+        [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+    };
+    let path = "/reverie.vector.v1.VectorService/Search";
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "test")];
+    let fields: Vec<u8> = fields
+        .into_iter()
+        .chain([("content-type", "application/grpc"), ("te", "trailers")])
+        .flat_map(field)
+        .collect();
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    let no_window = frame(settings, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &no_window[..]].concat();
+    for stream in [1, 3] {
+        bytes.extend(frame(headers, 4, stream, &fields));
+        bytes.extend(frame(data, 1, stream, &[0; 5]));
+    }
+    let mut connection = running.connect().await;
+    connection.write_all(&bytes).await.unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_read_gives_its_places_back() {
+    let running = Running::start(Standing::Stage, ServerSettings { send_seconds: 1, ..settings() }).await;
+    let _connection = call_and_do_not_read(&running).await;
+    running.begun.acquire_many(2).await.unwrap().forget();
+    running.turns.add_permits(3);
+    let refused = running.client().search(SearchRequest::default()).await.unwrap_err();
+    assert!(refused.message().contains("all 2 places"), "{refused}");
+    let taken = async {
+        while running.client().search(SearchRequest::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, taken).await.expect("the places are held");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_answer_is_not_given_up() {
+    let running = Running::start(Standing::Stage, ServerSettings { send_seconds: 1, ..settings() }).await;
+    let search = running.searching().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    running.turns.add_permits(1);
+    search.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub(crate) fn settings() -> ServerSettings {
         max_concurrent_streams: 8,
         handshake_seconds: 5,
         receive_seconds: 5,
+        send_seconds: 5,
         max_buffered_mib: 1,
         max_connection_age_seconds: 0,
         max_connection_age_grace_seconds: 0,

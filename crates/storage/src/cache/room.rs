@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{Cache, PART};
+use super::{Cache, LOCK, PART};
 
 /// A part that nothing was written to for so long was left by a process that was killed.
 const ABANDONED: Duration = Duration::from_hours(1);
@@ -25,9 +25,10 @@ impl Cache {
         }
         let mut taken: u64 = kept.iter().map(|file| file.bytes).sum();
         for part in files(&self.incoming())? {
-            let is_part = part.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART));
+            let name = part.path.file_name().unwrap_or_default().to_string_lossy();
+            let is_left = name.starts_with(PART) || name.ends_with(LOCK);
             let is_abandoned = part.used.elapsed().is_ok_and(|idle| idle > ABANDONED);
-            if is_part && is_abandoned && fs::remove_file(&part.path).is_ok() {
+            if is_left && is_abandoned && fs::remove_file(&part.path).is_ok() {
                 tracing::info!(part = %part.path.display(), "removed what is left of a download");
             } else {
                 taken += part.bytes;

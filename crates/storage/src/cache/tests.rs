@@ -200,4 +200,7 @@ async fn what_a_killed_process_left_is_removed() {
     File::open(&left).unwrap().set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
     place.folder(1 << 30).read_verified(&file).await.unwrap();
     assert!(!left.exists() && fresh.exists());
+    let incoming = fs::read_dir(place.cache().join("incoming")).unwrap();
+    let names: Vec<_> = incoming.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [format!("{PART}fresh").as_str()], "a download leaves nothing");
 }

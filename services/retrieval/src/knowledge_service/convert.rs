@@ -190,5 +190,8 @@ pub(super) fn describe(manifest: &Manifest, is_writable: bool) -> messages::GetK
         is_writable,
         segments: manifest.segments.iter().map(segment).collect(),
         snapshots: manifest.snapshots.iter().map(|(name, of)| snapshot(name, of)).collect(),
+        vectors: manifest.vectors.name().to_owned(),
+        vector_memory_bytes: None,
+        recall: None,
     }
 }

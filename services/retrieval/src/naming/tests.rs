@@ -107,7 +107,13 @@ fn a_misspelt_name_is_found() {
         let found = named.rank(&[], 8);
         assert_eq!(found.len(), 2, "{text}");
         assert!(found.iter().all(|found| found.words == [words]), "{text}");
+        // It is told what was read as what, and such a caption matches by half at most.
+        let [misspelt] = named.misspelt.as_slice() else { panic!("{text}: {:?}", named.misspelt) };
+        assert!(text.contains(&misspelt.word) && misspelt.read_as == [words], "{text}: {misspelt:?}");
+        assert!(found.iter().all(|found| (0.4..=0.5).contains(&found.share)), "{text}: {found:?}");
     }
+    let named = base.find("a zunin").unwrap();
+    assert!(named.misspelt.is_empty() && named.rank(&[], 1)[0].share > 0.99);
     assert_eq!(base.find("a zunonn").unwrap().unmatched, ["zunonn"]);
     // Three letters are too few, and a word of scenes is not a misspelt name.
     assert_eq!(base.find("a lek").unwrap().unmatched, ["lek"]);

@@ -250,7 +250,7 @@ impl Committer {
     async fn write(&self, base: &KnowledgeBase, entries: &[&NewEntry]) -> Result<Segment, Status> {
         let rows: Vec<Vec<f32>> = entries.iter().map(|entry| entry.vector.clone()).collect();
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
-        let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows))
+        let vectors: Vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows, 1))
             .await
             .map_err(Refusal::internal)?
             .map_err(|error| match error {

@@ -1,12 +1,13 @@
 //! Segments written anew, as one, without what is deleted of them.
 
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use bytes::Bytes;
 use futures::stream;
 use reverie_knowledge::compaction;
 use reverie_knowledge::epoch::{Entry, Label, Manifest, Segment, Vectors, write_segment};
-use reverie_knowledge::index::{IndexError, SegmentIndex, build_index};
+use reverie_knowledge::index::{IndexError, Searches, SegmentIndex, build_index};
 use reverie_storage::{Folder, StorageError};
 use roaring::RoaringBitmap;
 use tantivy::TantivyError;
@@ -103,7 +104,10 @@ impl Task {
             return Ok(Rewritten { sources, segment: None, everywhere, as_of });
         }
         let (dimension, kind) = (base.dimension, base.manifest.vectors);
-        let vectors = tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows)).await??;
+        // Searches go on meanwhile.
+        let threads = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let vectors =
+            tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows, threads)).await??;
         let (labels, captions) = tokio::task::spawn_blocking(move || {
             let captions = index_captions(labels.iter().map(|label: &Label| label.caption.as_str()));
             captions.map(|captions| (labels, captions))
@@ -167,7 +171,7 @@ async fn vectors_of(
     let (entries, dimension, segment) = (segment.entries, manifest.dimension, segment.name.clone());
     let read = move || {
         let wrong = |why: String| RewriteError::Vectors { segment: segment.clone(), why };
-        let index = match SegmentIndex::load(&vectors, entries, dimension, 1) {
+        let index = match SegmentIndex::load(&vectors, entries, dimension, Searches::ONE) {
             Err(IndexError::Different(why)) => return Err(wrong(why)),
             index => index?,
         };

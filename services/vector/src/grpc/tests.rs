@@ -36,7 +36,7 @@ async fn searches_over_a_channel() {
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
     let rows = circle(12, 4);
-    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows).unwrap()).await;
+    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows, 1).unwrap()).await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let running = tokio::spawn(run(settings(location, 64), listener, shutdown.clone()));
@@ -188,7 +188,7 @@ async fn recall(rows: &[Vec<f32>], exact_mib: usize, draw: &mut Draw) -> f64 {
     let dimension = rows[0].len();
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
-    write(location, rows, dimension as u32, build_index(dimension as u32, VectorKind::F32, rows).unwrap())
+    write(location, rows, dimension as u32, build_index(dimension as u32, VectorKind::F32, rows, 1).unwrap())
         .await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
@@ -281,7 +281,7 @@ async fn a_batch_is_as_many_searches_and_what_a_graph_misses_is_measured() {
     let rows = crowd(&mut draw, 500, 1500, 16, 0.3);
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
-    write(location, &rows, 16, build_index(16, VectorKind::F32, &rows).unwrap()).await;
+    write(location, &rows, 16, build_index(16, VectorKind::F32, &rows, 1).unwrap()).await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     // Along the graph, unless a search is to be exact.
@@ -373,7 +373,7 @@ async fn an_epoch_is_loaded_when_it_is_asked_for_and_what_it_deletes_is_not_foun
     let directory = tempfile::tempdir().unwrap();
     let location = directory.path().to_str().unwrap();
     let rows = circle(12, 4);
-    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows).unwrap()).await;
+    write(location, &rows, 4, build_index(4, VectorKind::F32, &rows, 1).unwrap()).await;
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let mut settings = settings(location, 64);

@@ -107,7 +107,7 @@ async fn what_is_forgotten_is_nowhere_in_a_base_that_was_built() {
     crate::knowledge_base::tests::write(directory.path().to_str().unwrap(), &captions, PNG).await;
     // Its vectors are not looked at, but here they are.
     let rows: Vec<Vec<f32>> = ["0", "1"].map(vector).to_vec();
-    let index = reverie_knowledge::index::build_index(4, VectorKind::F32, &rows).unwrap().index;
+    let index = reverie_knowledge::index::build_index(4, VectorKind::F32, &rows, 1).unwrap().index;
     let path = directory.path().join("segments/000001/vectors.usearch");
     std::fs::write(path, &index).unwrap();
     let path = directory.path().join("manifest.json");

@@ -1,12 +1,16 @@
-"""The same vectors and queries in faiss and hnswlib, with one thread: recall against queries a second.
+"""The vector service, its index, faiss and hnswlib on the same vectors: recall against queries a second, in one run.
 
-    reverie-bench vectors --out FOLDER
-    python bench/peers/vectors.py FOLDER DIMENSION        # with faiss-cpu, hnswlib and numpy
+    cargo xtask vector-peers                    # what runs this
+    cargo xtask vector-peers --count 100000 --dimension 256
 
-Graphs have as many links as Reverie's (M = 48; the lowest layer has twice as many in all of them) and are built with as wide a search (512).
+Arguments go to `reverie-bench vectors`, which draws the vectors and the queries. Graphs have as many links as Reverie's (M = 48; the lowest layer
+has twice as many in all of them) and are built with as wide a search (512), by all cores; they are searched by one.
 """
 
-import sys
+import argparse
+import os
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import faiss
 import hnswlib
 import numpy as np
 
+CORES = len(os.sched_getaffinity(0))
 LINKS, LOOKED_AT_TO_LINK, NEAREST = 48, 512, 10
 LOOKED_AT_IN_SEARCH = [32, 64, 128, 256, 512, 1024]
 
@@ -28,7 +33,7 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def table(name: str, built: float, search, queries: np.ndarray, truth: np.ndarray) -> None:
-    print(f"{name}: built by one thread in {built:.1f} s")
+    print(f"{name}: built in {built:.1f} s")
     for wide in LOOKED_AT_IN_SEARCH:
         begun = time.perf_counter()
         # One by one, as they come.
@@ -38,7 +43,7 @@ def table(name: str, built: float, search, queries: np.ndarray, truth: np.ndarra
 
 
 def main(folder: Path, dimension: int) -> None:
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(CORES)
     vectors, queries = rows(folder / "vectors.f32", dimension), rows(folder / "queries.f32", dimension)
     exact = faiss.IndexFlatIP(dimension)
     exact.add(vectors)
@@ -51,6 +56,7 @@ def main(folder: Path, dimension: int) -> None:
     begun = time.perf_counter()
     graph.add(vectors)
     built = time.perf_counter() - begun
+    faiss.omp_set_num_threads(1)
 
     def in_faiss(query: np.ndarray, wide: int) -> np.ndarray:
         graph.hnsw.efSearch = wide
@@ -61,7 +67,7 @@ def main(folder: Path, dimension: int) -> None:
     index = hnswlib.Index("cosine", dimension)
     index.init_index(len(vectors), M=LINKS, ef_construction=LOOKED_AT_TO_LINK, random_seed=1)
     begun = time.perf_counter()
-    index.add_items(vectors, num_threads=1)
+    index.add_items(vectors, num_threads=CORES)
     built = time.perf_counter() - begun
 
     def in_hnswlib(query: np.ndarray, wide: int) -> np.ndarray:
@@ -72,4 +78,11 @@ def main(folder: Path, dimension: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bench", type=Path, required=True, help="the program reverie-bench")
+    parser.add_argument("--dimension", type=int, default=256)
+    arguments, others = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder:
+        dimension = str(arguments.dimension)
+        subprocess.run([arguments.bench, "vectors", "--out", folder, "--dimension", dimension, *others], check=True)
+        main(Path(folder), arguments.dimension)
