@@ -97,6 +97,8 @@ class Drawn:
     neighbours: tuple[Neighbour, ...]
     #: What the text names and nothing in the knowledge base has.
     unmatched_words: tuple[str, ...]
+    #: What it names and nothing has, either, but for a letter: by word, what was looked for in its place.
+    misspelt_words: dict[str, tuple[str, ...]]
     #: Times, models and guidance: what is needed to check the images and to draw them again.
     completed: generation.Completed = field(repr=False)
 
@@ -138,5 +140,6 @@ class Drawn:
             tuple(drawings[index] for index in sorted(drawings)),
             tuple(map(Neighbour.of, found.neighbours)),
             tuple(found.unmatched_words),
+            {misspelt.word: tuple(misspelt.read_as) for misspelt in found.misspelt_words},
             completed,
         )

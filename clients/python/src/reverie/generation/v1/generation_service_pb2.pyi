@@ -182,18 +182,20 @@ class Preview(_message.Message):
     def __init__(self, stage: _Optional[_Union[Stage, str]] = ..., image: _Optional[_Union[_tensor_pb2.Image, _Mapping]] = ..., level: _Optional[int] = ..., index: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class NeighboursFound(_message.Message):
-    __slots__ = ("neighbours", "knowledge_base", "epoch", "nothing_matched", "unmatched_words")
+    __slots__ = ("neighbours", "knowledge_base", "epoch", "nothing_matched", "unmatched_words", "misspelt_words")
     NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
     KNOWLEDGE_BASE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     NOTHING_MATCHED_FIELD_NUMBER: _ClassVar[int]
     UNMATCHED_WORDS_FIELD_NUMBER: _ClassVar[int]
+    MISSPELT_WORDS_FIELD_NUMBER: _ClassVar[int]
     neighbours: _containers.RepeatedCompositeFieldContainer[_neighbour_pb2.Neighbour]
     knowledge_base: str
     epoch: int
     nothing_matched: bool
     unmatched_words: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, neighbours: _Optional[_Iterable[_Union[_neighbour_pb2.Neighbour, _Mapping]]] = ..., knowledge_base: _Optional[str] = ..., epoch: _Optional[int] = ..., nothing_matched: bool = ..., unmatched_words: _Optional[_Iterable[str]] = ...) -> None: ...
+    misspelt_words: _containers.RepeatedCompositeFieldContainer[_neighbour_pb2.MisspeltWord]
+    def __init__(self, neighbours: _Optional[_Iterable[_Union[_neighbour_pb2.Neighbour, _Mapping]]] = ..., knowledge_base: _Optional[str] = ..., epoch: _Optional[int] = ..., nothing_matched: bool = ..., unmatched_words: _Optional[_Iterable[str]] = ..., misspelt_words: _Optional[_Iterable[_Union[_neighbour_pb2.MisspeltWord, _Mapping]]] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
     __slots__ = ("image", "index", "seed", "degraded", "level")

@@ -115,13 +115,15 @@ class BatchGetEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., missing_ids: _Optional[_Iterable[str]] = ..., epoch: _Optional[_Union[Epoch, _Mapping]] = ...) -> None: ...
 
 class GetKnowledgeBaseRequest(_message.Message):
-    __slots__ = ("knowledge_base",)
+    __slots__ = ("knowledge_base", "recall_queries")
     KNOWLEDGE_BASE_FIELD_NUMBER: _ClassVar[int]
+    RECALL_QUERIES_FIELD_NUMBER: _ClassVar[int]
     knowledge_base: str
-    def __init__(self, knowledge_base: _Optional[str] = ...) -> None: ...
+    recall_queries: int
+    def __init__(self, knowledge_base: _Optional[str] = ..., recall_queries: _Optional[int] = ...) -> None: ...
 
 class GetKnowledgeBaseResponse(_message.Message):
-    __slots__ = ("name", "description", "epoch", "dimension", "space_digest", "is_writable", "segments", "snapshots")
+    __slots__ = ("name", "description", "epoch", "dimension", "space_digest", "is_writable", "segments", "snapshots", "vectors", "vector_memory_bytes", "recall")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +132,9 @@ class GetKnowledgeBaseResponse(_message.Message):
     IS_WRITABLE_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     epoch: Epoch
@@ -138,7 +143,22 @@ class GetKnowledgeBaseResponse(_message.Message):
     is_writable: bool
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., epoch: _Optional[_Union[Epoch, _Mapping]] = ..., dimension: _Optional[int] = ..., space_digest: _Optional[str] = ..., is_writable: bool = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
+    vectors: str
+    vector_memory_bytes: int
+    recall: Recall
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., epoch: _Optional[_Union[Epoch, _Mapping]] = ..., dimension: _Optional[int] = ..., space_digest: _Optional[str] = ..., is_writable: bool = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., vectors: _Optional[str] = ..., vector_memory_bytes: _Optional[int] = ..., recall: _Optional[_Union[Recall, _Mapping]] = ...) -> None: ...
+
+class Recall(_message.Message):
+    __slots__ = ("recall", "queries", "search_milliseconds", "exact_milliseconds")
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    EXACT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    recall: float
+    queries: int
+    search_milliseconds: float
+    exact_milliseconds: float
+    def __init__(self, recall: _Optional[float] = ..., queries: _Optional[int] = ..., search_milliseconds: _Optional[float] = ..., exact_milliseconds: _Optional[float] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("name", "size", "deleted", "size_bytes", "is_forgetting")

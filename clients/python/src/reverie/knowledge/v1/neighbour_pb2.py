@@ -26,7 +26,7 @@ from reverie.knowledge.v1 import selection_pb2 as reverie_dot_knowledge_dot_v1_d
 from reverie.tensor.v1 import tensor_pb2 as reverie_dot_tensor_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$reverie/knowledge/v1/neighbour.proto\x12\x14reverie.knowledge.v1\x1a$reverie/knowledge/v1/selection.proto\x1a\x1ereverie/tensor/v1/tensor.proto\"3\n\x0bQueryVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x14\n\x0cspace_digest\x18\x02 \x01(\t\"\xcb\x02\n\tNeighbour\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ption\x18\x02 \x01(\t\x12\'\n\x05image\x18\x03 \x01(\x0b\x32\x18.reverie.tensor.v1.Image\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x13\n\x0b\x61ttribution\x18\x05 \x01(\t\x12\x15\n\rmatched_words\x18\x06 \x03(\t\x12\x17\n\nsimilarity\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12?\n\x08metadata\x18\x08 \x03(\x0b\x32-.reverie.knowledge.v1.Neighbour.MetadataEntry\x1aT\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.reverie.knowledge.v1.MetadataValue:\x02\x38\x01\x42\r\n\x0b_similarity*\x95\x01\n\x11RetrievalStrategy\x12\"\n\x1eRETRIEVAL_STRATEGY_UNSPECIFIED\x10\x00\x12\x1b\n\x17RETRIEVAL_STRATEGY_BM25\x10\x01\x12 \n\x1cRETRIEVAL_STRATEGY_EMBEDDING\x10\x02\x12\x1d\n\x19RETRIEVAL_STRATEGY_HYBRID\x10\x03*i\n\x07NoMatch\x12\x18\n\x14NO_MATCH_UNSPECIFIED\x10\x00\x12\x19\n\x15NO_MATCH_DRAW_WITHOUT\x10\x01\x12\x14\n\x10NO_MATCH_NEAREST\x10\x02\x12\x13\n\x0fNO_MATCH_REFUSE\x10\x03*y\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_DETAIL_NONE\x10\x01\x12\x1a\n\x16IMAGE_DETAIL_THUMBNAIL\x10\x02\x12\x19\n\x15IMAGE_DETAIL_ORIGINAL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$reverie/knowledge/v1/neighbour.proto\x12\x14reverie.knowledge.v1\x1a$reverie/knowledge/v1/selection.proto\x1a\x1ereverie/tensor/v1/tensor.proto\"3\n\x0bQueryVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x14\n\x0cspace_digest\x18\x02 \x01(\t\"\xcb\x02\n\tNeighbour\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61ption\x18\x02 \x01(\t\x12\'\n\x05image\x18\x03 \x01(\x0b\x32\x18.reverie.tensor.v1.Image\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x13\n\x0b\x61ttribution\x18\x05 \x01(\t\x12\x15\n\rmatched_words\x18\x06 \x03(\t\x12\x17\n\nsimilarity\x18\x07 \x01(\x02H\x00\x88\x01\x01\x12?\n\x08metadata\x18\x08 \x03(\x0b\x32-.reverie.knowledge.v1.Neighbour.MetadataEntry\x1aT\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.reverie.knowledge.v1.MetadataValue:\x02\x38\x01\x42\r\n\x0b_similarity\"-\n\x0cMisspeltWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x0f\n\x07read_as\x18\x02 \x03(\t*\x95\x01\n\x11RetrievalStrategy\x12\"\n\x1eRETRIEVAL_STRATEGY_UNSPECIFIED\x10\x00\x12\x1b\n\x17RETRIEVAL_STRATEGY_BM25\x10\x01\x12 \n\x1cRETRIEVAL_STRATEGY_EMBEDDING\x10\x02\x12\x1d\n\x19RETRIEVAL_STRATEGY_HYBRID\x10\x03*i\n\x07NoMatch\x12\x18\n\x14NO_MATCH_UNSPECIFIED\x10\x00\x12\x19\n\x15NO_MATCH_DRAW_WITHOUT\x10\x01\x12\x14\n\x10NO_MATCH_NEAREST\x10\x02\x12\x13\n\x0fNO_MATCH_REFUSE\x10\x03*y\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_DETAIL_NONE\x10\x01\x12\x1a\n\x16IMAGE_DETAIL_THUMBNAIL\x10\x02\x12\x19\n\x15IMAGE_DETAIL_ORIGINAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NEIGHBOUR_METADATAENTRY']._loaded_options = None
   _globals['_NEIGHBOUR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_RETRIEVALSTRATEGY']._serialized_start=520
-  _globals['_RETRIEVALSTRATEGY']._serialized_end=669
-  _globals['_NOMATCH']._serialized_start=671
-  _globals['_NOMATCH']._serialized_end=776
-  _globals['_IMAGEDETAIL']._serialized_start=778
-  _globals['_IMAGEDETAIL']._serialized_end=899
+  _globals['_RETRIEVALSTRATEGY']._serialized_start=567
+  _globals['_RETRIEVALSTRATEGY']._serialized_end=716
+  _globals['_NOMATCH']._serialized_start=718
+  _globals['_NOMATCH']._serialized_end=823
+  _globals['_IMAGEDETAIL']._serialized_start=825
+  _globals['_IMAGEDETAIL']._serialized_end=946
   _globals['_QUERYVECTOR']._serialized_start=132
   _globals['_QUERYVECTOR']._serialized_end=183
   _globals['_NEIGHBOUR']._serialized_start=186
   _globals['_NEIGHBOUR']._serialized_end=517
   _globals['_NEIGHBOUR_METADATAENTRY']._serialized_start=418
   _globals['_NEIGHBOUR_METADATAENTRY']._serialized_end=502
+  _globals['_MISSPELTWORD']._serialized_start=519
+  _globals['_MISSPELTWORD']._serialized_end=564
 # @@protoc_insertion_point(module_scope)

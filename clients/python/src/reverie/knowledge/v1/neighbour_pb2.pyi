@@ -76,3 +76,11 @@ class Neighbour(_message.Message):
     similarity: float
     metadata: _containers.MessageMap[str, _selection_pb2.MetadataValue]
     def __init__(self, id: _Optional[str] = ..., caption: _Optional[str] = ..., image: _Optional[_Union[_tensor_pb2.Image, _Mapping]] = ..., score: _Optional[float] = ..., attribution: _Optional[str] = ..., matched_words: _Optional[_Iterable[str]] = ..., similarity: _Optional[float] = ..., metadata: _Optional[_Mapping[str, _selection_pb2.MetadataValue]] = ...) -> None: ...
+
+class MisspeltWord(_message.Message):
+    __slots__ = ("word", "read_as")
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    READ_AS_FIELD_NUMBER: _ClassVar[int]
+    word: str
+    read_as: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, word: _Optional[str] = ..., read_as: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -27,7 +27,7 @@ from reverie.knowledge.v1 import selection_pb2 as reverie_dot_knowledge_dot_v1_d
 from reverie.tensor.v1 import tensor_pb2 as reverie_dot_tensor_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,reverie/retrieval/v1/retrieval_service.proto\x12\x14reverie.retrieval.v1\x1a$reverie/knowledge/v1/neighbour.proto\x1a$reverie/knowledge/v1/selection.proto\x1a\x1ereverie/tensor/v1/tensor.proto\"\x9f\x03\n\x0fRetrieveRequest\x12\x16\n\x0eknowledge_base\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x39\n\x08strategy\x18\x04 \x01(\x0e\x32\'.reverie.knowledge.v1.RetrievalStrategy\x12\x1a\n\rminimum_score\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07nearest\x18\x06 \x01(\x08\x12)\n\x05image\x18\x07 \x01(\x0b\x32\x18.reverie.tensor.v1.ImageH\x00\x12\x33\n\x06vector\x18\x08 \x01(\x0b\x32!.reverie.knowledge.v1.QueryVectorH\x00\x12\x32\n\tselection\x18\t \x01(\x0b\x32\x1f.reverie.knowledge.v1.Selection\x12\x31\n\x06images\x18\n \x01(\x0e\x32!.reverie.knowledge.v1.ImageDetail\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x42\x07\n\x05\x65mbedB\x10\n\x0e_minimum_score\"\xb8\x01\n\x10RetrieveResponse\x12\x33\n\nneighbours\x18\x01 \x03(\x0b\x32\x1f.reverie.knowledge.v1.Neighbour\x12\x16\n\x0eknowledge_base\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x16\n\x0e\x63ontent_digest\x18\x04 \x01(\t\x12\x17\n\x0fnothing_matched\x18\x05 \x01(\x08\x12\x17\n\x0funmatched_words\x18\x06 \x03(\t\"K\n\x0ePrepareRequest\x12\x16\n\x0eknowledge_base\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\ndrop_older\x18\x03 \x01(\x08\" \n\x0fPrepareResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"\x1b\n\x19ListKnowledgeBasesRequest\"Z\n\x1aListKnowledgeBasesResponse\x12<\n\x0fknowledge_bases\x18\x01 \x03(\x0b\x32#.reverie.retrieval.v1.KnowledgeBase\"\xa4\x01\n\rKnowledgeBase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x05 \x01(\t\x12\x12\n\nis_default\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x14\n\x0cspace_digest\x18\x08 \x01(\t2\xbe\x02\n\x10RetrievalService\x12Y\n\x08Retrieve\x12%.reverie.retrieval.v1.RetrieveRequest\x1a&.reverie.retrieval.v1.RetrieveResponse\x12V\n\x07Prepare\x12$.reverie.retrieval.v1.PrepareRequest\x1a%.reverie.retrieval.v1.PrepareResponse\x12w\n\x12ListKnowledgeBases\x12/.reverie.retrieval.v1.ListKnowledgeBasesRequest\x1a\x30.reverie.retrieval.v1.ListKnowledgeBasesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,reverie/retrieval/v1/retrieval_service.proto\x12\x14reverie.retrieval.v1\x1a$reverie/knowledge/v1/neighbour.proto\x1a$reverie/knowledge/v1/selection.proto\x1a\x1ereverie/tensor/v1/tensor.proto\"\x9f\x03\n\x0fRetrieveRequest\x12\x16\n\x0eknowledge_base\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x39\n\x08strategy\x18\x04 \x01(\x0e\x32\'.reverie.knowledge.v1.RetrievalStrategy\x12\x1a\n\rminimum_score\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x0f\n\x07nearest\x18\x06 \x01(\x08\x12)\n\x05image\x18\x07 \x01(\x0b\x32\x18.reverie.tensor.v1.ImageH\x00\x12\x33\n\x06vector\x18\x08 \x01(\x0b\x32!.reverie.knowledge.v1.QueryVectorH\x00\x12\x32\n\tselection\x18\t \x01(\x0b\x32\x1f.reverie.knowledge.v1.Selection\x12\x31\n\x06images\x18\n \x01(\x0e\x32!.reverie.knowledge.v1.ImageDetail\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x42\x07\n\x05\x65mbedB\x10\n\x0e_minimum_score\"\xf4\x01\n\x10RetrieveResponse\x12\x33\n\nneighbours\x18\x01 \x03(\x0b\x32\x1f.reverie.knowledge.v1.Neighbour\x12\x16\n\x0eknowledge_base\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x16\n\x0e\x63ontent_digest\x18\x04 \x01(\t\x12\x17\n\x0fnothing_matched\x18\x05 \x01(\x08\x12\x17\n\x0funmatched_words\x18\x06 \x03(\t\x12:\n\x0emisspelt_words\x18\x07 \x03(\x0b\x32\".reverie.knowledge.v1.MisspeltWord\"K\n\x0ePrepareRequest\x12\x16\n\x0eknowledge_base\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\ndrop_older\x18\x03 \x01(\x08\" \n\x0fPrepareResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"\x1b\n\x19ListKnowledgeBasesRequest\"Z\n\x1aListKnowledgeBasesResponse\x12<\n\x0fknowledge_bases\x18\x01 \x03(\x0b\x32#.reverie.retrieval.v1.KnowledgeBase\"\xa4\x01\n\rKnowledgeBase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x05 \x01(\t\x12\x12\n\nis_default\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x14\n\x0cspace_digest\x18\x08 \x01(\t2\xbe\x02\n\x10RetrievalService\x12Y\n\x08Retrieve\x12%.reverie.retrieval.v1.RetrieveRequest\x1a&.reverie.retrieval.v1.RetrieveResponse\x12V\n\x07Prepare\x12$.reverie.retrieval.v1.PrepareRequest\x1a%.reverie.retrieval.v1.PrepareResponse\x12w\n\x12ListKnowledgeBases\x12/.reverie.retrieval.v1.ListKnowledgeBasesRequest\x1a\x30.reverie.retrieval.v1.ListKnowledgeBasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVEREQUEST']._serialized_start=179
   _globals['_RETRIEVEREQUEST']._serialized_end=594
   _globals['_RETRIEVERESPONSE']._serialized_start=597
-  _globals['_RETRIEVERESPONSE']._serialized_end=781
-  _globals['_PREPAREREQUEST']._serialized_start=783
-  _globals['_PREPAREREQUEST']._serialized_end=858
-  _globals['_PREPARERESPONSE']._serialized_start=860
-  _globals['_PREPARERESPONSE']._serialized_end=892
-  _globals['_LISTKNOWLEDGEBASESREQUEST']._serialized_start=894
-  _globals['_LISTKNOWLEDGEBASESREQUEST']._serialized_end=921
-  _globals['_LISTKNOWLEDGEBASESRESPONSE']._serialized_start=923
-  _globals['_LISTKNOWLEDGEBASESRESPONSE']._serialized_end=1013
-  _globals['_KNOWLEDGEBASE']._serialized_start=1016
-  _globals['_KNOWLEDGEBASE']._serialized_end=1180
-  _globals['_RETRIEVALSERVICE']._serialized_start=1183
-  _globals['_RETRIEVALSERVICE']._serialized_end=1501
+  _globals['_RETRIEVERESPONSE']._serialized_end=841
+  _globals['_PREPAREREQUEST']._serialized_start=843
+  _globals['_PREPAREREQUEST']._serialized_end=918
+  _globals['_PREPARERESPONSE']._serialized_start=920
+  _globals['_PREPARERESPONSE']._serialized_end=952
+  _globals['_LISTKNOWLEDGEBASESREQUEST']._serialized_start=954
+  _globals['_LISTKNOWLEDGEBASESREQUEST']._serialized_end=981
+  _globals['_LISTKNOWLEDGEBASESRESPONSE']._serialized_start=983
+  _globals['_LISTKNOWLEDGEBASESRESPONSE']._serialized_end=1073
+  _globals['_KNOWLEDGEBASE']._serialized_start=1076
+  _globals['_KNOWLEDGEBASE']._serialized_end=1240
+  _globals['_RETRIEVALSERVICE']._serialized_start=1243
+  _globals['_RETRIEVALSERVICE']._serialized_end=1561
 # @@protoc_insertion_point(module_scope)

@@ -36,20 +36,22 @@ class RetrieveRequest(_message.Message):
     def __init__(self, knowledge_base: _Optional[str] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., strategy: _Optional[_Union[_neighbour_pb2.RetrievalStrategy, str]] = ..., minimum_score: _Optional[float] = ..., nearest: bool = ..., image: _Optional[_Union[_tensor_pb2.Image, _Mapping]] = ..., vector: _Optional[_Union[_neighbour_pb2.QueryVector, _Mapping]] = ..., selection: _Optional[_Union[_selection_pb2.Selection, _Mapping]] = ..., images: _Optional[_Union[_neighbour_pb2.ImageDetail, str]] = ..., exact: bool = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
-    __slots__ = ("neighbours", "knowledge_base", "epoch", "content_digest", "nothing_matched", "unmatched_words")
+    __slots__ = ("neighbours", "knowledge_base", "epoch", "content_digest", "nothing_matched", "unmatched_words", "misspelt_words")
     NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
     KNOWLEDGE_BASE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     NOTHING_MATCHED_FIELD_NUMBER: _ClassVar[int]
     UNMATCHED_WORDS_FIELD_NUMBER: _ClassVar[int]
+    MISSPELT_WORDS_FIELD_NUMBER: _ClassVar[int]
     neighbours: _containers.RepeatedCompositeFieldContainer[_neighbour_pb2.Neighbour]
     knowledge_base: str
     epoch: int
     content_digest: str
     nothing_matched: bool
     unmatched_words: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, neighbours: _Optional[_Iterable[_Union[_neighbour_pb2.Neighbour, _Mapping]]] = ..., knowledge_base: _Optional[str] = ..., epoch: _Optional[int] = ..., content_digest: _Optional[str] = ..., nothing_matched: bool = ..., unmatched_words: _Optional[_Iterable[str]] = ...) -> None: ...
+    misspelt_words: _containers.RepeatedCompositeFieldContainer[_neighbour_pb2.MisspeltWord]
+    def __init__(self, neighbours: _Optional[_Iterable[_Union[_neighbour_pb2.Neighbour, _Mapping]]] = ..., knowledge_base: _Optional[str] = ..., epoch: _Optional[int] = ..., content_digest: _Optional[str] = ..., nothing_matched: bool = ..., unmatched_words: _Optional[_Iterable[str]] = ..., misspelt_words: _Optional[_Iterable[_Union[_neighbour_pb2.MisspeltWord, _Mapping]]] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
     __slots__ = ("knowledge_base", "epoch", "drop_older")
