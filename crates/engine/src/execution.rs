@@ -194,6 +194,19 @@ impl InferenceSettings {
         }
     }
 
+    /// Refuses what this machine cannot do, and would do otherwise without a word.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.check_with(has_bf16())
+    }
+
+    fn check_with(&self, has_bf16: bool) -> Result<(), String> {
+        if self.provider == Provider::Openvino && self.openvino.precision == Precision::Bf16 && !has_bf16 {
+            let why = "this CPU has no instructions for bfloat16 (AVX-512 BF16; BF16 of Arm); set inference.openvino.precision to \"f32\"";
+            return Err(why.to_owned());
+        }
+        Ok(())
+    }
+
     /// Properties of OpenVINO's CPU plugin, as JSON. Sessions side by side are not bound to the same cores.
     fn openvino_config(&self) -> String {
         let precision = match self.openvino.precision {
@@ -254,9 +267,33 @@ impl InferenceSettings {
     }
 }
 
+/// Whether this CPU computes with bfloat16. Those that have AMX's instructions have AVX-512's.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_without_bfloat16_is_not_asked_for_it() {
+        let of = |provider, precision| InferenceSettings {
+            provider,
+            openvino: OpenvinoSettings { precision },
+            ..InferenceSettings::on_cpu(1, 1, NonZeroUsize::MIN)
+        };
+        let told = of(Provider::Openvino, Precision::Bf16).check_with(false).unwrap_err();
+        assert!(told.contains("no instructions for bfloat16"), "{told}");
+        of(Provider::Openvino, Precision::Bf16).check_with(true).unwrap();
+        of(Provider::Openvino, Precision::F32).check_with(false).unwrap();
+        of(Provider::Cpu, Precision::Bf16).check_with(false).unwrap();
+    }
 
     #[test]
     fn a_gpu_has_one_session_unless_more_are_asked_for() {

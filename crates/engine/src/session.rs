@@ -126,6 +126,7 @@ impl Session {
             provider: settings.provider_name(),
             why,
         };
+        settings.check().map_err(&unfit)?;
         let mut builder = builder
             .with_execution_providers(settings.providers())
             .map_err(|error| unfit(error.to_string()))?;
