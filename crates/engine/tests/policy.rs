@@ -300,10 +300,14 @@ fn batch_work_locks_no_interactive_work_out_and_not_the_other_way_round() {
         let mut policy = Policy::new(PolicySettings::new(2));
         let (batch, refused) = admitted(&mut policy, (0..200).map(|id| job(id, 1, Class::Batch, 0.5, 10.0)));
         assert!(batch.len() > 20 && refused.is_some(), "{}: {refused:?}", batch.len());
-        let interactive = job(999, caller, Class::Interactive, 0.5, 5.0);
-        policy.admit(&batch, &interactive, 0.0).unwrap();
-        let all: Vec<Job> = batch.into_iter().chain([interactive]).collect();
-        assert_eq!(policy.choose(&all, 0.0), Some(all.len() - 1), "it runs first");
+        let mut all = batch;
+        for id in 1000..1012 {
+            let interactive = job(id, caller, Class::Interactive, 0.5, 5.0);
+            policy.admit(&all, &interactive, 0.0).unwrap();
+            all.push(interactive);
+        }
+        let first = all[policy.choose(&all, 0.0).unwrap()];
+        assert_eq!(first.class, Class::Interactive, "it runs first");
     }
     let mut policy = Policy::new(PolicySettings::new(2));
     let (interactive, refused) =
