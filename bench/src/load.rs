@@ -115,7 +115,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(path) => Mix::read(path)?,
         None => Mix::new(vec![kind(&arguments)])?,
     };
-    let trace = arguments.trace.as_deref().map(|path| arrivals::trace(path, &mix)).transpose()?;
+    let trace =
+        arguments.trace.as_deref().map(|path| arrivals::trace(path, &mix, arguments.seed)).transpose()?;
     let measured = arguments.mesh.with_pipeline(async |address| {
         let timeout = arguments.mesh.timeout();
         let caller = Caller::new(address, arguments.connections, mix, timeout);

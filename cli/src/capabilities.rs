@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use reverie_proto::diffusion::v1::{GuidanceStrategy, Sampler};
+use reverie_proto::diffusion::v1::{GuidanceStrategy, Sampler, Sampling};
 use reverie_proto::generation::v1::{GetCapabilitiesResponse, Level, OtherSizes};
 use reverie_service_kit::say;
 use serde_json::{Value, json};
@@ -58,8 +58,15 @@ fn text(told: &GetCapabilitiesResponse) -> String {
         model.map_or_else(String::new, |model| format!("{} {}", model.name, model.version))
     };
     line("base model", of(told.base_model.as_ref()));
-    for Level { model, low_resolution_size, image_size } in &told.levels {
-        line("level", format!("{} ({low_resolution_size} to {image_size} px)", of(model.as_ref())));
+    for level in &told.levels {
+        let Level { model, low_resolution_size, image_size, .. } = level;
+        let own = level.default_sampling.unwrap_or_default();
+        let (sampler, steps) = (name(own.sampler()), own.steps.unwrap_or_default());
+        let model = of(model.as_ref());
+        line(
+            "level",
+            format!("{model} ({low_resolution_size} to {image_size} px; {sampler}, {steps} steps)"),
+        );
     }
     let sides: Vec<_> = sizes(told).iter().map(u32::to_string).collect();
     line("sizes", format!("{} px", sides.join(", ")));
@@ -87,7 +94,10 @@ fn text(told: &GetCapabilitiesResponse) -> String {
         line("default", default);
     }
     line("negative prompt", yes(told.takes_negative_prompt));
-    line("initial image", if told.needs_mask { "required, with a mask" } else { "yes" }.to_owned());
+    line(
+        "initial image",
+        if told.needs_mask { "required, with a mask".to_owned() } else { yes(told.takes_initial) },
+    );
     line(
         "step previews",
         match told.max_step_previews_per_second {
@@ -134,13 +144,25 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
     let model = |model: Option<&reverie_proto::diffusion::v1::ModelIdentity>| {
         model.map(|model| json!({"name": model.name, "version": model.version, "digest": model.digest}))
     };
+    let samplers = |samplers: &[i32]| {
+        let known = samplers.iter().filter_map(|sampler| Sampler::try_from(*sampler).ok());
+        known.map(name::<Sampler>).collect::<Vec<_>>()
+    };
+    let sampling = |sampling: Option<Sampling>| {
+        let sampling = sampling.unwrap_or_default();
+        let (sampler, thresholding) = (name(sampling.sampler()), name(sampling.thresholding()));
+        json!({"sampler": sampler, "steps": sampling.steps, "thresholding": thresholding})
+    };
     let levels: Vec<_> = told
         .levels
         .iter()
         .map(|level| {
             json!({
                 "model": model(level.model.as_ref()), "low_resolution_size": level.low_resolution_size,
-                "image_size": level.image_size,
+                "image_size": level.image_size, "samplers": samplers(&level.samplers), "max_steps": level.max_steps,
+                "default_sampling": sampling(level.default_sampling),
+                "default_guidance_weight": level.default_guidance_weight,
+                "default_noise_level": level.default_noise_level,
             })
         })
         .collect();
@@ -154,7 +176,6 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
             })
         })
         .collect();
-    let sampling = told.default_sampling.unwrap_or_default();
     let guidance = told.default_guidance.unwrap_or_default();
     let limits = told.limits.unwrap_or_default();
     json!({
@@ -164,11 +185,9 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
         "other_sizes": told.other_sizes.map(|sizes| {
             json!({"multiple": sizes.multiple, "max_side": sizes.max_side, "max_pixels": sizes.max_pixels})
         }),
-        "samplers": samplers(told),
+        "samplers": samplers(&told.samplers),
         "max_steps": told.max_steps,
-        "default_sampling": {
-            "sampler": name(sampling.sampler()), "steps": sampling.steps, "thresholding": name(sampling.thresholding()),
-        },
+        "default_sampling": sampling(told.default_sampling),
         "guidance_strategies": strategies(told),
         "default_guidance": {
             "strategy": name(guidance.strategy()), "text_weight": guidance.text_weight,
@@ -176,6 +195,7 @@ fn json(told: &GetCapabilitiesResponse) -> Value {
         },
         "max_step_previews_per_second": told.max_step_previews_per_second,
         "takes_negative_prompt": told.takes_negative_prompt,
+        "takes_initial": told.takes_initial,
         "needs_mask": told.needs_mask,
         "max_neighbours": told.max_neighbours,
         "default_neighbours": told.default_neighbours,

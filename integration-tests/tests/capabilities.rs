@@ -6,7 +6,7 @@ use reverie_integration_tests::mesh::with_mesh;
 use reverie_integration_tests::requests::{PATIENCE, dimensions, draw, quick};
 use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
 use reverie_proto::generation::v1::generate_request::Memory;
-use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval};
+use reverie_proto::generation::v1::{GenerateRequest, NoMemory, Retrieval, SuperResolutionOptions};
 use reverie_proto::names::Named as _;
 
 #[test]
@@ -49,9 +49,10 @@ fn the_defaults_that_are_told_give_the_same_image_as_saying_nothing() -> Fallibl
         let nothing = GenerateRequest {
             prompt: "a zunin, cave".to_owned(),
             seed: Some(3),
-            size: Some(told.base_size),
+            size: Some(told.levels[0].image_size),
             ..GenerateRequest::default()
         };
+        let level = &told.levels[0];
         let everything = GenerateRequest {
             memory: Some(Memory::Retrieval(Retrieval {
                 knowledge_base: default.name.clone(),
@@ -60,6 +61,12 @@ fn the_defaults_that_are_told_give_the_same_image_as_saying_nothing() -> Fallibl
             })),
             guidance: told.default_guidance,
             base_sampling: told.default_sampling,
+            super_resolution: vec![SuperResolutionOptions {
+                guidance_weight: level.default_guidance_weight,
+                noise_level: Some(level.default_noise_level),
+                sampling: level.default_sampling,
+                ..SuperResolutionOptions::default()
+            }],
             ..nothing.clone()
         };
         let unguided = GenerateRequest {

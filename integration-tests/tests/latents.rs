@@ -7,8 +7,8 @@ use reverie_integration_tests::requests::PATIENCE;
 use reverie_integration_tests::requests::{dimensions, draw, neighbours, steps};
 use reverie_integration_tests::{Fallible, WORKSPACE, health};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
-use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest};
-use reverie_proto::diffusion::v1::InitialPicture;
+use reverie_proto::autoencoder::v1::{DecodeRequest, EncodeRequest, PredictRequest};
+use reverie_proto::diffusion::v1::{InitialPicture, Prediction};
 use reverie_proto::generation::v1::generate_request::Memory;
 use reverie_proto::generation::v1::{GenerateRequest, Reference, References, Stage, StageReport};
 use reverie_proto::sizes::Size;
@@ -223,6 +223,35 @@ async fn what_a_model_does_not_take_is_refused_by_name() -> Fallible<()> {
     Ok(())
 }
 
+/// What the door says it takes is what it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_starts_from_a_picture_that_no_model_encodes() -> Fallible<()> {
+    let (_place, bundle) = bundle("stable-diffusion")?;
+    let image = Some(pictures::raw(own(32)));
+    let from_own = GenerateRequest {
+        initial: Some(InitialPicture { image, ..InitialPicture::default() }),
+        ..request(1)
+    };
+    let mesh = start(&bundle).await?;
+    assert!(reverie::client::capabilities(mesh.pipeline(), PATIENCE).await?.takes_initial);
+    draw(mesh.pipeline(), from_own.clone()).await?;
+    mesh.shutdown().await;
+
+    let manifest = std::path::Path::new(&bundle).join("bundle.toml");
+    let text = std::fs::read_to_string(&manifest)?;
+    let without: Vec<_> = text.lines().filter(|line| !line.starts_with("latent_encoder")).collect();
+    assert_ne!(without.len(), text.lines().count());
+    std::fs::write(&manifest, without.join("\n"))?;
+    let mesh = start(&bundle).await?;
+    assert!(!reverie::client::capabilities(mesh.pipeline(), PATIENCE).await?.takes_initial);
+    let status = draw(mesh.pipeline(), from_own).await.expect_err("there is no encoder");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("initial: must not be set"), "{status}");
+    draw(mesh.pipeline(), request(1)).await?;
+    mesh.shutdown().await;
+    Ok(())
+}
+
 /// Four processes, of which one decodes; and what that one says to others.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
@@ -274,6 +303,18 @@ async fn processes_draw_the_same_bytes_as_one() -> Fallible<()> {
     let image = Some(pictures::raw(own(31)));
     let refused = client.encode(context.outgoing(EncodeRequest { image, ..Default::default() })).await;
     assert!(refused.expect_err("odd").message().contains("multiples of 2"));
+    // It measured what it takes before it was asked for anything.
+    let size = Some(Size::square(32));
+    let asked = PredictRequest { size, ..PredictRequest::default() };
+    let told = client.predict(context.outgoing(asked.clone())).await?.into_inner();
+    let takes_time = |told: Option<Prediction>| told.is_some_and(|told| told.seconds > 0.0);
+    assert!(takes_time(told.decode) && takes_time(told.encode), "{told:?}");
+    let odd =
+        client.predict(context.outgoing(PredictRequest { size: Some(Size::square(31)), ..asked.clone() }));
+    assert!(odd.await.expect_err("odd").message().starts_with("size: is 31 x 31"));
+    let other = PredictRequest { decoder_digest: "another".to_owned(), ..asked };
+    let refused = client.predict(context.outgoing(other)).await.expect_err("for another decoder");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
 
     // One that goes away is named.
     autoencoder.kill().await?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use reverie::names;
-use reverie_proto::diffusion::v1::{Guidance, GuidanceStrategy, Sampler, Sampling};
+use reverie_proto::diffusion::v1::{Guidance, GuidanceInterval, GuidanceStrategy, Sampler, Sampling};
 
 use super::benchmark::PromptKind;
 
@@ -19,6 +19,9 @@ pub struct Arm {
     pub(super) interleave_ratio: Option<f32>,
     pub(super) text_weight: Option<f32>,
     pub(super) neighbour_weight: Option<f32>,
+    /// The noise levels at which there is guidance.
+    pub(super) min_sigma: Option<f32>,
+    pub(super) max_sigma: Option<f32>,
     pub(super) steps: Option<u32>,
     pub(super) strategy: Option<GuidanceStrategy>,
     pub(super) sampler: Option<Sampler>,
@@ -135,6 +138,8 @@ impl Arm {
             interleave_ratio: None,
             text_weight: None,
             neighbour_weight: None,
+            min_sigma: None,
+            max_sigma: None,
             steps: None,
             strategy: None,
             sampler: None,
@@ -156,7 +161,10 @@ impl Arm {
     }
 
     pub(super) fn guidance(&self) -> Guidance {
+        let Self { min_sigma, max_sigma, .. } = *self;
+        let is_limited = min_sigma.is_some() || max_sigma.is_some();
         Guidance {
+            interval: is_limited.then_some(GuidanceInterval { min_sigma, max_sigma }),
             strategy: self.strategy.unwrap_or_default().into(),
             text_weight: self.text_weight,
             neighbour_weight: self.neighbour_weight,
@@ -182,6 +190,8 @@ impl fmt::Display for Arm {
             ("ratio", self.interleave_ratio.map(|ratio| ratio.to_string())),
             ("text", self.text_weight.map(|weight| weight.to_string())),
             ("neighbour", self.neighbour_weight.map(|weight| weight.to_string())),
+            ("min-sigma", self.min_sigma.map(|sigma| sigma.to_string())),
+            ("max-sigma", self.max_sigma.map(|sigma| sigma.to_string())),
             ("steps", self.steps.map(|steps| steps.to_string())),
             ("strategy", self.strategy.map(names::name)),
             ("sampler", self.sampler.map(names::name)),
@@ -213,13 +223,15 @@ impl FromStr for Arm {
                 "ratio" => arm.interleave_ratio = Some(number(part, value)?),
                 "text" => arm.text_weight = Some(number(part, value)?),
                 "neighbour" => arm.neighbour_weight = Some(number(part, value)?),
+                "min-sigma" => arm.min_sigma = Some(number(part, value)?),
+                "max-sigma" => arm.max_sigma = Some(number(part, value)?),
                 "steps" => arm.steps = Some(number(part, value)?),
                 "strategy" => arm.strategy = Some(names::parse(value)?),
                 "sampler" => arm.sampler = Some(names::parse(value)?),
                 "prompts" => arm.prompts = PromptKind::from_str(value, false)?,
                 _ => {
                     return Err(format!(
-                        "{key} is none of k, ratio, text, neighbour, steps, strategy, sampler, prompts"
+                        "{key} is none of k, ratio, text, neighbour, min-sigma, max-sigma, steps, strategy, sampler, prompts"
                     ));
                 }
             }
@@ -247,7 +259,8 @@ mod tests {
         for arm in every {
             assert_eq!(arm.to_string().parse(), Ok(arm));
         }
-        let all = "wrong,k=3,ratio=0.25,text=1.5,neighbour=4,steps=12,strategy=weighted,sampler=ddpm,prompts=painted";
+        let all = "wrong,k=3,ratio=0.25,text=1.5,neighbour=4,min-sigma=0.1,max-sigma=9.5,steps=12,strategy=weighted,sampler=ddpm,\
+                   prompts=painted";
         assert_eq!(all.parse::<Arm>().unwrap().to_string(), all);
     }
 

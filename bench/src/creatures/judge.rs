@@ -67,7 +67,7 @@ impl Judge {
     /// Names what a picture shows.
     pub(super) async fn names(&self, picture: &Rgb) -> Result<Verdict, Failure> {
         let planes = pictures::to_planes(&pictures::resize_square(picture, self.image_size));
-        let call = Call { caller: Caller(0), class: Class::Batch, deadline: None };
+        let call = Call { caller: Caller(0), class: Class::Batch, deadline: None, origin: 0 };
         let [logits, features] = self.lane.run(call, planes).await?.output;
         Ok(Verdict { named: named(&self.factors, &logits), features })
     }

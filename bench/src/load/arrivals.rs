@@ -75,10 +75,15 @@ pub(super) fn at_once(count: u32, mix: &Mix, seed: u64) -> Vec<Arrival> {
 fn calls(times: &[f64], mix: &Mix, rng: &mut StdRng) -> Vec<Arrival> {
     let arrival = |(index, at): (u64, &f64)| {
         let kind = mix.draw(rng);
-        let abandoned = rng.random_bool(mix.kinds[kind].abandoned).then(|| rng.random::<f64>());
+        let abandoned = abandoned(mix, kind, rng);
         Arrival { at: Duration::from_secs_f64(*at), kind, seed: index, abandoned }
     };
     (0..).zip(times).map(arrival).collect()
+}
+
+/// When a call of this kind is given up, as a share of its time, if it is.
+fn abandoned(mix: &Mix, kind: usize, rng: &mut StdRng) -> Option<f64> {
+    rng.random_bool(mix.kinds[kind].abandoned).then(|| rng.random::<f64>())
 }
 
 /// A line of a trace.
@@ -94,7 +99,8 @@ struct Line {
 }
 
 /// Reads a trace: lines of JSON such as `{"at": 0.25, "kind": "thumbnail"}`, in any order.
-pub(super) fn trace(path: &Path, mix: &Mix) -> Result<Vec<Arrival>, Failure> {
+pub(super) fn trace(path: &Path, mix: &Mix, seed: u64) -> Result<Vec<Arrival>, Failure> {
+    let mut rng = StdRng::seed_from_u64(seed);
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut arrivals = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -108,7 +114,8 @@ pub(super) fn trace(path: &Path, mix: &Mix) -> Result<Vec<Arrival>, Failure> {
             Some(name) => mix.named(&name).ok_or_else(|| wrong(format!("the mix has no kind {name:?}")))?,
         };
         let seed = seed.unwrap_or(number);
-        arrivals.push(Arrival { at: Duration::from_secs_f64(at), kind, seed, abandoned: None });
+        let abandoned = abandoned(mix, kind, &mut rng);
+        arrivals.push(Arrival { at: Duration::from_secs_f64(at), kind, seed, abandoned });
     }
     if arrivals.is_empty() {
         return Err(format!("{}: a trace needs at least one line", path.display()).into());
@@ -170,13 +177,17 @@ mod tests {
     fn a_trace_is_replayed_in_order_and_a_wrong_line_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.jsonl");
-        let read = |text: &str| {
+        let read_with = |text: &str, abandoned: f64| {
             std::fs::write(&path, text).unwrap();
-            trace(&path, &mix(0.0))
+            trace(&path, &mix(abandoned), 1)
         };
+        let read = |text: &str| read_with(text, 0.0);
         let arrivals = read("{\"at\": 2.5}\n\n{\"at\": 0.5, \"kind\": \"a\", \"seed\": 9}\n").unwrap();
         let told: Vec<_> = arrivals.iter().map(|arrival| (arrival.at.as_millis(), arrival.seed)).collect();
         assert_eq!(told, [(500, 9), (2500, 1)]);
+        assert!(arrivals.iter().all(|arrival| arrival.abandoned.is_none()));
+        let given_up = read_with("{\"at\": 1}\n{\"at\": 2}", 1.0).unwrap();
+        assert!(given_up.iter().all(|arrival| arrival.abandoned.is_some()), "as the mix says: {given_up:?}");
         for (text, told) in [
             ("{\"at\": -1}", "line 1: at must be 0"),
             ("{\"at\": 1}\n{\"at\": 1, \"kind\": \"b\"}", "line 2: the mix has no kind \"b\""),

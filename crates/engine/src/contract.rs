@@ -39,7 +39,7 @@ fn settings(batch: usize) -> InferenceSettings {
 
 /// Checks the sessions that `open` makes of one model: an output depends on its row alone, not on the session, on what was computed
 /// before, on what is computed at the same time, on the other rows of its pass and its place among them, or on a row that failed. The
-/// row that it would be calibrated with is one that it computes. `row`
+/// rows that it would be calibrated with are such that it computes. `row`
 /// makes rows by number, which may share a pass; `wrong` makes one that the model must refuse.
 ///
 /// # Panics
@@ -55,8 +55,8 @@ pub fn check<M: RowModel>(
         let mut sessions = open(&settings(batch));
         assert!(sessions.len() > 1, "one session has nothing to share");
         let first = &mut sessions[0];
-        if let Some(typical) = first.typical_row() {
-            assert!(M::can_share(&typical, &typical) && M::weight(&typical) > 0.0);
+        for typical in first.typical_rows() {
+            assert!(M::can_share(&typical, &typical) && M::weight(&typical).elements > 0.0);
             alone(first, typical);
         }
         assert_eq!(first.batch(), batch);

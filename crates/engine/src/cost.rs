@@ -15,6 +15,7 @@
 //!
 //! Plain arithmetic, without a clock of its own, so that the simulator runs what the lanes run.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::policy::Seconds;
@@ -45,10 +46,30 @@ const MEMORY: Seconds = 2.0;
 /// Shapes with an estimate of their own.
 const SHAPES: usize = 32;
 
+/// What a row costs relative to others of its model: the more elements it has, and the more it is conditioned on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight {
+    /// Elements, or what else its cost is about in proportion to; above 0.
+    pub elements: f64,
+    /// Conditions of which requests choose how many there are, such as neighbours. Its cost grows with them, in no known proportion.
+    pub conditions: usize,
+}
+
+impl From<f64> for Weight {
+    fn from(elements: f64) -> Self {
+        Self { elements, conditions: 0 }
+    }
+}
+
+impl Weight {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.elements.total_cmp(&other.elements).then(self.conditions.cmp(&other.conditions))
+    }
+}
+
 /// The measured cost of the passes of a lane.
 ///
-/// The *weight* of a row says what it costs relative to rows of other shapes, such as its elements. Rows of equal weight are of one
-/// shape. The cost of a shape that was not measured is interpolated.
+/// Rows of equal [`Weight`] are of one shape. The cost of a shape that was not measured is interpolated.
 #[derive(Debug, Clone, Default)]
 pub struct Cost {
     /// Seconds of a pass for rows of weight 1, if they are set and not measured.
@@ -69,7 +90,7 @@ pub struct Cost {
 
 #[derive(Debug, Clone)]
 struct Shape {
-    weight: f64,
+    weight: Weight,
     /// The fastest pass of the calibration, or what was measured before an idle time.
     guess: Option<Seconds>,
     recent: VecDeque<Seconds>,
@@ -81,31 +102,30 @@ struct Shape {
 
 impl Cost {
     /// A cost that is set: `seconds` for a pass over rows of `weight`, and in proportion for others. Nothing is measured.
-    pub fn set(seconds: Seconds, weight: f64) -> Self {
-        Self { set: Some(seconds / weight), ..Self::default() }
+    pub fn set(seconds: Seconds, weight: impl Into<Weight>) -> Self {
+        Self { set: Some(seconds / weight.into().elements), ..Self::default() }
     }
 
     /// Predicted seconds of a pass over rows of `weight`, with its wait for a core; 0 if nothing was measured yet.
-    pub fn pass(&self, weight: f64) -> Seconds {
-        if let Some(seconds) = self.set {
-            return seconds * weight;
-        }
-        self.computing(weight) + self.wait
+    pub fn pass(&self, weight: impl Into<Weight>) -> Seconds {
+        self.computing(weight) + if self.set.is_some() { 0.0 } else { self.wait }
     }
 
     /// Predicted seconds of a pass over rows of `weight` once it has its cores; 0 if nothing was measured yet.
-    pub fn computing(&self, weight: f64) -> Seconds {
+    pub fn computing(&self, weight: impl Into<Weight>) -> Seconds {
+        let weight = weight.into();
         if let Some(seconds) = self.set {
-            return seconds * weight;
+            return seconds * weight.elements;
         }
         let computing = self.interpolated(weight, |shape| shape.typical).unwrap_or(0.0);
         computing * (1.0 + self.excess.min(EXCESS))
     }
 
     /// What it costs if the next passes are like the faster ones of late; 0 if too little was measured to tell.
-    pub fn at_best(&self, weight: f64) -> Seconds {
+    pub fn at_best(&self, weight: impl Into<Weight>) -> Seconds {
+        let weight = weight.into();
         match self.set {
-            Some(seconds) => seconds * weight,
+            Some(seconds) => seconds * weight.elements,
             None if self.fresh < SURE => 0.0,
             // The others may stop, but hardly all of them at once.
             None => {
@@ -126,8 +146,8 @@ impl Cost {
     }
 
     /// Notes a pass before any work came, over rows of `weight`.
-    pub fn note_calibration(&mut self, weight: f64, computing: Seconds, now: Seconds) {
-        let shape = self.shape(weight, now);
+    pub fn note_calibration(&mut self, weight: impl Into<Weight>, computing: Seconds, now: Seconds) {
+        let shape = self.shape(weight.into(), now);
         // Nothing makes a pass faster than it is.
         shape.guess = Some(shape.guess.map_or(computing, |guess| guess.min(computing)));
         shape.estimate(0.0);
@@ -139,9 +159,15 @@ impl Cost {
     }
 
     /// Notes a pass over rows of `weight` that ended now, and how long it waited for its cores.
-    pub fn note_pass(&mut self, weight: f64, computing: Seconds, waiting: Seconds, now: Seconds) {
+    pub fn note_pass(
+        &mut self,
+        weight: impl Into<Weight>,
+        computing: Seconds,
+        waiting: Seconds,
+        now: Seconds,
+    ) {
         let computing = computing + std::mem::take(&mut self.overhead);
-        let shape = self.shape(weight, now);
+        let shape = self.shape(weight.into(), now);
         push(&mut shape.recent, computing);
         let excess = shape.estimate(computing);
         self.excess += NEWEST * (excess - self.excess);
@@ -152,8 +178,8 @@ impl Cost {
     }
 
     /// The estimate for rows of `weight`, made if there is none.
-    fn shape(&mut self, weight: f64, now: Seconds) -> &mut Shape {
-        let found = self.shapes.binary_search_by(|shape| shape.weight.total_cmp(&weight));
+    fn shape(&mut self, weight: Weight, now: Seconds) -> &mut Shape {
+        let found = self.shapes.binary_search_by(|shape| shape.weight.cmp(&weight));
         let place = found.unwrap_or_else(|place| {
             let mut place = place;
             if self.shapes.len() == SHAPES {
@@ -172,24 +198,48 @@ impl Cost {
 
     /// An estimate for rows of `weight`: of that shape; on the line between the next smaller and larger ones; in proportion to the
     /// smallest below it, on the line through the two largest above. What a pass costs whatever its size is then not counted twice.
-    fn interpolated(&self, weight: f64, cost: impl Fn(&Shape) -> Seconds) -> Option<Seconds> {
-        let above = self.shapes.partition_point(|shape| shape.weight < weight);
-        let in_proportion = |shape: &Shape| cost(shape) * weight / shape.weight;
-        Some(match (&self.shapes[..above], &self.shapes[above..]) {
-            (_, [same, ..]) if same.weight <= weight => cost(same),
-            ([], [smallest, ..]) => in_proportion(smallest),
-            ([.., a, b], []) | ([.., a], [b, ..]) => {
-                let slope = (cost(b) - cost(a)) / (b.weight - a.weight);
-                (cost(a) + slope * (weight - a.weight)).max(cost(a))
-            }
-            ([only], []) => in_proportion(only),
-            ([], []) => return None,
-        })
+    fn interpolated(&self, weight: Weight, cost: impl Fn(&Shape) -> Seconds) -> Option<Seconds> {
+        let are_of_one_size = |a: &Shape, b: &Shape| a.weight.elements.total_cmp(&b.weight.elements).is_eq();
+        let sizes = self.shapes.chunk_by(are_of_one_size).map(|shapes| {
+            let costs: Vec<_> =
+                shapes.iter().map(|shape| (shape.weight.conditions as f64, cost(shape))).collect();
+            Some((shapes.first()?.weight.elements, within(&costs, weight.conditions as f64)?))
+        });
+        let sizes: Vec<Point> = sizes.collect::<Option<_>>()?;
+        let elements = weight.elements;
+        match around(&sizes, elements) {
+            ([], [smallest, ..]) => Some(smallest.1 * elements / smallest.0),
+            ([only], []) => Some(only.1 * elements / only.0),
+            ([.., a, b], []) => Some(line(*a, *b, elements).max(a.1)),
+            _ => within(&sizes, elements),
+        }
     }
 }
 
+/// What something costs, by what it depends on.
+type Point = (f64, Seconds);
+
+/// The points below `at`, and the others.
+fn around(points: &[Point], at: f64) -> (&[Point], &[Point]) {
+    points.split_at(points.partition_point(|(place, _)| *place < at))
+}
+
+/// The cost at `at`, on the line between the points next to it; beyond all of them, that of the nearest.
+fn within(points: &[Point], at: f64) -> Option<Seconds> {
+    Some(match around(points, at) {
+        (_, [same, ..]) if same.0 <= at => same.1,
+        ([.., a], [b, ..]) => line(*a, *b, at).max(a.1),
+        ([.., nearest], []) | ([], [nearest, ..]) => nearest.1,
+        ([], []) => return None,
+    })
+}
+
+fn line(a: Point, b: Point, at: f64) -> Seconds {
+    a.1 + (b.1 - a.1) * (at - a.0) / (b.0 - a.0)
+}
+
 impl Shape {
-    fn new(weight: f64) -> Self {
+    fn new(weight: Weight) -> Self {
         Self { weight, guess: None, recent: VecDeque::new(), last: 0.0, typical: 0.0, best: None }
     }
 
@@ -295,6 +345,32 @@ mod tests {
             cost.note_pass(1000.0 + f64::from(weight), 1.0, 0.0, 1.0 + f64::from(weight));
         }
         assert_eq!(cost.shapes.len(), SHAPES);
+    }
+
+    #[test]
+    fn what_a_row_is_conditioned_on_counts_apart_from_its_size() {
+        let row = |elements, conditions| Weight { elements, conditions };
+        let mut cost = Cost::default();
+        cost.note_calibration(row(100.0, 8), 0.028, 0.0);
+        assert!(is_about(cost.pass(row(100.0, 1)), 0.028), "as long as no less is known: {cost:?}");
+        cost.note_calibration(row(100.0, 1), 0.021, 0.0);
+        for (weight, seconds) in [
+            (row(100.0, 0), 0.021),
+            (row(100.0, 1), 0.021),
+            (row(100.0, 3), 0.023),
+            (row(100.0, 8), 0.028),
+            (row(400.0, 8), 0.112),
+            (row(400.0, 1), 0.084),
+            (row(50.0, 1), 0.0105),
+        ] {
+            assert!(is_about(cost.pass(weight), seconds), "{weight:?}: {}", cost.pass(weight));
+        }
+        // Another size of which one shape was measured.
+        (0..15).for_each(|_| cost.note_pass(row(400.0, 8), 0.2, 0.0, 0.0));
+        assert!(
+            is_about(cost.pass(row(400.0, 2)), 0.2) && is_about(cost.pass(row(100.0, 1)), 0.021),
+            "{cost:?}"
+        );
     }
 
     #[test]

@@ -26,8 +26,9 @@ use reverie_packages::Package;
 use tokio::sync::watch;
 
 use crate::cores::Cores;
+use crate::cost::Weight;
 use crate::metrics;
-use crate::policy::{self, Caller, Class, Left, Seconds};
+use crate::policy::{self, Caller, Class, Left};
 use crate::single::{Computed, Single};
 use crate::work::{Failure, Work};
 use crate::{InferenceSettings, RowError};
@@ -49,15 +50,15 @@ pub trait RowModel: Send + 'static {
         1
     }
 
-    /// What a row costs relative to others of this model, above 0, such as its elements. Rows of equal weight cost the same.
-    fn weight(_row: &Self::Row) -> f64 {
-        1.0
+    /// What a row costs relative to others of this model. Rows of equal weight cost the same.
+    fn weight(_row: &Self::Row) -> Weight {
+        Weight::from(1.0)
     }
 
-    /// A row of the shape that most requests have, to measure what a pass costs before the first request comes. Without one, the first
-    /// requests are admitted whatever they cost.
-    fn typical_row(&self) -> Option<Self::Row> {
-        None
+    /// Rows to measure what a pass costs before the first request comes: of the shape that most requests have, and, where cost depends on
+    /// how much a row is conditioned on, of its extremes. Without any, the first requests are admitted whatever they cost.
+    fn typical_rows(&self) -> Vec<Self::Row> {
+        Vec::new()
     }
 
     /// Whether two rows may share a pass, because they are of equal shape. A row that lies about its shape fails the whole pass, which
@@ -125,6 +126,8 @@ pub struct Call {
     pub class: Class,
     /// When its result stops being of use.
     pub deadline: Option<Instant>,
+    /// The process that plans the work of several lanes, of which this is a part; 0 if none does.
+    pub origin: u64,
 }
 
 /// Why a job was not admitted.
@@ -270,12 +273,12 @@ impl<M: RowModel> Lane<M> {
         self.owner.0.submit(call, Box::new(work))
     }
 
-    /// Predicts what work takes that has `left` to compute, in rows of `weight`, and is due in `due_in` seconds, if ever.
+    /// Predicts what work takes that `call` may ask for: it has `left` to compute, in rows of `weight`.
     ///
     /// An idle lane that seems too slow for it measures again, at most every ten seconds: if whoever asks goes away for what it hears, the
     /// cost would otherwise never be corrected.
-    pub fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
-        self.owner.0.predict(left, weight, due_in)
+    pub fn predict(&self, call: Call, left: Left, weight: impl Into<Weight>) -> Prediction {
+        self.owner.0.predict(call, left, weight.into())
     }
 
     /// Computes one row. A caller that drops the future cancels it, unless it is running.

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use self::demand::Demand;
 use self::shares::Shares;
-use crate::cost::Cost;
+use crate::cost::{Cost, Weight};
 
 /// A time on the lane's clock, or a span of time, in seconds.
 pub type Seconds = f64;
@@ -109,7 +109,8 @@ impl Left {
 
 impl Job {
     /// Predicts what is left of it, given its `weight` of a row and what passes cost.
-    pub fn predict(&mut self, left: Left, weight: f64, cost: &Cost, slots: usize) {
+    pub fn predict(&mut self, left: Left, weight: impl Into<Weight>, cost: &Cost, slots: usize) {
+        let weight = weight.into();
         let passes = left.passes(slots);
         self.row = cost.pass(weight);
         self.work_left = self.row * left.all_rows() as f64;

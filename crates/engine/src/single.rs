@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use crate::cost::Weight;
 use crate::lane::RowModel;
 use crate::work::{Failure, Next, Outlook, Timings, Work};
 
@@ -19,7 +20,7 @@ type Reply<T> = Result<Computed<T>, Failure>;
 /// One row, and who waits for its output.
 pub(crate) struct Single<M: RowModel> {
     row: Option<M::Row>,
-    weight: f64,
+    weight: Weight,
     output: Option<M::Output>,
     reply: oneshot::Sender<Reply<M::Output>>,
 }

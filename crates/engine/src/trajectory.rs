@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 pub use self::estimates::{Estimate, Estimates};
 use self::outlet::Outlet;
 use crate::Identity;
+use crate::cost::Weight;
 use crate::lane::{Call, Lane, RowModel, SubmitError};
 use crate::policy::Left;
 use crate::work::{Failure, Next, Outlook, Timings, Work};
@@ -49,6 +50,14 @@ pub fn rows_of(sampler: &Sampler, plan: &Plan) -> Left {
     Left { rows: first, later_steps: rows.len(), later_rows: rows.sum() }
 }
 
+/// What the rows of a trajectory are conditioned on.
+pub trait Conditions: Send + Sync + 'static {
+    /// How many there are of those whose number requests choose, such as neighbours. A row costs more with more of them.
+    fn count(&self) -> usize {
+        0
+    }
+}
+
 /// One conditional evaluation of the model, and where its prediction goes.
 #[derive(Debug)]
 pub struct Row<C> {
@@ -73,7 +82,7 @@ pub struct Evaluation<C> {
     pub identity: Identity,
 }
 
-impl<C> Row<C> {
+impl<C: Conditions> Row<C> {
     /// A row of a sample of `elements` that is all zero and sees all of `conditions`, to measure what one costs.
     pub fn typical(elements: usize, output_elements: usize, conditions: C) -> Self {
         let evaluation = Evaluation {
@@ -87,8 +96,9 @@ impl<C> Row<C> {
     }
 
     /// What it costs relative to others of its model.
-    pub fn weight(&self) -> f64 {
-        self.evaluation.x.len() as f64
+    pub fn weight(&self) -> Weight {
+        let Evaluation { x, conditions, .. } = &self.evaluation;
+        Weight { elements: x.len() as f64, conditions: conditions.count() }
     }
 }
 
@@ -140,7 +150,7 @@ pub struct Finished {
     pub timings: Timings,
 }
 
-impl<C: Send + Sync + 'static> Trajectory<C> {
+impl<C: Conditions> Trajectory<C> {
     /// Queues it on `lane`; never blocks. `progress_events` is how many events the receiver may lag behind before progress is left out.
     ///
     /// The receiver yields [`Event::Progress`] and, always, one last [`Event::Finished`] or [`Event::Failed`]. Dropping it cancels the
@@ -289,7 +299,7 @@ impl<C> Flight<C> {
 impl<M, C> Work<M> for Flight<C>
 where
     M: RowModel<Row = Row<C>, Output = Vec<f32>>,
-    C: Send + Sync,
+    C: Conditions,
 {
     fn outlook(&self) -> Outlook {
         let later = self.rows.get(self.step + 1..).unwrap_or_default();
@@ -298,7 +308,10 @@ where
             later_steps: later.len(),
             later_rows: later.iter().sum(),
             steps_taken: self.step,
-            weight: self.trajectory.elements as f64,
+            weight: Weight {
+                elements: self.trajectory.elements as f64,
+                conditions: self.trajectory.conditions.count(),
+            },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::RowError;
+use crate::cost::Weight;
 use crate::lane::RowModel;
 
 /// A job: its rows, what to do with their outputs, and whom to tell.
@@ -37,8 +38,8 @@ pub struct Outlook {
     pub later_rows: usize,
     /// Steps taken.
     pub steps_taken: usize,
-    /// What a row costs relative to other jobs' rows on the same lane, such as its elements.
-    pub weight: f64,
+    /// What a row costs relative to other jobs' rows on the same lane.
+    pub weight: Weight,
 }
 
 /// What follows a step.

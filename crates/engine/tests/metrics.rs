@@ -40,7 +40,7 @@ impl RowModel for Obedient {
 }
 
 fn call() -> Call {
-    Call { caller: Caller(1), class: Class::Interactive, deadline: None }
+    Call { caller: Caller(1), class: Class::Interactive, deadline: None, origin: 0 }
 }
 
 /// Keeps another session busy until the sender is dropped, so that `running` are.

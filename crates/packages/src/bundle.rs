@@ -151,6 +151,12 @@ impl Bundle {
         Package::load(&self.package_folder(path)?, role).await
     }
 
+    /// What the package in the folder `path`, which must have `role`, says of itself. None of its files is read.
+    pub async fn manifest_of(&self, path: &str, role: Role) -> Result<package::Manifest, PackageError> {
+        let (_, manifest, _) = Package::manifest(&self.package_folder(path)?, role).await?;
+        Ok(manifest)
+    }
+
     /// Opens a package without its graph and weights, to try it out: [`Package::on_disk`].
     pub async fn package_on_disk(&self, path: &str, role: Role) -> Result<Package, PackageError> {
         Package::on_disk(&self.package_folder(path)?, role).await

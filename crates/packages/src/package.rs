@@ -151,7 +151,10 @@ impl Package {
     }
 
     /// Where the package is, what it is, and the file that says so.
-    async fn manifest(folder: &Folder, role: Role) -> Result<(String, Manifest, FileDigest), PackageError> {
+    pub(crate) async fn manifest(
+        folder: &Folder,
+        role: Role,
+    ) -> Result<(String, Manifest, FileDigest), PackageError> {
         let location = folder.location().to_owned();
         let wrong = |why: String| PackageError::Manifest { file: format!("{location}/{MANIFEST}"), why };
         let text = folder.read(MANIFEST, MAX_MANIFEST_BYTES).await;

@@ -70,6 +70,17 @@ impl Permit {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
+    /// The same place without the memory of the message, for work that outlives that.
+    #[must_use]
+    pub fn without_message(&self) -> Self {
+        let held = self.0.as_ref().map(|held| Held {
+            place: Arc::clone(&held.place),
+            bytes: Mutex::default(),
+            of: held.of.clone(),
+        });
+        Self(held.map(Arc::new))
+    }
+
     /// Runs blocking work on a thread of its own. The place is held until the work ends, even if its caller has left by then; work that
     /// has not begun by then never does.
     ///

@@ -34,6 +34,8 @@ const ANSWER_BEFORE: Duration = Duration::from_millis(10);
 pub const CALLER: &str = "x-reverie-caller";
 /// Says how urgent a request is: "interactive", which is the default, or "batch".
 const PRIORITY: &str = "x-reverie-priority";
+/// Says which process plans the work that a stage is asked for, so that the stage can tell it what others have given it.
+const ORIGIN: &str = "x-reverie-origin";
 
 /// The trace of what nobody traces.
 pub(crate) const PROBE: TraceId = TraceId::from_bytes(1_u128.to_be_bytes());
@@ -68,6 +70,8 @@ pub struct Context {
     /// Who asks, as a number that tells callers apart.
     caller: u64,
     priority: Priority,
+    /// The process that plans the work; 0 if it is not told.
+    origin: u64,
 }
 
 impl Context {
@@ -102,6 +106,11 @@ impl Context {
         self.priority
     }
 
+    /// The process that plans the work, as a number that tells such processes apart; 0 if it is not told.
+    pub fn origin(self) -> u64 {
+        self.origin
+    }
+
     /// The context that the headers of a request give it; an error for a priority that is unknown.
     fn of_headers(headers: &HeaderMap) -> Result<Self, Status> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -114,7 +123,8 @@ impl Context {
                 return Err(Status::invalid_argument(told));
             }
         };
-        let context = Self { priority, ..deadline.map(Self::with_timeout).unwrap_or_default() };
+        let origin = text(ORIGIN).and_then(|origin| u64::from_str_radix(origin, 16).ok()).unwrap_or_default();
+        let context = Self { priority, origin, ..deadline.map(Self::with_timeout).unwrap_or_default() };
         Ok(headers.get(CALLER).map_or(context, |name| context.asked_by(name.as_bytes())))
     }
 
@@ -136,6 +146,12 @@ impl Context {
     #[must_use]
     pub fn with_priority(self, priority: Priority) -> Self {
         Self { priority, ..self }
+    }
+
+    /// The same context, of work that the process `origin` plans.
+    #[must_use]
+    pub fn planned_by(self, origin: u64) -> Self {
+        Self { origin, ..self }
     }
 
     /// The same context, of the caller of this name.
@@ -208,6 +224,9 @@ impl Context {
         }
         if self.priority != Priority::default() {
             MetadataInjector(request.metadata_mut()).set(PRIORITY, self.priority.name().to_owned());
+        }
+        if self.origin != 0 {
+            MetadataInjector(request.metadata_mut()).set(ORIGIN, format!("{:016x}", self.origin));
         }
         let context = if self.is_probe { not_sampled() } else { Span::current().context() };
         global::get_text_map_propagator(|propagator| {
@@ -308,11 +327,11 @@ mod tests {
         let nobody = context(&[]).unwrap();
         assert_eq!((nobody.caller(), nobody.priority()), (0, Priority::Interactive));
         let [studio, shop] = ["studio", "shop"].map(|name| {
-            let one = context(&[(CALLER, name), (PRIORITY, "batch")]).unwrap();
+            let one = context(&[(CALLER, name), (PRIORITY, "batch")]).unwrap().planned_by(7);
             // As the next service sees it, each time.
             let [next, again] = [(); 2]
                 .map(|()| Context::of_headers(&one.outgoing(()).into_parts().0.into_headers()).unwrap());
-            assert_eq!((next.priority(), next.caller()), (Priority::Batch, again.caller()));
+            assert_eq!((next.priority(), next.caller(), next.origin()), (Priority::Batch, again.caller(), 7));
             next.caller()
         });
         assert!(studio != shop && studio != 0 && shop != 0);

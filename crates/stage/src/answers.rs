@@ -7,7 +7,7 @@ use reverie_imaging::pictures;
 use reverie_proto::diffusion::v1 as wire;
 use reverie_proto::tensor::v1::Image;
 use reverie_service_kit::settings::{SettingsError, at_least_one};
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use serde::Deserialize;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,10 +51,10 @@ pub struct Drawn<T> {
 }
 
 /// The answers of one trajectory: `progress` makes one of each step, `completed` of what `finish` made of the finished
-/// sample on a thread that may block. Dropping the stream cancels the trajectory.
+/// sample on a thread that may block, with the `permit` of the call. Dropping the stream cancels the trajectory.
 pub fn answers<R, T, C>(
     events: Receiver<Event>,
-    context: Context,
+    (context, permit): (Context, Permit),
     progress: fn(wire::StepProgress) -> R,
     finish: impl FnOnce(Vec<f32>) -> Result<T, Refusal> + Send + 'static,
     completed: C,
@@ -67,13 +67,13 @@ where
     let mut last = Some((finish, completed));
     ReceiverStream::new(events).filter_map(move |event| {
         let last = if matches!(event, Event::Progress(_)) { None } else { last.take() };
+        let permit = permit.clone();
         async move {
             match event {
                 Event::Progress(step) => Some(Ok(progress(progress_message(step)))),
                 Event::Finished(Finished { x, timings }) => {
                     let (finish, completed) = last?;
-                    let sample = tokio::task::spawn_blocking(move || finish(x)).await;
-                    let sample = sample.map_err(Refusal::internal).flatten().map_err(Status::from);
+                    let sample = permit.run_blocking(move || Ok(finish(x)?)).await;
                     let timings = lanes::timings(&timings);
                     Some(sample.map(|sample| completed(Drawn { sample, timings })))
                 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use reverie_engine::trajectory::{Evaluation, Row};
+use reverie_engine::cost::Weight;
+use reverie_engine::trajectory::{Conditions, Evaluation, Row};
 use reverie_engine::{
     Identity, InferenceSettings, Input, ModelError, RowData, RowError, RowModel, Session, Values,
 };
@@ -12,7 +13,7 @@ use reverie_packages::Package;
 /// What feeds the inputs of a model that draws.
 pub trait Feeds: Send + Sync + 'static {
     /// What the rows of one image are conditioned on.
-    type Conditions: Send + Sync + 'static;
+    type Conditions: Conditions;
     /// What an input is fed with.
     type Feed: Copy + Send + Sync + 'static;
 
@@ -22,8 +23,8 @@ pub trait Feeds: Send + Sync + 'static {
     /// What `feed` is in this row.
     fn fed<'a>(&self, feed: Self::Feed, row: &'a Evaluation<Self::Conditions>) -> Fed<'a>;
 
-    /// A row of the shape that most requests have.
-    fn typical_row(&self) -> Row<Self::Conditions>;
+    /// Rows to measure what a pass costs: [`RowModel::typical_rows`].
+    fn typical_rows(&self) -> Vec<Row<Self::Conditions>>;
 
     /// Whether all inputs of two rows are of equal shape.
     fn can_share(one: &Evaluation<Self::Conditions>, other: &Evaluation<Self::Conditions>) -> bool;
@@ -99,12 +100,12 @@ impl<F: Feeds> RowModel for FedModel<F> {
         self.session.batch()
     }
 
-    fn weight(row: &Self::Row) -> f64 {
+    fn weight(row: &Self::Row) -> Weight {
         row.weight()
     }
 
-    fn typical_row(&self) -> Option<Self::Row> {
-        Some(self.feeds.typical_row())
+    fn typical_rows(&self) -> Vec<Self::Row> {
+        self.feeds.typical_rows()
     }
 
     fn can_share(one: &Self::Row, other: &Self::Row) -> bool {

@@ -1,8 +1,9 @@
 //! Lanes between requests and answers: whose call it is, and what became of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use reverie_engine::cost::Weight;
 use reverie_engine::policy::{Caller, Class, Left, Refused};
 use reverie_engine::work::{Failure, Timings};
 use reverie_engine::{Call, Lane, LaneSettings, ModelError, RowModel, RunError, SubmitError, Trouble};
@@ -31,13 +32,18 @@ pub fn call(context: Context) -> Call {
             Priority::Batch => Class::Batch,
         },
         deadline: context.deadline(),
+        origin: context.origin(),
     }
 }
 
 /// What work on `lane` is predicted to take that has `left` to compute, in rows of `weight`; none as long as the lane knows nothing.
-pub fn predict<M: RowModel>(lane: &Lane<M>, left: Left, weight: f64, context: Context) -> Option<Prediction> {
-    let until = |deadline: Instant| deadline.saturating_duration_since(Instant::now()).as_secs_f64();
-    let predicted = lane.predict(left, weight, context.deadline().map(until));
+pub fn predict<M: RowModel>(
+    lane: &Lane<M>,
+    left: Left,
+    weight: impl Into<Weight>,
+    context: Context,
+) -> Option<Prediction> {
+    let predicted = lane.predict(call(context), left, weight);
     (predicted.seconds > 0.0).then_some(Prediction {
         seconds: predicted.seconds,
         resource: predicted.resource.id,

@@ -6,8 +6,47 @@ use reverie_diffusion::{
 };
 use reverie_packages::package::{Defaults, DiffusionFacts};
 use reverie_proto::diffusion::v1 as wire;
+use reverie_proto::limits::STEPS;
 use reverie_proto::names::Named as _;
 use reverie_service_kit::{Violations, ranges};
+
+/// What requests may ask of a model's sampling, for its callers.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The samplers that fit it.
+    pub samplers: Vec<i32>,
+    /// The most steps.
+    pub max_steps: u32,
+    /// The sampling of a request that asks for none.
+    pub default: wire::Sampling,
+}
+
+impl Offer {
+    /// What a model offers for x of the extents `sample`. Every sampler is tried.
+    pub fn of(facts: &DiffusionFacts, defaults: &Defaults, sample: [usize; 3]) -> Self {
+        let fits = |sampler: &wire::Sampler| {
+            let asked = wire::Sampling { sampler: (*sampler).into(), ..wire::Sampling::default() };
+            let mut violations = Violations::new();
+            settings(&mut violations, Some(&asked), facts, defaults, sample);
+            violations.into_result().is_ok()
+        };
+        let thresholding = match defaults.thresholding {
+            ThresholdingKind::None => wire::Thresholding::None,
+            ThresholdingKind::Static => wire::Thresholding::Static,
+            ThresholdingKind::Dynamic => wire::Thresholding::Dynamic,
+        };
+        Self {
+            samplers: wire::Sampler::all().into_iter().filter(fits).map(i32::from).collect(),
+            max_steps: facts.train_timesteps.min(*STEPS.end()),
+            default: wire::Sampling {
+                sampler: wire::Sampler::named(defaults.sampler.name()).unwrap_or_default().into(),
+                steps: Some(defaults.steps),
+                thresholding: thresholding.into(),
+                ..wire::Sampling::default()
+            },
+        }
+    }
+}
 
 /// The sampler of these settings, which [`settings`] reads; what cannot be is told by the field that it is about.
 pub fn sampler(

@@ -1,9 +1,11 @@
 //! One direction of the autoencoder: a graph of one input and one output, on its lane.
 
+use reverie_engine::cost::Weight;
+use reverie_engine::policy::Left;
 use reverie_engine::{Computed, Input, Lane, ModelError, RowData, RowError, RowModel, Session, Values};
 use reverie_packages::Package;
 use reverie_packages::package::LatentScale;
-use reverie_proto::diffusion::v1::ModelIdentity;
+use reverie_proto::diffusion::v1::{ModelIdentity, Prediction};
 use reverie_service_kit::Context;
 use reverie_stage::{lanes, model};
 use tonic::Status;
@@ -19,21 +21,30 @@ pub(crate) struct Coder {
 }
 
 impl Coder {
-    /// Loads a package that reads `input` and gives `output`. Blocks.
+    /// Loads a package that reads `input` and gives `output`; the input of most requests has the extents `typical`, if that is known.
+    /// Blocks.
     pub(crate) fn load(
         package: &Package,
         (input, output): (&'static str, &'static str),
+        typical: Option<Extents>,
         settings: &Settings,
     ) -> Result<Self, ModelError> {
         let sessions = Session::open_all(package, &settings.inference)?;
         let output_channels = sessions.first().and_then(|session| session.output_channels(output));
-        let models = sessions.into_iter().map(|session| CoderModel { session, input, output }).collect();
+        let model = |session| CoderModel { session, input, output, typical };
+        let models = sessions.into_iter().map(model).collect();
         Ok(Self {
             lane: Lane::of_package(package, models, &settings.lane, &settings.inference)?,
             scale: package.latent()?,
             identity: model::identity(package),
             output_channels,
         })
+    }
+
+    /// Predicts what an input of so many elements takes; none as long as nothing is known.
+    pub(crate) fn predict(&self, context: Context, elements: usize) -> Option<Prediction> {
+        let left = Left { rows: 1, later_steps: 0, later_rows: 0 };
+        lanes::predict(&self.lane, left, elements as f64, context)
     }
 
     /// Runs the graph on one input.
@@ -51,6 +62,15 @@ pub(crate) struct CoderModel {
     session: Session,
     input: &'static str,
     output: &'static str,
+    typical: Option<Extents>,
+}
+
+/// The extents of an input, and the elements of what comes of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extents {
+    /// Batch of one, channels, height and width.
+    pub(crate) shape: [usize; 4],
+    pub(crate) output_elements: usize,
 }
 
 /// One input of the graph.
@@ -70,9 +90,17 @@ impl RowModel for CoderModel {
         self.session.batch()
     }
 
-    // There is no typical row: sizes are those of the base model, which this service does not know.
-    fn weight(row: &CoderRow) -> f64 {
-        row.values.len() as f64
+    fn typical_rows(&self) -> Vec<CoderRow> {
+        let row = |Extents { shape, output_elements }: Extents| CoderRow {
+            shape,
+            values: vec![0.0; shape.iter().product()],
+            output_elements,
+        };
+        self.typical.map(row).into_iter().collect()
+    }
+
+    fn weight(row: &CoderRow) -> Weight {
+        Weight::from(row.values.len() as f64)
     }
 
     fn can_share(one: &CoderRow, other: &CoderRow) -> bool {
@@ -80,7 +108,7 @@ impl RowModel for CoderModel {
     }
 
     fn run(&mut self, rows: &mut [CoderRow]) -> Result<Vec<Vec<f32>>, RowError> {
-        let Self { session, input, output } = self;
+        let Self { session, input, output, .. } = self;
         let mut results: Vec<Vec<f32>> = rows.iter().map(|row| vec![0.0; row.output_elements]).collect();
         let data = rows.iter().zip(&mut results).map(|(CoderRow { shape, values, .. }, result)| RowData {
             inputs: vec![Input { name: input, shape, values: Values::F32(values), identity: None }],
@@ -126,7 +154,8 @@ mod tests {
         let open = |package: Package, input, output| {
             move |inference: &reverie_engine::InferenceSettings| -> Vec<CoderModel> {
                 let sessions = Session::open_all(&package, inference).unwrap();
-                sessions.into_iter().map(|session| CoderModel { session, input, output }).collect()
+                let model = |session| CoderModel { session, input, output, typical: None };
+                sessions.into_iter().map(model).collect()
             }
         };
         contract::check(

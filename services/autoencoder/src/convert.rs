@@ -73,16 +73,8 @@ pub(crate) fn picture(
 ) -> Result<Encodable, Status> {
     let mut violations = Violations::new();
     let image = violations.take("image", Encoded::required(request.image.as_ref()));
-    if let Some(Size { width, height }) = image.as_ref().map(Encoded::size) {
-        let fits = |side: u32| side as usize <= max_side && (side as usize).is_multiple_of(scale.downscale);
-        violations.require(
-            fits(width) && fits(height),
-            "image",
-            format!(
-                "is {width} x {height} pixels, must have sides of at most {max_side} that are multiples of {}",
-                scale.downscale
-            ),
-        );
+    if let Some(size) = image.as_ref().map(Encoded::size) {
+        check_size(&mut violations, "image", size, scale, max_side);
     }
     let mask = request.mask.as_ref().and_then(|mask| violations.take("mask", Encoded::read(mask)));
     if let Some((image, mask)) = image.as_ref().zip(mask.as_ref()) {
@@ -105,6 +97,33 @@ pub(crate) fn picture(
         planes.iter_mut().zip(white).filter(|(_, white)| **white).for_each(|(value, _)| *value = 0.0);
     }
     Ok(Encodable { width: image.width() as usize, height: image.height() as usize, planes })
+}
+
+/// Checks the size of an image that there is none of yet. Gives its width and height.
+pub(crate) fn size(
+    size: Option<Size>,
+    scale: LatentScale,
+    max_side: usize,
+) -> Result<(usize, usize), Status> {
+    let mut violations = Violations::new();
+    let size = size.unwrap_or_default();
+    check_size(&mut violations, "size", size, scale, max_side);
+    violations.into_result()?;
+    Ok((size.width as usize, size.height as usize))
+}
+
+fn check_size(violations: &mut Violations, field: &str, size: Size, scale: LatentScale, max_side: usize) {
+    let multiple = scale.downscale;
+    let fits =
+        |side: u32| (1..=max_side).contains(&(side as usize)) && (side as usize).is_multiple_of(multiple);
+    violations.require(
+        fits(size.width) && fits(size.height),
+        field,
+        format!(
+            "is {} x {} pixels, must have sides of at most {max_side} that are multiples of {multiple}",
+            size.width, size.height
+        ),
+    );
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use reverie_packages::package::LatentScale;
 use reverie_proto::autoencoder::v1::autoencoder_service_server::AutoencoderService;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest, GetModelResponse,
+    PredictRequest, PredictResponse,
 };
 use reverie_proto::tensor::v1::Latent;
 use reverie_proto::tensors;
@@ -93,6 +94,19 @@ impl AutoencoderService for Autoencoder {
         let latent = Some(Latent { values: Some(tensors::from_f32(&shape, &values)), decoder_digest });
         let (timings, model) = (Some(lanes::timings(&timings)), Some(encoder.identity.clone()));
         Ok(Response::new(EncodeResponse { latent, timings, model }))
+    }
+
+    async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+        let (context, request) = (Context::of(&request), request.into_inner());
+        model::check_model(&request.decoder_digest, &self.decoder.identity)?;
+        let scale = self.decoder.scale;
+        let (width, height) = convert::size(request.size, scale, self.max_side)?;
+        let latent = scale.channels * (width / scale.downscale) * (height / scale.downscale);
+        let encoder = self.encoder.as_ref();
+        Ok(Response::new(PredictResponse {
+            decode: self.decoder.predict(context, latent),
+            encode: encoder.and_then(|encoder| encoder.predict(context, 3 * width * height)),
+        }))
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {

@@ -10,6 +10,7 @@ mod settings;
 use std::sync::Arc;
 
 use reverie_engine::ModelError;
+use reverie_packages::package::LatentScale;
 use reverie_packages::{Bundle, PackageError, Role};
 use reverie_proto::autoencoder::v1::autoencoder_service_server::{AutoencoderServiceServer, SERVICE_NAME};
 use reverie_service_kit::client::MAX_INTERNAL_MESSAGE;
@@ -18,7 +19,7 @@ use reverie_stage::lanes;
 
 pub use settings::Settings;
 
-use crate::coder::Coder;
+use crate::coder::{Coder, Extents};
 use crate::grpc::Autoencoder;
 
 async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
@@ -42,11 +43,22 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
             .wrong("its [latent] is not that of the bundle's latent_decoder".to_owned())
             .into());
     }
+    // What the base model draws. A service that was given its own packages alone does not know it.
+    let base = bundle.manifest_of(&packages.denoiser, Role::Denoiser).await.ok();
+    let side = base.and_then(|base| base.diffusion).map(|facts| facts.image_size);
     let settings = settings.clone();
     lanes::load(move || {
-        let decoder = Coder::load(&decoder, ("latent", "picture"), &settings)?;
-        let encoder =
-            encoder.map(|encoder| Coder::load(&encoder, ("picture", "latent"), &settings)).transpose()?;
+        let LatentScale { channels, downscale, .. } = decoder.latent()?;
+        let picture = side.map(|side| [1, 3, side, side]);
+        let latent = side.map(|side| [1, channels, side / downscale, side / downscale]);
+        let typical = |shape: Option<[usize; 4]>, output: Option<[usize; 4]>| {
+            let (shape, output) = shape.zip(output)?;
+            Some(Extents { shape, output_elements: output.iter().product() })
+        };
+        let decoder = Coder::load(&decoder, ("latent", "picture"), typical(latent, picture), &settings)?;
+        let load_encoder =
+            |encoder| Coder::load(&encoder, ("picture", "latent"), typical(picture, latent), &settings);
+        let encoder = encoder.map(load_encoder).transpose()?;
         Ok(Autoencoder {
             decoder: Arc::new(decoder),
             encoder: encoder.map(Arc::new),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use reverie_engine::trajectory::{Evaluation, Row};
+use reverie_engine::trajectory::{self, Evaluation, Row};
 use reverie_packages::package::GuidanceCondition;
 use reverie_stage::feeds::{Fed, FedModel, Feeds};
 use reverie_stage::text::{Text, Texts};
@@ -117,6 +117,38 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// A row of the model's own size that is all zero.
+    fn row_with(&self, neighbours: usize) -> Row<Conditions> {
+        let frame = self.own_frame();
+        let [channels, height, width] = frame.sample;
+        let feature =
+            |feature: &Feature| vec![0.0; neighbours.max(1) * feature.shape.iter().product::<usize>()];
+        let painted_into = if self.paints_into_picture { (channels + 1) * height * width } else { 0 };
+        let outputs = if self.diffusion.learned_variance.is_some() { 2 } else { 1 } * frame.elements();
+        let conditions = Conditions {
+            frame,
+            texts: Texts { with: Text::blank(&self.text), without: Text::blank(&self.text) },
+            neighbours: neighbours.max(1),
+            has_neighbours: neighbours > 0,
+            features: self.features.iter().map(feature).collect(),
+            guidance: match self.guidance {
+                None => Vec::new(),
+                Some(GuidanceCondition::Weight) => vec![1.0],
+                Some(GuidanceCondition::Embedding(width)) => vec![0.0; width],
+            },
+            painted_into: vec![0.0; painted_into],
+        };
+        Row::typical(frame.elements(), outputs, conditions)
+    }
+}
+
+impl trajectory::Conditions for Conditions {
+    fn count(&self) -> usize {
+        self.neighbours
+    }
+}
+
 impl Feeds for Facts {
     type Conditions = Conditions;
     type Feed = Feed;
@@ -151,29 +183,11 @@ impl Feeds for Facts {
         }
     }
 
-    /// With as many neighbours as the model takes.
-    fn typical_row(&self) -> Row<Conditions> {
-        let frame = self.own_frame();
-        let [channels, height, width] = frame.sample;
-        let neighbours = self.max_neighbours();
-        let feature =
-            |feature: &Feature| vec![0.0; neighbours.max(1) * feature.shape.iter().product::<usize>()];
-        let painted_into = if self.paints_into_picture { (channels + 1) * height * width } else { 0 };
-        let outputs = if self.diffusion.learned_variance.is_some() { 2 } else { 1 } * frame.elements();
-        let conditions = Conditions {
-            frame,
-            texts: Texts { with: Text::blank(&self.text), without: Text::blank(&self.text) },
-            neighbours: neighbours.max(1),
-            has_neighbours: neighbours > 0,
-            features: self.features.iter().map(feature).collect(),
-            guidance: match self.guidance {
-                None => Vec::new(),
-                Some(GuidanceCondition::Weight) => vec![1.0],
-                Some(GuidanceCondition::Embedding(width)) => vec![0.0; width],
-            },
-            painted_into: vec![0.0; painted_into],
-        };
-        Row::typical(frame.elements(), outputs, conditions)
+    /// With as many neighbours as the model takes, and with as few.
+    fn typical_rows(&self) -> Vec<Row<Conditions>> {
+        let most = self.max_neighbours();
+        let fewest = (most > 1).then_some(1);
+        [most].into_iter().chain(fewest).map(|neighbours| self.row_with(neighbours)).collect()
     }
 
     fn can_share(one: &Evaluation<Conditions>, other: &Evaluation<Conditions>) -> bool {

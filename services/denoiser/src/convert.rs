@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reverie_diffusion::guidance::{Condition, Plan};
 use reverie_diffusion::{NoiseSource, Sampler};
+use reverie_engine::cost::Weight;
 use reverie_engine::policy::Left;
 use reverie_engine::trajectory::rows_of;
 use reverie_imaging::Encoded;
@@ -117,7 +118,7 @@ pub(crate) fn job(request: &DenoiseRequest, facts: &Facts) -> Result<Job, Status
 }
 
 /// Checks a request whose text and images are not there yet. Gives what there is to compute, and the weight of a row.
-pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Left, f64), Status> {
+pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Left, Weight), Status> {
     model::check_model(&request.model_digest, &facts.identity)?;
     let mut violations = Violations::new();
     let guidance = Settled::of(&mut violations, request.guidance.as_ref(), &facts.defaults);
@@ -136,7 +137,9 @@ pub(crate) fn prediction(request: &PredictRequest, facts: &Facts) -> Result<(Lef
     let (Some(sampler), Some(plan)) = (sampler, plan) else {
         return Err(Refusal::internal("a request without violations is incomplete").into());
     };
-    Ok((rows_of(&sampler, &plan), frame.elements() as f64))
+    // A graph that takes neighbours is given one at least.
+    let conditions = (request.neighbours as usize).max(1);
+    Ok((rows_of(&sampler, &plan), Weight { elements: frame.elements() as f64, conditions }))
 }
 
 /// Which steps a request asks for.

@@ -6,23 +6,28 @@ use reverie_proto::denoiser::v1 as wire;
 use reverie_proto::denoiser::v1::DenoiseResponse;
 use reverie_proto::denoiser::v1::denoise_response::Event;
 use reverie_proto::sizes::Size;
-use reverie_service_kit::Refusal;
+use reverie_service_kit::Permit;
 use reverie_stage::answers::picture;
 use tokio::sync::watch;
 use tonic::Status;
 
 type Answer = Result<DenoiseResponse, Status>;
 
-/// The answers of a trajectory, and its estimates in between: the latest whenever there is no other answer, and none after the last.
+/// The answers of a trajectory, whose call has `permit`, and its estimates in between: the latest whenever there is no other answer, and
+/// none after the last.
 pub(crate) fn between(
     answers: impl Stream<Item = Answer> + Send + 'static,
     estimates: watch::Receiver<Option<Estimate>>,
     size: Size,
+    permit: Permit,
 ) -> impl Stream<Item = Answer> + Send + 'static {
-    let estimates = stream::unfold(estimates, move |mut latest| async move {
-        latest.changed().await.ok()?;
-        let estimate = latest.borrow_and_update().clone()?;
-        Some((answer(estimate, size).await, latest))
+    let estimates = stream::unfold(estimates, move |mut latest| {
+        let permit = permit.clone();
+        async move {
+            latest.changed().await.ok()?;
+            let estimate = latest.borrow_and_update().clone()?;
+            Some((answer(estimate, size, permit).await, latest))
+        }
     });
     let all = stream::select_with_strategy(answers.boxed(), estimates.boxed(), |(): &mut ()| PollNext::Left);
     all.scan(false, |has_ended, answer| {
@@ -36,9 +41,8 @@ pub(crate) fn between(
     })
 }
 
-async fn answer(Estimate { step, steps, x0 }: Estimate, size: Size) -> Answer {
-    let image = tokio::task::spawn_blocking(move || picture(&x0, size.width, size.height)).await;
-    let image = image.map_err(Refusal::internal).flatten()?;
+async fn answer(Estimate { step, steps, x0 }: Estimate, size: Size, permit: Permit) -> Answer {
+    let image = permit.run_blocking(move || Ok(picture(&x0, size.width, size.height)?)).await?;
     let estimate = wire::Estimate { step: step as u32, steps: steps as u32, image: Some(image) };
     Ok(DenoiseResponse { event: Some(Event::Estimate(estimate)) })
 }
@@ -57,7 +61,7 @@ mod tests {
         let (latest, receiver) = watch::channel(None);
         let (send, receive) = tokio::sync::mpsc::unbounded_channel();
         let answers = stream::unfold(receive, |mut receive| async { Some((receive.recv().await?, receive)) });
-        let mut all = Box::pin(between(answers, receiver, size));
+        let mut all = Box::pin(between(answers, receiver, size, Permit::default()));
         let mut next = async || match all.next().await?.unwrap().event.unwrap() {
             Event::Progress(progress) => Some(progress.step),
             Event::Estimate(wire::Estimate { step, image, .. }) => {

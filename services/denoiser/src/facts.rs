@@ -1,18 +1,17 @@
 //! What the base model takes, as its package says.
 
-use reverie_diffusion::{NoiseSchedule, ThresholdingKind};
+use reverie_diffusion::NoiseSchedule;
 use reverie_imaging::fit::Reader;
 use reverie_packages::package::{
     Defaults, DiffusionFacts, Extent, GuidanceCondition, NeighbourConditions, TextCondition, WithoutText,
 };
 use reverie_packages::{Package, PackageError};
 use reverie_proto::denoiser::v1::{GetModelResponse, LatentModel, NeighbourPicture, OtherSizes};
-use reverie_proto::diffusion::v1::{ModelIdentity, Sampler, Sampling, Thresholding};
-use reverie_proto::limits::STEPS;
-use reverie_proto::names::Named as _;
+use reverie_proto::diffusion::v1::ModelIdentity;
 use reverie_proto::sizes::Size;
 use reverie_service_kit::Violations;
-use reverie_stage::{model, sampling};
+use reverie_stage::model;
+use reverie_stage::sampling::Offer;
 
 use crate::guidance::Settled;
 
@@ -116,46 +115,16 @@ impl Facts {
         self.neighbours.as_ref().is_some_and(|neighbours| neighbours.after_text)
     }
 
-    /// All that callers are told of the model. Every sampler is tried for it, so it is made once.
+    /// All that callers are told of the model.
     pub(crate) fn describe(&self) -> GetModelResponse {
+        let Offer { samplers, max_steps, default } =
+            Offer::of(&self.diffusion, &self.defaults, self.own_frame().sample);
         GetModelResponse {
-            samplers: self.samplers().into_iter().map(i32::from).collect(),
-            default_sampling: Some(self.default_sampling()),
+            samplers,
+            default_sampling: Some(default),
             default_guidance: Some(Settled::of(&mut Violations::new(), None, &self.defaults).into()),
-            max_steps: self.max_steps(),
+            max_steps,
             ..GetModelResponse::from(self)
-        }
-    }
-
-    /// The samplers that a request may ask for.
-    fn samplers(&self) -> Vec<Sampler> {
-        let fits = |sampler: &Sampler| {
-            let asked = Sampling { sampler: (*sampler).into(), ..Sampling::default() };
-            let mut violations = Violations::new();
-            let sample = self.own_frame().sample;
-            sampling::settings(&mut violations, Some(&asked), &self.diffusion, &self.defaults, sample);
-            violations.into_result().is_ok()
-        };
-        Sampler::all().into_iter().filter(fits).collect()
-    }
-
-    fn max_steps(&self) -> u32 {
-        self.diffusion.train_timesteps.min(*STEPS.end())
-    }
-
-    /// The sampling of a request that asks for none in particular.
-    fn default_sampling(&self) -> Sampling {
-        let sampler = Sampler::named(self.defaults.sampler.name()).unwrap_or_default();
-        let thresholding = match self.defaults.thresholding {
-            ThresholdingKind::None => Thresholding::None,
-            ThresholdingKind::Static => Thresholding::Static,
-            ThresholdingKind::Dynamic => Thresholding::Dynamic,
-        };
-        Sampling {
-            sampler: sampler.into(),
-            steps: Some(self.defaults.steps),
-            thresholding: thresholding.into(),
-            ..Sampling::default()
         }
     }
 

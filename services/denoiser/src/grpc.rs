@@ -91,6 +91,7 @@ impl DenoiserService for Denoiser {
         let context = Context::of(&request);
         let facts = Arc::clone(&self.facts);
         let permit = Permit::of(&request);
+        let afterwards = permit.without_message();
         let prepared = async {
             let mut job = permit.run_blocking(move || convert::job(request.get_ref(), &facts)).await?;
             let features = self.prepare(&mut job, context).await?;
@@ -120,7 +121,7 @@ impl DenoiserService for Denoiser {
         let (facts, Frame { size, sample }) = (Arc::clone(&self.facts), job.frame);
         let stream = answers(
             events,
-            context,
+            (context, afterwards.clone()),
             |progress| DenoiseResponse { event: Some(Event::Progress(progress)) },
             move |x| match &facts.diffusion.latent {
                 None => Ok((Some(picture(&x, size.width, size.height)?), None)),
@@ -145,7 +146,7 @@ impl DenoiserService for Denoiser {
         );
         Ok(Response::new(match latest {
             None => stream.boxed(),
-            Some(latest) => estimates::between(stream, latest, size).boxed(),
+            Some(latest) => estimates::between(stream, latest, size, afterwards).boxed(),
         }))
     }
 

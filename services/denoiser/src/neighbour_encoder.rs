@@ -185,13 +185,13 @@ impl RowModel for NeighbourModel {
         self.session.batch()
     }
 
-    fn typical_row(&self) -> Option<NeighbourRow> {
+    fn typical_rows(&self) -> Vec<NeighbourRow> {
         let Self { side, text: [tokens, dim], .. } = self;
-        Some(NeighbourRow {
+        vec![NeighbourRow {
             planes: vec![0.0; 3 * side * side],
             tokens: vec![0.0; tokens * dim],
             mask: vec![1.0; *tokens],
-        })
+        }]
     }
 
     fn can_share(one: &NeighbourRow, other: &NeighbourRow) -> bool {

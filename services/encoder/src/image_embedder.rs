@@ -74,8 +74,8 @@ impl RowModel for ImageGraph {
         self.session.batch()
     }
 
-    fn typical_row(&self) -> Option<Vec<f32>> {
-        Some(vec![0.0; 3 * self.side * self.side])
+    fn typical_rows(&self) -> Vec<Vec<f32>> {
+        vec![vec![0.0; 3 * self.side * self.side]]
     }
 
     fn can_share(one: &Vec<f32>, other: &Vec<f32>) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use reverie_engine::cost::Weight;
 use reverie_engine::{
     Cache, Input, Lane, ModelError, RowData, RowError, RowModel, RunError, Session, Values,
 };
@@ -102,12 +103,12 @@ impl RowModel for TextGraph {
         self.session.batch()
     }
 
-    fn weight(text: &TokenizedText) -> f64 {
-        text.ids.len() as f64
+    fn weight(text: &TokenizedText) -> Weight {
+        Weight::from(text.ids.len() as f64)
     }
 
-    fn typical_row(&self) -> Option<TokenizedText> {
-        self.typical.clone()
+    fn typical_rows(&self) -> Vec<TokenizedText> {
+        self.typical.iter().cloned().collect()
     }
 
     fn can_share(one: &TokenizedText, other: &TokenizedText) -> bool {

@@ -1,6 +1,6 @@
 //! Which requests are begun: those that can be done by their deadline, over all stages, without making others late.
 //!
-//! Each stage predicts what a request will take of it ([`Prediction`]). Here these are added up, with what the requests before it still
+//! Each stage that draws predicts what a request will take of it ([`Prediction`]); what comes before them is measured. Here these are added up, with what the requests before it still
 //! need, by what computes them: stages of one process share its cores. The policy is that of the lanes
 //! ([`reverie_engine::policy`]), with requests for jobs and the cores for sessions: deadlines, then equal shares of callers.
 
@@ -22,7 +22,7 @@ use tonic::Status;
 pub(crate) use self::booking::Booking;
 use crate::position::Place;
 
-/// What an image takes beside what its lanes compute: texts, neighbours, image files, messages.
+/// What an image takes beside what is predicted: image files, messages.
 const BESIDE: f64 = 1.1;
 /// Seconds for which what is known of a resource is kept when nothing uses it.
 const FORGET: Seconds = 60.0;
@@ -36,6 +36,8 @@ const OTHERS: u64 = u64::MAX;
 pub(crate) struct Need {
     pub(crate) place: Place,
     pub(crate) prediction: Prediction,
+    /// Whether it is done once for all images of a request.
+    pub(crate) is_shared: bool,
 }
 
 /// The requests that were admitted and have not ended.
@@ -83,7 +85,7 @@ impl Admission {
     pub(crate) fn admit(
         self: &Arc<Self>,
         context: Context,
-        needs: &[Need],
+        needs: Vec<Need>,
         images: usize,
         least: usize,
     ) -> Result<Booking, Status> {
@@ -95,9 +97,9 @@ impl Admission {
         let mut depth = needs.len();
         loop {
             // What a request asks for in vain counts as its caller's demand, once.
-            let policies = if depth > least { state.policies(needs) } else { Vec::new() };
+            let policies = if depth > least { state.policies(&needs) } else { Vec::new() };
             match state.book(call, deadline, &needs[..depth], images, now) {
-                Ok(id) => return Ok(Booking { admission: Arc::clone(self), id, needs: needs.to_vec() }),
+                Ok(id) => return Ok(Booking { admission: Arc::clone(self), id, needs }),
                 Err(_) if depth > least => {
                     depth -= 1;
                     state.restore(policies);
@@ -140,7 +142,10 @@ impl State {
         now: Seconds,
     ) -> Result<u64, Refused> {
         let Self { next_id, requests, resources } = self;
-        let of_image = |image| needs.iter().map(move |need| Part { image, need: *need, left: 1.0 });
+        let of_image = |image| {
+            let of_it = needs.iter().filter(move |need| image == 0 || !need.is_shared);
+            of_it.map(move |need| Part { image, need: *need, left: 1.0 })
+        };
         let parts: Vec<Part> = (0..images).flat_map(of_image).collect();
         let mut job = job(*next_id, call, deadline, now);
         let mut booked = Vec::new();
@@ -151,11 +156,11 @@ impl State {
             let units = (prediction.units as usize).max(1);
             let resource = resources.entry(prediction.resource).or_insert_with(|| Resource::new(units));
             resource.used = now;
-            let backlog =
+            let others =
                 needs.iter().map(|need| need.prediction).filter(|of| of.resource == prediction.resource);
-            let backlog = backlog.map(|prediction| prediction.backlog_unit_seconds).sum();
+            let others = others.map(|prediction| prediction.backlog_unit_seconds).sum();
             update(&mut job, prediction.resource, &parts);
-            resource.admit(&job, backlog, now)?;
+            resource.admit(&job, others, now)?;
             booked.push((prediction.resource, job));
         }
         for (id, job) in booked {
@@ -183,10 +188,8 @@ impl Resource {
         Self { policy: Policy::new(PolicySettings::new(units)), units, jobs: Vec::new(), used: 0.0 }
     }
 
-    /// Whether `newcomer` may use it, if its stages have a `backlog`, of which more may be other pipelines' than what is booked here.
-    fn admit(&mut self, newcomer: &Job, backlog: Seconds, now: Seconds) -> Result<(), Refused> {
-        let own: Seconds = self.jobs.iter().map(|job| job.work_left).sum();
-        let others = backlog - own;
+    /// Whether `newcomer` may use it, if its stages have so much work of `others`.
+    fn admit(&mut self, newcomer: &Job, others: Seconds, now: Seconds) -> Result<(), Refused> {
         if others <= 0.0 {
             return self.policy.admit(&self.jobs, newcomer, now);
         }

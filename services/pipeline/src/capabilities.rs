@@ -14,7 +14,7 @@ use reverie_service_kit::guidance::unfit_negative_prompt;
 
 use crate::convert::{OUTPUT_FORMATS, max_images};
 use crate::settings::{Defaults, Limits};
-use crate::stages::Models;
+use crate::stages::{LevelOptions, Models, ServedLevel};
 
 /// The answer for these models, knowledge bases and settings.
 pub(crate) fn of(
@@ -23,6 +23,7 @@ pub(crate) fn of(
     limits: &Limits,
     defaults: &Defaults,
 ) -> GetCapabilitiesResponse {
+    let takes_initial = models.takes_initial();
     let Models { base, levels, .. } = models;
     let takes_negative_prompt = unfit_negative_prompt(&base).is_none();
     let max_neighbours = base.max_neighbours.min(MAX_NEIGHBOURS);
@@ -30,10 +31,24 @@ pub(crate) fn of(
     let knowledge_bases = if max_neighbours == 0 { Vec::new() } else { knowledge_bases };
     let max_step_previews_per_second = limits.step_previews(&base);
     let GetModelResponse { model, image_size, other_sizes, latent, .. } = base;
-    let level = |level: crate::stages::ServedLevel| Level {
-        model: Some(level.model),
-        low_resolution_size: level.low_side,
-        image_size: level.side,
+    let level = |level: ServedLevel| {
+        let LevelOptions {
+            samplers,
+            max_steps,
+            default_sampling,
+            default_guidance_weight,
+            default_noise_level,
+        } = level.options;
+        Level {
+            model: Some(level.model),
+            low_resolution_size: level.low_side,
+            image_size: level.side,
+            samplers,
+            max_steps,
+            default_sampling,
+            default_guidance_weight,
+            default_noise_level,
+        }
     };
     let sizes =
         |SizesOfModel { multiple, max_side, max_pixels }| OtherSizes { multiple, max_side, max_pixels };
@@ -48,6 +63,7 @@ pub(crate) fn of(
         guidance_strategies: all_if::<GuidanceStrategy>(max_neighbours > 0),
         default_guidance: base.default_guidance,
         takes_negative_prompt,
+        takes_initial,
         needs_mask: latent.is_some_and(|latent| latent.paints_into_picture),
         max_neighbours,
         default_neighbours: defaults.neighbours.min(max_neighbours),

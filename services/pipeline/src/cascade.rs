@@ -21,7 +21,7 @@ use reverie_proto::generation::v1::{Completed, NeighboursFound, Stage, Started};
 use reverie_proto::knowledge::v1::Neighbour;
 use reverie_proto::tensor::v1::{Image, TextTokens};
 use reverie_service_kit::refusal::{is_for_other_models, of_part};
-use reverie_service_kit::{Context, Refusal};
+use reverie_service_kit::{Context, Permit, Refusal};
 use tonic::{Code, Status};
 
 use self::image::{Drawing, Drawn, Source};
@@ -59,7 +59,7 @@ pub(crate) async fn draw(
     context: Context,
     news: &News,
     position: &Position,
-    pace: &Pace,
+    (pace, permit): (&Pace, &Permit),
 ) -> Result<(), Status> {
     let begun = Instant::now();
     let fields = Fields::of(&run);
@@ -73,7 +73,7 @@ pub(crate) async fn draw(
         .zip(&run.seeds)
         .map(async |(index, &seed)| {
             let position = position.of_image(index as usize);
-            let drawing = Drawing { index, seed, begun, run, source, fields, stages, context, pace };
+            let drawing = Drawing { index, seed, begun, run, source, fields, stages, context, pace, permit };
             let drawn = drawing.draw(Ledger::new(news, &position, index));
             let drawn = in_time(context, &position, Box::pin(drawn)).await;
             position.end();
@@ -153,6 +153,7 @@ async fn prepare(
     ledger: &mut Ledger<'_>,
 ) -> Result<Source, Status> {
     ledger.tell(Event::Started(started(run))).await;
+    let begun = Instant::now();
 
     // 1. The prompt's tokens and the reference images.
     let (has_negative_prompt, encoder) =
@@ -186,10 +187,11 @@ async fn prepare(
     ledger.done(Stage::Encode, 1, encode_seconds + caption_seconds, None, None).await;
     let images = own.images.into_iter().chain(found_images);
     let neighbours = images.zip(own_captions.into_iter().chain(found_captions)).map(prepared).collect();
+    let seconds = begun.elapsed().as_secs_f64();
 
     // 3. What the base model starts from.
     let (initial, initial_latent) = start(run, fields, stages, context, ledger).await?;
-    Ok(Source { text, has_negative_prompt, neighbours, initial, initial_latent })
+    Ok(Source { text, has_negative_prompt, neighbours, seconds, initial, initial_latent })
 }
 
 /// The texts to encode: the prompt, and the negative prompt, which is the empty text for models that take it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reverie_imaging::fit::Reader;
 use reverie_imaging::initial::{Initial, InitialError, Opened};
 use reverie_proto::denoiser::v1::{GetModelResponse, NeighbourPicture};
-use reverie_proto::diffusion::v1::{Guidance, Sampling};
+use reverie_proto::diffusion::v1::{Guidance, InitialPicture, Sampling};
 use reverie_proto::generation::v1::{GenerateRequest, SuperResolutionOptions};
 use reverie_proto::limits::{GUIDANCE_WEIGHT, MAX_IMAGES, MAX_TEXT_BYTES, SHARE};
 use reverie_proto::sizes::Size;
@@ -33,6 +33,8 @@ pub(crate) struct Run {
     /// Of each image, by index; at least one.
     pub(crate) seeds: Vec<u64>,
     pub(crate) memory: Memory,
+    /// The most reference images that it is drawn with.
+    pub(crate) most_neighbours: u32,
     pub(crate) guidance: Option<Guidance>,
     pub(crate) base_sampling: Option<Sampling>,
     /// The picture to start from; none until it is decoded.
@@ -97,18 +99,7 @@ pub(crate) fn run(
     if let Some(sampling) = &request.base_sampling {
         ranges::sampling(&mut violations, "base_sampling", sampling);
     }
-
-    let field = |error: &InitialError| format!("initial.{}", error.field());
-    let initial =
-        request.initial.as_ref().and_then(|message| violations.take_all(Opened::read(message), field));
-
-    if base.latent.as_ref().is_some_and(|latent| latent.paints_into_picture) {
-        violations.require(
-            initial.as_ref().is_none_or(Opened::has_mask) && request.initial.is_some(),
-            "initial.mask",
-            "is missing: this model paints into a picture, where its mask is white",
-        );
-    }
+    let initial = initial(&mut violations, request.initial.as_ref(), &models);
     let (size, depth) =
         size(&mut violations, request.size, request.resolution, initial.as_ref(), base, levels);
     violations.require(
@@ -149,6 +140,7 @@ pub(crate) fn run(
         prompt,
         negative_prompt,
         seeds,
+        most_neighbours: memory.most(),
         memory,
         guidance: request.guidance,
         base_sampling: request.base_sampling,
@@ -169,6 +161,25 @@ pub(crate) fn run(
         step_preview_milliseconds: (1000.0 / limits.step_previews_per_second).ceil() as u32,
     };
     Ok((run, undecoded))
+}
+
+/// The picture to start from, as far as its header tells.
+fn initial(violations: &mut Violations, message: Option<&InitialPicture>, models: &Models) -> Option<Opened> {
+    violations.require(
+        message.is_none() || models.takes_initial(),
+        "initial",
+        "must not be set: the model works on latents, and the bundle has no latent_encoder to encode a picture to them",
+    );
+    let field = |error: &InitialError| format!("initial.{}", error.field());
+    let initial = message.and_then(|message| violations.take_all(Opened::read(message), field));
+    if models.base.latent.as_ref().is_some_and(|latent| latent.paints_into_picture) {
+        violations.require(
+            initial.as_ref().is_none_or(Opened::has_mask) && message.is_some(),
+            "initial.mask",
+            "is missing: this model paints into a picture, where its mask is white",
+        );
+    }
+    initial
 }
 
 /// The most images of a request: each is one in flight.

@@ -62,9 +62,9 @@ impl Fields {
         })
     }
 
-    /// Of the autoencoder, which is given pictures of the size to draw, and their latents.
+    /// Of the autoencoder, which is given the size to draw, pictures of that size, and their latents.
     pub(crate) fn autoencoder(&self, field: &str) -> Option<String> {
-        matches!(field, "image" | "latent.values").then(|| self.size.to_owned())
+        matches!(field, "size" | "image" | "latent.values").then(|| self.size.to_owned())
     }
 
     /// Of the denoiser.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt as _};
 use reverie_access::{InFlight, Visitor};
-use reverie_imaging::initial::Opened;
 use reverie_proto::generation::v1::generation_service_server::GenerationService;
 use reverie_proto::generation::v1::{
     GenerateRequest, GenerateResponse, GetCapabilitiesRequest, GetCapabilitiesResponse, Stage,
@@ -18,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::access;
-use crate::admission::{Admission, Booking, Need};
+use crate::admission::{Admission, Booking};
 use crate::callers::Callers;
 use crate::convert::Run;
 use crate::images::Undecoded;
@@ -44,6 +43,8 @@ pub(crate) struct Generation {
     pace: Arc<Pace>,
     admission: Arc<Admission>,
     callers: Callers,
+    /// What this process calls itself where it asks stages for work.
+    origin: u64,
 }
 
 impl Generation {
@@ -56,6 +57,7 @@ impl Generation {
             pace: Arc::default(),
             admission: Arc::default(),
             callers: settings.callers.clone(),
+            origin: rand::random::<u64>().max(1),
         }
     }
 }
@@ -70,13 +72,29 @@ impl Generation {
         permit: &Permit,
         visitor: Option<&Visitor>,
     ) -> Result<(Run, Booking, Option<InFlight>), Status> {
-        let mut models = context.within("asking for the models", self.stages.models(context)).await?;
+        let models = context.within("asking for the models", self.stages.models(context)).await?;
         access::resolve_memory(visitor, models.can_search(), request)?;
+        let (mut run, images, booking) = self.book(models, request, context, permit).await?;
+        let model = run.base.model.as_ref().map_or("", |model| &model.name);
+        gen_ai::image(model, run.seeds[0], &run.prompt);
+        let held = visitor.map(|visitor| charge(visitor, &run, &booking)).transpose()?;
+        context.within("decoding the request's images", images.decode(&mut run)).await?;
+        Ok((run, booking, held))
+    }
+
+    /// Checks a request against `models`, or those that took their place meanwhile, and books what its images need.
+    async fn book(
+        &self,
+        mut models: Models,
+        request: &GenerateRequest,
+        context: Context,
+        permit: &Permit,
+    ) -> Result<(Run, Undecoded, Booking), Status> {
         let mut plans = 1;
         loop {
-            let (mut run, images) = self.plan(models, request.clone(), permit).await?;
-            let strength = images.initial.as_ref().map(Opened::strength);
-            let predicting = cascade::predict(&run, strength, &self.stages, context);
+            let (run, images) = self.plan(models, request.clone(), permit).await?;
+            let predicting =
+                cascade::predict(&run, images.initial.as_ref(), &self.stages, context, &self.pace);
             let needs = match context.within("asking what the image takes", predicting).await {
                 Err(status) if plans < PLANS && is_for_other_models(&status) => {
                     models = self.other_models(&run.digests, status, context).await?;
@@ -85,14 +103,10 @@ impl Generation {
                 }
                 needs => needs?,
             };
-            let of_base = needs.iter().filter(|need| need.place.stage == Stage::Base).count();
-            let least = if run.may_degrade { of_base } else { needs.len() };
-            let booking = self.admission.admit(context, &needs, run.seeds.len(), least)?;
-            let model = run.base.model.as_ref().map_or("", |model| &model.name);
-            gen_ai::image(model, run.seeds[0], &run.prompt);
-            context.within("decoding the request's images", images.decode(&mut run)).await?;
-            let held = visitor.map(|visitor| charge(visitor, &run, &needs)).transpose()?;
-            return Ok((run, booking, held));
+            let of_levels = needs.iter().filter(|need| need.place.stage == Stage::SuperResolution).count();
+            let least = if run.may_degrade { needs.len() - of_levels } else { needs.len() };
+            let booking = self.admission.admit(context, needs, run.seeds.len(), least)?;
+            return Ok((run, images, booking));
         }
     }
 
@@ -126,21 +140,21 @@ impl Generation {
         Ok(models)
     }
 
-    /// Draws the images. If the models that they were planned with are gone, they are planned anew with those that are there, and all
-    /// drawn from the beginning with the same seeds: an image is never of two bundles, nor are the images of a request.
+    /// Draws the images. If the models that they were planned with are gone, they are planned and booked anew with those that are there,
+    /// and all drawn from the beginning with the same seeds: an image is never of two bundles, nor are the images of a request.
     async fn draw(
         &self,
-        mut run: Run,
+        (mut run, mut booking): (Run, Booking),
         request: GenerateRequest,
         context: Context,
         permit: &Permit,
         news: &News,
-        position: &Position,
     ) -> Result<(), Status> {
         let mut plans = 1;
         loop {
             let (digests, seed) = (run.digests.clone(), run.seeds[0]);
-            let drawn = cascade::draw(run, &self.stages, context, news, position, &self.pace);
+            let position = Position::new(booking);
+            let drawn = cascade::draw(run, &self.stages, context, news, &position, (&self.pace, permit));
             let status = match drawn.await {
                 Err(status) if plans < PLANS && is_for_other_models(&status) => status,
                 outcome => return outcome,
@@ -148,9 +162,11 @@ impl Generation {
             let asking = self.other_models(&digests, status, context);
             let models = context.within("asking for the models", asking).await?;
             plans += 1;
+            // What was booked for the images that are given up is free.
+            drop(position);
             let request = GenerateRequest { seed: Some(seed), ..request.clone() };
             let images;
-            (run, images) = self.plan(models, request, permit).await?;
+            (run, images, booking) = self.book(models, &request, context, permit).await?;
             context.within("decoding the request's images", images.decode(&mut run)).await?;
         }
     }
@@ -167,6 +183,7 @@ impl GenerationService for Generation {
         let measured = Measured::begin();
         let permit = Permit::of(&request);
         let context = self.callers.context(&request).capped(self.longest, "limits.max_request_seconds");
+        let context = context.planned_by(self.origin);
         let visitor = access::visitor(&request);
         let mut request = request.into_inner();
         let prepared = self.prepare(&mut request, context, &permit, visitor.as_ref()).await;
@@ -180,8 +197,7 @@ impl GenerationService for Generation {
         let (news, events) = news::channel(EVENTS, Duration::from_millis(self.limits.answer_milliseconds));
         let generation = self.clone();
         let work = async move {
-            let position = Position::new(booking);
-            let outcome = generation.draw(run, request, context, &permit, &news, &position).await;
+            let outcome = generation.draw((run, booking), request, context, &permit, &news).await;
             measured.end(outcome.as_ref().copied());
             drop(held);
             outcome
@@ -204,13 +220,12 @@ impl GenerationService for Generation {
 }
 
 /// Charges `visitor` what the images of a request will take, and counts them as in flight.
-fn charge(visitor: &Visitor, run: &Run, needs: &[Need]) -> Result<InFlight, Refusal> {
+fn charge(visitor: &Visitor, run: &Run, booking: &Booking) -> Result<InFlight, Refusal> {
     let (width, height) = run.image_size();
     let images = run.seeds.len();
     let pixels = images as u64 * u64::from(width) * u64::from(height);
-    let seconds: f64 = needs.iter().map(|need| need.prediction.unit_seconds).sum();
     let held = visitor.hold(u32::try_from(images - 1).unwrap_or(u32::MAX))?;
-    visitor.charge(pixels, seconds * images as f64)?;
+    visitor.charge(pixels, booking.model_seconds(images))?;
     Ok(held)
 }
 

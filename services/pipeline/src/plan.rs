@@ -159,6 +159,7 @@ impl<'a> Survey<'a> {
                     base: base.facts.clone(),
                     levels: levels_of(answers.map(|(stage, answer)| (stage, answer.clone()))),
                     has_retrieval: self.stages.retrieval.is_some(),
+                    has_latent_encoder: self.has_latent_encoder(&base.facts),
                 };
                 let replicas =
                     choice.iter().map(|told| told.addresses.len()).chain([base.addresses.len()]).min();
@@ -166,6 +167,14 @@ impl<'a> Survey<'a> {
             }
         }
         candidates
+    }
+
+    /// Whether a replica with the decoder of `base` encodes pictures for it.
+    fn has_latent_encoder(&self, base: &GetModelResponse) -> bool {
+        let wanted = base.latent.as_ref().map(|latent| &latent.decoder_digest);
+        let decoder = |coders: &Coders| coders.decoder.clone().unwrap_or_default().digest;
+        let mut coders = self.coders.iter().flatten().map(|told| &told.facts);
+        coders.any(|coders| coders.encoder.is_some() && wanted == Some(&decoder(coders)))
     }
 
     /// Whether models belong together, and some replica of each other stage has what they need.

@@ -7,13 +7,15 @@ use futures::future::{join_all, try_join_all};
 use reverie_proto::autoencoder::v1::autoencoder_service_client::AutoencoderServiceClient;
 use reverie_proto::autoencoder::v1::{
     DecodeRequest, DecodeResponse, EncodeRequest, EncodeResponse, GetModelRequest as GetAutoencoderRequest,
+    GetModelResponse as GetAutoencoderResponse, PredictRequest as PredictCodingRequest,
+    PredictResponse as PredictCodingResponse,
 };
 use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::denoiser_service_client::DenoiserServiceClient;
 use reverie_proto::denoiser::v1::{
     DenoiseCompleted, DenoiseRequest, GetModelRequest, GetModelResponse, PredictRequest,
 };
-use reverie_proto::diffusion::v1::{ModelIdentity, Prediction, StepProgress};
+use reverie_proto::diffusion::v1::{ModelIdentity, Prediction, Sampling, StepProgress};
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
 use reverie_proto::encoder::v1::{EncodeTextRequest, GetModelsRequest};
 use reverie_proto::generation::v1::SuperResolutionOptions;
@@ -51,9 +53,22 @@ pub(crate) struct ServedLevel {
     pub(crate) model: ModelIdentity,
     /// Of the encoder that it was trained with; "" for one that takes no text.
     pub(crate) text_encoder_digest: String,
+    /// What requests may ask of it.
+    pub(crate) options: LevelOptions,
     /// Of the bundle that it is of; "" if its server does not say.
     pub(crate) bundle_digest: String,
     server: Upstream,
+}
+
+/// What requests may ask of a level, and what those get that ask for nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct LevelOptions {
+    pub(crate) samplers: Vec<i32>,
+    pub(crate) max_steps: u32,
+    pub(crate) default_sampling: Option<Sampling>,
+    /// None for a level that takes no text.
+    pub(crate) default_guidance_weight: Option<f32>,
+    pub(crate) default_noise_level: f32,
 }
 
 /// What the models of the cascade draw and take.
@@ -64,12 +79,19 @@ pub(crate) struct Models {
     pub(crate) levels: Vec<ServedLevel>,
     /// Whether there are knowledge bases to search.
     pub(crate) has_retrieval: bool,
+    /// Whether pictures can be encoded to the latents that the base model works on.
+    pub(crate) has_latent_encoder: bool,
 }
 
 impl Models {
     /// Whether reference images can be searched for: there are some, and the model takes them.
     pub(crate) fn can_search(&self) -> bool {
         self.has_retrieval && self.base.max_neighbours > 0
+    }
+
+    /// Whether a request may give a picture to start from.
+    pub(crate) fn takes_initial(&self) -> bool {
+        self.base.latent.is_none() || self.has_latent_encoder
     }
 }
 
@@ -141,8 +163,16 @@ impl Stages {
     ///
     /// One replica of each stage answers. Where what they have does not belong together, all are asked.
     pub(crate) async fn models(&self, context: Context) -> Result<Models, Status> {
-        let (base, levels) = tokio::try_join!(self.base_model(context), self.levels(context))?;
-        let models = Models { base, levels, has_retrieval: self.retrieval.is_some() };
+        let asking =
+            async { tokio::try_join!(self.base_model(context), self.levels(context), self.coders(context)) };
+        // On the heap: it holds what the stages answer.
+        let (base, levels, coders) = Box::pin(asking).await?;
+        let models = Models {
+            base,
+            levels,
+            has_retrieval: self.retrieval.is_some(),
+            has_latent_encoder: coders.is_some_and(|coders| coders.encoder.is_some()),
+        };
         let fits = fit::check_cascade(&models, self.autoencoder.is_some());
         if self.may_differ() && fits.is_err() {
             return self.models_of_all(context).await;
@@ -198,17 +228,19 @@ impl Stages {
             let answer = client.get_models(context.outgoing(GetModelsRequest {})).await;
             answer.map_err(|status| self.encoder.blame(context, status))
         };
-        let autoencoder = async {
-            let Some(stage) = &self.autoencoder else { return Ok(None) };
-            let mut client = client!(AutoencoderServiceClient, stage);
-            let answer = client.get_model(context.outgoing(GetAutoencoderRequest {})).await;
-            answer.map(Some).map_err(|status| stage.blame(context, status))
-        };
-        let (encoder, autoencoder) = tokio::try_join!(encoder, autoencoder)?;
+        let (encoder, autoencoder) = tokio::try_join!(encoder, self.coders(context))?;
         Ok(Identities {
             text_encoder: encoder.into_inner().text_encoder_digest,
-            decoder: autoencoder.map(|answer| answer.into_inner().decoder.unwrap_or_default().digest),
+            decoder: autoencoder.map(|coders| coders.decoder.unwrap_or_default().digest),
         })
+    }
+
+    /// What the autoencoder has; none without one.
+    async fn coders(&self, context: Context) -> Result<Option<GetAutoencoderResponse>, Status> {
+        let Some(stage) = &self.autoencoder else { return Ok(None) };
+        let mut client = client!(AutoencoderServiceClient, stage);
+        let answer = client.get_model(context.outgoing(GetAutoencoderRequest {})).await;
+        answer.map(|answer| Some(answer.into_inner())).map_err(|status| stage.blame(context, status))
     }
 
     async fn base_model(&self, context: Context) -> Result<GetModelResponse, Status> {
@@ -351,6 +383,23 @@ impl Stages {
         answer.map(Response::into_inner).map_err(|status| stage.blame_fields(context, status, own))
     }
 
+    /// Asks the autoencoder what an image would take of it.
+    pub(crate) async fn predict_coding(
+        &self,
+        context: Context,
+        request: PredictCodingRequest,
+        own: impl Fn(&str) -> Option<String>,
+    ) -> Result<PredictCodingResponse, Status> {
+        let stage = self.autoencoder()?;
+        let mut client = client!(AutoencoderServiceClient, stage);
+        match client.predict(context.outgoing(request)).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            // A service of an earlier version, as during an update.
+            Err(status) if status.code() == Code::Unimplemented => Ok(PredictCodingResponse::default()),
+            Err(status) => Err(stage.blame_fields(context, status, own)),
+        }
+    }
+
     fn autoencoder(&self) -> Result<&Upstream, Status> {
         let missing =
             || Refusal::internal("the model outputs latents but no autoencoder is configured").into();
@@ -437,6 +486,13 @@ pub(crate) fn levels_of<'a>(
             takes_empty_text: level.takes_empty_text,
             model: level.model.unwrap_or_default(),
             text_encoder_digest: level.text_encoder_digest,
+            options: LevelOptions {
+                samplers: level.samplers,
+                max_steps: level.max_steps,
+                default_sampling: level.default_sampling,
+                default_guidance_weight: level.default_guidance_weight,
+                default_noise_level: level.default_noise_level,
+            },
             bundle_digest: bundle_digest.clone(),
             server: stage.clone(),
         }));

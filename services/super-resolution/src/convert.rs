@@ -132,14 +132,13 @@ fn options(
         "guidance_weight",
         "must not be set: this level takes no text to be guided by",
     );
-    let defaults = &facts.defaults;
     let weight = violations.in_range("guidance_weight", guidance_weight, GUIDANCE_WEIGHT);
     let noise_level = violations.in_range("noise_level", noise_level, SHARE);
     let (diffusion, sample) = (&facts.diffusion, facts.diffusion.own_sample());
-    let settings = sampling::settings(violations, sampling, diffusion, defaults, sample);
+    let settings = sampling::settings(violations, sampling, diffusion, &facts.defaults, sample);
     Options {
-        guidance_weight: weight.or(defaults.guidance_weight).unwrap_or(1.0),
-        noise_level: noise_level.or(defaults.noise_level).unwrap_or(0.0),
+        guidance_weight: weight.unwrap_or_else(|| facts.default_guidance_weight()),
+        noise_level: noise_level.unwrap_or_else(|| facts.default_noise_level()),
         sampler: sampling::sampler(violations, &facts.schedule, &settings),
     }
 }

@@ -14,20 +14,40 @@ use reverie_proto::superresolution::v1::{
 use reverie_service_kit::{Context, Permit};
 use reverie_stage::answers::{answers, picture};
 use reverie_stage::lanes;
+use reverie_stage::sampling::Offer;
 use tonic::{Request, Response, Status};
 
 use crate::convert::{self, Job};
-use crate::level::Level;
+use crate::level::{Facts, Level};
 
 pub(crate) struct SuperResolution {
     levels: Arc<[Level]>,
     progress_events: usize,
-    bundle_digest: String,
+    described: ListLevelsResponse,
 }
 
 impl SuperResolution {
     pub(crate) fn new(levels: Arc<[Level]>, progress_events: usize, bundle_digest: String) -> Self {
-        Self { levels, progress_events, bundle_digest }
+        let described = levels.iter().map(|level| describe(&level.facts)).collect();
+        Self { levels, progress_events, described: ListLevelsResponse { levels: described, bundle_digest } }
+    }
+}
+
+/// All that callers are told of a level.
+fn describe(facts: &Facts) -> LevelMessage {
+    let (Facts { diffusion, defaults, .. }, text) = (facts, facts.text.as_ref());
+    let Offer { samplers, max_steps, default } = Offer::of(diffusion, defaults, diffusion.own_sample());
+    LevelMessage {
+        low_resolution_size: facts.low_side as u32,
+        image_size: facts.side as u32,
+        model: Some(facts.identity.clone()),
+        takes_empty_text: text.is_some_and(|text| text.without == WithoutText::EmptyText),
+        text_encoder_digest: text.map(|text| text.encoder.clone()).unwrap_or_default(),
+        samplers,
+        max_steps,
+        default_sampling: Some(default),
+        default_guidance_weight: text.is_some().then(|| facts.default_guidance_weight()),
+        default_noise_level: facts.default_noise_level(),
     }
 }
 
@@ -41,7 +61,9 @@ impl SuperResolutionService for SuperResolution {
     ) -> Result<Response<Self::UpscaleStream>, Status> {
         let context = Context::of(&request);
         let levels = Arc::clone(&self.levels);
-        let prepared = Permit::of(&request).run_blocking(move || convert::job(request.get_ref(), &levels));
+        let permit = Permit::of(&request);
+        let afterwards = permit.without_message();
+        let prepared = permit.run_blocking(move || convert::job(request.get_ref(), &levels));
         let Job { level, sampler, plan, noise, conditions } =
             context.within("preparing the smaller image", prepared).await?;
 
@@ -61,7 +83,7 @@ impl SuperResolutionService for SuperResolution {
         let model = Some(level.facts.identity.clone());
         let stream = answers(
             events,
-            context,
+            (context, afterwards),
             |progress| UpscaleResponse { event: Some(Event::Progress(progress)) },
             move |x| picture(&x, side as u32, side as u32),
             move |drawn| UpscaleResponse {
@@ -93,26 +115,6 @@ impl SuperResolutionService for SuperResolution {
         &self,
         _: Request<ListLevelsRequest>,
     ) -> Result<Response<ListLevelsResponse>, Status> {
-        let levels = self
-            .levels
-            .iter()
-            .map(|level| LevelMessage {
-                low_resolution_size: level.facts.low_side as u32,
-                image_size: level.facts.side as u32,
-                model: Some(level.facts.identity.clone()),
-                takes_empty_text: level
-                    .facts
-                    .text
-                    .as_ref()
-                    .is_some_and(|text| text.without == WithoutText::EmptyText),
-                text_encoder_digest: level
-                    .facts
-                    .text
-                    .as_ref()
-                    .map(|text| text.encoder.clone())
-                    .unwrap_or_default(),
-            })
-            .collect();
-        Ok(Response::new(ListLevelsResponse { levels, bundle_digest: self.bundle_digest.clone() }))
+        Ok(Response::new(self.described.clone()))
     }
 }

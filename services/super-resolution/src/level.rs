@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reverie_diffusion::{NoiseSchedule, augmentation_timestep};
-use reverie_engine::trajectory::{Evaluation, Row};
+use reverie_engine::trajectory::{self, Evaluation, Row};
 use reverie_engine::{Lane, ModelError};
 use reverie_packages::Package;
 use reverie_packages::package::{Defaults, DiffusionFacts, LowResolutionCondition, TextCondition};
@@ -39,6 +39,14 @@ impl Facts {
         3 * self.side * self.side
     }
 
+    pub(crate) fn default_guidance_weight(&self) -> f32 {
+        self.defaults.guidance_weight.unwrap_or(1.0)
+    }
+
+    pub(crate) fn default_noise_level(&self) -> f32 {
+        self.defaults.noise_level.unwrap_or(0.0)
+    }
+
     /// The extents of a picture of its size, with one row.
     fn picture(&self, channels: usize) -> [usize; 4] {
         [1, channels, self.side, self.side]
@@ -60,6 +68,8 @@ pub(crate) struct Conditions {
     /// Empty where the model takes no text.
     pub(crate) texts: Texts,
 }
+
+impl trajectory::Conditions for Conditions {}
 
 /// A running level.
 #[derive(Debug, Clone)]
@@ -165,13 +175,13 @@ impl Feeds for Facts {
         }
     }
 
-    fn typical_row(&self) -> Row<Conditions> {
+    fn typical_rows(&self) -> Vec<Row<Conditions>> {
         let elements = self.elements();
         let outputs = if self.diffusion.learned_variance.is_some() { 2 * elements } else { elements };
         let blank = |wanted| Texts { with: Text::blank(wanted), without: Text::blank(wanted) };
         let texts = self.text.as_ref().map(blank).unwrap_or_default();
         let conditions = Conditions { low_resolution: vec![0.0; elements], noise_level: 0.0, texts };
-        Row::typical(elements, outputs, conditions)
+        vec![Row::typical(elements, outputs, conditions)]
     }
 
     fn can_share(one: &Evaluation<Conditions>, other: &Evaluation<Conditions>) -> bool {

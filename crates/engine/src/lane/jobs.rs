@@ -99,6 +99,8 @@ pub(super) struct Entry<M: RowModel> {
     /// Why it will end once its running rows have, if it will.
     ending: Option<Ending>,
     span: Span,
+    /// The process that plans it; 0 if none does.
+    origin: u64,
     pub(super) submitted: Instant,
     /// Whether a row of it was started.
     pub(super) has_started: bool,
@@ -115,7 +117,7 @@ enum Ending {
 }
 
 impl<M: RowModel> Entry<M> {
-    pub(super) fn new(work: Box<dyn Work<M>>, submitted: Instant) -> Self {
+    pub(super) fn new(work: Box<dyn Work<M>>, origin: u64, submitted: Instant) -> Self {
         let outlook = work.outlook();
         Self {
             work: Some(work),
@@ -126,6 +128,7 @@ impl<M: RowModel> Entry<M> {
             running: 0,
             ending: None,
             span: Span::current(),
+            origin,
             submitted,
             has_started: false,
             busy_since: None,
@@ -225,13 +228,14 @@ impl<M: RowModel> State<M> {
         }
     }
 
-    /// The work that is left, as seconds of one unit of what the lane computes with.
-    pub(super) fn computing_left(&self, used: Use) -> Seconds {
+    /// The work that is left of what others than `origin` plan, as seconds of one unit of what the lane computes with.
+    pub(super) fn work_of_others(&self, origin: u64, used: Use) -> Seconds {
         let of = |(entry, job): (&Entry<M>, &Job)| {
             let rows = if job.row > 0.0 { job.work_left / job.row } else { 0.0 };
             used.unit_seconds(rows, self.cost.computing(entry.outlook.weight))
         };
-        self.entries.iter().zip(&self.jobs).map(of).sum()
+        let is_others = |(entry, _): &(&Entry<M>, &Job)| entry.origin == 0 || entry.origin != origin;
+        self.entries.iter().zip(&self.jobs).filter(is_others).map(of).sum()
     }
 
     /// Ends the jobs that nobody waits for, and those that would be late; the ones that have rows running once these are done.

@@ -21,7 +21,7 @@ pub struct Prediction {
     pub resource: Resource,
     /// Seconds of one unit of the resource.
     pub unit_seconds: Seconds,
-    /// The same of all the work that the lane has.
+    /// The same of the work that the lane has from others than the process that plans this.
     pub backlog: Seconds,
 }
 

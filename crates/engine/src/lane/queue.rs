@@ -11,7 +11,7 @@ use super::jobs::{Endings, Entry, Pass, PassTime, Preparation, State, Step};
 use super::prediction::{Prediction, Use};
 use super::{Call, LaneSettings, RowModel, SubmitError, Trouble};
 use crate::cores::Cores;
-use crate::cost::Cost;
+use crate::cost::{Cost, Weight};
 use crate::policy::{Left, Seconds};
 use crate::work::{Failure, Work};
 
@@ -75,7 +75,7 @@ pub(crate) struct Queue<M: RowModel> {
     /// Rows that a forward pass has room for.
     pub(super) batch: usize,
     /// The weight of a row of the model's own shape.
-    own_weight: f64,
+    own_weight: Weight,
     used: Use,
     /// CPU cores that a session keeps busy; none on a GPU.
     cores_of_a_pass: usize,
@@ -97,14 +97,13 @@ impl<M: RowModel> Queue<M> {
     ) -> Self {
         let sessions = models.len();
         let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
-        let typical = models.first().and_then(M::typical_row);
-        let can_calibrate = typical.is_some();
-        let weight = typical.map_or(1.0, |row| M::weight(&row));
+        let typical = models.first().map(M::typical_rows).unwrap_or_default();
+        let weight = typical.first().map_or(Weight::from(1.0), M::weight);
         let (cost, seconds) = match settings.row_seconds.get(name) {
             Some(seconds) => (Cost::set(*seconds, weight), 0.0),
-            None => (Cost::default(), if can_calibrate { settings.calibration_seconds } else { 0.0 }),
+            None => (Cost::default(), if typical.is_empty() { 0.0 } else { settings.calibration_seconds }),
         };
-        let calibration = Calibration::new(sessions, seconds);
+        let calibration = Calibration::new(sessions, typical.len(), seconds);
         Self {
             name: name.into(),
             sessions,
@@ -131,7 +130,7 @@ impl<M: RowModel> Queue<M> {
 
     pub(super) fn submit(&self, call: Call, work: Box<dyn Work<M>>) -> Result<(), SubmitError> {
         let now = Instant::now();
-        let entry = Entry::new(work, now);
+        let entry = Entry::new(work, call.origin, now);
         let mut ended = Vec::new();
         let outcome = self.lock().admit(self, call, entry, now, &mut ended);
         tell(ended);
@@ -161,15 +160,20 @@ impl<M: RowModel> Queue<M> {
         }
     }
 
-    /// Notes that the thread `seat` computes a row to calibrate its session.
+    /// Which of the model's typical rows the thread `seat` computes next to calibrate its session.
+    pub(super) fn next_calibration(&self, seat: usize) -> usize {
+        self.lock().calibration.next_row(seat)
+    }
+
+    /// Notes that it computes it.
     pub(super) fn begin_calibration(&self, seat: usize) -> Instant {
         let now = Instant::now();
         self.lock().running_since[seat] = Some(now);
         now
     }
 
-    /// Notes how long that row took.
-    pub(super) fn calibrated(&self, seat: usize, outcome: Result<Duration, Failure>) {
+    /// Notes how long that row, of `weight`, took.
+    pub(super) fn calibrated(&self, seat: usize, weight: Weight, outcome: Result<Duration, Failure>) {
         let mut state = self.lock();
         state.running_since[seat] = None;
         let time = match outcome {
@@ -180,7 +184,7 @@ impl<M: RowModel> Queue<M> {
                 return;
             }
         };
-        state.cost.note_calibration(self.own_weight, time, self.seconds(Instant::now()));
+        state.cost.note_calibration(weight, time, self.seconds(Instant::now()));
         if state.calibration.note(seat, time) {
             let milliseconds = 1e3 * state.cost.pass(self.own_weight);
             info!(model = %self.name, sessions = self.sessions, cores = self.cores_of_a_pass, batch = self.batch, milliseconds, "a forward pass takes");
@@ -267,15 +271,17 @@ impl<M: RowModel> Queue<M> {
         Ok(())
     }
 
-    pub(super) fn predict(&self, left: Left, weight: f64, due_in: Option<Seconds>) -> Prediction {
+    pub(super) fn predict(&self, call: Call, left: Left, weight: Weight) -> Prediction {
         let now = Instant::now();
         let mut state = self.lock();
         if state.entries.is_empty() {
             state.cost.wake(self.seconds(now));
         }
-        let backlog = state.computing_left(self.used);
+        let backlog = state.work_of_others(call.origin, self.used);
         let prediction = self.used.predict(left, state.cost.computing(weight), self.slots(), backlog);
-        let seems_slow = due_in.is_some_and(|due_in| prediction.seconds > SLOW * due_in);
+        let seems_slow = call.deadline.is_some_and(|deadline| {
+            prediction.seconds > SLOW * deadline.saturating_duration_since(now).as_secs_f64()
+        });
         if seems_slow && state.entries.is_empty() && state.calibration.renew(now) {
             drop(state);
             self.changed.notify_all();

@@ -30,8 +30,8 @@ impl RowModel for Obedient {
         self.batch
     }
 
-    fn typical_row(&self) -> Option<Order> {
-        self.typical.map(|order| order())
+    fn typical_rows(&self) -> Vec<Order> {
+        self.typical.map(|order| order()).into_iter().collect()
     }
 
     fn can_share(one: &Order, other: &Order) -> bool {
@@ -76,7 +76,7 @@ fn batching(name: &str, sessions: usize, batch: usize, settings: &LaneSettings) 
 }
 
 fn call() -> Call {
-    Call { caller: Caller(1), class: Class::Interactive, deadline: None }
+    Call { caller: Caller(1), class: Class::Interactive, deadline: None, origin: 0 }
 }
 
 /// A row that keeps a session busy until the sender is dropped, and which has begun.
@@ -275,12 +275,26 @@ async fn a_cost_that_is_set_decides_what_is_admitted() {
     drop(until);
 }
 
+#[tokio::test]
+async fn a_prediction_tells_the_work_of_others_than_who_asks() {
+    let row_seconds = BTreeMap::from([("test".to_owned(), 3.0)]);
+    let lane = calibrating(|| Order::Answer(1), &LaneSettings { row_seconds, ..SETTINGS });
+    let until = busy(&lane).await;
+    let by = |origin| Call { origin, ..call() };
+    let waiting: Vec<_> = [0, 7, 7, 8].map(|origin| lane.run(by(origin), Order::Answer(1))).into();
+    let left = policy::Left { rows: 1, later_steps: 0, later_rows: 0 };
+    let backlog = |origin| lane.predict(by(origin), left, 1.0).backlog;
+    // The first that waits does not say where it comes from. The one that runs has no rows left.
+    assert_eq!([7, 8, 9, 0].map(|origin| backlog(origin).round() as u32), [6, 9, 12, 12]);
+    drop((until, waiting));
+}
+
 /// A job that panics where nobody expects it.
 struct Bomb;
 
 impl Work<Obedient> for Bomb {
     fn outlook(&self) -> Outlook {
-        Outlook { rows: 1, later_steps: 0, later_rows: 0, steps_taken: 0, weight: 1.0 }
+        Outlook { rows: 1, later_steps: 0, later_rows: 0, steps_taken: 0, weight: Weight::from(1.0) }
     }
 
     fn rows(&mut self) -> Vec<Order> {

@@ -11,6 +11,7 @@ use super::jobs::{Pass, PassTime, Preparation, Step, advance};
 use super::queue::{Queue, Turn};
 use crate::RowError;
 use crate::cores::Cores;
+use crate::cost::Weight;
 use crate::metrics;
 use crate::work::Failure;
 
@@ -75,13 +76,15 @@ fn calibrate<M: RowModel>(
     cores_of_a_row: usize,
 ) {
     let _taken = cores.take(cores_of_a_row);
-    let row = guard(|| Ok(model.typical_row()), Failure::ModelPanicked);
+    let next = queue.next_calibration(seat);
+    let row = guard(|| Ok(model.typical_rows().into_iter().nth(next)), Failure::ModelPanicked);
+    let weight = row.as_ref().ok().and_then(Option::as_ref).map_or(Weight::from(1.0), M::weight);
     let begun = queue.begin_calibration(seat);
     let outcome = row.and_then(|row| match row {
         Some(row) => run(model, &mut [row]).map(|_| begun.elapsed()),
         None => Err(RowError::new("it has no row to calibrate with").into()),
     });
-    queue.calibrated(seat, outcome);
+    queue.calibrated(seat, weight, outcome);
 }
 
 /// Computes the rows of a pass. If the pass fails, each row has a pass of its own, so that only the wrong ones fail: as a pass is padded,

@@ -49,6 +49,8 @@ enum Order {
     Panic,
 }
 
+impl Conditions for Mean {}
+
 impl RowModel for Exact {
     type Row = Row<Mean>;
     type Output = Vec<f32>;
@@ -147,7 +149,7 @@ impl Bench {
 }
 
 fn call() -> Call {
-    Call { caller: Caller(1), class: Class::Interactive, deadline: None }
+    Call { caller: Caller(1), class: Class::Interactive, deadline: None, origin: 0 }
 }
 
 fn draw(lane: &Lane<Exact>, trajectory: Trajectory<Mean>) -> Finished {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use reverie_engine::policy::Seconds;
 use reverie_proto::diffusion::v1::Prediction;
+use reverie_proto::generation::v1::Stage;
 use reverie_service_kit::Context;
 use reverie_stage::lanes;
 
@@ -63,6 +64,16 @@ impl Booking {
             resource.jobs.extend(own);
         }
         fits
+    }
+
+    /// What so many images are predicted to take of all models, seconds.
+    pub(crate) fn model_seconds(&self, images: usize) -> Seconds {
+        let models = self.needs.iter().filter(|need| need.place != Stage::Encode.into());
+        let seconds = |need: &Need| {
+            let times = if need.is_shared { 1.0 } else { images as f64 };
+            times * need.prediction.unit_seconds
+        };
+        models.map(seconds).sum()
     }
 
     /// An image has ended, drawn or not: it needs nothing any more.

@@ -1,6 +1,7 @@
 //! One image of a request: the base picture (decoded, where the model works on latents), enlarged level by level, or as far as the time
 //! suffices.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use reverie_imaging::pictures;
@@ -8,13 +9,13 @@ use reverie_proto::denoiser::v1::denoise_response::Event as DenoiseEvent;
 use reverie_proto::denoiser::v1::{
     DenoiseCompleted, DenoiseRequest, Estimate, InitialLatent, NeighbourCondition,
 };
-use reverie_proto::diffusion::v1::{Guidance, InitialPicture};
+use reverie_proto::diffusion::v1::{Guidance, InitialPicture, StageTimings};
 use reverie_proto::generation::v1::generate_response::Event;
 use reverie_proto::generation::v1::{GeneratedImage, ImageReport, Preview, Stage};
 use reverie_proto::sizes::Size;
 use reverie_proto::superresolution::v1::UpscaleRequest;
-use reverie_proto::tensor::v1::{Image, ImageFormat, Latent, TextTokens};
-use reverie_service_kit::{Context, Refusal};
+use reverie_proto::tensor::v1::{Image, Latent, TextTokens};
+use reverie_service_kit::{Context, Permit};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -36,6 +37,8 @@ pub(super) struct Source {
     pub(super) text: Vec<TextTokens>,
     pub(super) has_negative_prompt: bool,
     pub(super) neighbours: Vec<NeighbourCondition>,
+    /// What texts and neighbours took.
+    pub(super) seconds: f64,
     pub(super) initial: Option<InitialPicture>,
     pub(super) initial_latent: Option<InitialLatent>,
 }
@@ -52,6 +55,7 @@ pub(super) struct Drawing<'a> {
     pub(super) stages: &'a Stages,
     pub(super) context: Context,
     pub(super) pace: &'a Pace,
+    pub(super) permit: &'a Permit,
 }
 
 /// What is told of an image that was drawn.
@@ -71,7 +75,8 @@ impl Drawing<'_> {
             None => (base.image.unwrap_or_default(), Place::from(Stage::Base)),
             Some(latent) => {
                 let image = self.decode(latent, &mut ledger).await?;
-                (kept::put_back(run.initial.as_ref(), run.size, image).await?, Place::from(Stage::Decode))
+                let image = kept::put_back(self.permit, run.initial.as_ref(), run.size, image);
+                (image.await?, Place::from(Stage::Decode))
             }
         };
         let (image, level) = if run.may_degrade {
@@ -104,6 +109,17 @@ impl Drawing<'_> {
         Route { decodes: self.run.base.latent.is_some(), levels: self.run.levels.len() }
     }
 
+    /// The context of the stage at `place`, which draws `pixels`: what follows it, as far as the image cannot do without, keeps its time.
+    fn before_what_follows(&self, place: Place, pixels: u64, ledger: &Ledger<'_>) -> Context {
+        let (later, pixels) = if self.run.may_degrade {
+            (ledger.news.time_to_answer(), pixels)
+        } else {
+            let (width, height) = self.run.image_size();
+            (ledger.position.time_after(place), Size { width, height }.pixels())
+        };
+        self.context.reserving(later + self.pace.encoding(pixels))
+    }
+
     /// The image of the last level, encoded.
     async fn enlarge_all(
         &self,
@@ -115,8 +131,10 @@ impl Drawing<'_> {
             if self.run.previews {
                 self.preview(self.encode(image.clone()).await?, place, ledger).await;
             }
-            image = self.enlarge(self.context, image, number, ledger).await?;
             place = Place::level(number);
+            let pixels = Size::square(self.run.levels[number].0.side).pixels();
+            let context = self.before_what_follows(place, pixels, ledger);
+            image = self.enlarge(context, image, number, ledger).await?;
         }
         self.encode(image).await
     }
@@ -132,7 +150,7 @@ impl Drawing<'_> {
     pub(super) async fn encode(&self, image: Image) -> Result<Image, Status> {
         let pixels = Size { width: image.width, height: image.height }.pixels();
         let begun = Instant::now();
-        let encoded = encode(image, self.run.output_format, u32::MAX).await?;
+        let encoded = self.encoded_within(image, u32::MAX).await?;
         self.pace.note_encoding(pixels, begun.elapsed());
         Ok(encoded)
     }
@@ -174,31 +192,35 @@ impl Drawing<'_> {
         let drawing = timed(self.stages.denoise(context.reserving(later), request, own, tell));
         let drawn = tokio::select! {
             drawn = drawing => drawn,
-            failed = self.show_estimates(latest, ledger) => Err(failed),
+            never = self.show_estimates(latest, ledger) => match never {},
         };
         // None is shown after the image that it is an estimate of.
         ledger.news.hide(self.index);
         let (mut base, seconds) = drawn?;
+        if let (0, Some(StageTimings { queue_seconds, compute_seconds, .. })) = (self.index, base.timings) {
+            let before = source.seconds + (seconds - queue_seconds - compute_seconds).max(0.0);
+            self.pace.note_before_base(run.most_neighbours, before);
+        }
         let steps = base.step_kinds.len() as u32;
         ledger.done(Stage::Base, steps, seconds, base.timings.take(), base.model.take()).await;
         Ok(base)
     }
 
-    /// Shows the latest estimate of the base image whenever there is another, if they are asked for. It ends if one cannot be read.
+    /// Shows the latest estimate of the base image whenever there is another, if they are asked for. One that cannot be read is left out.
     async fn show_estimates(
         &self,
         mut latest: watch::Receiver<Option<Estimate>>,
         ledger: &Ledger<'_>,
-    ) -> Status {
+    ) -> Infallible {
         while self.run.step_previews && latest.changed().await.is_ok() {
             let Some(Estimate { step, steps, image }) = latest.borrow_and_update().clone() else { continue };
-            let image = encode(image.unwrap_or_default(), self.run.output_format, MAX_ESTIMATE_SIDE).await;
-            let image = match image {
-                Ok(image) => Some(image),
-                Err(failed) => return failed,
-            };
-            let (stage, index) = (Stage::Base.into(), self.index);
-            ledger.news.show(Preview { stage, image, index, step, steps, level: 0 });
+            match self.encoded_within(image.unwrap_or_default(), MAX_ESTIMATE_SIDE).await {
+                Ok(image) => {
+                    let (stage, image, index) = (Stage::Base.into(), Some(image), self.index);
+                    ledger.news.show(Preview { stage, image, index, step, steps, level: 0 });
+                }
+                Err(status) => tracing::warn!(message = status.message(), "no preview of a step"),
+            }
         }
         std::future::pending().await
     }
@@ -206,7 +228,8 @@ impl Drawing<'_> {
     async fn decode(&self, latent: Latent, ledger: &mut Ledger<'_>) -> Result<Image, Status> {
         ledger.position.enter(Stage::Decode);
         let own = |field: &str| self.fields.autoencoder(field);
-        let (decoded, seconds) = timed(self.stages.decode(self.context, latent, own)).await?;
+        let context = self.before_what_follows(Stage::Decode.into(), self.run.size.pixels(), ledger);
+        let (decoded, seconds) = timed(self.stages.decode(context, latent, own)).await?;
         ledger.done(Stage::Decode, 1, seconds, decoded.timings, decoded.model).await;
         Ok(decoded.image.unwrap_or_default())
     }
@@ -243,25 +266,24 @@ impl Drawing<'_> {
         let (larger, seconds) = enlarging.await?;
         ledger.done(place, steps, seconds, larger.timings, larger.model).await;
         let larger = larger.image.unwrap_or_default();
-        kept::put_back(self.run.initial.as_ref(), Size::square(level.side), larger).await
+        kept::put_back(self.permit, self.run.initial.as_ref(), Size::square(level.side), larger).await
     }
-}
 
-/// An image of a stage, encoded; one whose sides are longer than `most` pixels is made smaller.
-async fn encode(image: Image, format: ImageFormat, most: u32) -> Result<Image, Status> {
-    let encode = move || {
-        let picture = pictures::decode(&image)?;
-        let (width, height) = picture.dimensions();
-        let longest = width.max(height);
-        if longest <= most {
-            return pictures::encode(&picture, format);
-        }
-        let side = |side: u32| (u64::from(side) * u64::from(most) / u64::from(longest)).max(1) as u32;
-        let size = Size { width: side(width), height: side(height) };
-        pictures::encode(&pictures::shrink(&picture, size), format)
-    };
-    let encoded = tokio::task::spawn_blocking(encode).await.map_err(Refusal::internal)?;
-    encoded.map_err(|error| {
-        Refusal::internal(format!("a stage gave a picture that cannot be read: {error}")).into()
-    })
+    /// An image of a stage, encoded; one whose sides are longer than `most` pixels is made smaller.
+    async fn encoded_within(&self, image: Image, most: u32) -> Result<Image, Status> {
+        let format = self.run.output_format;
+        let encode = move || {
+            let picture = pictures::decode(&image)?;
+            let (width, height) = picture.dimensions();
+            let longest = width.max(height);
+            if longest <= most {
+                return pictures::encode(&picture, format);
+            }
+            let side = |side: u32| (u64::from(side) * u64::from(most) / u64::from(longest)).max(1) as u32;
+            let size = Size { width: side(width), height: side(height) };
+            pictures::encode(&pictures::shrink(&picture, size), format)
+        };
+        let permit = self.permit.clone();
+        permit.run_blocking(move || Ok(encode().map_err(|error| kept::unreadable(&error))?)).await
+    }
 }

@@ -1,7 +1,11 @@
 //! What the images of a request will take of the stages.
 
 use futures::future::try_join_all;
+use reverie_engine::Cores;
+use reverie_imaging::initial::Opened;
+use reverie_proto::autoencoder::v1::{PredictRequest as PredictCodingRequest, PredictResponse};
 use reverie_proto::denoiser::v1::PredictRequest;
+use reverie_proto::diffusion::v1::Prediction;
 use reverie_proto::generation::v1::Stage;
 use reverie_service_kit::Context;
 use tonic::Status;
@@ -9,35 +13,81 @@ use tonic::Status;
 use crate::admission::Need;
 use crate::convert::Run;
 use crate::fields::Fields;
+use crate::pace::Pace;
 use crate::position::Place;
 use crate::stages::Stages;
 
-/// Asks the base model and every level what an image needs of them, in the order of the cascade. A level that cannot use its options says so
-/// now, and not when the image before it is drawn.
+/// Asks the stages that draw what the images take of them, in the order of the cascade. A level that cannot use its options says so now,
+/// and not when the image before it is drawn.
 pub(crate) async fn predict(
     run: &Run,
-    strength: Option<f64>,
+    initial: Option<&Opened>,
     stages: &Stages,
     context: Context,
+    pace: &Pace,
 ) -> Result<Vec<Need>, Status> {
     let fields = Fields::of(run);
     let request = PredictRequest {
-        neighbours: run.memory.most(),
+        neighbours: run.most_neighbours,
         guidance: run.guidance,
         sampling: run.base_sampling,
-        strength,
+        strength: initial.map(Opened::strength),
         size: Some(run.size),
         model_digest: run.base.model.as_ref().map(|model| model.digest.clone()).unwrap_or_default(),
     };
-    let base = async {
-        let prediction = stages.predict(context, request, |field| fields.base(field)).await?;
-        Ok::<_, Status>(prediction.map(|prediction| Need { place: Stage::Base.into(), prediction }))
+    let base = stages.predict(context, request, |field| fields.base(field));
+    let coding = async {
+        let Some(latent) = &run.base.latent else { return Ok(PredictResponse::default()) };
+        let request =
+            PredictCodingRequest { size: Some(run.size), decoder_digest: latent.decoder_digest.clone() };
+        stages.predict_coding(context, request, |field| fields.autoencoder(field)).await
     };
-    let levels = run.levels.iter().enumerate().map(async |(index, (level, options))| {
-        let own = move |field: &str| Fields::level(index, field);
-        let prediction = stages.check_options(context, level, options, own).await?;
-        Ok::<_, Status>(prediction.map(|prediction| Need { place: Place::level(index), prediction }))
+    let levels = run.levels.iter().enumerate().map(|(index, (level, options))| {
+        stages.check_options(context, level, options, move |field| Fields::level(index, field))
     });
-    let (base, levels) = tokio::try_join!(base, try_join_all(levels))?;
-    Ok(base.into_iter().chain(levels.into_iter().flatten()).collect())
+    let (base, coding, levels) = tokio::try_join!(base, coding, try_join_all(levels))?;
+
+    let encoded = initial.map_or(0, |initial| {
+        let paints_into_picture = run.base.latent.as_ref().is_some_and(|latent| latent.paints_into_picture);
+        if paints_into_picture && initial.has_mask() { 2 } else { 1 }
+    });
+    let encode = coding.encode.filter(|_| encoded > 0).map(|encode| times(encoded, encode));
+    let levels = (0..).zip(levels).map(|(index, level)| (Place::level(index), level));
+    let drawing =
+        [(Stage::Base.into(), base), (Stage::Decode.into(), coding.decode)].into_iter().chain(levels);
+    let need = |is_shared| {
+        move |(place, prediction): (Place, Option<Prediction>)| {
+            Some(Need { place, prediction: prediction?, is_shared })
+        }
+    };
+    let mut needs: Vec<Need> = [(Stage::EncodePicture.into(), encode)]
+        .into_iter()
+        .filter_map(need(true))
+        .chain(drawing.filter_map(need(false)))
+        .collect();
+    let before = pace.before_base(run.most_neighbours).map(|seconds| preparation(seconds, &needs));
+    needs.splice(
+        0..0,
+        before.map(|prediction| Need { place: Stage::Encode.into(), prediction, is_shared: true }),
+    );
+    Ok(needs)
+}
+
+/// So many of the same, one after the other.
+fn times(count: u32, one: Prediction) -> Prediction {
+    let (seconds, unit_seconds) = (f64::from(count) * one.seconds, f64::from(count) * one.unit_seconds);
+    Prediction { seconds, unit_seconds, ..one }
+}
+
+/// What comes before the base model and takes so many seconds. Where the stages are in this process, it takes a core from them.
+fn preparation(seconds: f64, needs: &[Need]) -> Prediction {
+    let cores = Cores::of_process();
+    let is_here = needs.iter().any(|need| need.prediction.resource == cores.id());
+    Prediction {
+        seconds,
+        resource: cores.id(),
+        units: u32::try_from(cores.total()).unwrap_or(u32::MAX),
+        unit_seconds: if is_here { seconds } else { 0.0 },
+        backlog_unit_seconds: 0.0,
+    }
 }
