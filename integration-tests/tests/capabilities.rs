@@ -65,7 +65,6 @@ fn the_defaults_that_are_told_give_the_same_image_as_saying_nothing() -> Fallibl
                 guidance_weight: level.default_guidance_weight,
                 noise_level: Some(level.default_noise_level),
                 sampling: level.default_sampling,
-                ..SuperResolutionOptions::default()
             }],
             ..nothing.clone()
         };

@@ -24,6 +24,7 @@ mod go_build;
 mod guides;
 mod images;
 mod kills;
+mod milvus;
 mod missing;
 mod observability;
 mod onnxruntime;
@@ -115,8 +116,10 @@ enum Task {
     /// Run the mesh on OpenVINO: fetch an ONNX Runtime that has it (once), and compare images with those of the CPU
     #[command(name = "openvino")]
     OpenVino,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, guide,
-    /// observability, storage, images, cluster
+    /// Test the vector service with its vectors in a Milvus: fetch one (once), and run the tests of its contract
+    Milvus,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, milvus,
+    /// guide, observability, storage, images, cluster
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
     Cluster(cluster::Arguments),
@@ -182,6 +185,7 @@ impl Task {
             Self::Guide => guides::follow_laptop(&workspace),
             Self::Clients => clients::run(&workspace),
             Self::OpenVino => openvino::run(&workspace),
+            Self::Milvus => milvus::run(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),

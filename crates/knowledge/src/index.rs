@@ -86,15 +86,72 @@ impl IndexError {
     }
 }
 
+/// Which entries of a segment have equal vectors. Each different vector is stored once, under the *key* that is the position of the first
+/// entry that has it.
+#[derive(Debug, Default)]
+pub struct EqualVectors {
+    /// By key, the positions of all entries that have its vector, where there are several.
+    shared: BTreeMap<u64, Vec<u64>>,
+    /// The key of each position that has not its own.
+    keys: HashMap<u64, u64>,
+}
+
+impl EqualVectors {
+    /// Of the keys of all entries, by position; `None` if all vectors differ.
+    pub fn of(keys: Option<&[u64]>) -> Self {
+        let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (position, &key) in (0..).zip(keys.unwrap_or_default()) {
+            shared.entry(key).or_default().push(position);
+        }
+        shared.retain(|_, positions| positions.len() > 1);
+        let others = shared.iter().flat_map(|(&key, positions)| positions.iter().map(move |&one| (one, key)));
+        let keys = others.filter(|(position, key)| position != key).collect();
+        Self { shared, keys }
+    }
+
+    /// The key of the vector of the entry at `position`.
+    pub fn key(&self, position: u64) -> u64 {
+        self.keys.get(&position).copied().unwrap_or(position)
+    }
+
+    /// Whether a position is the key of its vector.
+    pub fn is_key(&self, position: u64) -> bool {
+        !self.keys.contains_key(&position)
+    }
+
+    /// How many entries have the vector of one before them.
+    pub fn repeated(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// The entries that have the vectors `found`, by key; at most `limit` of each, and only those in `allowed`, if it is given.
+    pub fn entries(
+        &self,
+        found: impl IntoIterator<Item = Hit>,
+        limit: usize,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Vec<Hit> {
+        let mut hits = Vec::with_capacity(limit);
+        for Hit { key, score } in found {
+            let positions =
+                self.positions(&key).iter().filter(|&&one| allowed.is_none_or(|all| has(all, one)));
+            hits.extend(positions.take(limit).map(|&key| Hit { key, score }));
+        }
+        hits
+    }
+
+    /// The entries that have the vector of a key.
+    fn positions<'a>(&'a self, key: &'a u64) -> &'a [u64] {
+        self.shared.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
+    }
+}
+
 /// A segment's index, in memory.
 pub struct SegmentIndex {
     index: Index,
     /// Bytes of a number.
     width: usize,
-    /// By key, the positions of all entries that have its vector, where there are several.
-    shared: BTreeMap<u64, Vec<u64>>,
-    /// The key of each position that has not its own.
-    keys: HashMap<u64, u64>,
+    equal: EqualVectors,
 }
 
 impl std::fmt::Debug for SegmentIndex {
@@ -111,22 +168,13 @@ impl SegmentIndex {
         dimension: u32,
         searches: Searches,
     ) -> Result<Self, IndexError> {
-        let mut shared: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for (position, &key) in (0..).zip(vectors.keys.iter().flatten()) {
-            shared.entry(key).or_default().push(position);
-        }
-        let different = if shared.is_empty() { entries } else { shared.len() as u64 };
-        let (index, kind) = load(&vectors.index, different, dimension, searches)?;
-        let mut keys: Box<dyn Iterator<Item = u64>> =
-            if shared.is_empty() { Box::new(0..entries) } else { Box::new(shared.keys().copied()) };
+        let equal = EqualVectors::of(vectors.keys.as_deref());
+        let (index, kind) = load(&vectors.index, entries - equal.repeated(), dimension, searches)?;
+        let mut keys = (0..entries).map(|position| equal.key(position));
         if let Some(missing) = keys.find(|&key| !index.contains(key)) {
             return Err(IndexError::Different(format!("it has no vector of entry {missing}")));
         }
-        drop(keys);
-        shared.retain(|_, positions| positions.len() > 1);
-        let others = shared.iter().flat_map(|(&key, positions)| positions.iter().map(move |&one| (one, key)));
-        let keys = others.filter(|(position, key)| position != key).collect();
-        Ok(Self { index, width: kind.bytes(), shared, keys })
+        Ok(Self { index, width: kind.bytes(), equal })
     }
 
     /// At least the `limit` entries nearest to `query`, if there are so many, in no order; only those in `allowed`, if it is given.
@@ -143,21 +191,15 @@ impl SegmentIndex {
         let found = match allowed {
             Some(allowed) if is_small(allowed.len() as usize) => return self.look_at(query, limit, allowed),
             Some(allowed) => {
-                let is_allowed = |key| self.positions(&key).iter().any(|&one| has(allowed, one));
+                let is_allowed = |key| self.equal.positions(&key).iter().any(|&one| has(allowed, one));
                 self.index.filtered_search(query.values(), count, is_allowed)
             }
             None if is_small(self.index.size()) => self.index.exact_search(query.values(), count),
             None => self.index.search(query.values(), count),
         };
         let found = found.map_err(|error| IndexError::engine(&error))?;
-        let mut hits = Vec::with_capacity(limit);
-        for (key, distance) in found.keys.iter().zip(&found.distances) {
-            let score = (1.0 - distance).clamp(-1.0, 1.0);
-            let positions =
-                self.positions(key).iter().filter(|&&one| allowed.is_none_or(|all| has(all, one)));
-            hits.extend(positions.take(limit).map(|&key| Hit { key, score }));
-        }
-        Ok(hits)
+        let hit = |(&key, distance): (&u64, &f32)| Hit { key, score: (1.0 - distance).clamp(-1.0, 1.0) };
+        Ok(self.equal.entries(found.keys.iter().zip(&found.distances).map(hit), limit, allowed))
     }
 
     /// Sets how many vectors a search along the graph keeps in view.
@@ -200,13 +242,8 @@ impl SegmentIndex {
 
     /// Copies the vector of the entry at `position`, if there is one.
     fn copy(&self, position: u64, vector: &mut [f32]) -> Result<bool, IndexError> {
-        let key = self.keys.get(&position).copied().unwrap_or(position);
+        let key = self.equal.key(position);
         Ok(self.index.get(key, vector).map_err(|error| IndexError::engine(&error))? > 0)
-    }
-
-    /// The entries that have the vector of a key.
-    fn positions<'a>(&'a self, key: &'a u64) -> &'a [u64] {
-        self.shared.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
     }
 }
 

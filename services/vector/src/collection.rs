@@ -1,26 +1,42 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
 use reverie_knowledge::index::{IndexError, Searches, SegmentIndex, cosine};
-use reverie_knowledge::{Hit, Read, UnitVector};
+use reverie_knowledge::{Hit, Live, Read, UnitVector};
 use reverie_service_kit::telemetry::metrics;
 use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 
 use crate::CollectionError;
+use crate::milvus::Milvus;
+use crate::vectors::{InMemory, SegmentVectors};
 
 /// How the epochs of a knowledge base are loaded.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// The knowledge base that it must be.
     pub(crate) name: String,
-    /// How segments are searched.
-    pub(crate) searches: Searches,
-    /// Segments whose different vectors have at most so many bytes are searched exactly.
-    pub(crate) exact_bytes: usize,
+    pub(crate) backend: Backend,
+    /// Whether nobody knows which epoch is the latest.
+    is_stale: AtomicBool,
+}
+
+/// Where segments are searched.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    /// In memory.
+    Usearch {
+        searches: Searches,
+        /// Segments whose different vectors have at most so many bytes are searched exactly.
+        exact_bytes: usize,
+    },
+    /// In a Milvus.
+    Milvus(Arc<Milvus>),
 }
 
 /// The vectors of one epoch, in memory.
@@ -29,15 +45,14 @@ pub(crate) struct Collection {
     manifest: Manifest,
     content_digest: String,
     parts: Vec<Part>,
-    exact_bytes: usize,
 }
 
-/// A segment's index; its keys count from `first`.
+/// A segment's vectors; its keys count from `first`.
 #[derive(Debug)]
 struct Part {
     first: u64,
     segment: Segment,
-    index: Arc<SegmentIndex>,
+    vectors: Arc<dyn SegmentVectors>,
     /// Its entries that are not deleted; none if all of them are there.
     present: Option<Arc<RoaringBitmap>>,
 }
@@ -84,8 +99,8 @@ impl Read for Reader {
         let mut first = 0;
         for segment in &manifest.segments {
             let known = loaded.iter().find(|part| part.segment.holds_the_same_as(segment));
-            let index = match known {
-                Some(part) => Arc::clone(&part.index),
+            let vectors = match known {
+                Some(part) => Arc::clone(&part.vectors),
                 None => self.read_segment(folder, segment, manifest.dimension).await?,
             };
             let deleted =
@@ -95,11 +110,11 @@ impl Read for Reader {
                 _ if segment.deleted.is_none() => None,
                 _ => Some(Arc::new(segment.read_present(folder).await?)),
             };
-            parts.push(Part { first, segment: segment.clone(), index, present });
+            parts.push(Part { first, segment: segment.clone(), vectors, present });
             first += segment.entries;
         }
         let content_digest = manifest.content_digest();
-        Ok(Collection { manifest, content_digest, parts, exact_bytes: self.exact_bytes })
+        Ok(Collection { manifest, content_digest, parts })
     }
 
     fn manifest(epoch: &Collection) -> &Manifest {
@@ -107,6 +122,7 @@ impl Read for Reader {
     }
 
     fn looked(&self, is_stale: bool) {
+        self.is_stale.store(is_stale, Ordering::Relaxed);
         metrics::knowledge_base_is_stale(&self.name, is_stale);
     }
 
@@ -125,18 +141,56 @@ impl Read for Reader {
 }
 
 impl Reader {
+    pub(crate) fn new(name: &str, backend: Backend) -> Self {
+        Self { name: name.to_owned(), backend, is_stale: AtomicBool::new(false) }
+    }
+
+    /// Whether nobody knows which epoch is the latest.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// The collections of Milvus that the epochs in memory need.
+    pub(crate) fn needed(&self, live: &Live<Self>) -> BTreeSet<String> {
+        let Backend::Milvus(milvus) = &self.backend else { return BTreeSet::new() };
+        let needed = Mutex::new(BTreeSet::new());
+        // It looks at all of them, as none is the one.
+        live.find(|epoch| {
+            let collections = epoch.parts.iter().map(|part| milvus.collection_of(&self.name, &part.segment));
+            needed.lock().unwrap_or_else(PoisonError::into_inner).extend(collections);
+            false
+        });
+        needed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the epochs before the current one, and of what they alone had in Milvus.
+    pub(crate) async fn drop_older(&self, live: &Live<Self>) -> Result<(), CollectionError> {
+        let before = self.needed(live);
+        live.drop_older();
+        match &self.backend {
+            Backend::Usearch { .. } => Ok(()),
+            Backend::Milvus(milvus) => milvus.drop_all(&(&before - &self.needed(live))).await,
+        }
+    }
+
     async fn read_segment(
         &self,
         folder: &Folder,
         segment: &Segment,
         dimension: u32,
-    ) -> Result<Arc<SegmentIndex>, CollectionError> {
+    ) -> Result<Arc<dyn SegmentVectors>, CollectionError> {
+        let (searches, exact_bytes) = match &self.backend {
+            Backend::Usearch { searches, exact_bytes } => (*searches, *exact_bytes),
+            Backend::Milvus(milvus) => {
+                return Ok(Arc::new(milvus.segment(&self.name, folder, segment, dimension).await?));
+            }
+        };
         let vectors = segment.read_vectors(folder).await?;
-        let (entries, searches) = (segment.entries, self.searches);
+        let entries = segment.entries;
         let load = move || SegmentIndex::load(&vectors, entries, dimension, searches);
         let index = tokio::task::spawn_blocking(load).await?;
         match index {
-            Ok(index) => Ok(Arc::new(index)),
+            Ok(index) => Ok(Arc::new(InMemory { index, exact_bytes })),
             Err(IndexError::Different(why)) => {
                 Err(CollectionError::Index { segment: segment.name.clone(), why })
             }
@@ -165,11 +219,10 @@ impl Collection {
         allowed: Option<&RoaringBitmap>,
         is_exact: bool,
     ) -> Result<Vec<Hit>, CollectionError> {
-        let exact_bytes = if is_exact { usize::MAX } else { self.exact_bytes };
         let mut hits = Vec::new();
         for part in &self.parts {
             let own = part.own(allowed);
-            let found = part.index.search(query, limit, exact_bytes, own.as_deref())?;
+            let found = part.vectors.search(query, limit, own.as_deref(), is_exact)?;
             hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
         }
         hits.sort_by(Hit::best_first);
@@ -179,32 +232,47 @@ impl Collection {
 
     /// Memory of the vectors and their graphs, bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.index.memory_bytes() as u64).sum()
+        self.parts.iter().map(|part| part.vectors.memory_bytes()).sum()
     }
 
     /// A point between the vectors of two entries, three tenths of the way; none if one of them has none. Blocking.
     pub(crate) fn between(&self, one: u64, other: u64) -> Result<Option<UnitVector>, CollectionError> {
-        let (Some(one), Some(other)) = (self.vector(one)?, self.vector(other)?) else { return Ok(None) };
+        let [Some(one), Some(other)] = &self.vectors(&[one, other])?[..] else { return Ok(None) };
         let between: Vec<f32> = one.iter().zip(other).map(|(one, other)| 0.7 * one + 0.3 * other).collect();
         Ok(UnitVector::new(&between, self.manifest.dimension).ok())
     }
 
     /// The cosine similarities of each of `keys` with those before it. Blocking.
     pub(crate) fn compare(&self, keys: &[u64]) -> Result<Vec<f32>, CollectionError> {
-        let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(keys.len());
+        let vectors = keys.iter().zip(self.vectors(keys)?);
+        let vectors = vectors.map(|(&key, vector)| vector.ok_or(CollectionError::Missing { key }));
+        let vectors = vectors.collect::<Result<Vec<_>, _>>()?;
         let mut similarities = Vec::with_capacity(keys.len() * keys.len().saturating_sub(1) / 2);
-        for &key in keys {
-            let vector = self.vector(key)?.ok_or(CollectionError::Missing { key })?;
-            similarities.extend(vectors.iter().map(|other| cosine(other, &vector)));
-            vectors.push(vector);
+        for (place, vector) in vectors.iter().enumerate() {
+            similarities.extend(vectors[..place].iter().map(|other| cosine(other, vector)));
         }
         Ok(similarities)
     }
 
-    /// The vector of an entry, of unit length; none if there is no such entry.
-    fn vector(&self, key: u64) -> Result<Option<Vec<f32>>, CollectionError> {
-        let part = self.parts.iter().rfind(|part| part.first <= key);
-        Ok(part.map(|part| part.index.vector(key - part.first)).transpose()?.flatten())
+    /// The vectors of these entries, of unit length, in their order; none where there is no such entry.
+    fn vectors(&self, keys: &[u64]) -> Result<Vec<Option<Vec<f32>>>, CollectionError> {
+        let mut all = vec![None; keys.len()];
+        for part in &self.parts {
+            let own = part.first..part.first + part.segment.entries;
+            let (places, positions): (Vec<usize>, Vec<u64>) = keys
+                .iter()
+                .enumerate()
+                .filter(|(_, key)| own.contains(key))
+                .map(|(place, key)| (place, key - part.first))
+                .unzip();
+            if positions.is_empty() {
+                continue;
+            }
+            for (place, vector) in places.into_iter().zip(part.vectors.vectors(&positions)?) {
+                all[place] = vector;
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -258,7 +326,7 @@ pub(crate) mod tests {
         let folder = Folder::open(location).unwrap();
         let manifest = Manifest::read(&folder).await?;
         let searches = Searches { threads: 4, ..Searches::ONE };
-        let reader = Reader { name: name.to_owned(), searches, exact_bytes: EXACT };
+        let reader = Reader::new(name, Backend::Usearch { searches, exact_bytes: EXACT });
         reader.read(&folder, manifest, None).await
     }
 
@@ -306,7 +374,8 @@ pub(crate) mod tests {
             SegmentIndex::load(&build_index(2, VectorKind::F32, &rows, 1).unwrap(), 4, 2, Searches::ONE)
                 .unwrap();
         let segment = Segment { name: "1".to_owned(), entries: 4, deleted: None, files: Vec::new() };
-        let mut part = Part { first: 0, segment, index: Arc::new(index), present: None };
+        let vectors = Arc::new(InMemory { index, exact_bytes: EXACT });
+        let mut part = Part { first: 0, segment, vectors, present: None };
         let allowed = RoaringBitmap::from_iter([1, 3, 4, 7, 8, u32::MAX]);
         assert_eq!(part.own(Some(&allowed)).unwrap().iter().collect::<Vec<_>>(), [1, 3]);
         part.first = 4;

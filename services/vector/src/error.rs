@@ -35,16 +35,36 @@ pub enum CollectionError {
     /// The index cannot be loaded or searched.
     #[error(transparent)]
     Engine(#[from] IndexError),
+    /// Milvus did not do it.
+    #[error("Milvus: {doing}: {why}")]
+    Milvus {
+        /// What it was asked for.
+        doing: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// Nothing there compares a vector with every entry.
+    #[error("exact searches and the recall need milvus.index = \"FLAT\", it is {index}")]
+    NotExact {
+        /// The index.
+        index: &'static str,
+    },
     /// Loading it ended early.
     #[error("loading it ended early: {0}")]
     Loading(#[from] tokio::task::JoinError),
+}
+
+impl CollectionError {
+    pub(crate) fn milvus(doing: &'static str, why: impl Into<String>) -> Self {
+        Self::Milvus { doing, why: why.into() }
+    }
 }
 
 impl LoadError for CollectionError {
     fn is_damage(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_damage(),
-            Self::Name { .. } | Self::Loading(_) => false,
+            Self::Name { .. } | Self::Loading(_) | Self::Milvus { .. } | Self::NotExact { .. } => false,
             Self::Index { .. } | Self::Missing { .. } | Self::Engine(_) => true,
         }
     }

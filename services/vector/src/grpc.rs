@@ -32,9 +32,9 @@ pub(crate) struct Vector {
 }
 
 impl Vector {
-    /// For indexes that were loaded for [`threads_of_indexes`] searches at a time.
-    pub(crate) fn new(collections: Collections) -> Self {
-        let [searching, measuring] = [threads(), MEASUREMENTS].map(|places| Arc::new(Semaphore::new(places)));
+    /// For so many searches `at_a_time`. Indexes in memory were loaded for [`threads_of_indexes`].
+    pub(crate) fn new(collections: Collections, at_a_time: usize) -> Self {
+        let [searching, measuring] = [at_a_time, MEASUREMENTS].map(|places| Arc::new(Semaphore::new(places)));
         Self { collections, searching, measuring }
     }
 
@@ -68,8 +68,8 @@ fn while_waited_for(
 /// Measurements of the recall at a time.
 const MEASUREMENTS: usize = 1;
 
-/// Searches at a time: one per core.
-fn threads() -> usize {
+/// Searches at a time in memory: one per core.
+pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
@@ -94,7 +94,10 @@ async fn run<T: Send + 'static>(
 
 fn refusal(error: &CollectionError) -> Status {
     match error {
-        CollectionError::Engine(IndexError::NoMemory) => Refusal::unavailable(error),
+        CollectionError::Engine(IndexError::NoMemory) | CollectionError::Milvus { .. } => {
+            Refusal::unavailable(error)
+        }
+        CollectionError::NotExact { .. } => Refusal::mismatch(error),
         _ => Refusal::internal(error),
     }
     .into()
@@ -174,7 +177,8 @@ impl VectorService for Vector {
             let live = convert::named(&request.collection, &self.collections)?;
             convert::epoch(live, request.epoch, &request.content_digest).await?;
             if request.drop_older {
-                live.drop_older();
+                let dropped = live.reader().drop_older(live).await;
+                dropped.map_err(|error| refusal(&error))?;
             }
             let epoch = convert::current(live)?.manifest().epoch;
             Ok(Response::new(PrepareResponse { epoch }))

@@ -1,14 +1,16 @@
 //! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
 //!
-//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the index of `crates/knowledge`. `recall.rs` measures what
-//! searches miss.
+//! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the vectors of each segment (`vectors.rs`): in the index of
+//! `crates/knowledge`, or in a Milvus (`milvus.rs`). `recall.rs` measures what searches miss.
 
 mod collection;
 mod convert;
 mod error;
 mod grpc;
+mod milvus;
 mod recall;
 mod settings;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -20,29 +22,41 @@ use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
 use reverie_storage::Folder;
 
 pub use error::CollectionError;
+pub use milvus::{IndexKind, MilvusSettings};
 pub use settings::{Limits, Search, Settings};
 
-use collection::Reader;
+use collection::{Backend, Reader};
 use convert::Collections;
+use milvus::Milvus;
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {
     let settings::Search { exact_mib, expansion } = settings.search;
+    let milvus = Milvus::of(&settings.milvus, expansion).map_err(RunError::prepare("Milvus"))?;
     let searches = Searches { threads: grpc::threads_of_indexes(), expansion };
+    let backend = match &milvus {
+        Some(milvus) => Backend::Milvus(Arc::clone(milvus)),
+        None => Backend::Usearch { searches, exact_bytes: exact_mib << 20 },
+    };
     let mut collections = Collections::new();
     for (name, location) in settings.knowledge_bases() {
-        let open = async {
-            let reader = Reader { name: name.to_owned(), searches, exact_bytes: exact_mib << 20 };
-            Live::open(Folder::open(location)?, reader).await
-        };
+        let open = async { Live::open(Folder::open(location)?, Reader::new(name, backend.clone())).await };
         let what = format!("knowledge base {name:?} at {location:?}");
         let live = open.await.map_err(RunError::prepare::<CollectionError>(what))?;
         collections.insert(name.to_owned(), Arc::new(live));
     }
     let live: Vec<_> = collections.values().cloned().collect();
     one_is_loaded(&live).map_err(RunError::prepare("the knowledge bases"))?;
-    let following = follow(live, settings.epochs.interval());
-    let service = grpc::Vector::new(collections);
+    let tidying = async {
+        match milvus.clone() {
+            Some(milvus) => milvus::tidy(milvus, live.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let following = follow(live.clone(), settings.epochs.interval());
+    // A search in Milvus takes no core here.
+    let at_a_time = if milvus.is_some() { settings.limits.max_in_flight } else { grpc::threads() };
+    let service = grpc::Vector::new(collections, at_a_time);
     let mut server = Server::new(
         "vector",
         &[SERVICE_NAME],
@@ -57,5 +71,6 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
         // An epoch that is loaded stays, so a service that started can do its work.
         outcome = server.serve(listener, shutdown, || async { Ok(()) }) => outcome,
         never = following => match never {},
+        never = tidying => match never {},
     }
 }

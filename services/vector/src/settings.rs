@@ -7,6 +7,8 @@ use reverie_knowledge::EpochSettings;
 use reverie_service_kit::settings::{CommonSettings, MAX_IN_FLIGHT, ServiceSettings, SettingsError, within};
 use serde::Deserialize;
 
+use crate::milvus::MilvusSettings;
+
 const MAX_EXACT_MIB: usize = 1 << 20;
 const MAX_EXPANSION: usize = 10_000;
 
@@ -20,6 +22,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How it searches.
     pub search: Search,
+    /// A Milvus to search in, instead of this process's memory.
+    pub milvus: MilvusSettings,
     /// How it follows its knowledge bases.
     pub epochs: EpochSettings,
     /// Name and location of each knowledge base; one without a location is left out.
@@ -68,6 +72,7 @@ impl ServiceSettings for Settings {
         within("limits.max_in_flight", self.limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
         within("search.exact_mib", self.search.exact_mib, 0, MAX_EXACT_MIB)?;
         within("search.expansion", self.search.expansion, 10, MAX_EXPANSION)?;
+        self.milvus.validate()?;
         self.epochs.check().map_err(|why| SettingsError::value("epochs.refresh_ms", why))?;
         if self.knowledge_bases().next().is_none() {
             return Err(SettingsError::value("knowledge_bases", "must name at least one knowledge base"));
@@ -102,6 +107,8 @@ mod tests {
             ("search.exact_mib", "1048577"),
             ("search.expansion", "9"),
             ("epochs.refresh_ms", "9"),
+            ("milvus.prefix", "\"7-up\""),
+            ("milvus.index", "\"IVF\""),
             ("knowledge_bases.creatures", "\"\""),
         ] {
             let error = with(&[(key, value)]).unwrap_err().to_string();

@@ -176,14 +176,14 @@ impl Segment {
     /// Reads the verified vectors.
     pub async fn read_vectors(&self, folder: &Folder) -> Result<Vectors, StorageError> {
         let index = self.read(folder, Part::Index).await?;
-        let keys = match self.file(Part::Keys) {
-            Some(file) => {
-                let keys = decode_keys(&folder.read_verified(file).await?, self.entries);
-                Some(keys.map_err(|why| StorageError::content(folder.describe(&file.path), why))?)
-            }
-            None => None,
-        };
-        Ok(Vectors { index, keys })
+        Ok(Vectors { index, keys: self.read_keys(folder).await? })
+    }
+
+    /// Reads and verifies the key of each entry's vector: [`Vectors::keys`].
+    pub async fn read_keys(&self, folder: &Folder) -> Result<Option<Vec<u64>>, StorageError> {
+        let Some(file) = self.file(Part::Keys) else { return Ok(None) };
+        let keys = decode_keys(&folder.read_verified(file).await?, self.entries);
+        Ok(Some(keys.map_err(|why| StorageError::content(folder.describe(&file.path), why))?))
     }
 
     /// Reads all entries with their pictures, in order of position; those that are deleted, too. They are not checked as a whole.
