@@ -145,6 +145,11 @@ impl Cost {
         }
     }
 
+    /// Forgets the shapes that are not `calibrated`, before these are measured again: the others are interpolated then.
+    pub fn keep_only(&mut self, calibrated: &[Weight]) {
+        self.shapes.retain(|shape| calibrated.contains(&shape.weight));
+    }
+
     /// Notes a pass before any work came, over rows of `weight`.
     pub fn note_calibration(&mut self, weight: impl Into<Weight>, computing: Seconds, now: Seconds) {
         let shape = self.shape(weight.into(), now);
@@ -365,6 +370,11 @@ mod tests {
         ] {
             assert!(is_about(cost.pass(weight), seconds), "{weight:?}: {}", cost.pass(weight));
         }
+        // What was slow between them is forgotten when they are measured again.
+        (0..15).for_each(|_| cost.note_pass(row(100.0, 3), 0.5, 0.0, 0.0));
+        assert!(cost.pass(row(100.0, 3)) > 0.4 && is_about(cost.pass(row(100.0, 8)), 0.028), "{cost:?}");
+        cost.keep_only(&[row(100.0, 1), row(100.0, 8)]);
+        assert!(is_about(cost.pass(row(100.0, 3)), 0.023), "{cost:?}");
         // Another size of which one shape was measured.
         (0..15).for_each(|_| cost.note_pass(row(400.0, 8), 0.2, 0.0, 0.0));
         assert!(

@@ -49,7 +49,7 @@ pub fn predict<M: RowModel>(
         resource: predicted.resource.id,
         units: predicted.resource.units as u32,
         unit_seconds: predicted.unit_seconds,
-        backlog_unit_seconds: predicted.backlog,
+        others_unit_seconds: predicted.of_others,
     })
 }
 

@@ -31,6 +31,14 @@ impl Coder {
     ) -> Result<Self, ModelError> {
         let sessions = Session::open_all(package, &settings.inference)?;
         let output_channels = sessions.first().and_then(|session| session.output_channels(output));
+        // An encoder may give the mean of a distribution and, in as many channels again, the logarithm of its variance.
+        let typical = typical
+            .zip(output_channels)
+            .map(|(Extents { shape, output: [one, _, height, width] }, channels)| Extents {
+                shape,
+                output: [one, channels, height, width],
+            })
+            .or(typical);
         let model = |session| CoderModel { session, input, output, typical };
         let models = sessions.into_iter().map(model).collect();
         Ok(Self {
@@ -65,12 +73,11 @@ pub(crate) struct CoderModel {
     typical: Option<Extents>,
 }
 
-/// The extents of an input, and the elements of what comes of it.
+/// The extents of an input and of what comes of it: batch of one, channels, height and width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extents {
-    /// Batch of one, channels, height and width.
     pub(crate) shape: [usize; 4],
-    pub(crate) output_elements: usize,
+    pub(crate) output: [usize; 4],
 }
 
 /// One input of the graph.
@@ -91,10 +98,10 @@ impl RowModel for CoderModel {
     }
 
     fn typical_rows(&self) -> Vec<CoderRow> {
-        let row = |Extents { shape, output_elements }: Extents| CoderRow {
+        let row = |Extents { shape, output }: Extents| CoderRow {
             shape,
             values: vec![0.0; shape.iter().product()],
-            output_elements,
+            output_elements: output.iter().product(),
         };
         self.typical.map(row).into_iter().collect()
     }

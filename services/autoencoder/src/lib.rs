@@ -53,7 +53,7 @@ async fn load(settings: &Settings) -> Result<Autoencoder, ModelError> {
         let latent = side.map(|side| [1, channels, side / downscale, side / downscale]);
         let typical = |shape: Option<[usize; 4]>, output: Option<[usize; 4]>| {
             let (shape, output) = shape.zip(output)?;
-            Some(Extents { shape, output_elements: output.iter().product() })
+            Some(Extents { shape, output })
         };
         let decoder = Coder::load(&decoder, ("latent", "picture"), typical(latent, picture), &settings)?;
         let load_encoder =

@@ -158,7 +158,7 @@ impl State {
             resource.used = now;
             let others =
                 needs.iter().map(|need| need.prediction).filter(|of| of.resource == prediction.resource);
-            let others = others.map(|prediction| prediction.backlog_unit_seconds).sum();
+            let others = others.map(|prediction| prediction.others_unit_seconds).sum();
             update(&mut job, prediction.resource, &parts);
             resource.admit(&job, others, now)?;
             booked.push((prediction.resource, job));
@@ -190,18 +190,20 @@ impl Resource {
 
     /// Whether `newcomer` may use it, if its stages have so much work of `others`.
     fn admit(&mut self, newcomer: &Job, others: Seconds, now: Seconds) -> Result<(), Refused> {
+        // It goes before whatever comes now. What of it is done after the newcomer's deadline, in the time that what is booked leaves
+        // before that, makes no difference; nor does any to one that has all the time.
+        let until = newcomer.deadline.map_or(now, |deadline| deadline - EARLIER);
+        let own = self.jobs.iter().filter(|job| job.deadline.is_some_and(|deadline| deadline <= until));
+        let own: Seconds = own.map(|job| job.work_left).sum();
+        let others = others.min(self.units as f64 * (until - now) - own);
         if others <= 0.0 {
             return self.policy.admit(&self.jobs, newcomer, now);
         }
-        // It goes before whatever comes now. What of it is done after the newcomer's deadline makes no difference.
-        let units = self.units as f64;
-        let until = newcomer.deadline.map_or(f64::INFINITY, |deadline| deadline - EARLIER);
-        let others = others.min(units * (until - now));
         let before = Job {
             id: OTHERS,
             caller: Caller(OTHERS),
             class: Class::Interactive,
-            deadline: Some((now + others / units).min(until)),
+            deadline: Some(until),
             work_left: others,
             alone_left: 0.0,
             ..*newcomer

@@ -1,5 +1,6 @@
 //! How far an image has come, for a caller whose time is up.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use reverie_service_kit::Context;
 
 use crate::admission::Booking;
 
-/// A stage of the cascade; each super-resolution level is one.
+/// A stage of the cascade; each super-resolution level is one. They are ordered as an image goes through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) stage: Stage,
@@ -22,6 +23,33 @@ impl Place {
     /// The super-resolution level at `index`, from 0.
     pub(crate) fn level(index: usize) -> Self {
         Self { stage: Stage::SuperResolution, level: 1 + index as u32 }
+    }
+}
+
+impl Place {
+    /// Encoding and retrieval come together.
+    fn order(self) -> (u8, u32) {
+        let stage = match self.stage {
+            Stage::Unspecified | Stage::Encode | Stage::Retrieve => 0,
+            Stage::EncodePicture => 1,
+            Stage::Base => 2,
+            Stage::Decode => 3,
+            Stage::SuperResolution => 4,
+        };
+        (stage, self.level)
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // What comes together is told apart, but for no other reason.
+        self.order().cmp(&other.order()).then((self.stage as i32).cmp(&(other.stage as i32)))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -68,6 +96,12 @@ impl Position {
         if let Some(booking) = &self.booking {
             booking.end(self.image);
         }
+    }
+
+    /// Predicted time of the stage at `place`, if nothing else ran.
+    pub(crate) fn time_of(&self, place: impl Into<Place>) -> Duration {
+        let seconds = self.booking.as_ref().map_or(0.0, |booking| booking.of(place.into()));
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 
     /// Predicted time of the stages after `place`, if nothing else ran.

@@ -163,10 +163,17 @@ impl Stages {
     ///
     /// One replica of each stage answers. Where what they have does not belong together, all are asked.
     pub(crate) async fn models(&self, context: Context) -> Result<Models, Status> {
-        let asking =
-            async { tokio::try_join!(self.base_model(context), self.levels(context), self.coders(context)) };
-        // On the heap: it holds what the stages answer.
-        let (base, levels, coders) = Box::pin(asking).await?;
+        let (base, levels) = tokio::try_join!(self.base_model(context), self.levels(context))?;
+        let coders = match &base.latent {
+            Some(_) => self.coders(context).await?,
+            None => None,
+        };
+        let decoder = coders.as_ref().and_then(|coders| coders.decoder.as_ref());
+        let wanted = base.latent.as_ref().map(|latent| &latent.decoder_digest);
+        let differs = decoder.is_some_and(|decoder| Some(&decoder.digest) != wanted);
+        if differs && self.may_differ() {
+            return self.models_of_all(context).await;
+        }
         let models = Models {
             base,
             levels,

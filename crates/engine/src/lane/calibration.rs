@@ -22,7 +22,7 @@ pub(super) struct Calibration {
     /// As it was at first.
     passes: usize,
     seconds: Seconds,
-    /// When it last began.
+    /// When it began, or computed its last pass.
     since: Instant,
 }
 
@@ -58,6 +58,11 @@ impl Calibration {
         // Another session may have ended it meanwhile.
         self.left[seat] = self.left[seat].saturating_sub(1);
         self.seconds_left -= seconds;
+        self.since = Instant::now();
+        self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
         !(0..self.left.len()).any(|seat| self.has_pass(seat))
     }
 
@@ -67,9 +72,9 @@ impl Calibration {
         self.left.fill(0);
     }
 
-    /// Begins again, unless it did a short time ago or cannot. Gives whether it does.
+    /// Begins again, unless it has not ended or did a short time ago, or cannot. Gives whether it does.
     pub(super) fn renew(&mut self, now: Instant) -> bool {
-        if self.passes == 0 || now.duration_since(self.since) < AGAIN {
+        if self.passes == 0 || !self.is_over() || now.duration_since(self.since) < AGAIN {
             return false;
         }
         self.left.fill(self.passes);
@@ -99,6 +104,8 @@ mod tests {
         assert_eq!(passes(&mut Calibration::new(2, 1, 0.0), 5.0), []);
         let now = Instant::now();
         assert!(!quick.renew(now), "so soon");
+        let mut unfinished = Calibration::new(2, 1, 1.0);
+        assert!(!unfinished.renew(now + AGAIN), "it goes on");
         assert!(quick.renew(now + AGAIN) && !quick.renew(now + AGAIN));
         assert_eq!(passes(&mut quick, 0.1).len(), 6);
         let mut failed = Calibration::new(2, 1, 1.0);

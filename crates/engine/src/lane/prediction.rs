@@ -22,7 +22,7 @@ pub struct Prediction {
     /// Seconds of one unit of the resource.
     pub unit_seconds: Seconds,
     /// The same of the work that the lane has from others than the process that plans this.
-    pub backlog: Seconds,
+    pub of_others: Seconds,
 }
 
 /// How a lane uses what it computes with.
@@ -55,13 +55,13 @@ impl Use {
         left: Left,
         computing: Seconds,
         slots: usize,
-        backlog: Seconds,
+        of_others: Seconds,
     ) -> Prediction {
         Prediction {
             seconds: computing * left.passes(slots),
             resource: self.resource,
             unit_seconds: self.unit_seconds(left.all_rows() as f64, computing),
-            backlog,
+            of_others,
         }
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Queue<M: RowModel> {
     pub(super) batch: usize,
     /// The weight of a row of the model's own shape.
     own_weight: Weight,
+    /// Of each of its typical rows.
+    typical: Vec<Weight>,
     used: Use,
     /// CPU cores that a session keeps busy; none on a GPU.
     cores_of_a_pass: usize,
@@ -98,7 +100,8 @@ impl<M: RowModel> Queue<M> {
         let sessions = models.len();
         let batch = models.iter().map(M::batch).min().unwrap_or(1).max(1);
         let typical = models.first().map(M::typical_rows).unwrap_or_default();
-        let weight = typical.first().map_or(Weight::from(1.0), M::weight);
+        let typical: Vec<Weight> = typical.iter().map(M::weight).collect();
+        let weight = typical.first().copied().unwrap_or(Weight::from(1.0));
         let (cost, seconds) = match settings.row_seconds.get(name) {
             Some(seconds) => (Cost::set(*seconds, weight), 0.0),
             None => (Cost::default(), if typical.is_empty() { 0.0 } else { settings.calibration_seconds }),
@@ -109,6 +112,7 @@ impl<M: RowModel> Queue<M> {
             sessions,
             batch,
             own_weight: weight,
+            typical,
             used: Use::new(cores, cores_of_a_pass, sessions, batch),
             cores_of_a_pass,
             max_jobs: settings.max_jobs,
@@ -277,12 +281,13 @@ impl<M: RowModel> Queue<M> {
         if state.entries.is_empty() {
             state.cost.wake(self.seconds(now));
         }
-        let backlog = state.work_of_others(call.origin, self.used);
-        let prediction = self.used.predict(left, state.cost.computing(weight), self.slots(), backlog);
+        let of_others = state.work_of_others(call.origin, self.used);
+        let prediction = self.used.predict(left, state.cost.computing(weight), self.slots(), of_others);
         let seems_slow = call.deadline.is_some_and(|deadline| {
             prediction.seconds > SLOW * deadline.saturating_duration_since(now).as_secs_f64()
         });
         if seems_slow && state.entries.is_empty() && state.calibration.renew(now) {
+            state.cost.keep_only(&self.typical);
             drop(state);
             self.changed.notify_all();
         }

@@ -283,9 +283,9 @@ async fn a_prediction_tells_the_work_of_others_than_who_asks() {
     let by = |origin| Call { origin, ..call() };
     let waiting: Vec<_> = [0, 7, 7, 8].map(|origin| lane.run(by(origin), Order::Answer(1))).into();
     let left = policy::Left { rows: 1, later_steps: 0, later_rows: 0 };
-    let backlog = |origin| lane.predict(by(origin), left, 1.0).backlog;
+    let of_others = |origin| lane.predict(by(origin), left, 1.0).of_others;
     // The first that waits does not say where it comes from. The one that runs has no rows left.
-    assert_eq!([7, 8, 9, 0].map(|origin| backlog(origin).round() as u32), [6, 9, 12, 12]);
+    assert_eq!([7, 8, 9, 0].map(|origin| of_others(origin).round() as u32), [6, 9, 12, 12]);
     drop((until, waiting));
 }
 

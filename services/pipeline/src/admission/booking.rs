@@ -1,5 +1,6 @@
 //! What an admitted request has booked, and how that changes while its images are drawn.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,10 +25,13 @@ impl Booking {
     /// An image is at `place`, of which `share` is done: what comes before it is over.
     pub(crate) fn reach(&self, image: usize, place: Place, share: f64) {
         self.admission.lock().change(self.id, |parts| {
-            let mut of_image: Vec<_> = parts.iter_mut().filter(|part| part.image == image).collect();
-            let Some(at) = of_image.iter().position(|part| part.need.place == place) else { return };
-            of_image[..at].iter_mut().for_each(|part| part.left = 0.0);
-            of_image[at].left = 1.0 - share;
+            for part in parts.iter_mut().filter(|part| part.image == image) {
+                match part.need.place.cmp(&place) {
+                    Ordering::Less => part.left = 0.0,
+                    Ordering::Equal => part.left = 1.0 - share,
+                    Ordering::Greater => {}
+                }
+            }
         });
     }
 
@@ -81,12 +85,18 @@ impl Booking {
         self.admission.lock().change(self.id, |parts| parts.retain(|part| part.image != image));
     }
 
+    /// Predicted seconds of a stage, if nothing else ran; 0 if it predicts nothing.
+    pub(crate) fn of(&self, place: Place) -> Seconds {
+        let needs = self.needs.iter().filter(|need| need.place == place);
+        BESIDE * needs.map(|need| need.prediction.seconds).sum::<Seconds>()
+    }
+
     /// Predicted seconds of an image's stages after `place`, if nothing else ran.
     pub(crate) fn after(&self, image: usize, place: Place) -> Seconds {
         let state = self.admission.lock();
         let parts = state.requests.get(&self.id).map(Vec::as_slice).unwrap_or_default();
         let of_image = parts.iter().filter(|part| part.image == image);
-        let after = of_image.skip_while(|part| part.need.place != place).skip(1);
+        let after = of_image.filter(|part| part.need.place > place);
         BESIDE * after.map(|part| part.need.prediction.seconds).sum::<Seconds>()
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 /// One second of two cores in the base model, and a second of one core in a level of the same process.
 fn needs(others: f64) -> Vec<Need> {
     let prediction =
-        Prediction { seconds: 1.0, resource: 7, units: 2, unit_seconds: 2.0, backlog_unit_seconds: others };
+        Prediction { seconds: 1.0, resource: 7, units: 2, unit_seconds: 2.0, others_unit_seconds: others };
     vec![
         Need { place: Stage::Base.into(), prediction, is_shared: false },
         Need {
@@ -113,9 +113,21 @@ fn work_of_others_goes_before_whatever_is_booked_here() {
     // Two cores do twenty seconds of work in ten; three requests take 9.9, of which no lane has anything yet.
     let _booked: Vec<_> =
         (0..3).map(|_| admission.admit(within(10), needs(0.0), 1, 2).ok().unwrap()).collect();
+    assert!(admission.admit(within(3), needs(0.0), 1, 2).is_err());
     let beside = admission.admit(within(10), needs(1.0), 1, 2);
     assert!(beside.is_ok(), "{:?}", beside.err());
     assert!(admission.admit(within(10), needs(3.0), 1, 2).is_err());
+}
+
+#[test]
+fn work_of_others_counts_beside_what_is_due_before_it_ends() {
+    let admission = Arc::<Admission>::default();
+    let _soon = admission.admit(within(3), needs(0.0), 1, 2).ok().unwrap();
+    // 3.3 s are booked, 16 are others', and it takes 3.3: more than two cores do in ten seconds.
+    assert!(admission.admit(within(10), needs(8.0), 1, 2).is_err());
+    assert!(admission.admit(within(10), needs(2.0), 1, 2).is_ok());
+    // One that has no deadline waits as long as it takes.
+    assert!(admission.admit(Context::default(), needs(1e6), 1, 2).is_ok());
 }
 
 #[test]

@@ -178,8 +178,9 @@ impl Drawing<'_> {
         position.enter(Stage::Base);
         let own = |field: &str| self.fields.base(field);
         let later = if run.may_degrade {
-            let Route { decodes, .. } = self.route();
-            self.pace.after_base(Route { decodes, levels: 0 }) + ledger.news.time_to_answer()
+            let (Route { decodes, .. }, answer) = (self.route(), ledger.news.time_to_answer());
+            let decoding = position.time_of(Stage::Decode) + self.pace.encoding(run.size.pixels());
+            self.pace.after_base(Route { decodes, levels: 0 }).max(decoding) + answer
         } else {
             self.pace.after_base(self.route()).max(position.time_after(Stage::Base))
         };

@@ -65,7 +65,7 @@ pub(crate) async fn predict(
         .filter_map(need(true))
         .chain(drawing.filter_map(need(false)))
         .collect();
-    let before = pace.before_base(run.most_neighbours).map(|seconds| preparation(seconds, &needs));
+    let before = pace.before_base(run.most_neighbours).and_then(|seconds| preparation(seconds, &needs));
     needs.splice(
         0..0,
         before.map(|prediction| Need { place: Stage::Encode.into(), prediction, is_shared: true }),
@@ -73,21 +73,23 @@ pub(crate) async fn predict(
     Ok(needs)
 }
 
-/// So many of the same, one after the other.
+/// So many of the same, side by side as far as there are units.
 fn times(count: u32, one: Prediction) -> Prediction {
-    let (seconds, unit_seconds) = (f64::from(count) * one.seconds, f64::from(count) * one.unit_seconds);
+    let unit_seconds = f64::from(count) * one.unit_seconds;
+    let seconds = one.seconds.max(unit_seconds / f64::from(one.units.max(1)));
     Prediction { seconds, unit_seconds, ..one }
 }
 
-/// What comes before the base model and takes so many seconds. Where the stages are in this process, it takes a core from them.
-fn preparation(seconds: f64, needs: &[Need]) -> Prediction {
-    let cores = Cores::of_process();
-    let is_here = needs.iter().any(|need| need.prediction.resource == cores.id());
-    Prediction {
+/// What comes before the base model and takes so many seconds. Where the stages are in this process, it takes a core from them; elsewhere
+/// it takes nothing of what they compute with. None as long as they predict nothing.
+fn preparation(seconds: f64, needs: &[Need]) -> Option<Prediction> {
+    let cores = Cores::of_process().id();
+    let mut predictions = needs.iter().map(|need| need.prediction);
+    let here = predictions.clone().find(|prediction| prediction.resource == cores);
+    Some(Prediction {
         seconds,
-        resource: cores.id(),
-        units: u32::try_from(cores.total()).unwrap_or(u32::MAX),
-        unit_seconds: if is_here { seconds } else { 0.0 },
-        backlog_unit_seconds: 0.0,
-    }
+        unit_seconds: if here.is_some() { seconds } else { 0.0 },
+        others_unit_seconds: 0.0,
+        ..here.or_else(|| predictions.next())?
+    })
 }

@@ -91,7 +91,7 @@ fn image(side: u32, seed: u64) -> Image {
 
 /// All stages compute on two cores.
 fn prediction(seconds: f64) -> diffusion::Prediction {
-    diffusion::Prediction { seconds, resource: 7, units: 2, unit_seconds: seconds, backlog_unit_seconds: 0.0 }
+    diffusion::Prediction { seconds, resource: 7, units: 2, unit_seconds: seconds, others_unit_seconds: 0.0 }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
