@@ -97,7 +97,7 @@ impl Refusal {
 
     /// The same refusal, because of the service `name` that this one calls and has called again itself: its own caller need not.
     #[must_use]
-    pub(crate) fn of_upstream(mut self, name: &str) -> Self {
+    pub fn of_upstream(mut self, name: &str) -> Self {
         self.metadata.insert(UPSTREAM.to_owned(), name.to_owned());
         self
     }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
@@ -22,8 +21,6 @@ pub(crate) struct Reader {
     /// The knowledge base that it must be.
     pub(crate) name: String,
     pub(crate) backend: Backend,
-    /// Whether nobody knows which epoch is the latest.
-    is_stale: AtomicBool,
 }
 
 /// Where segments are searched.
@@ -122,7 +119,6 @@ impl Read for Reader {
     }
 
     fn looked(&self, is_stale: bool) {
-        self.is_stale.store(is_stale, Ordering::Relaxed);
         metrics::knowledge_base_is_stale(&self.name, is_stale);
     }
 
@@ -142,12 +138,23 @@ impl Read for Reader {
 
 impl Reader {
     pub(crate) fn new(name: &str, backend: Backend) -> Self {
-        Self { name: name.to_owned(), backend, is_stale: AtomicBool::new(false) }
+        Self { name: name.to_owned(), backend }
     }
 
-    /// Whether nobody knows which epoch is the latest.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.is_stale.load(Ordering::Relaxed)
+    /// Writes again what the current epoch needs in Milvus and is not there.
+    pub(crate) async fn restore(
+        &self,
+        live: &Live<Self>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<(), CollectionError> {
+        let (Backend::Milvus(milvus), Ok(current)) = (&self.backend, live.current()) else { return Ok(()) };
+        for Part { segment, .. } in &current.parts {
+            if !is_there(&milvus.collection_of(&self.name, segment)) {
+                let folder = live.epochs().folder();
+                milvus.segment(&self.name, folder, segment, current.manifest.dimension).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The collections of Milvus that the epochs in memory need.
@@ -163,13 +170,12 @@ impl Reader {
         needed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the epochs before the current one, and of what they alone had in Milvus.
+    /// Lets go of the epochs before the current one, and of all in Milvus that the current one does not need.
     pub(crate) async fn drop_older(&self, live: &Live<Self>) -> Result<(), CollectionError> {
-        let before = self.needed(live);
         live.drop_older();
         match &self.backend {
             Backend::Usearch { .. } => Ok(()),
-            Backend::Milvus(milvus) => milvus.drop_all(&(&before - &self.needed(live))).await,
+            Backend::Milvus(milvus) => milvus.keep_only(&self.name, &self.needed(live)).await,
         }
     }
 

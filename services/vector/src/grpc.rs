@@ -94,9 +94,9 @@ async fn run<T: Send + 'static>(
 
 fn refusal(error: &CollectionError) -> Status {
     match error {
-        CollectionError::Engine(IndexError::NoMemory) | CollectionError::Milvus { .. } => {
-            Refusal::unavailable(error)
-        }
+        CollectionError::Engine(IndexError::NoMemory) => Refusal::unavailable(error),
+        // Another replica would fare no better.
+        CollectionError::Milvus { .. } => Refusal::unavailable(error).of_upstream("milvus"),
         CollectionError::NotExact { .. } => Refusal::mismatch(error),
         _ => Refusal::internal(error),
     }
@@ -171,19 +171,21 @@ impl VectorService for Vector {
     }
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let context = Context::of(&request);
+        let (context, permit) = (Context::of(&request), Permit::of(&request));
         let request = request.into_inner();
-        let work = async {
-            let live = convert::named(&request.collection, &self.collections)?;
-            convert::epoch(live, request.epoch, &request.content_digest).await?;
+        let live = Arc::clone(convert::named(&request.collection, &self.collections)?);
+        // It goes on when its caller has left: what was forgotten has to go.
+        let work = tokio::spawn(async move {
+            let _permit = permit;
+            convert::epoch(&live, request.epoch, &request.content_digest).await?;
             if request.drop_older {
-                let dropped = live.reader().drop_older(live).await;
+                let dropped = live.reader().drop_older(&live).await;
                 dropped.map_err(|error| refusal(&error))?;
             }
-            let epoch = convert::current(live)?.manifest().epoch;
+            let epoch = convert::current(&live)?.manifest().epoch;
             Ok(Response::new(PrepareResponse { epoch }))
-        };
-        context.within("vector", work).await
+        });
+        context.within("vector", async { work.await.map_err(Refusal::internal)? }).await
     }
 
     async fn list_collections(

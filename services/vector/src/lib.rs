@@ -18,7 +18,7 @@ use reverie_knowledge::index::Searches;
 use reverie_knowledge::{Live, follow, one_is_loaded};
 use reverie_proto::vector::v1::vector_service_server::{SERVICE_NAME, VectorServiceServer};
 use reverie_service_kit::settings::ServiceSettings as _;
-use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing};
+use reverie_service_kit::{Listener, RunError, Server, Shutdown, Standing, Unfit};
 use reverie_storage::Folder;
 
 pub use error::CollectionError;
@@ -68,9 +68,17 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     let service = VectorServiceServer::new(service).max_decoding_message_size(grpc::MAX_REQUEST_BYTES);
     server.routes().add_service(service);
     tokio::select! {
-        // An epoch that is loaded stays, so a service that started can do its work.
-        outcome = server.serve(listener, shutdown, || async { Ok(()) }) => outcome,
+        // An epoch that is loaded stays, so a service that started can do its work, if it has it in memory.
+        outcome = server.serve(listener, shutdown, || is_fit(milvus.as_deref())) => outcome,
         never = following => match never {},
         never = tidying => match never {},
+    }
+}
+
+/// Whether searches can be answered.
+async fn is_fit(milvus: Option<&Milvus>) -> Result<(), Unfit> {
+    match milvus {
+        Some(milvus) => milvus.check().await.map_err(|error| Unfit::ForNow(error.to_string())),
+        None => Ok(()),
     }
 }

@@ -8,9 +8,9 @@ mod client;
 mod filter;
 mod tidy;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reverie_knowledge::epoch::Segment;
@@ -112,6 +112,26 @@ pub(crate) struct Milvus {
     prefix: String,
     index: IndexKind,
     expansion: usize,
+    /// Collections of epochs that are being read.
+    reading: Mutex<BTreeMap<String, usize>>,
+}
+
+/// Keeps a collection among those that are being read.
+struct Reading<'a> {
+    milvus: &'a Milvus,
+    collection: &'a str,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut reading = self.milvus.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = reading.get_mut(self.collection) {
+            *count -= 1;
+            if *count == 0 {
+                reading.remove(self.collection);
+            }
+        }
+    }
 }
 
 impl Milvus {
@@ -123,18 +143,24 @@ impl Milvus {
         let Some(address) = &settings.address else { return Ok(None) };
         let client = Client::new(address, &settings.token_file)?;
         let MilvusSettings { prefix, index, .. } = settings;
-        Ok(Some(Arc::new(Self { client, prefix: prefix.clone(), index: *index, expansion })))
+        Ok(Some(Arc::new(Self {
+            client,
+            prefix: prefix.clone(),
+            index: *index,
+            expansion,
+            reading: Mutex::default(),
+        })))
     }
 
-    /// With what the names of the collections of a knowledge base begin. Names of knowledge bases may have any letters.
+    /// With what the names of the collections of a knowledge base with this index begin. Names of knowledge bases may have any letters.
     fn of_knowledge_base(&self, name: &str) -> String {
-        format!("{}_{}_", self.prefix, &sha256_hex(name.as_bytes())[..16])
+        format!("{}_{}_{}_", self.prefix, &sha256_hex(name.as_bytes())[..16], self.index.name())
     }
 
     /// The collection of a segment: another one for other vectors, and for another index.
     pub(crate) fn collection_of(&self, knowledge_base: &str, segment: &Segment) -> String {
         let files = segment.files.iter().map(|file| file.sha256.as_str());
-        let content = files.chain([self.index.name()]).collect::<Vec<_>>().join(" ");
+        let content = files.collect::<Vec<_>>().join(" ");
         format!("{}{}", self.of_knowledge_base(knowledge_base), &sha256_hex(content.as_bytes())[..32])
     }
 
@@ -147,6 +173,8 @@ impl Milvus {
         dimension: u32,
     ) -> Result<MilvusSegment, CollectionError> {
         let collection = self.collection_of(knowledge_base, segment);
+        *self.lock_reading().entry(collection.clone()).or_default() += 1;
+        let _reading = Reading { milvus: self, collection: &collection };
         if !self.client.has(&collection).await? {
             self.client.create(&collection, dimension).await?;
         }
@@ -157,7 +185,41 @@ impl Milvus {
         if self.client.count(&collection).await? != segment.entries - equal.repeated() {
             self.write(&collection, folder, segment, dimension, &equal).await?;
         }
+        let collection = collection.clone();
         Ok(MilvusSegment { milvus: Arc::clone(self), collection, equal, runtime: Handle::current() })
+    }
+
+    fn lock_reading(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether Milvus answers.
+    pub(crate) async fn check(&self) -> Result<(), CollectionError> {
+        self.client.has(&self.prefix).await.map(drop)
+    }
+
+    /// The collections of a knowledge base that are there, and when each was made, since 1970.
+    async fn list(&self, knowledge_base: &str) -> Result<Vec<(String, Duration)>, CollectionError> {
+        self.client.list(&self.of_knowledge_base(knowledge_base)).await
+    }
+
+    /// Drops all collections of a knowledge base but those that are `needed` or being read.
+    pub(crate) async fn keep_only(
+        &self,
+        knowledge_base: &str,
+        needed: &BTreeSet<String>,
+    ) -> Result<(), CollectionError> {
+        let listed = self.list(knowledge_base).await?.into_iter().map(|(collection, _)| collection);
+        let reading = self.lock_reading().keys().cloned().collect();
+        self.drop_all(
+            &listed
+                .filter(|one| !needed.contains(one))
+                .collect::<BTreeSet<_>>()
+                .difference(&reading)
+                .cloned()
+                .collect(),
+        )
+        .await
     }
 
     async fn load(&self, collection: &str) -> Result<(), CollectionError> {
@@ -198,18 +260,26 @@ impl Milvus {
             }
             self.client.upsert(collection, keys, values, dimension).await?;
         }
-        self.client.flush(collection).await?;
-        match (self.client.count(collection).await?, keys.len() as u64) {
-            (count, different) if count == different => Ok(()),
-            (count, different) => Err(CollectionError::milvus(
-                "writing vectors",
-                format!("{collection} has {count} of {different} vectors afterwards"),
-            )),
+        drop(index);
+        if let Err(error) = self.client.flush(collection).await {
+            // It is done anyway, later; Milvus limits how often it can be asked for.
+            tracing::info!(collection, %error, "vectors are not flushed yet");
         }
+        let seen = async {
+            while self.client.count(collection).await? != keys.len() as u64 {
+                tokio::time::sleep(POLL).await;
+            }
+            Ok(())
+        };
+        let why = || {
+            let why = format!("{collection} has not {} vectors after {LOADING:?}", keys.len());
+            CollectionError::milvus("writing vectors", why)
+        };
+        tokio::time::timeout(LOADING, seen).await.map_err(|_| why())?
     }
 
     /// Drops these collections.
-    pub(crate) async fn drop_all(&self, collections: &BTreeSet<String>) -> Result<(), CollectionError> {
+    async fn drop_all(&self, collections: &BTreeSet<String>) -> Result<(), CollectionError> {
         for collection in collections {
             self.client.drop(collection).await?;
             tracing::info!(collection, "a collection that nobody searches is dropped from Milvus");

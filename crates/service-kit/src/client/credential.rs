@@ -18,9 +18,9 @@ pub fn show(credential: &str) -> Result<(), InvalidHeaderValue> {
     Ok(())
 }
 
-/// Puts it among the headers of a call, if there is one.
+/// Puts it among the headers of a call, if there is one and the call has none of its own.
 pub(super) fn add(headers: &mut HeaderMap) {
     if let Some(value) = CREDENTIAL.get() {
-        headers.insert(AUTHORIZATION, value.clone());
+        headers.entry(AUTHORIZATION).or_insert_with(|| value.clone());
     }
 }

@@ -14,6 +14,7 @@ use reverie_service_kit::settings::SettingsError;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
+use self::wire::ConsistencyLevel as Level;
 use self::wire::milvus_service_client::MilvusServiceClient;
 use super::IndexKind;
 use super::filter::{KEY, among};
@@ -25,10 +26,17 @@ mod wire {
     tonic::include_proto!("milvus.proto.milvus");
 }
 
+/// What is done by calls that read.
+const SEARCHING: &str = "searching";
+const READING_VECTORS: &str = "reading vectors";
+const LOOKING: &str = "looking for a collection";
+const READS: [&str; 3] = [SEARCHING, READING_VECTORS, LOOKING];
+
 /// The field with an entry's vector.
 const VECTOR: &str = "vector";
-/// How long a call may take.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a call may take that reads, and one that writes or loads.
+const READING: Duration = Duration::from_secs(10);
+const WRITING: Duration = Duration::from_mins(1);
 
 /// A Milvus.
 #[derive(Debug)]
@@ -63,7 +71,8 @@ impl Client {
         call: impl AsyncFnOnce(MilvusServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
         status: impl FnOnce(&A) -> Option<&wire::Status>,
     ) -> Result<A, CollectionError> {
-        let mut request = Context::with_timeout(TIMEOUT).outgoing(message);
+        let timeout = if READS.contains(&doing) { READING } else { WRITING };
+        let mut request = Context::with_timeout(timeout).outgoing(message);
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }
@@ -82,8 +91,7 @@ impl Client {
 
     pub(super) async fn has(&self, collection: &str) -> Result<bool, CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.has_collection(request).await;
-        let told =
-            self.call("looking for a collection", named(collection), call, |answer| answer.status.as_ref());
+        let told = self.call(LOOKING, named(collection), call, |answer| answer.status.as_ref());
         Ok(told.await?.value)
     }
 
@@ -190,7 +198,7 @@ impl Client {
         self.call("writing vectors", request, call, |answer| answer.status.as_ref()).await.map(drop)
     }
 
-    /// How many vectors there are.
+    /// How many vectors searches see.
     pub(super) async fn count(&self, collection: &str) -> Result<u64, CollectionError> {
         let told = self.query("counting vectors", collection, String::new(), &["count(*)"]).await?;
         let count = told.into_iter().find_map(|field| match field.field? {
@@ -208,7 +216,7 @@ impl Client {
     ) -> Result<HashMap<u64, Vec<f32>>, CollectionError> {
         let filter = among(keys.iter().copied());
         let (mut found, mut vectors) = (Vec::new(), Vec::new());
-        for field in self.query("reading vectors", collection, filter, &[KEY, VECTOR]).await? {
+        for field in self.query(READING_VECTORS, collection, filter, &[KEY, VECTOR]).await? {
             match field.field {
                 Some(wire::field_data::Field::Scalars(scalars)) => found = longs(scalars),
                 Some(wire::field_data::Field::Vectors(wire::VectorField { dim, data: Some(data) })) => {
@@ -234,6 +242,7 @@ impl Client {
             collection_name: collection.to_owned(),
             expr,
             output_fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+            consistency_level: Level::Bounded.into(),
         };
         let told = self.call(doing, request, call, |answer| answer.status.as_ref());
         Ok(told.await?.fields_data)
@@ -268,9 +277,10 @@ impl Client {
                 pair("round_decimal", -1),
             ],
             nq: 1,
+            consistency_level: Level::Bounded.into(),
         };
         let call = async |mut client: MilvusServiceClient<_>, request| client.search(request).await;
-        let told = self.call("searching", request, call, |answer| answer.status.as_ref()).await?;
+        let told = self.call(SEARCHING, request, call, |answer| answer.status.as_ref()).await?;
         let wire::SearchResultData { scores, ids } = told.results.unwrap_or_default();
         let keys = match ids.and_then(|ids| ids.id_field) {
             Some(wire::ids::IdField::IntId(keys)) => keys.data,

@@ -7,7 +7,10 @@ use roaring::RoaringBitmap;
 /// The field with the key of a vector.
 pub(super) const KEY: &str = "key";
 
-/// "The key is one of these": as ranges where that is shorter than a list.
+/// Ranges in one expression: Milvus reads it recursively.
+const RANGES: usize = 100;
+
+/// "The key is one of these": as few ranges, as all but some, or as a list, whichever is short.
 pub(super) fn of(keys: &RoaringBitmap) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for key in keys {
@@ -16,8 +19,15 @@ pub(super) fn of(keys: &RoaringBitmap) -> String {
             _ => ranges.push((key, key)),
         }
     }
-    if 2 * ranges.len() as u64 > keys.len() {
+    let last = keys.max().unwrap_or_default();
+    let missing = u64::from(last) + 1 - keys.len();
+    if 2 * ranges.len() as u64 > keys.len() || (ranges.len() > RANGES && missing > keys.len()) {
         return among(keys.iter().map(u64::from));
+    }
+    if ranges.len() > RANGES {
+        let missing = (0..=last).collect::<RoaringBitmap>() - keys;
+        let missing = among(missing.iter().map(u64::from)).replacen(" in ", " not in ", 1);
+        return format!("{KEY} <= {last} and {missing}");
     }
     let mut expression = String::new();
     for (first, last) in ranges {
@@ -49,5 +59,17 @@ mod tests {
         ] {
             assert_eq!(of(&RoaringBitmap::from_iter(keys)), expression);
         }
+    }
+
+    #[test]
+    fn many_holes_are_listed_and_not_the_ranges_between_them() {
+        let all: RoaringBitmap = (0..10_000).filter(|key| key % 20 != 3).collect();
+        let expression = of(&all);
+        assert!(expression.starts_with("key <= 9999 and key not in [3, 23, 43, "), "{expression}");
+        assert_eq!(expression.matches(',').count(), 499);
+        // Few of many.
+        let some: RoaringBitmap =
+            (0..10_000).flat_map(|group| [900 * group, 900 * group + 1, 900 * group + 2]).collect();
+        assert!(of(&some).starts_with("key in [0, 1, 2, 900, "));
     }
 }

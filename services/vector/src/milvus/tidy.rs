@@ -1,4 +1,4 @@
-//! Collections of Milvus that are not needed any more.
+//! Collections of Milvus that are not needed any more, and those that it has lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -14,8 +14,8 @@ use crate::collection::Reader;
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long a collection has to exist that no epoch here needs, before it is dropped. Another replica may be behind with an epoch that
-/// needs it, or ahead.
-const GRACE: Duration = Duration::from_mins(2);
+/// needs it, or ahead. (What is forgotten goes at once.)
+const GRACE: Duration = Duration::from_hours(1);
 
 /// Drops the collections that no epoch of these knowledge bases needs, as long as it is polled.
 pub(crate) async fn tidy(milvus: Arc<Milvus>, all: Vec<Arc<Live<Reader>>>) -> Infallible {
@@ -23,10 +23,6 @@ pub(crate) async fn tidy(milvus: Arc<Milvus>, all: Vec<Arc<Live<Reader>>>) -> In
     loop {
         tokio::time::sleep(INTERVAL).await;
         for live in &all {
-            // One that does not know the latest epoch cannot know what that needs.
-            if live.reader().is_stale() {
-                continue;
-            }
             if let Err(error) = tidy_one(&milvus, live, &mut unneeded).await {
                 tracing::warn!(%error, "Milvus is not tidied");
             }
@@ -34,14 +30,18 @@ pub(crate) async fn tidy(milvus: Arc<Milvus>, all: Vec<Arc<Live<Reader>>>) -> In
     }
 }
 
-/// Drops what `live` has not needed for a while; `unneeded` says since when.
+/// Drops what `live` has not needed for a while, `unneeded` says since when; and writes again what Milvus has lost.
 async fn tidy_one(
-    milvus: &Milvus,
+    milvus: &Arc<Milvus>,
     live: &Live<Reader>,
     unneeded: &mut BTreeMap<String, Instant>,
 ) -> Result<(), CollectionError> {
-    let listed = milvus.client.list(&milvus.of_knowledge_base(&live.reader().name)).await?;
-    let needed = live.reader().needed(live);
+    // One that does not know the latest epoch cannot know what that needs.
+    live.refresh().await?;
+    let listed = milvus.list(&live.reader().name).await?;
+    live.reader().restore(live, |collection| listed.iter().any(|(name, _)| name == collection)).await?;
+    let mut needed = live.reader().needed(live);
+    needed.extend(milvus.lock_reading().keys().cloned());
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let ages = listed.into_iter().map(|(name, made)| (name, since_1970.saturating_sub(made)));
     milvus.drop_all(&expired(ages, &needed, unneeded, Instant::now())).await
