@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n reverie/diffusion/v1/stage.proto\x12\x14reverie.diffusion.v1\"+\n\x0cStepProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\"c\n\x0cStageTimings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x02 \x01(\x01\x12\x15\n\rmodel_seconds\x18\x03 \x01(\x01\x12\x0c\n\x04rows\x18\x04 \x01(\r\">\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"r\n\nPrediction\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x10\n\x08resource\x18\x02 \x01(\x06\x12\r\n\x05units\x18\x03 \x01(\r\x12\x14\n\x0cunit_seconds\x18\x04 \x01(\x01\x12\x1c\n\x14\x62\x61\x63klog_unit_seconds\x18\x05 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n reverie/diffusion/v1/stage.proto\x12\x14reverie.diffusion.v1\"+\n\x0cStepProgress\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\r\"c\n\x0cStageTimings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x02 \x01(\x01\x12\x15\n\rmodel_seconds\x18\x03 \x01(\x01\x12\x0c\n\x04rows\x18\x04 \x01(\r\">\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"w\n\nPrediction\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x10\n\x08resource\x18\x02 \x01(\x06\x12\r\n\x05units\x18\x03 \x01(\r\x12\x14\n\x0cunit_seconds\x18\x04 \x01(\x01\x12\x1b\n\x13others_unit_seconds\x18\x06 \x01(\x01J\x04\x08\x05\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,5 +38,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELIDENTITY']._serialized_start=204
   _globals['_MODELIDENTITY']._serialized_end=266
   _globals['_PREDICTION']._serialized_start=268
-  _globals['_PREDICTION']._serialized_end=382
+  _globals['_PREDICTION']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

@@ -35,15 +35,15 @@ class ModelIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("seconds", "resource", "units", "unit_seconds", "backlog_unit_seconds")
+    __slots__ = ("seconds", "resource", "units", "unit_seconds", "others_unit_seconds")
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     UNIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    BACKLOG_UNIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_UNIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     seconds: float
     resource: int
     units: int
     unit_seconds: float
-    backlog_unit_seconds: float
-    def __init__(self, seconds: _Optional[float] = ..., resource: _Optional[int] = ..., units: _Optional[int] = ..., unit_seconds: _Optional[float] = ..., backlog_unit_seconds: _Optional[float] = ...) -> None: ...
+    others_unit_seconds: float
+    def __init__(self, seconds: _Optional[float] = ..., resource: _Optional[int] = ..., units: _Optional[int] = ..., unit_seconds: _Optional[float] = ..., others_unit_seconds: _Optional[float] = ...) -> None: ...

@@ -266,7 +266,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("base_model", "base_size", "other_sizes", "levels", "samplers", "max_steps", "default_sampling", "guidance_strategies", "default_guidance", "takes_negative_prompt", "needs_mask", "max_neighbours", "default_neighbours", "knowledge_bases", "retrieval_strategies", "output_formats", "limits", "max_step_previews_per_second")
+    __slots__ = ("base_model", "base_size", "other_sizes", "levels", "samplers", "max_steps", "default_sampling", "guidance_strategies", "default_guidance", "takes_negative_prompt", "needs_mask", "max_neighbours", "default_neighbours", "knowledge_bases", "retrieval_strategies", "output_formats", "limits", "max_step_previews_per_second", "takes_initial")
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     BASE_SIZE_FIELD_NUMBER: _ClassVar[int]
     OTHER_SIZES_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +285,7 @@ class GetCapabilitiesResponse(_message.Message):
     OUTPUT_FORMATS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     MAX_STEP_PREVIEWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    TAKES_INITIAL_FIELD_NUMBER: _ClassVar[int]
     base_model: _stage_pb2.ModelIdentity
     base_size: int
     other_sizes: OtherSizes
@@ -303,7 +304,8 @@ class GetCapabilitiesResponse(_message.Message):
     output_formats: _containers.RepeatedScalarFieldContainer[_tensor_pb2.ImageFormat]
     limits: RequestLimits
     max_step_previews_per_second: float
-    def __init__(self, base_model: _Optional[_Union[_stage_pb2.ModelIdentity, _Mapping]] = ..., base_size: _Optional[int] = ..., other_sizes: _Optional[_Union[OtherSizes, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[Level, _Mapping]]] = ..., samplers: _Optional[_Iterable[_Union[_sampling_pb2.Sampler, str]]] = ..., max_steps: _Optional[int] = ..., default_sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., guidance_strategies: _Optional[_Iterable[_Union[_guidance_pb2.GuidanceStrategy, str]]] = ..., default_guidance: _Optional[_Union[_guidance_pb2.Guidance, _Mapping]] = ..., takes_negative_prompt: bool = ..., needs_mask: bool = ..., max_neighbours: _Optional[int] = ..., default_neighbours: _Optional[int] = ..., knowledge_bases: _Optional[_Iterable[_Union[SearchableKnowledgeBase, _Mapping]]] = ..., retrieval_strategies: _Optional[_Iterable[_Union[_neighbour_pb2.RetrievalStrategy, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_tensor_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[RequestLimits, _Mapping]] = ..., max_step_previews_per_second: _Optional[float] = ...) -> None: ...
+    takes_initial: bool
+    def __init__(self, base_model: _Optional[_Union[_stage_pb2.ModelIdentity, _Mapping]] = ..., base_size: _Optional[int] = ..., other_sizes: _Optional[_Union[OtherSizes, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[Level, _Mapping]]] = ..., samplers: _Optional[_Iterable[_Union[_sampling_pb2.Sampler, str]]] = ..., max_steps: _Optional[int] = ..., default_sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., guidance_strategies: _Optional[_Iterable[_Union[_guidance_pb2.GuidanceStrategy, str]]] = ..., default_guidance: _Optional[_Union[_guidance_pb2.Guidance, _Mapping]] = ..., takes_negative_prompt: bool = ..., needs_mask: bool = ..., max_neighbours: _Optional[int] = ..., default_neighbours: _Optional[int] = ..., knowledge_bases: _Optional[_Iterable[_Union[SearchableKnowledgeBase, _Mapping]]] = ..., retrieval_strategies: _Optional[_Iterable[_Union[_neighbour_pb2.RetrievalStrategy, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_tensor_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[RequestLimits, _Mapping]] = ..., max_step_previews_per_second: _Optional[float] = ..., takes_initial: bool = ...) -> None: ...
 
 class OtherSizes(_message.Message):
     __slots__ = ("multiple", "max_side", "max_pixels")
@@ -316,14 +318,24 @@ class OtherSizes(_message.Message):
     def __init__(self, multiple: _Optional[int] = ..., max_side: _Optional[int] = ..., max_pixels: _Optional[int] = ...) -> None: ...
 
 class Level(_message.Message):
-    __slots__ = ("model", "low_resolution_size", "image_size")
+    __slots__ = ("model", "low_resolution_size", "image_size", "samplers", "max_steps", "default_sampling", "default_guidance_weight", "default_noise_level")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LOW_RESOLUTION_SIZE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_GUIDANCE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_NOISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     model: _stage_pb2.ModelIdentity
     low_resolution_size: int
     image_size: int
-    def __init__(self, model: _Optional[_Union[_stage_pb2.ModelIdentity, _Mapping]] = ..., low_resolution_size: _Optional[int] = ..., image_size: _Optional[int] = ...) -> None: ...
+    samplers: _containers.RepeatedScalarFieldContainer[_sampling_pb2.Sampler]
+    max_steps: int
+    default_sampling: _sampling_pb2.Sampling
+    default_guidance_weight: float
+    default_noise_level: float
+    def __init__(self, model: _Optional[_Union[_stage_pb2.ModelIdentity, _Mapping]] = ..., low_resolution_size: _Optional[int] = ..., image_size: _Optional[int] = ..., samplers: _Optional[_Iterable[_Union[_sampling_pb2.Sampler, str]]] = ..., max_steps: _Optional[int] = ..., default_sampling: _Optional[_Union[_sampling_pb2.Sampling, _Mapping]] = ..., default_guidance_weight: _Optional[float] = ..., default_noise_level: _Optional[float] = ...) -> None: ...
 
 class SearchableKnowledgeBase(_message.Message):
     __slots__ = ("name", "description", "epoch", "size", "is_default")
