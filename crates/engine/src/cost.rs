@@ -145,9 +145,21 @@ impl Cost {
         }
     }
 
-    /// Forgets the shapes that are not `calibrated`, before these are measured again: the others are interpolated then.
-    pub fn keep_only(&mut self, calibrated: &[Weight]) {
-        self.shapes.retain(|shape| calibrated.contains(&shape.weight));
+    /// Doubts the shapes that are not `calibrated`, before these are measured again. Those of the same size are interpolated then; others
+    /// count as at most twice what they are in proportion.
+    pub fn doubt_all_but(&mut self, calibrated: &[Weight]) {
+        let Some(own) = calibrated.first() else { return };
+        let is_calibrated = |weight: &Weight| calibrated.contains(weight);
+        let is_of_their_size =
+            |weight: &Weight| calibrated.iter().any(|one| one.elements.total_cmp(&weight.elements).is_eq());
+        self.shapes.retain(|shape| is_calibrated(&shape.weight) || !is_of_their_size(&shape.weight));
+        let per_element = self.computing(*own) / own.elements;
+        for shape in self.shapes.iter_mut().filter(|shape| !is_calibrated(&shape.weight)) {
+            shape.guess = Some(shape.typical.min(MOST * per_element * shape.weight.elements));
+            shape.recent.clear();
+            shape.best = None;
+            shape.estimate(0.0);
+        }
     }
 
     /// Notes a pass before any work came, over rows of `weight`.
@@ -373,8 +385,12 @@ mod tests {
         // What was slow between them is forgotten when they are measured again.
         (0..15).for_each(|_| cost.note_pass(row(100.0, 3), 0.5, 0.0, 0.0));
         assert!(cost.pass(row(100.0, 3)) > 0.4 && is_about(cost.pass(row(100.0, 8)), 0.028), "{cost:?}");
-        cost.keep_only(&[row(100.0, 1), row(100.0, 8)]);
+        for (size, seconds) in [(200.0, 9.0), (300.0, 0.1)] {
+            (0..15).for_each(|_| cost.note_pass(row(size, 8), seconds, 0.0, 0.0));
+        }
+        cost.doubt_all_but(&[row(100.0, 8), row(100.0, 1)]);
         assert!(is_about(cost.pass(row(100.0, 3)), 0.023), "{cost:?}");
+        assert!(cost.pass(row(200.0, 8)) < 0.2 && is_about(cost.pass(row(300.0, 8)), 0.1), "{cost:?}");
         // Another size of which one shape was measured.
         (0..15).for_each(|_| cost.note_pass(row(400.0, 8), 0.2, 0.0, 0.0));
         assert!(

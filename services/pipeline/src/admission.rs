@@ -193,7 +193,9 @@ impl Resource {
         // It goes before whatever comes now. What of it is done after the newcomer's deadline, in the time that what is booked leaves
         // before that, makes no difference; nor does any to one that has all the time.
         let until = newcomer.deadline.map_or(now, |deadline| deadline - EARLIER);
-        let own = self.jobs.iter().filter(|job| job.deadline.is_some_and(|deadline| deadline <= until));
+        let counts = |job: &Job| newcomer.class == Class::Batch || job.class == Class::Interactive;
+        let own = self.jobs.iter().filter(|job| counts(job) && !job.is_hopeless(now));
+        let own = own.filter(|job| job.deadline.is_some_and(|deadline| deadline <= until));
         let own: Seconds = own.map(|job| job.work_left).sum();
         let others = others.min(self.units as f64 * (until - now) - own);
         if others <= 0.0 {

@@ -1,8 +1,8 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
 use reverie_knowledge::index::{IndexError, Searches, SegmentIndex, cosine};
@@ -12,7 +12,7 @@ use reverie_storage::Folder;
 use roaring::RoaringBitmap;
 
 use crate::CollectionError;
-use crate::milvus::Milvus;
+use crate::milvus::{Held, Milvus};
 use crate::vectors::{InMemory, SegmentVectors};
 
 /// How the epochs of a knowledge base are loaded.
@@ -21,6 +21,8 @@ pub(crate) struct Reader {
     /// The knowledge base that it must be.
     pub(crate) name: String,
     pub(crate) backend: Backend,
+    /// Whether something was forgotten that may still be in Milvus.
+    has_forgotten: AtomicBool,
 }
 
 /// Where segments are searched.
@@ -42,6 +44,8 @@ pub(crate) struct Collection {
     manifest: Manifest,
     content_digest: String,
     parts: Vec<Part>,
+    /// Keeps what it has in Milvus.
+    _held: Option<Held>,
 }
 
 /// A segment's vectors; its keys count from `first`.
@@ -91,6 +95,10 @@ impl Read for Reader {
         if manifest.name != self.name {
             return Err(CollectionError::Name { found: manifest.name });
         }
+        let held = match &self.backend {
+            Backend::Milvus(milvus) => Some(milvus.hold(&manifest)),
+            Backend::Usearch { .. } => None,
+        };
         let loaded = before.map_or(&[][..], |before| &before.parts);
         let mut parts = Vec::new();
         let mut first = 0;
@@ -111,7 +119,7 @@ impl Read for Reader {
             first += segment.entries;
         }
         let content_digest = manifest.content_digest();
-        Ok(Collection { manifest, content_digest, parts })
+        Ok(Collection { manifest, content_digest, parts, _held: held })
     }
 
     fn manifest(epoch: &Collection) -> &Manifest {
@@ -138,45 +146,41 @@ impl Read for Reader {
 
 impl Reader {
     pub(crate) fn new(name: &str, backend: Backend) -> Self {
-        Self { name: name.to_owned(), backend }
+        Self { name: name.to_owned(), backend, has_forgotten: AtomicBool::new(false) }
     }
 
-    /// Writes again what the current epoch needs in Milvus and is not there.
-    pub(crate) async fn restore(
-        &self,
-        live: &Live<Self>,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Result<(), CollectionError> {
+    /// Notes that something was forgotten, which [`Self::drop_older`] is to drop.
+    pub(crate) fn forget(&self) {
+        self.has_forgotten.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was forgotten that may still be in Milvus.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        matches!(self.backend, Backend::Milvus(_)) && self.has_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Makes sure that Milvus has all that the current epoch needs.
+    pub(crate) async fn restore(&self, live: &Live<Self>) -> Result<(), CollectionError> {
         let (Backend::Milvus(milvus), Ok(current)) = (&self.backend, live.current()) else { return Ok(()) };
+        let (folder, dimension) = (live.epochs().folder(), current.manifest.dimension);
         for Part { segment, .. } in &current.parts {
-            if !is_there(&milvus.collection_of(&self.name, segment)) {
-                let folder = live.epochs().folder();
-                milvus.segment(&self.name, folder, segment, current.manifest.dimension).await?;
-            }
+            milvus.segment(&self.name, folder, segment, dimension).await?;
         }
         Ok(())
     }
 
-    /// The collections of Milvus that the epochs in memory need.
-    pub(crate) fn needed(&self, live: &Live<Self>) -> BTreeSet<String> {
-        let Backend::Milvus(milvus) = &self.backend else { return BTreeSet::new() };
-        let needed = Mutex::new(BTreeSet::new());
-        // It looks at all of them, as none is the one.
-        live.find(|epoch| {
-            let collections = epoch.parts.iter().map(|part| milvus.collection_of(&self.name, &part.segment));
-            needed.lock().unwrap_or_else(PoisonError::into_inner).extend(collections);
-            false
-        });
-        needed.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets go of the epochs before the current one, and of all in Milvus that the current one does not need.
+    /// Lets go of the epochs before the latest one, and of all in Milvus that it does not need.
     pub(crate) async fn drop_older(&self, live: &Live<Self>) -> Result<(), CollectionError> {
+        let Backend::Milvus(milvus) = &self.backend else {
+            live.drop_older();
+            return Ok(());
+        };
+        // Another replica may be ahead, and has written what a later epoch needs.
+        let latest = live.refresh().await?;
         live.drop_older();
-        match &self.backend {
-            Backend::Usearch { .. } => Ok(()),
-            Backend::Milvus(milvus) => milvus.keep_only(&self.name, &self.needed(live)).await,
-        }
+        milvus.keep_only(&latest.manifest).await?;
+        self.has_forgotten.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn read_segment(

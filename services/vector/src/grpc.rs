@@ -171,21 +171,23 @@ impl VectorService for Vector {
     }
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
-        let (context, permit) = (Context::of(&request), Permit::of(&request));
+        let context = Context::of(&request);
         let request = request.into_inner();
-        let live = Arc::clone(convert::named(&request.collection, &self.collections)?);
-        // It goes on when its caller has left: what was forgotten has to go.
-        let work = tokio::spawn(async move {
-            let _permit = permit;
-            convert::epoch(&live, request.epoch, &request.content_digest).await?;
+        let work = async {
+            let live = convert::named(&request.collection, &self.collections)?;
             if request.drop_older {
-                let dropped = live.reader().drop_older(&live).await;
+                // Should this end before it is done, it is done later.
+                live.reader().forget();
+            }
+            convert::epoch(live, request.epoch, &request.content_digest).await?;
+            if request.drop_older {
+                let dropped = live.reader().drop_older(live).await;
                 dropped.map_err(|error| refusal(&error))?;
             }
-            let epoch = convert::current(&live)?.manifest().epoch;
+            let epoch = convert::current(live)?.manifest().epoch;
             Ok(Response::new(PrepareResponse { epoch }))
-        });
-        context.within("vector", async { work.await.map_err(Refusal::internal)? }).await
+        };
+        context.within("vector", work).await
     }
 
     async fn list_collections(

@@ -49,7 +49,7 @@ pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> 
     one_is_loaded(&live).map_err(RunError::prepare("the knowledge bases"))?;
     let tidying = async {
         match milvus.clone() {
-            Some(milvus) => milvus::tidy(milvus, live.clone()).await,
+            Some(milvus) => milvus::tidy(milvus, live.clone(), settings.epochs.interval().is_some()).await,
             None => std::future::pending().await,
         }
     };

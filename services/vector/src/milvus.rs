@@ -8,12 +8,13 @@ mod client;
 mod filter;
 mod tidy;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reverie_knowledge::epoch::Segment;
+use reverie_knowledge::epoch::{Manifest, Segment};
 use reverie_knowledge::index::{EqualVectors, IndexError, Searches, SegmentIndex};
 use reverie_knowledge::{Hit, UnitVector};
 use reverie_service_kit::client::Addresses;
@@ -32,6 +33,8 @@ use crate::vectors::SegmentVectors;
 const BATCH_BYTES: usize = 1 << 20;
 /// How often it is asked whether it has loaded a collection.
 const POLL: Duration = Duration::from_millis(100);
+/// How long searches may go on in an epoch of which something was forgotten.
+const ENDING: Duration = Duration::from_secs(30);
 /// How long Milvus may take to load a collection that is complete.
 const LOADING: Duration = Duration::from_mins(10);
 
@@ -112,23 +115,26 @@ pub(crate) struct Milvus {
     prefix: String,
     index: IndexKind,
     expansion: usize,
-    /// Collections of epochs that are being read.
-    reading: Mutex<BTreeMap<String, usize>>,
+    /// Collections that epochs in memory have, or such that are being read, and how many have each.
+    held: Mutex<BTreeMap<String, usize>>,
 }
 
-/// Keeps a collection among those that are being read.
-struct Reading<'a> {
-    milvus: &'a Milvus,
-    collection: &'a str,
+/// Holds the collections of an epoch, from before it is read until nobody searches it any more.
+#[derive(Debug)]
+pub(crate) struct Held {
+    milvus: Arc<Milvus>,
+    collections: BTreeSet<String>,
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        let mut reading = self.milvus.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = reading.get_mut(self.collection) {
-            *count -= 1;
-            if *count == 0 {
-                reading.remove(self.collection);
+        let mut held = self.milvus.lock_held();
+        for collection in &self.collections {
+            if let Entry::Occupied(mut entry) = held.entry(collection.clone()) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
             }
         }
     }
@@ -148,7 +154,7 @@ impl Milvus {
             prefix: prefix.clone(),
             index: *index,
             expansion,
-            reading: Mutex::default(),
+            held: Mutex::default(),
         })))
     }
 
@@ -173,8 +179,6 @@ impl Milvus {
         dimension: u32,
     ) -> Result<MilvusSegment, CollectionError> {
         let collection = self.collection_of(knowledge_base, segment);
-        *self.lock_reading().entry(collection.clone()).or_default() += 1;
-        let _reading = Reading { milvus: self, collection: &collection };
         if !self.client.has(&collection).await? {
             self.client.create(&collection, dimension).await?;
         }
@@ -185,12 +189,31 @@ impl Milvus {
         if self.client.count(&collection).await? != segment.entries - equal.repeated() {
             self.write(&collection, folder, segment, dimension, &equal).await?;
         }
-        let collection = collection.clone();
         Ok(MilvusSegment { milvus: Arc::clone(self), collection, equal, runtime: Handle::current() })
     }
 
-    fn lock_reading(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_held(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The collections of an epoch.
+    pub(crate) fn collections_of(&self, manifest: &Manifest) -> BTreeSet<String> {
+        manifest.segments.iter().map(|segment| self.collection_of(&manifest.name, segment)).collect()
+    }
+
+    /// Keeps the collections of an epoch from being dropped by this process.
+    pub(crate) fn hold(self: &Arc<Self>, manifest: &Manifest) -> Held {
+        let collections = self.collections_of(manifest);
+        let mut held = self.lock_held();
+        for collection in &collections {
+            *held.entry(collection.clone()).or_default() += 1;
+        }
+        Held { milvus: Arc::clone(self), collections }
+    }
+
+    /// Those that are held now.
+    fn held(&self) -> BTreeSet<String> {
+        self.lock_held().keys().cloned().collect()
     }
 
     /// Whether Milvus answers.
@@ -203,23 +226,29 @@ impl Milvus {
         self.client.list(&self.of_knowledge_base(knowledge_base)).await
     }
 
-    /// Drops all collections of a knowledge base but those that are `needed` or being read.
-    pub(crate) async fn keep_only(
-        &self,
-        knowledge_base: &str,
-        needed: &BTreeSet<String>,
-    ) -> Result<(), CollectionError> {
-        let listed = self.list(knowledge_base).await?.into_iter().map(|(collection, _)| collection);
-        let reading = self.lock_reading().keys().cloned().collect();
-        self.drop_all(
-            &listed
-                .filter(|one| !needed.contains(one))
-                .collect::<BTreeSet<_>>()
-                .difference(&reading)
-                .cloned()
-                .collect(),
-        )
-        .await
+    /// Drops all collections of a knowledge base but those of its latest epoch, which is `current`: at once, or when the searches end that
+    /// are still at work on them.
+    ///
+    /// # Errors
+    /// They do not end for a while, or Milvus fails.
+    pub(crate) async fn keep_only(&self, current: &Manifest) -> Result<(), CollectionError> {
+        let needed = self.collections_of(current);
+        let older: BTreeSet<String> = self.held().difference(&needed).cloned().collect();
+        let dropping = async {
+            loop {
+                let listed = self.list(&current.name).await?.into_iter().map(|(collection, _)| collection);
+                // After the list: what is not held by now is of no epoch that comes, unless another replica is ahead.
+                let held = self.held();
+                let gone = listed.filter(|one| !needed.contains(one) && !held.contains(one)).collect();
+                self.drop_all(&gone).await?;
+                if self.held().is_disjoint(&older) {
+                    return Ok(());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let why = || CollectionError::milvus("forgetting", "an older epoch is still searched".to_owned());
+        tokio::time::timeout(ENDING, dropping).await.map_err(|_| why())?
     }
 
     async fn load(&self, collection: &str) -> Result<(), CollectionError> {

@@ -287,7 +287,7 @@ impl<M: RowModel> Queue<M> {
             prediction.seconds > SLOW * deadline.saturating_duration_since(now).as_secs_f64()
         });
         if seems_slow && state.entries.is_empty() && state.calibration.renew(now) {
-            state.cost.keep_only(&self.typical);
+            state.cost.doubt_all_but(&self.typical);
             drop(state);
             self.changed.notify_all();
         }

@@ -73,10 +73,9 @@ pub(crate) async fn predict(
     Ok(needs)
 }
 
-/// So many of the same, side by side as far as there are units.
+/// So many of the same, one after the other, as an autoencoder of one session does them.
 fn times(count: u32, one: Prediction) -> Prediction {
-    let unit_seconds = f64::from(count) * one.unit_seconds;
-    let seconds = one.seconds.max(unit_seconds / f64::from(one.units.max(1)));
+    let (seconds, unit_seconds) = (f64::from(count) * one.seconds, f64::from(count) * one.unit_seconds);
     Prediction { seconds, unit_seconds, ..one }
 }
 

@@ -12,7 +12,7 @@ use reverie_service_kit::Context;
 use reverie_service_kit::client::{Addresses, Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::settings::SettingsError;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use self::wire::ConsistencyLevel as Level;
 use self::wire::milvus_service_client::MilvusServiceClient;
@@ -63,23 +63,30 @@ impl Client {
         Ok(Self { stage: Upstream::new("milvus", address.clone()), authorization })
     }
 
-    /// Makes a call, and reads how it ended.
-    async fn call<Q, A>(
+    /// Makes a call, and reads how it ended. One that reads and does not arrive is made once more.
+    async fn call<Q: Clone, A>(
         &self,
         doing: &'static str,
         message: Q,
-        call: impl AsyncFnOnce(MilvusServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+        call: impl AsyncFn(MilvusServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
         status: impl FnOnce(&A) -> Option<&wire::Status>,
     ) -> Result<A, CollectionError> {
-        let timeout = if READS.contains(&doing) { READING } else { WRITING };
-        let mut request = Context::with_timeout(timeout).outgoing(message);
-        if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
-        }
+        let reads = READS.contains(&doing);
+        let context = Context::with_timeout(if reads { READING } else { WRITING });
+        let request = || {
+            let mut request = context.outgoing(message.clone());
+            if let Some(authorization) = &self.authorization {
+                request.metadata_mut().insert("authorization", authorization.clone());
+            }
+            request
+        };
         let client = MilvusServiceClient::new(self.stage.channel())
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
-        let answer = call(client, request).await;
+        let mut answer = call(client.clone(), request()).await;
+        if reads && answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
+            answer = call(client, request()).await;
+        }
         let answer = answer.map_err(|status| CollectionError::milvus(doing, status.message()))?.into_inner();
         match status(&answer) {
             Some(status) if status.code != 0 || status.error_code != 0 => {

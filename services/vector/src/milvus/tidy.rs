@@ -17,31 +17,36 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// needs it, or ahead. (What is forgotten goes at once.)
 const GRACE: Duration = Duration::from_hours(1);
 
-/// Drops the collections that no epoch of these knowledge bases needs, as long as it is polled.
-pub(crate) async fn tidy(milvus: Arc<Milvus>, all: Vec<Arc<Live<Reader>>>) -> Infallible {
+/// Writes again what Milvus has lost of these knowledge bases, and drops what no epoch of theirs needs, as long as it is polled. If
+/// `follows`, later epochs are taken up before something is dropped for its age; where nobody looks for them, nothing is.
+pub(crate) async fn tidy(milvus: Arc<Milvus>, all: Vec<Arc<Live<Reader>>>, follows: bool) -> Infallible {
     let mut unneeded = BTreeMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
         for live in &all {
-            if let Err(error) = tidy_one(&milvus, live, &mut unneeded).await {
+            if let Err(error) = tidy_one(&milvus, live, follows.then_some(&mut unneeded)).await {
                 tracing::warn!(%error, "Milvus is not tidied");
             }
         }
     }
 }
 
-/// Drops what `live` has not needed for a while, `unneeded` says since when; and writes again what Milvus has lost.
+/// The same for one; `unneeded` says since when a collection has not been needed.
 async fn tidy_one(
-    milvus: &Arc<Milvus>,
+    milvus: &Milvus,
     live: &Live<Reader>,
-    unneeded: &mut BTreeMap<String, Instant>,
+    unneeded: Option<&mut BTreeMap<String, Instant>>,
 ) -> Result<(), CollectionError> {
+    let reader = live.reader();
+    reader.restore(live).await?;
+    if reader.has_forgotten() {
+        reader.drop_older(live).await?;
+    }
+    let Some(unneeded) = unneeded else { return Ok(()) };
     // One that does not know the latest epoch cannot know what that needs.
     live.refresh().await?;
-    let listed = milvus.list(&live.reader().name).await?;
-    live.reader().restore(live, |collection| listed.iter().any(|(name, _)| name == collection)).await?;
-    let mut needed = live.reader().needed(live);
-    needed.extend(milvus.lock_reading().keys().cloned());
+    let listed = milvus.list(&reader.name).await?;
+    let needed = milvus.held();
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let ages = listed.into_iter().map(|(name, made)| (name, since_1970.saturating_sub(made)));
     milvus.drop_all(&expired(ages, &needed, unneeded, Instant::now())).await
