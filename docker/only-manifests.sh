@@ -3,7 +3,7 @@
 # empty source for each library, program and benchmark. Layers that are built from the result survive changes of sources.
 set -eu
 find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' \
-    ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -path '*/benches/*.rs' ! -path './crates/proto/build.rs' -delete
+    ! -path '*/src/lib.rs' ! -path '*/src/main.rs' ! -path '*/benches/*.rs' ! -path '*/build.rs' -delete
 find . -type d -empty -delete
 find . -name '*.rs' | while read -r file; do
     echo 'fn main() {}' > "$file"
