@@ -1,8 +1,8 @@
 //! Segments whose vectors are in a Milvus (Wang et al., 2021), for knowledge bases that one process cannot hold.
 //!
-//! Each segment of a knowledge base is a collection there: its different vectors and their keys ([`EqualVectors`]), written once, by
-//! whichever replica of this service is the first to need it, under a name that is made of what it holds. Replicas share it. One whose epoch
-//! nobody serves any more is dropped ([`tidy`]). The object store stays the truth: a Milvus that lost everything is filled again.
+//! Each segment of a knowledge base is a collection there: its different vectors and their keys ([`EqualVectors`]), under a name that is
+//! made of what it holds. Replicas of this service share it; those that need it while it is not complete write it, all the same. One whose
+//! epoch nobody serves any more is dropped ([`tidy`]). The object store stays the truth: a Milvus that lost everything is filled again.
 
 mod client;
 mod filter;
@@ -31,7 +31,7 @@ use crate::vectors::SegmentVectors;
 
 /// Bytes of vectors in one call.
 const BATCH_BYTES: usize = 1 << 20;
-/// How often it is asked whether it has loaded a collection.
+/// How often it is looked whether what is waited for has come.
 const POLL: Duration = Duration::from_millis(100);
 /// How long searches may go on in an epoch of which something was forgotten.
 const ENDING: Duration = Duration::from_secs(30);
