@@ -46,8 +46,8 @@ pub struct Arguments {
     /// Groups of arms to draw; may be repeated. Default: all but guidance and samplers, or none where arms are named.
     #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',')]
     pub suites: Vec<Suite>,
-    /// One more arm, such as oracle,k=2,ratio=0.25; may be repeated. Keys: k, ratio, text, neighbour, min-sigma,
-    /// max-sigma (of the interval of guidance), steps, strategy, sampler, prompts (scene, painted or pair). Memories: none, oracle, wrong, bm25, embedding, hybrid.
+    /// One more arm, such as oracle,k=2,ratio=0.25; may be repeated. Keys: k, ratio, text, neighbour, min-sigma, max-sigma (of the interval of
+    /// guidance), steps, strategy, sampler, prompts (scene, painted or pair). Memories: none, oracle, wrong, bm25, embedding, hybrid.
     #[arg(long = "arm", value_name = "ARM")]
     pub arms: Vec<Arm>,
     /// How many of the benchmark's creatures.

@@ -40,8 +40,9 @@ fn sizes(told: &GetCapabilitiesResponse) -> Vec<u32> {
     std::iter::once(told.base_size).chain(told.levels.iter().map(|level| level.image_size)).collect()
 }
 
-fn samplers(told: &GetCapabilitiesResponse) -> Vec<String> {
-    told.samplers().map(name::<Sampler>).collect()
+/// Those that this program knows.
+fn samplers(told: &[i32]) -> Vec<String> {
+    told.iter().filter_map(|sampler| Sampler::try_from(*sampler).ok()).map(name::<Sampler>).collect()
 }
 
 fn strategies(told: &GetCapabilitiesResponse) -> Vec<String> {
@@ -75,7 +76,7 @@ fn text(told: &GetCapabilitiesResponse) -> String {
         line("other sizes", bounds);
     }
     let own = told.default_sampling.unwrap_or_default();
-    line("samplers", samplers(told).join(", "));
+    line("samplers", samplers(&told.samplers).join(", "));
     let steps = own.steps.unwrap_or_default();
     line("default", format!("{}, {steps} steps (at most {})", name(own.sampler()), told.max_steps));
     if !told.guidance_strategies.is_empty() {
@@ -143,10 +144,6 @@ fn text(told: &GetCapabilitiesResponse) -> String {
 fn json(told: &GetCapabilitiesResponse) -> Value {
     let model = |model: Option<&reverie_proto::diffusion::v1::ModelIdentity>| {
         model.map(|model| json!({"name": model.name, "version": model.version, "digest": model.digest}))
-    };
-    let samplers = |samplers: &[i32]| {
-        let known = samplers.iter().filter_map(|sampler| Sampler::try_from(*sampler).ok());
-        known.map(name::<Sampler>).collect::<Vec<_>>()
     };
     let sampling = |sampling: Option<Sampling>| {
         let sampling = sampling.unwrap_or_default();

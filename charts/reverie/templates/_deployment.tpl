@@ -194,6 +194,11 @@ spec:
               mountPath: /etc/reverie-keys
               readOnly: true
             {{- end }}
+            {{- if and (eq .service "vector") $root.Values.milvus.address $root.Values.milvus.tokenSecret.name }}
+            - name: milvus
+              mountPath: /etc/reverie-milvus
+              readOnly: true
+            {{- end }}
             {{- range $name, $source := $data }}
             {{- include "reverie.dataMount" (dict "name" $name "data" $source) | nindent 12 }}
             {{- end }}
@@ -219,6 +224,12 @@ spec:
         - name: keys
           secret:
             secretName: {{ $root.Values.access.keysSecret.name }}
+            defaultMode: 0440
+        {{- end }}
+        {{- if and (eq .service "vector") $root.Values.milvus.address $root.Values.milvus.tokenSecret.name }}
+        - name: milvus
+          secret:
+            secretName: {{ $root.Values.milvus.tokenSecret.name }}
             defaultMode: 0440
         {{- end }}
         {{- range $name, $source := $data }}

@@ -1,3 +1,9 @@
+{{/* The port of a URL. */}}
+{{- define "reverie.portOf" -}}
+{{- $authority := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https://" .)) -}}
+{{- end -}}
+
 {{/* The edges of one component: who calls it, whom it calls, DNS, the scraper, the collector. Everything else is denied. */}}
 {{- define "reverie.componentPolicy" -}}
 {{- $root := .root -}}
@@ -31,7 +37,8 @@ spec:
       ports: [{port: admin}]
     {{- end }}
   {{- $objects := include "reverie.readsObjects" . }}
-  {{- if not (or .calls $root.Values.telemetry.otlpEndpoint $objects) }}
+  {{- $milvus := ternary $root.Values.milvus.address "" (eq .service "vector") }}
+  {{- if not (or .calls $root.Values.telemetry.otlpEndpoint $objects $milvus) }}
   egress: []
   {{- else }}
   egress:
@@ -60,9 +67,15 @@ spec:
       ports: [{port: {{ $root.Values.access.port }}}]
     {{- end }}
     {{- end }}
+    {{- with $milvus }}
+    {{- $port := include "reverie.portOf" . }}
+    {{- with $root.Values.milvus.egress }}
+    - to: {{- toYaml . | nindent 8 }}
+      ports: [{port: {{ $port }}}]
+    {{- end }}
+    {{- end }}
     {{- with $root.Values.telemetry.otlpEndpoint }}
-    {{- $authority := regexReplaceAll "^http://([^/]*).*$" . "${1}" }}
-    {{- $port := regexFind ":[0-9]+$" $authority | trimPrefix ":" | default "80" }}
+    {{- $port := include "reverie.portOf" . }}
     {{- with $policy.collectors }}
     - to: {{- toYaml . | nindent 8 }}
       ports: [{port: {{ $port }}}]

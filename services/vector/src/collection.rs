@@ -1,44 +1,20 @@
 //! A collection: the vectors of one epoch, searched by cosine similarity.
 
 use std::borrow::Cow;
+use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use reverie_knowledge::epoch::{Deleted, Manifest, Segment};
-use reverie_knowledge::index::{IndexError, Searches, SegmentIndex, cosine};
-use reverie_knowledge::{Hit, Live, Read, UnitVector};
-use reverie_service_kit::telemetry::metrics;
-use reverie_storage::Folder;
+use reverie_knowledge::epoch::{Manifest, Segment};
+use reverie_knowledge::index::cosine;
+use reverie_knowledge::{Hit, UnitVector};
+use reverie_service_kit::Context;
 use roaring::RoaringBitmap;
 
 use crate::CollectionError;
-use crate::milvus::{Held, Milvus};
-use crate::vectors::{InMemory, SegmentVectors};
+use crate::milvus::Held;
+use crate::vectors::{SegmentVectors, Terms};
 
-/// How the epochs of a knowledge base are loaded.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    /// The knowledge base that it must be.
-    pub(crate) name: String,
-    pub(crate) backend: Backend,
-    /// Whether something was forgotten that may still be in Milvus.
-    has_forgotten: AtomicBool,
-}
-
-/// Where segments are searched.
-#[derive(Debug, Clone)]
-pub(crate) enum Backend {
-    /// In memory.
-    Usearch {
-        searches: Searches,
-        /// Segments whose different vectors have at most so many bytes are searched exactly.
-        exact_bytes: usize,
-    },
-    /// In a Milvus.
-    Milvus(Arc<Milvus>),
-}
-
-/// The vectors of one epoch, in memory.
+/// The vectors of one epoch.
 #[derive(Debug)]
 pub(crate) struct Collection {
     manifest: Manifest,
@@ -50,12 +26,12 @@ pub(crate) struct Collection {
 
 /// A segment's vectors; its keys count from `first`.
 #[derive(Debug)]
-struct Part {
-    first: u64,
-    segment: Segment,
-    vectors: Arc<dyn SegmentVectors>,
+pub(crate) struct Part {
+    pub(crate) first: u64,
+    pub(crate) segment: Segment,
+    pub(crate) vectors: Arc<dyn SegmentVectors>,
     /// Its entries that are not deleted; none if all of them are there.
-    present: Option<Arc<RoaringBitmap>>,
+    pub(crate) present: Option<Arc<RoaringBitmap>>,
 }
 
 impl Part {
@@ -79,137 +55,17 @@ impl Part {
     }
 }
 
-impl Read for Reader {
-    /// Retrieval may ask for any that it began a search with. They share their segments.
-    const MOST_KEPT: usize = 1000;
-
-    type Epoch = Collection;
-    type Error = CollectionError;
-
-    async fn read(
-        &self,
-        folder: &Folder,
-        manifest: Manifest,
-        before: Option<&Collection>,
-    ) -> Result<Collection, CollectionError> {
-        if manifest.name != self.name {
-            return Err(CollectionError::Name { found: manifest.name });
-        }
-        let held = match &self.backend {
-            Backend::Milvus(milvus) => Some(milvus.hold(&manifest)),
-            Backend::Usearch { .. } => None,
-        };
-        let loaded = before.map_or(&[][..], |before| &before.parts);
-        let mut parts = Vec::new();
-        let mut first = 0;
-        for segment in &manifest.segments {
-            let known = loaded.iter().find(|part| part.segment.holds_the_same_as(segment));
-            let vectors = match known {
-                Some(part) => Arc::clone(&part.vectors),
-                None => self.read_segment(folder, segment, manifest.dimension).await?,
-            };
-            let deleted =
-                |segment: &Segment| segment.deleted.as_ref().map(|Deleted { file, .. }| file.clone());
-            let present = match known {
-                Some(part) if deleted(&part.segment) == deleted(segment) => part.present.clone(),
-                _ if segment.deleted.is_none() => None,
-                _ => Some(Arc::new(segment.read_present(folder).await?)),
-            };
-            parts.push(Part { first, segment: segment.clone(), vectors, present });
-            first += segment.entries;
-        }
-        let content_digest = manifest.content_digest();
-        Ok(Collection { manifest, content_digest, parts, _held: held })
-    }
-
-    fn manifest(epoch: &Collection) -> &Manifest {
-        &epoch.manifest
-    }
-
-    fn looked(&self, is_stale: bool) {
-        metrics::knowledge_base_is_stale(&self.name, is_stale);
-    }
-
-    fn taken_up(&self, collection: &Collection) {
-        let Collection { manifest, content_digest, .. } = collection;
-        let (name, epoch, size) = (&manifest.name, manifest.epoch, manifest.present());
-        tracing::info!(name, epoch, size, digest = content_digest, "collection loaded");
-        let told = metrics::Epoch {
-            number: epoch,
-            entries: size,
-            deleted: manifest.entries() - size,
-            segments: manifest.segments.len() as u64,
-        };
-        metrics::knowledge_base(name, told);
-    }
-}
-
-impl Reader {
-    pub(crate) fn new(name: &str, backend: Backend) -> Self {
-        Self { name: name.to_owned(), backend, has_forgotten: AtomicBool::new(false) }
-    }
-
-    /// Notes that something was forgotten, which [`Self::drop_older`] is to drop.
-    pub(crate) fn forget(&self) {
-        self.has_forgotten.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether something was forgotten that may still be in Milvus.
-    pub(crate) fn has_forgotten(&self) -> bool {
-        matches!(self.backend, Backend::Milvus(_)) && self.has_forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Makes sure that Milvus has all that the current epoch needs.
-    pub(crate) async fn restore(&self, live: &Live<Self>) -> Result<(), CollectionError> {
-        let (Backend::Milvus(milvus), Ok(current)) = (&self.backend, live.current()) else { return Ok(()) };
-        let (folder, dimension) = (live.epochs().folder(), current.manifest.dimension);
-        for Part { segment, .. } in &current.parts {
-            milvus.segment(&self.name, folder, segment, dimension).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets go of the epochs before the latest one, and of all in Milvus that it does not need.
-    pub(crate) async fn drop_older(&self, live: &Live<Self>) -> Result<(), CollectionError> {
-        let Backend::Milvus(milvus) = &self.backend else {
-            live.drop_older();
-            return Ok(());
-        };
-        // Another replica may be ahead, and has written what a later epoch needs.
-        let latest = live.refresh().await?;
-        live.drop_older();
-        milvus.keep_only(&latest.manifest).await?;
-        self.has_forgotten.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn read_segment(
-        &self,
-        folder: &Folder,
-        segment: &Segment,
-        dimension: u32,
-    ) -> Result<Arc<dyn SegmentVectors>, CollectionError> {
-        let (searches, exact_bytes) = match &self.backend {
-            Backend::Usearch { searches, exact_bytes } => (*searches, *exact_bytes),
-            Backend::Milvus(milvus) => {
-                return Ok(Arc::new(milvus.segment(&self.name, folder, segment, dimension).await?));
-            }
-        };
-        let vectors = segment.read_vectors(folder).await?;
-        let entries = segment.entries;
-        let load = move || SegmentIndex::load(&vectors, entries, dimension, searches);
-        let index = tokio::task::spawn_blocking(load).await?;
-        match index {
-            Ok(index) => Ok(Arc::new(InMemory { index, exact_bytes })),
-            Err(IndexError::Different(why)) => {
-                Err(CollectionError::Index { segment: segment.name.clone(), why })
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 impl Collection {
+    /// Of an epoch with these segments, in their order, which has what is `held` in Milvus.
+    pub(crate) fn new(manifest: Manifest, parts: Vec<Part>, held: Option<Held>) -> Self {
+        Self { content_digest: manifest.content_digest(), manifest, parts, _held: held }
+    }
+
+    /// Its segments.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     /// What is known of it.
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -220,24 +76,35 @@ impl Collection {
         &self.content_digest
     }
 
-    /// The `limit` entries nearest to `query`, of those in `allowed` if it is given, best first; the lower position wins a tie. None is
-    /// missed if `is_exact`. Blocking.
-    pub(crate) fn search(
+    /// How many queries are best given to one [`Self::search_all`].
+    pub(crate) fn at_once(&self) -> usize {
+        self.parts.iter().map(|part| part.vectors.at_once()).min().unwrap_or(1)
+    }
+
+    /// The entries nearest to `query`, best first; the lower position wins a tie. Blocking.
+    pub(crate) fn search(&self, query: &UnitVector, terms: Terms<'_>) -> Result<Vec<Hit>, CollectionError> {
+        Ok(self.search_all(slice::from_ref(query), terms)?.pop().unwrap_or_default())
+    }
+
+    /// The same for each of several.
+    pub(crate) fn search_all(
         &self,
-        query: &UnitVector,
-        limit: usize,
-        allowed: Option<&RoaringBitmap>,
-        is_exact: bool,
-    ) -> Result<Vec<Hit>, CollectionError> {
-        let mut hits = Vec::new();
+        queries: &[UnitVector],
+        terms: Terms<'_>,
+    ) -> Result<Vec<Vec<Hit>>, CollectionError> {
+        let mut all = vec![Vec::new(); queries.len()];
         for part in &self.parts {
-            let own = part.own(allowed);
-            let found = part.vectors.search(query, limit, own.as_deref(), is_exact)?;
-            hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
+            let own = part.own(terms.allowed);
+            let found = part.vectors.search(queries, Terms { allowed: own.as_deref(), ..terms })?;
+            for (hits, found) in all.iter_mut().zip(found) {
+                hits.extend(found.into_iter().map(|hit| Hit { key: part.first + hit.key, ..hit }));
+            }
         }
-        hits.sort_by(Hit::best_first);
-        hits.truncate(limit);
-        Ok(hits)
+        for hits in &mut all {
+            hits.sort_by(Hit::best_first);
+            hits.truncate(terms.limit);
+        }
+        Ok(all)
     }
 
     /// Memory of the vectors and their graphs, bytes.
@@ -246,15 +113,20 @@ impl Collection {
     }
 
     /// A point between the vectors of two entries, three tenths of the way; none if one of them has none. Blocking.
-    pub(crate) fn between(&self, one: u64, other: u64) -> Result<Option<UnitVector>, CollectionError> {
-        let [Some(one), Some(other)] = &self.vectors(&[one, other])?[..] else { return Ok(None) };
+    pub(crate) fn between(
+        &self,
+        one: u64,
+        other: u64,
+        context: Context,
+    ) -> Result<Option<UnitVector>, CollectionError> {
+        let [Some(one), Some(other)] = &self.vectors(&[one, other], context)?[..] else { return Ok(None) };
         let between: Vec<f32> = one.iter().zip(other).map(|(one, other)| 0.7 * one + 0.3 * other).collect();
         Ok(UnitVector::new(&between, self.manifest.dimension).ok())
     }
 
     /// The cosine similarities of each of `keys` with those before it. Blocking.
-    pub(crate) fn compare(&self, keys: &[u64]) -> Result<Vec<f32>, CollectionError> {
-        let vectors = keys.iter().zip(self.vectors(keys)?);
+    pub(crate) fn compare(&self, keys: &[u64], context: Context) -> Result<Vec<f32>, CollectionError> {
+        let vectors = keys.iter().zip(self.vectors(keys, context)?);
         let vectors = vectors.map(|(&key, vector)| vector.ok_or(CollectionError::Missing { key }));
         let vectors = vectors.collect::<Result<Vec<_>, _>>()?;
         let mut similarities = Vec::with_capacity(keys.len() * keys.len().saturating_sub(1) / 2);
@@ -265,7 +137,7 @@ impl Collection {
     }
 
     /// The vectors of these entries, of unit length, in their order; none where there is no such entry.
-    fn vectors(&self, keys: &[u64]) -> Result<Vec<Option<Vec<f32>>>, CollectionError> {
+    fn vectors(&self, keys: &[u64], context: Context) -> Result<Vec<Option<Vec<f32>>>, CollectionError> {
         let mut all = vec![None; keys.len()];
         for part in &self.parts {
             let own = part.first..part.first + part.segment.entries;
@@ -278,7 +150,7 @@ impl Collection {
             if positions.is_empty() {
                 continue;
             }
-            for (place, vector) in places.into_iter().zip(part.vectors.vectors(&positions)?) {
+            for (place, vector) in places.into_iter().zip(part.vectors.vectors(&positions, context)?) {
                 all[place] = vector;
             }
         }
@@ -289,10 +161,14 @@ impl Collection {
 #[cfg(test)]
 pub(crate) mod tests {
     use bytes::Bytes;
+    use reverie_knowledge::Read as _;
     use reverie_knowledge::epoch::{Entry, Metadata, NewEpoch, VectorKind, Vectors, write_epoch};
-    use reverie_knowledge::index::build_index;
+    use reverie_knowledge::index::{Searches, SegmentIndex, build_index};
+    use reverie_storage::Folder;
 
     use super::*;
+    use crate::reader::{Backend, Reader};
+    use crate::vectors::InMemory;
 
     const EXACT: usize = 64 << 20;
 
@@ -356,15 +232,15 @@ pub(crate) mod tests {
         let rows = circle(100, 8);
         let collection = open(&rows, 8, build_index(8, VectorKind::F32, &rows, 1).unwrap()).await.unwrap();
         let query = UnitVector::new(&rows[10].iter().map(|x| x * 1e30).collect::<Vec<_>>(), 8).unwrap();
-        let hits = collection.search(&query, 5, None, false).unwrap();
+        let hits = collection.search(&query, Terms::nearest(5)).unwrap();
         assert_eq!(hits[0].key, 10);
         assert!((hits[0].score - 1.0).abs() < 1e-5);
         let mut nearest: Vec<_> = hits.iter().map(|hit| hit.key).collect();
         nearest.sort_unstable();
         assert_eq!(nearest, [8, 9, 10, 11, 12]);
         assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
-        assert_eq!(collection.search(&query, 1000, None, false).unwrap().len(), 100);
-        let opposite = collection.search(&query, 100, None, false).unwrap()[99];
+        assert_eq!(collection.search(&query, Terms::nearest(1000)).unwrap().len(), 100);
+        let opposite = collection.search(&query, Terms::nearest(100)).unwrap()[99];
         assert_eq!(opposite.key, 60);
         assert!((opposite.score + 1.0).abs() < 1e-5);
     }
@@ -373,7 +249,7 @@ pub(crate) mod tests {
     async fn equal_vectors_are_told_in_entry_order() {
         let rows = vec![vec![1.0, 0.0]; 6];
         let collection = open(&rows, 2, build_index(2, VectorKind::F32, &rows, 1).unwrap()).await.unwrap();
-        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), 6, None, false).unwrap();
+        let hits = collection.search(&UnitVector::new(&rows[0], 2).unwrap(), Terms::nearest(6)).unwrap();
         assert_eq!(hits.iter().map(|hit| hit.key).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     }
 
@@ -406,7 +282,7 @@ pub(crate) mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        assert_eq!(collection.search(&query, 3, None, false).unwrap()[0].key, 3);
+                        assert_eq!(collection.search(&query, Terms::nearest(3)).unwrap()[0].key, 3);
                     }
                 });
             }

@@ -10,7 +10,8 @@ use reverie_service_kit::{Refusal, Violations};
 use roaring::RoaringBitmap;
 use tonic::Status;
 
-use crate::collection::{Collection, Reader};
+use crate::collection::Collection;
+use crate::reader::Reader;
 
 /// The collections, by name.
 pub(crate) type Collections = BTreeMap<String, Arc<Live<Reader>>>;

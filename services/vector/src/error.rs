@@ -3,6 +3,7 @@
 use reverie_knowledge::LoadError;
 use reverie_knowledge::index::IndexError;
 use reverie_storage::StorageError;
+use tonic::Status;
 
 /// Why a collection cannot be loaded or searched.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum CollectionError {
         /// What it said.
         why: String,
     },
+    /// The caller's deadline passed meanwhile.
+    #[error("{}", .0.message())]
+    OutOfTime(Box<Status>),
     /// Nothing there compares a vector with every entry.
     #[error("exact searches and the recall need milvus.index = \"FLAT\", it is {index}")]
     NotExact {
@@ -64,7 +68,11 @@ impl LoadError for CollectionError {
     fn is_damage(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_damage(),
-            Self::Name { .. } | Self::Loading(_) | Self::Milvus { .. } | Self::NotExact { .. } => false,
+            Self::Name { .. }
+            | Self::Loading(_)
+            | Self::Milvus { .. }
+            | Self::OutOfTime(_)
+            | Self::NotExact { .. } => false,
             Self::Index { .. } | Self::Missing { .. } | Self::Engine(_) => true,
         }
     }

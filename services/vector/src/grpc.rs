@@ -18,6 +18,7 @@ use crate::CollectionError;
 use crate::collection::Collection;
 use crate::convert::{self, Collections, Search};
 use crate::recall;
+use crate::vectors::Terms;
 
 /// Largest request: the keys of most of 50 million entries, vectors of some hundred thousand numbers, and room for the rest.
 pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
@@ -38,27 +39,36 @@ impl Vector {
         Self { collections, searching, measuring }
     }
 
-    async fn search_all(&self, permit: Permit, search: Search) -> Result<Vec<Vec<Hit>>, Status> {
+    async fn search_all(
+        &self,
+        context: Context,
+        permit: Permit,
+        search: Search,
+    ) -> Result<Vec<Vec<Hit>>, Status> {
         let Search { collection, queries, limit, allowed, is_exact } = search;
         let given_up = Shutdown::new();
         let _waited_for = given_up.clone().drop_guard();
         let each = move || {
-            let find = |query| collection.search(query, limit, allowed.as_ref(), is_exact).map(convert::hits);
-            while_waited_for(&given_up, queries.iter().map(find))
+            let terms = Terms { limit, allowed: allowed.as_ref(), is_exact, context };
+            let find = |queries| collection.search_all(queries, terms);
+            while_waited_for(&given_up, queries.chunks(collection.at_once()).map(find))
         };
         run(&self.searching, permit, each).await
     }
 }
 
-/// What is found, query by query, while somebody waits for it: a batch that is given up leaves its turn to others after the query that it is at.
+/// What is found, query by query or some at once, while somebody waits for it: a batch that is given up leaves its turn to others after
+/// those that it is at.
 fn while_waited_for(
     given_up: &Shutdown,
-    mut found: impl Iterator<Item = Result<Vec<Hit>, CollectionError>>,
+    mut found: impl Iterator<Item = Result<Vec<Vec<reverie_knowledge::Hit>>, CollectionError>>,
 ) -> Result<Vec<Vec<Hit>>, Status> {
     let mut all = Vec::new();
     while !given_up.is_cancelled() {
         match found.next() {
-            Some(hits) => all.push(hits.map_err(|error| refusal(&error))?),
+            Some(found) => {
+                all.extend(found.map_err(|error| refusal(&error))?.into_iter().map(convert::hits));
+            }
             None => return Ok(all),
         }
     }
@@ -97,6 +107,7 @@ fn refusal(error: &CollectionError) -> Status {
         CollectionError::Engine(IndexError::NoMemory) => Refusal::unavailable(error),
         // Another replica would fare no better.
         CollectionError::Milvus { .. } => Refusal::unavailable(error).of_upstream("milvus"),
+        CollectionError::OutOfTime(status) => return Status::clone(status),
         CollectionError::NotExact { .. } => Refusal::mismatch(error),
         _ => Refusal::internal(error),
     }
@@ -116,7 +127,7 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let search = convert::search(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&search.collection);
-            let hits = self.search_all(permit, search).await?.pop().unwrap_or_default();
+            let hits = self.search_all(context, permit, search).await?.pop().unwrap_or_default();
             let (epoch, content_digest) = identity(&collection);
             Ok(Response::new(SearchResponse { hits, epoch, content_digest }))
         };
@@ -132,8 +143,8 @@ impl VectorService for Vector {
             let permit = Permit::of(&request);
             let search = convert::batch(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&search.collection);
-            let results =
-                self.search_all(permit, search).await?.into_iter().map(|hits| Hits { hits }).collect();
+            let found = self.search_all(context, permit, search).await?;
+            let results = found.into_iter().map(|hits| Hits { hits }).collect();
             let (epoch, content_digest) = identity(&collection);
             Ok(Response::new(BatchSearchResponse { results, epoch, content_digest }))
         };
@@ -146,9 +157,8 @@ impl VectorService for Vector {
     ) -> Result<Response<MeasureRecallResponse>, Status> {
         let (context, permit) = (Context::of(&request), Permit::of(&request));
         let measure = convert::measure(request.get_ref(), &self.collections)?;
-        let deadline = context.deadline();
         let measured = run(&self.measuring, permit, move || {
-            recall::measure(&measure, deadline).map_err(|error| refusal(&error))
+            recall::measure(&measure, context).map_err(|error| refusal(&error))
         });
         context.within("vector", async { measured.await.map(Response::new) }).await
     }
@@ -160,7 +170,7 @@ impl VectorService for Vector {
             let compare = convert::compare(request.into_inner(), &self.collections).await?;
             let collection = Arc::clone(&compare.collection);
             let similarities = run(&self.searching, permit, move || {
-                let similarities = compare.collection.compare(&compare.keys);
+                let similarities = compare.collection.compare(&compare.keys, context);
                 similarities.map_err(|error| refusal(&error))
             });
             let similarities = similarities.await?;

@@ -1,13 +1,14 @@
 //! The vector service: finds the entries of a knowledge base whose pictures are nearest to a vector.
 //!
 //! A request goes `grpc.rs` -> `convert.rs` -> `collection.rs`, which searches the vectors of each segment (`vectors.rs`): in the index of
-//! `crates/knowledge`, or in a Milvus (`milvus.rs`). `recall.rs` measures what searches miss.
+//! `crates/knowledge`, or in a Milvus (`milvus.rs`). `reader.rs` loads epochs, `recall.rs` measures what searches miss.
 
 mod collection;
 mod convert;
 mod error;
 mod grpc;
 mod milvus;
+mod reader;
 mod recall;
 mod settings;
 mod vectors;
@@ -25,9 +26,9 @@ pub use error::CollectionError;
 pub use milvus::{IndexKind, MilvusSettings};
 pub use settings::{Limits, Search, Settings};
 
-use collection::{Backend, Reader};
 use convert::Collections;
 use milvus::Milvus;
+use reader::{Backend, Reader};
 
 /// Loads every collection, then serves until `shutdown`.
 pub async fn run(settings: Settings, listener: Listener, shutdown: Shutdown) -> Result<(), RunError> {

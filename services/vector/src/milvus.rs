@@ -11,12 +11,14 @@ mod tidy;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reverie_knowledge::epoch::{Manifest, Segment};
-use reverie_knowledge::index::{EqualVectors, IndexError, Searches, SegmentIndex};
+use reverie_knowledge::index::{EqualVectors, Searches};
 use reverie_knowledge::{Hit, UnitVector};
+use reverie_service_kit::Context;
 use reverie_service_kit::client::Addresses;
 use reverie_service_kit::settings::SettingsError;
 use reverie_storage::{Folder, sha256_hex};
@@ -24,10 +26,10 @@ use roaring::RoaringBitmap;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
-use self::client::Client;
+use self::client::{Client, Search};
 pub(crate) use self::tidy::tidy;
 use crate::CollectionError;
-use crate::vectors::SegmentVectors;
+use crate::vectors::{SegmentVectors, Terms, read_index};
 
 /// Bytes of vectors in one call.
 const BATCH_BYTES: usize = 1 << 20;
@@ -186,10 +188,18 @@ impl Milvus {
         self.client.index(&collection, self.index).await?;
         self.load(&collection).await?;
         let equal = EqualVectors::of(segment.read_keys(folder).await?.as_deref());
-        if self.client.count(&collection).await? != segment.entries - equal.repeated() {
+        let different = segment.entries - equal.repeated();
+        if self.client.count(&collection).await? != different {
             self.write(&collection, folder, segment, dimension, &equal).await?;
         }
-        Ok(MilvusSegment { milvus: Arc::clone(self), collection, equal, runtime: Handle::current() })
+        Ok(MilvusSegment {
+            milvus: Arc::clone(self),
+            collection,
+            equal,
+            different,
+            is_whole: AtomicBool::new(true),
+            runtime: Handle::current(),
+        })
     }
 
     fn lock_held(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
@@ -234,34 +244,21 @@ impl Milvus {
     pub(crate) async fn keep_only(&self, current: &Manifest) -> Result<(), CollectionError> {
         let needed = self.collections_of(current);
         let older: BTreeSet<String> = self.held().difference(&needed).cloned().collect();
-        let dropping = async {
-            loop {
-                let listed = self.list(&current.name).await?.into_iter().map(|(collection, _)| collection);
-                // After the list: what is not held by now is of no epoch that comes, unless another replica is ahead.
-                let held = self.held();
-                let gone = listed.filter(|one| !needed.contains(one) && !held.contains(one)).collect();
-                self.drop_all(&gone).await?;
-                if self.held().is_disjoint(&older) {
-                    return Ok(());
-                }
-                tokio::time::sleep(POLL).await;
-            }
+        let dropped = || async {
+            let listed = self.list(&current.name).await?.into_iter().map(|(collection, _)| collection);
+            // After the list: what is not held by now is of no epoch that comes, unless another replica is ahead.
+            let held = self.held();
+            let gone = listed.filter(|one| !needed.contains(one) && !held.contains(one)).collect();
+            self.drop_all(&gone).await?;
+            Ok(self.held().is_disjoint(&older))
         };
-        let why = || CollectionError::milvus("forgetting", "an older epoch is still searched".to_owned());
-        tokio::time::timeout(ENDING, dropping).await.map_err(|_| why())?
+        until(ENDING, "forgetting", "an older epoch is still searched", dropped).await
     }
 
     async fn load(&self, collection: &str) -> Result<(), CollectionError> {
         self.client.load(collection).await?;
-        let loading = async {
-            while !self.client.is_loaded(collection).await? {
-                tokio::time::sleep(POLL).await;
-            }
-            Ok(())
-        };
-        let why =
-            || CollectionError::milvus("loading a collection", format!("it is not done in {LOADING:?}"));
-        tokio::time::timeout(LOADING, loading).await.map_err(|_| why())?
+        let late = format!("{collection} is not loaded after {LOADING:?}");
+        until(LOADING, "loading a collection", &late, || self.client.is_loaded(collection)).await
     }
 
     /// Writes all different vectors of a segment. Those that are there already stay as they are.
@@ -273,12 +270,8 @@ impl Milvus {
         dimension: u32,
         equal: &EqualVectors,
     ) -> Result<(), CollectionError> {
-        let (vectors, entries) = (segment.read_vectors(folder).await?, segment.entries);
-        let load = move || SegmentIndex::load(&vectors, entries, dimension, Searches::ONE);
-        let index = tokio::task::spawn_blocking(load).await?.map_err(|error| match error {
-            IndexError::Different(why) => CollectionError::Index { segment: segment.name.clone(), why },
-            error => error.into(),
-        })?;
+        let index = read_index(folder, segment, dimension, Searches::ONE).await?;
+        let entries = segment.entries;
         tracing::info!(collection, entries, "vectors are written to Milvus");
         let rows = (BATCH_BYTES / (4 * dimension as usize).max(1)).max(1);
         let keys: Vec<u64> = (0..entries).filter(|position| equal.is_key(*position)).collect();
@@ -294,17 +287,10 @@ impl Milvus {
             // It is done anyway, later; Milvus limits how often it can be asked for.
             tracing::info!(collection, %error, "vectors are not flushed yet");
         }
-        let seen = async {
-            while self.client.count(collection).await? != keys.len() as u64 {
-                tokio::time::sleep(POLL).await;
-            }
-            Ok(())
-        };
-        let why = || {
-            let why = format!("{collection} has not {} vectors after {LOADING:?}", keys.len());
-            CollectionError::milvus("writing vectors", why)
-        };
-        tokio::time::timeout(LOADING, seen).await.map_err(|_| why())?
+        let wanted = keys.len() as u64;
+        let has_all = || async { Ok(self.client.count(collection).await? == wanted) };
+        let late = format!("{collection} has not {wanted} vectors after {LOADING:?}");
+        until(LOADING, "writing vectors", &late, has_all).await
     }
 
     /// Drops these collections.
@@ -317,11 +303,31 @@ impl Milvus {
     }
 }
 
+/// Looks again and again whether something has come, for so long at most; `late` says what is wrong then.
+async fn until<L: Future<Output = Result<bool, CollectionError>>>(
+    limit: Duration,
+    doing: &'static str,
+    late: &str,
+    has_come: impl Fn() -> L,
+) -> Result<(), CollectionError> {
+    let waiting = async {
+        while !has_come().await? {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| Err(CollectionError::milvus(doing, late)))
+}
+
 /// A segment in Milvus.
 pub(crate) struct MilvusSegment {
     milvus: Arc<Milvus>,
     collection: String,
     equal: EqualVectors,
+    /// How many different vectors it has.
+    different: u64,
+    /// Whether they are all there, as far as is known.
+    is_whole: AtomicBool,
     runtime: Handle,
 }
 
@@ -332,19 +338,14 @@ impl fmt::Debug for MilvusSegment {
 }
 
 impl SegmentVectors for MilvusSegment {
-    fn search(
-        &self,
-        query: &UnitVector,
-        limit: usize,
-        allowed: Option<&RoaringBitmap>,
-        is_exact: bool,
-    ) -> Result<Vec<Hit>, CollectionError> {
+    fn search(&self, queries: &[UnitVector], terms: Terms<'_>) -> Result<Vec<Vec<Hit>>, CollectionError> {
         let Milvus { client, index, expansion, .. } = &*self.milvus;
+        let Terms { limit, allowed, is_exact, context } = terms;
         if is_exact && *index != IndexKind::Flat {
             return Err(CollectionError::NotExact { index: index.name() });
         }
         if allowed.is_some_and(RoaringBitmap::is_empty) {
-            return Ok(Vec::new());
+            return Ok(vec![Vec::new(); queries.len()]);
         }
         // Positions are of 32 bits where they can be allowed.
         let key = |position: u32| u32::try_from(self.equal.key(position.into())).unwrap_or(position);
@@ -354,14 +355,34 @@ impl SegmentVectors for MilvusSegment {
             None => String::new(),
         };
         let with = index.searches_with((*expansion).max(limit));
-        let found = client.search(&self.collection, query.values(), limit, filter, with);
-        Ok(self.equal.entries(self.runtime.block_on(found)?, limit, allowed))
+        let most = if allowed.is_some() { 0 } else { limit.min(self.different as usize) };
+        let search = Search { queries, limit, filter, with };
+        let found = self.runtime.block_on(client.search(&self.collection, search, context))?;
+        // While a collection that was lost is filled again, searches find what is there already.
+        let is_short = found.iter().any(|hits| hits.len() < most);
+        if !self.is_whole.load(Ordering::Relaxed) || (is_short && !self.are_there()) {
+            return Err(CollectionError::milvus("searching", "its vectors are being written again"));
+        }
+        Ok(found.into_iter().map(|hits| self.equal.entries(hits, limit, allowed)).collect())
     }
 
-    fn vectors(&self, positions: &[u64]) -> Result<Vec<Option<Vec<f32>>>, CollectionError> {
+    /// All that one call here may have.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
+
+    fn vectors(&self, positions: &[u64], context: Context) -> Result<Vec<Option<Vec<f32>>>, CollectionError> {
         let keys: Vec<u64> = positions.iter().map(|position| self.equal.key(*position)).collect();
-        let found = self.runtime.block_on(self.milvus.client.vectors(&self.collection, &keys))?;
+        let found = self.runtime.block_on(self.milvus.client.vectors(&self.collection, &keys, context))?;
         Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
+
+    /// A collection that is gone cannot be counted either.
+    fn are_there(&self) -> bool {
+        let counted = self.runtime.block_on(self.milvus.client.count(&self.collection));
+        let are_there = counted.is_ok_and(|count| count == self.different);
+        self.is_whole.store(are_there, Ordering::Relaxed);
+        are_there
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -6,27 +6,26 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use reverie_proto::vector::v1::MeasureRecallResponse;
+use reverie_service_kit::Context;
 
 use crate::CollectionError;
 use crate::convert::Measure;
+use crate::vectors::Terms;
 
 /// The same entries are drawn each time.
 const SEED: u64 = 1;
 /// Draws for each query, some of which may be of one entry, or of two that are opposite.
 const DRAWS: u32 = 10;
 
-/// Measures until all is done, or until `deadline`. Blocking.
-pub(crate) fn measure(
-    measure: &Measure,
-    deadline: Option<Instant>,
-) -> Result<MeasureRecallResponse, CollectionError> {
+/// Measures until all is done, or until the caller's deadline. Blocking.
+pub(crate) fn measure(measure: &Measure, context: Context) -> Result<MeasureRecallResponse, CollectionError> {
     let Measure { collection, queries, limit } = measure;
     let (mut draw, entries) = (StdRng::seed_from_u64(SEED), collection.manifest().entries());
     let (mut found, mut nearest) = (0, 0);
     let (mut times, mut exact_times) = (Vec::new(), Vec::new());
     for _ in 0..queries.saturating_mul(DRAWS) {
         // Half of what is left is kept for the answer.
-        let is_late = deadline.is_some_and(|deadline| {
+        let is_late = context.deadline().is_some_and(|deadline| {
             let last: Duration = exact_times.last().copied().unwrap_or_default();
             Instant::now() + 2 * last >= deadline
         });
@@ -34,10 +33,10 @@ pub(crate) fn measure(
             break;
         }
         let (one, other) = (draw.random_range(0..entries), draw.random_range(0..entries));
-        let Some(query) = collection.between(one, other)? else { continue };
+        let Some(query) = collection.between(one, other, context)? else { continue };
         let search = |is_exact, times: &mut Vec<Duration>| {
             let begun = Instant::now();
-            let hits = collection.search(&query, *limit, None, is_exact)?;
+            let hits = collection.search(&query, Terms { is_exact, context, ..Terms::nearest(*limit) })?;
             times.push(begun.elapsed());
             Ok::<_, CollectionError>(hits)
         };

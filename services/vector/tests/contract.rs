@@ -16,14 +16,14 @@ use reverie_proto::vector::v1::{
     BatchSearchRequest, CompareRequest, ListCollectionsRequest, MeasureRecallRequest, PrepareRequest,
     SearchRequest, SearchResponse, Vector,
 };
-use reverie_service_kit::client::Upstream;
+use reverie_service_kit::client::{Channel, Upstream};
 use reverie_service_kit::settings::{Sources, load};
-use reverie_service_kit::{Address, Listener, Shutdown};
+use reverie_service_kit::{Address, Listener, RunError, Shutdown};
 use reverie_storage::Folder;
 use reverie_vector::{Settings, run};
 use roaring::RoaringBitmap;
-use tokio::task::JoinSet;
-use tonic::Code;
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::{Code, Status};
 
 /// Names the Milvus to search in.
 const MILVUS: &str = "REVERIE_TEST_MILVUS";
@@ -194,6 +194,92 @@ async fn searches_over_a_channel() {
     shutdown.cancel();
     drop((client, stage));
     running.await.unwrap().unwrap();
+}
+
+/// A vector service that runs.
+struct Running {
+    client: VectorServiceClient<Channel>,
+    shutdown: Shutdown,
+    ended: JoinHandle<Result<(), RunError>>,
+}
+
+impl Running {
+    fn start(settings: Settings) -> Self {
+        let (listener, address) = Listener::memory();
+        let shutdown = Shutdown::new();
+        let ended = tokio::spawn(run(settings, listener, shutdown.clone()));
+        let client = VectorServiceClient::new(Upstream::new("vector", &address).channel());
+        Self { client, shutdown, ended }
+    }
+
+    /// The keys of the three entries nearest to `vector`.
+    async fn nearest(&mut self, vector: &[f32]) -> Result<Vec<u64>, Status> {
+        let request = SearchRequest {
+            collection: "shapes".to_owned(),
+            vector: vector.to_vec(),
+            space_digest: "a".repeat(64),
+            limit: 3,
+            ..SearchRequest::default()
+        };
+        let found = self.client.search(request).await?.into_inner().hits;
+        Ok(found.iter().map(|hit| hit.key).collect())
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        drop(self.client);
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+/// Only of a Milvus: in memory, replicas share nothing and lose nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_a_milvus_and_fill_it_again() {
+    if in_memory() {
+        return;
+    }
+    let [ours, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let rows = circle(3000, 4);
+    let same = settings(ours.path().to_str().unwrap(), How::Exactly);
+    write(ours.path().to_str().unwrap(), &rows).await;
+    // Both find nothing there, and write all of it.
+    let mut replicas = [Running::start(same.clone()), Running::start(same.clone())];
+    for replica in &mut replicas {
+        let mut nearest = replica.nearest(&rows[1000]).await.unwrap();
+        nearest.sort_unstable();
+        assert_eq!(nearest, [999, 1000, 1001]);
+    }
+    // Somebody else takes the same names for another knowledge base, and drops what that does not need.
+    write(theirs.path().to_str().unwrap(), &rows[..12]).await;
+    let mut other = same;
+    other.knowledge_bases.insert("shapes".to_owned(), theirs.path().to_str().unwrap().to_owned());
+    let mut stranger = Running::start(other);
+    assert_eq!(stranger.nearest(&rows[0]).await.unwrap()[0], 0);
+    let prepare =
+        PrepareRequest { collection: "shapes".to_owned(), drop_older: true, ..PrepareRequest::default() };
+    stranger.client.prepare(prepare).await.unwrap();
+    stranger.stop().await;
+    let lost = replicas[0].nearest(&rows[1000]).await.unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost}");
+    for replica in &mut replicas {
+        // Until all is there, no search goes well.
+        let found_again = async {
+            loop {
+                match replica.nearest(&rows[1000]).await {
+                    Ok(nearest) => return nearest,
+                    Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let nearest = tokio::time::timeout(Duration::from_mins(1), found_again);
+        let mut nearest = nearest.await.expect("it is filled again");
+        nearest.sort_unstable();
+        assert_eq!(nearest, [999, 1000, 1001]);
+    }
+    for replica in replicas {
+        replica.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use prost::Message as _;
-use reverie_knowledge::Hit;
+use reverie_knowledge::{Hit, UnitVector};
 use reverie_service_kit::Context;
 use reverie_service_kit::client::{Addresses, Channel, MAX_INTERNAL_MESSAGE, Upstream};
 use reverie_service_kit::settings::SettingsError;
@@ -26,17 +26,37 @@ mod wire {
     tonic::include_proto!("milvus.proto.milvus");
 }
 
-/// What is done by calls that read.
-const SEARCHING: &str = "searching";
-const READING_VECTORS: &str = "reading vectors";
-const LOOKING: &str = "looking for a collection";
-const READS: [&str; 3] = [SEARCHING, READING_VECTORS, LOOKING];
+/// What a call does.
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    /// It reads: one that does not arrive is made once more.
+    Read(&'static str),
+    /// It writes, or has Milvus prepare something.
+    Write(&'static str),
+}
+
+impl Doing {
+    const fn name(self) -> &'static str {
+        let (Self::Read(name) | Self::Write(name)) = self;
+        name
+    }
+
+    /// How long it may take where nobody has a deadline.
+    fn limit(self) -> Duration {
+        match self {
+            Self::Read(_) => Duration::from_secs(10),
+            Self::Write(_) => Duration::from_mins(1),
+        }
+    }
+
+    fn is_repeated(self, answer: &Result<impl Sized, Status>) -> bool {
+        let is_away = answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
+        matches!(self, Self::Read(_)) && is_away
+    }
+}
 
 /// The field with an entry's vector.
 const VECTOR: &str = "vector";
-/// How long a call may take that reads, and one that writes or loads.
-const READING: Duration = Duration::from_secs(10);
-const WRITING: Duration = Duration::from_mins(1);
 
 /// A Milvus.
 #[derive(Debug)]
@@ -63,18 +83,32 @@ impl Client {
         Ok(Self { stage: Upstream::new("milvus", address.clone()), authorization })
     }
 
-    /// Makes a call, and reads how it ended. One that reads and does not arrive is made once more.
+    /// Makes a call that nobody's deadline bounds, and reads how it ended.
     async fn call<Q: Clone, A>(
         &self,
-        doing: &'static str,
+        doing: Doing,
         message: Q,
         call: impl AsyncFn(MilvusServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
         status: impl FnOnce(&A) -> Option<&wire::Status>,
     ) -> Result<A, CollectionError> {
-        let reads = READS.contains(&doing);
-        let context = Context::with_timeout(if reads { READING } else { WRITING });
+        self.call_for(Context::default(), doing, message, call, status).await
+    }
+
+    /// The same for a request, by its deadline.
+    async fn call_for<Q: Clone, A>(
+        &self,
+        context: Context,
+        doing: Doing,
+        message: Q,
+        call: impl AsyncFn(MilvusServiceClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+        status: impl FnOnce(&A) -> Option<&wire::Status>,
+    ) -> Result<A, CollectionError> {
+        let bounded = match context.deadline() {
+            Some(_) => context,
+            None => Context::with_timeout(doing.limit()),
+        };
         let request = || {
-            let mut request = context.outgoing(message.clone());
+            let mut request = bounded.outgoing(message.clone());
             if let Some(authorization) = &self.authorization {
                 request.metadata_mut().insert("authorization", authorization.clone());
             }
@@ -84,13 +118,19 @@ impl Client {
             .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
             .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
         let mut answer = call(client.clone(), request()).await;
-        if reads && answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
+        if doing.is_repeated(&answer) {
             answer = call(client, request()).await;
         }
-        let answer = answer.map_err(|status| CollectionError::milvus(doing, status.message()))?.into_inner();
+        let failed = |status: Status| match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled if context.deadline().is_some() => {
+                CollectionError::OutOfTime(Box::new(context.out_of_time("in Milvus")))
+            }
+            _ => CollectionError::milvus(doing.name(), status.message()),
+        };
+        let answer = answer.map_err(failed)?.into_inner();
         match status(&answer) {
             Some(status) if status.code != 0 || status.error_code != 0 => {
-                Err(CollectionError::milvus(doing, &status.reason))
+                Err(CollectionError::milvus(doing.name(), &status.reason))
             }
             _ => Ok(answer),
         }
@@ -98,7 +138,9 @@ impl Client {
 
     pub(super) async fn has(&self, collection: &str) -> Result<bool, CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.has_collection(request).await;
-        let told = self.call(LOOKING, named(collection), call, |answer| answer.status.as_ref());
+        let told = self.call(Doing::Read("looking for a collection"), named(collection), call, |answer| {
+            answer.status.as_ref()
+        });
         Ok(told.await?.value)
     }
 
@@ -106,7 +148,9 @@ impl Client {
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<(String, Duration)>, CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.show_collections(request).await;
         let request = wire::ShowCollectionsRequest {};
-        let told = self.call("listing collections", request, call, |answer| answer.status.as_ref()).await?;
+        let told = self
+            .call(Doing::Read("listing collections"), request, call, |answer| answer.status.as_ref())
+            .await?;
         let made = told.created_utc_timestamps.into_iter().map(Duration::from_millis);
         let all = told.collection_names.into_iter().zip(made.chain(std::iter::repeat(Duration::ZERO)));
         Ok(all.filter(|(name, _)| name.starts_with(prefix)).collect())
@@ -132,12 +176,14 @@ impl Client {
             collection_name: collection.to_owned(),
             schema: schema.encode_to_vec(),
         };
-        self.call("making a collection", request, call, |status| Some(status)).await.map(drop)
+        self.call(Doing::Write("making a collection"), request, call, |status| Some(status)).await.map(drop)
     }
 
     pub(super) async fn drop(&self, collection: &str) -> Result<(), CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.drop_collection(request).await;
-        self.call("dropping a collection", named(collection), call, |status| Some(status)).await.map(drop)
+        self.call(Doing::Write("dropping a collection"), named(collection), call, |status| Some(status))
+            .await
+            .map(drop)
     }
 
     pub(super) async fn index(&self, collection: &str, kind: IndexKind) -> Result<(), CollectionError> {
@@ -151,18 +197,22 @@ impl Client {
                 pair("params", kind.built_with()),
             ],
         };
-        self.call("building an index", request, call, |status| Some(status)).await.map(drop)
+        self.call(Doing::Write("building an index"), request, call, |status| Some(status)).await.map(drop)
     }
 
     pub(super) async fn load(&self, collection: &str) -> Result<(), CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.load_collection(request).await;
-        self.call("loading a collection", named(collection), call, |status| Some(status)).await.map(drop)
+        self.call(Doing::Write("loading a collection"), named(collection), call, |status| Some(status))
+            .await
+            .map(drop)
     }
 
     pub(super) async fn is_loaded(&self, collection: &str) -> Result<bool, CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.get_load_state(request).await;
         let request = wire::GetLoadStateRequest { collection_name: collection.to_owned() };
-        let told = self.call("loading a collection", request, call, |answer| answer.status.as_ref()).await?;
+        let told = self
+            .call(Doing::Write("loading a collection"), request, call, |answer| answer.status.as_ref())
+            .await?;
         Ok(told.state() == wire::LoadState::Loaded)
     }
 
@@ -196,18 +246,24 @@ impl Client {
             fields_data: vec![keys_field, vectors_field],
             num_rows: keys.len() as u32,
         };
-        self.call("writing vectors", request, call, |answer| answer.status.as_ref()).await.map(drop)
+        self.call(Doing::Write("writing vectors"), request, call, |answer| answer.status.as_ref())
+            .await
+            .map(drop)
     }
 
     pub(super) async fn flush(&self, collection: &str) -> Result<(), CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.flush(request).await;
         let request = wire::FlushRequest { collection_names: vec![collection.to_owned()] };
-        self.call("writing vectors", request, call, |answer| answer.status.as_ref()).await.map(drop)
+        self.call(Doing::Write("writing vectors"), request, call, |answer| answer.status.as_ref())
+            .await
+            .map(drop)
     }
 
     /// How many vectors searches see.
     pub(super) async fn count(&self, collection: &str) -> Result<u64, CollectionError> {
-        let told = self.query("counting vectors", collection, String::new(), &["count(*)"]).await?;
+        let told = self
+            .query("counting vectors", collection, String::new(), &["count(*)"], Context::default())
+            .await?;
         let count = told.into_iter().find_map(|field| match field.field? {
             wire::field_data::Field::Scalars(scalars) => longs(scalars).first().copied(),
             wire::field_data::Field::Vectors(_) => None,
@@ -220,10 +276,11 @@ impl Client {
         &self,
         collection: &str,
         keys: &[u64],
+        context: Context,
     ) -> Result<HashMap<u64, Vec<f32>>, CollectionError> {
         let filter = among(keys.iter().copied());
         let (mut found, mut vectors) = (Vec::new(), Vec::new());
-        for field in self.query(READING_VECTORS, collection, filter, &[KEY, VECTOR]).await? {
+        for field in self.query("reading vectors", collection, filter, &[KEY, VECTOR], context).await? {
             match field.field {
                 Some(wire::field_data::Field::Scalars(scalars)) => found = longs(scalars),
                 Some(wire::field_data::Field::Vectors(wire::VectorField { dim, data: Some(data) })) => {
@@ -243,6 +300,7 @@ impl Client {
         collection: &str,
         expr: String,
         fields: &[&str],
+        context: Context,
     ) -> Result<Vec<wire::FieldData>, CollectionError> {
         let call = async |mut client: MilvusServiceClient<_>, request| client.query(request).await;
         let request = wire::QueryRequest {
@@ -251,24 +309,25 @@ impl Client {
             output_fields: fields.iter().map(|field| (*field).to_owned()).collect(),
             consistency_level: Level::Bounded.into(),
         };
-        let told = self.call(doing, request, call, |answer| answer.status.as_ref());
+        let told = self.call_for(context, Doing::Read(doing), request, call, |answer| answer.status.as_ref());
         Ok(told.await?.fields_data)
     }
 
-    /// The `limit` keys nearest to a vector, of those that `filter` allows; the index searches with these parameters.
+    /// The keys nearest to each query.
     pub(super) async fn search(
         &self,
         collection: &str,
-        query: &[f32],
-        limit: usize,
-        filter: String,
-        with: String,
-    ) -> Result<Vec<Hit>, CollectionError> {
+        search: Search<'_>,
+        context: Context,
+    ) -> Result<Vec<Vec<Hit>>, CollectionError> {
+        let Search { queries, limit, filter, with } = search;
+        let bytes =
+            |query: &UnitVector| query.values().iter().flat_map(|value| value.to_le_bytes()).collect();
         let group = wire::PlaceholderGroup {
             placeholders: vec![wire::PlaceholderValue {
                 tag: "$0".to_owned(),
                 r#type: wire::DataType::FloatVector.into(),
-                values: vec![query.iter().flat_map(|value| value.to_le_bytes()).collect()],
+                values: queries.iter().map(bytes).collect(),
             }],
         };
         let request = wire::SearchRequest {
@@ -283,19 +342,45 @@ impl Client {
                 pair("params", with),
                 pair("round_decimal", -1),
             ],
-            nq: 1,
+            nq: (queries.len() as u64).cast_signed(),
             consistency_level: Level::Bounded.into(),
         };
         let call = async |mut client: MilvusServiceClient<_>, request| client.search(request).await;
-        let told = self.call(SEARCHING, request, call, |answer| answer.status.as_ref()).await?;
-        let wire::SearchResultData { scores, ids } = told.results.unwrap_or_default();
-        let keys = match ids.and_then(|ids| ids.id_field) {
-            Some(wire::ids::IdField::IntId(keys)) => keys.data,
-            None => Vec::new(),
-        };
-        let hit = |(key, score): (i64, f32)| Hit { key: key.cast_unsigned(), score: score.clamp(-1.0, 1.0) };
-        Ok(keys.into_iter().zip(scores).map(hit).collect())
+        let doing = Doing::Read("searching");
+        let told = self.call_for(context, doing, request, call, |answer| answer.status.as_ref()).await?;
+        let results = told.results.unwrap_or_default();
+        let counts: Vec<usize> =
+            results.topks.iter().map(|count| usize::try_from(*count).unwrap_or_default()).collect();
+        let mut hits = hits(results).into_iter();
+        // Milvus tells all of them one after the other, and how many are whose.
+        let each: Vec<Vec<Hit>> = counts.iter().map(|count| hits.by_ref().take(*count).collect()).collect();
+        if each.len() != queries.len() || hits.next().is_some() {
+            let why = format!("it answered {} queries of {}", each.len(), queries.len());
+            return Err(CollectionError::milvus(doing.name(), why));
+        }
+        Ok(each)
     }
+}
+
+/// What is searched for in a collection.
+pub(super) struct Search<'a> {
+    pub(super) queries: &'a [UnitVector],
+    /// How many keys are wanted for each.
+    pub(super) limit: usize,
+    /// Which keys may be found: an expression; "" for all.
+    pub(super) filter: String,
+    /// The parameters of the index.
+    pub(super) with: String,
+}
+
+/// All that was found, in its order.
+fn hits(results: wire::SearchResultData) -> Vec<Hit> {
+    let keys = match results.ids.and_then(|ids| ids.id_field) {
+        Some(wire::ids::IdField::IntId(keys)) => keys.data,
+        None => Vec::new(),
+    };
+    let hit = |(key, score): (i64, f32)| Hit { key: key.cast_unsigned(), score: score.clamp(-1.0, 1.0) };
+    keys.into_iter().zip(results.scores).map(hit).collect()
 }
 
 fn named(collection: &str) -> wire::CollectionRequest {

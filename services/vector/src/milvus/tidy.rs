@@ -9,7 +9,7 @@ use reverie_knowledge::Live;
 
 use super::Milvus;
 use crate::CollectionError;
-use crate::collection::Reader;
+use crate::reader::Reader;
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(10);
