@@ -12,7 +12,7 @@ const API_KEY: &str = "REVERIE_API_KEY";
 /// What a command needs for a running mesh that has TLS or asks who calls.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Credentials {
-    /// The authorities that sign the certificate of --server (PEM) [default: those the system trusts]
+    /// The authorities that sign the certificate of the server (PEM) [default: those the system trusts]
     #[arg(
         long,
         value_name = "FILE",
@@ -21,7 +21,7 @@ pub struct Credentials {
         hide_default_value = true
     )]
     tls_authorities: String,
-    /// The certificate that is shown to --server, if it asks for one (PEM).
+    /// The certificate that is shown to the server, if it asks for one (PEM).
     #[arg(
         long,
         value_name = "FILE",
@@ -39,7 +39,7 @@ pub struct Credentials {
         hide_default_value = true
     )]
     tls_private_key: String,
-    /// The file that holds the API key or token for --server [default: the variable `REVERIE_API_KEY` holds it]
+    /// The file that holds the API key or token for the server [default: the variable `REVERIE_API_KEY` holds it]
     #[arg(
         long,
         value_name = "FILE",

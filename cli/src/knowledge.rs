@@ -6,7 +6,9 @@ mod change;
 mod create;
 mod describe;
 mod embedding;
+mod inspect;
 mod listing;
+mod merge;
 mod picture_files;
 mod publish;
 mod search;
@@ -34,6 +36,8 @@ enum Command {
     Build(build::Arguments),
     /// Makes one without entries, to which a mesh then adds some.
     Create(create::Arguments),
+    /// Adds what was built apart to one.
+    Merge(merge::Arguments),
     /// Adds images with captions to one that a mesh serves, or replaces them.
     Add(add::Arguments),
     /// Deletes entries of one that a mesh serves.
@@ -44,6 +48,8 @@ enum Command {
     Snapshot(change::SnapshotArguments),
     /// Describes one that a mesh serves.
     Describe(describe::Arguments),
+    /// Describes one in a folder, without a mesh.
+    Inspect(inspect::Arguments),
     /// Writes one to object storage, or to another folder.
     Publish(publish::Arguments),
     /// Searches one for a text, an image, or both, without drawing.
@@ -76,11 +82,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Build(arguments) => build::run(arguments).await,
         Command::Create(arguments) => create::run(arguments).await,
+        Command::Merge(arguments) => merge::run(arguments).await,
         Command::Add(arguments) => add::run(arguments).await,
         Command::Delete(arguments) => change::delete(arguments).await,
         Command::Forget(arguments) => change::forget(arguments).await,
         Command::Snapshot(arguments) => change::snapshot(arguments).await,
         Command::Describe(arguments) => describe::run(arguments).await,
+        Command::Inspect(arguments) => inspect::run(arguments).await,
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::Search(arguments) => search::run(arguments).await,
     }

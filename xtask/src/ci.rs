@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::workspace::Workspace;
 use crate::{
     Outcome, cargo_checks, cargo_deny, cargo_machete, chart, clients, cluster, contracts, guides, images,
-    milvus, observability, openvino, storage, test_suite, training_tests,
+    milvus, observability, openvino, ray, storage, test_suite, training_tests,
 };
 
 /// The step that ended the run, and why.
@@ -21,7 +21,7 @@ struct StepFailed {
 /// A check, and the subcommand of the same name that runs it alone.
 type Step = (&'static str, fn(&Workspace) -> Outcome);
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     ("fmt", cargo_checks::fmt),
     ("clippy", cargo_checks::clippy),
     ("doc", cargo_checks::doc),
@@ -34,6 +34,7 @@ const STEPS: [Step; 17] = [
     ("clients", clients::run),
     ("openvino", openvino::run),
     ("milvus", milvus::run),
+    ("ray", ray::run),
     ("guide", guides::follow_laptop),
     ("observability", observability::run_if_possible),
     ("storage", storage::run_if_possible),

@@ -31,8 +31,8 @@ fn python(workspace: &Workspace, library: &Path) -> Outcome {
     let Some(python) = python_environment::make(workspace, "clients", &folder, what)? else { return Ok(()) };
     let checks: [&[&str]; 5] = [
         &["generate.py", "--check"],
-        &["-m", "ruff", "format", "--check", "--quiet", "."],
-        &["-m", "ruff", "check", "--quiet", "."],
+        &["-m", "ruff", "format", "--check", "--quiet", ".", "../ray"],
+        &["-m", "ruff", "check", "--quiet", ".", "../ray"],
         &["-m", "mypy"],
         &["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
     ];

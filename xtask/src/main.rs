@@ -34,6 +34,7 @@ mod png;
 mod process;
 mod python;
 mod python_environment;
+mod ray;
 mod sampler_speed;
 mod storage;
 mod test_suite;
@@ -118,7 +119,9 @@ enum Task {
     OpenVino,
     /// Test the vector service with its vectors in a Milvus: fetch one (once), and run the tests of its contract
     Milvus,
-    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, milvus,
+    /// Test the bulk import on a local Ray: fetch it (once), and run the tests of clients/ray
+    Ray,
+    /// Every check a change must pass, in order: fmt, clippy, doc, deny, machete, buf, chart, training, test, clients, openvino, milvus, ray,
     /// guide, observability, storage, images, cluster
     Ci,
     /// Try the chart and the images on a real Kubernetes, brought up where none is named (needs root and the images)
@@ -186,6 +189,7 @@ impl Task {
             Self::Clients => clients::run(&workspace),
             Self::OpenVino => openvino::run(&workspace),
             Self::Milvus => milvus::run(&workspace),
+            Self::Ray => ray::run(&workspace),
             Self::Ci => ci::run(&workspace),
             Self::Cluster(arguments) => cluster::run(&workspace, arguments),
             Self::Fmt => cargo_checks::fmt(&workspace),

@@ -18,13 +18,12 @@ use reverie_knowledge::epoch::{
 use reverie_knowledge::index::build_index;
 use reverie_service_kit::{output, say};
 
-use super::embedding::{self, Embedded};
+use super::embedding::{self, Embedded, EncoderArguments};
 use super::listing::Columns;
 use super::source::{self, Source};
 use super::target::Target;
 
 use crate::Failure;
-use crate::mesh::MeshArguments;
 
 const FIRST_EPOCH: u64 = 1;
 /// Problems that are told one by one.
@@ -54,11 +53,14 @@ pub(super) struct Arguments {
     /// What vectors are stored as: f32; f16, in half the memory; or i8, in a quarter, with the least exact order.
     #[arg(long, value_name = "KIND", default_value = "f32")]
     vectors: VectorKind,
+    /// Threads that build the index. Default: one per core.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
     /// Leaves bad entries out, and lists them, instead of building nothing.
     #[arg(long)]
     skip_bad: bool,
     #[command(flatten)]
-    mesh: MeshArguments,
+    encoder: EncoderArguments,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -74,9 +76,9 @@ async fn build(arguments: Arguments, target: &mut Target) -> Result<(), Failure>
     let source = source::read(&arguments.pictures, &arguments.columns).await?;
     check(&source, arguments.skip_bad)?;
     let Embedded { rows, dimension, space_digest } =
-        embedding::embed(&source, target, &arguments.mesh).await?;
+        embedding::embed(&source, target, &arguments.encoder).await?;
     let kind = arguments.vectors;
-    let threads = available_parallelism().map_or(1, NonZero::get);
+    let threads = arguments.threads.or(available_parallelism().ok()).map_or(1, NonZero::get);
     let vectors: Vectors =
         tokio::task::spawn_blocking(move || build_index(dimension, kind, &rows, threads)).await??;
     let texts: Vec<String> = source.candidates.iter().map(|one| one.label.caption.clone()).collect();

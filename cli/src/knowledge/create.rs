@@ -4,9 +4,8 @@ use reverie_knowledge::epoch::{VectorKind, check_description, check_name, write_
 use reverie_service_kit::say;
 use reverie_storage::Folder;
 
-use super::embedding;
+use super::embedding::{self, EncoderArguments};
 use crate::Failure;
-use crate::mesh::MeshArguments;
 
 /// It belongs to the joint encoders of the bundle. A mesh that serves it and lets it be changed adds entries to it:
 /// `reverie serve --writable --with-knowledge-base NAME=FOLDER`.
@@ -25,12 +24,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KIND", default_value = "f32")]
     vectors: VectorKind,
     #[command(flatten)]
-    mesh: MeshArguments,
+    encoder: EncoderArguments,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = Folder::open(&arguments.folder)?;
-    let space = embedding::joint_space(&arguments.mesh).await?;
+    let space = embedding::joint_space(&arguments.encoder).await?;
     let Arguments { name, description, vectors, .. } = arguments;
     write_empty(&folder, name.clone(), description, space.dimension, vectors, space.space_digest).await?;
     say!("{name}: no entries yet, in {}", folder.location())?;

@@ -1,20 +1,23 @@
-//! Embeds pictures by the encoder service, in this process.
+//! Embeds pictures by the encoder service: in this process, or one that runs.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use reverie_proto::encoder::v1::encoder_service_client::EncoderServiceClient;
-use reverie_proto::encoder::v1::{EmbedImageRequest, GetModelsRequest, JointSpace};
+use reverie_proto::encoder::v1::{EmbedImageRequest, EmbedImageResponse, GetModelsRequest, JointSpace};
 use reverie_proto::tensor::v1::Image;
 use reverie_proto::tensors;
 use reverie_service_kit::client::{Channel, MAX_INTERNAL_MESSAGE, Upstream};
-use reverie_service_kit::{Context, Listener, Shutdown, output};
+use reverie_service_kit::{Address, Context, Listener, Shutdown, output};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::source::{Candidate, Source};
 use super::target::Target;
 use super::unfinished::Unfinished;
 use crate::Failure;
+use crate::credentials::Credentials;
 use crate::mesh::{self, MeshArguments};
 use crate::progress::counting_bar;
 
@@ -22,6 +25,24 @@ use crate::progress::counting_bar;
 const BATCH: Batch = Batch { pictures: 32, bytes: 16 << 20, pixels: 32 << 20 };
 /// How long the encoder may take to load, and for each picture.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a batch is given again to an encoder that has no time, or cannot be reached.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// The wait before that, if the encoder names none.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Who embeds.
+#[derive(Debug, clap::Args)]
+pub(super) struct EncoderArguments {
+    /// Asks a running encoder service, such as <http://127.0.0.1:7101>, instead of starting one with the bundle's models.
+    #[arg(long, value_name = "URL")]
+    encoder: Option<Address>,
+    /// Of the running one.
+    #[command(flatten)]
+    credentials: Credentials,
+    /// Of the one that is started.
+    #[command(flatten)]
+    mesh: MeshArguments,
+}
 
 /// The vectors of a list of pictures.
 pub(super) struct Embedded {
@@ -44,30 +65,37 @@ pub(super) struct Batch {
 pub(super) async fn embed(
     source: &Source,
     target: &mut Target,
-    arguments: &MeshArguments,
+    arguments: &EncoderArguments,
 ) -> Result<Embedded, Failure> {
     with_encoder(arguments, async |client| embed_by(client, source, target).await).await
 }
 
 /// The joint space of a bundle's encoders.
-pub(super) async fn joint_space(arguments: &MeshArguments) -> Result<JointSpace, Failure> {
+pub(super) async fn joint_space(arguments: &EncoderArguments) -> Result<JointSpace, Failure> {
     with_encoder(arguments, async |mut client| ask_for_space(&mut client).await).await
 }
 
-/// Starts the encoder service for `work`.
+/// Gives `work` the encoder service that runs, or starts one for it.
 async fn with_encoder<T>(
-    arguments: &MeshArguments,
+    arguments: &EncoderArguments,
     work: impl AsyncFnOnce(EncoderServiceClient<Channel>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut settings: reverie_encoder::Settings = mesh::service(arguments)?;
-    settings.inference.bundle.clone_from(&arguments.bundle);
+    let EncoderArguments { encoder, credentials, mesh } = arguments;
+    let client = |address: &Address| {
+        EncoderServiceClient::new(Upstream::new("encoder", address).channel())
+            .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
+            .max_encoding_message_size(MAX_INTERNAL_MESSAGE)
+    };
+    if let Some(running) = encoder {
+        credentials.use_for(running).await?;
+        return work(client(running)).await;
+    }
+    let mut settings: reverie_encoder::Settings = mesh::service(mesh)?;
+    settings.inference.bundle.clone_from(&mesh.bundle);
     let (listener, address) = Listener::memory();
     let shutdown = Shutdown::new();
     let encoder = tokio::spawn(reverie_encoder::run(settings, listener, shutdown.clone()));
-    let client = EncoderServiceClient::new(Upstream::new("encoder", &address).channel())
-        .max_decoding_message_size(MAX_INTERNAL_MESSAGE)
-        .max_encoding_message_size(MAX_INTERNAL_MESSAGE);
-    let outcome = work(client).await;
+    let outcome = work(client(&address)).await;
     shutdown.cancel();
     // What kept the encoder from starting says more than that it cannot be reached.
     encoder.await??;
@@ -102,7 +130,7 @@ async fn embed_by(
         output::note(format_args!("{resumed} of {} pictures were embedded before", candidates.len()));
     }
     let bar = counting_bar("embed", pending.len());
-    let outcome = embed_pending(&mut client, source, &pending, &mut unfinished, &bar).await;
+    let outcome = embed_pending(&mut client, source, &space, &pending, &mut unfinished, &bar).await;
     bar.finish_and_clear();
     outcome?;
     Ok(Embedded {
@@ -115,6 +143,7 @@ async fn embed_by(
 async fn embed_pending(
     client: &mut EncoderServiceClient<Channel>,
     source: &Source,
+    space: &JointSpace,
     pending: &[&Candidate],
     unfinished: &mut Unfinished<'_>,
     bar: &ProgressBar,
@@ -127,13 +156,15 @@ async fn embed_pending(
             images.push(Image { data: source.image(candidate).await?, ..Image::default() });
         }
         let request = EmbedImageRequest { images, ..EmbedImageRequest::default() };
-        let timeout = TIMEOUT * (1 + batch.len() as u32);
-        let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request)).await;
-        let answer = answer.map_err(|status| {
+        let answer = embed_batch(client, request).await.map_err(|status| {
             let (first, last) = (batch[0].place, batch[batch.len() - 1].place);
             format!("pictures of {first} to {last}: {}", status.message())
         })?;
-        let (shape, values) = tensors::to_f32(&answer.into_inner().embeddings.unwrap_or_default())?;
+        // It may have been started with other models since, or be one of several.
+        if answer.space_digest != space.space_digest {
+            return Err("the encoder has other models than before; start the build anew".into());
+        }
+        let (shape, values) = tensors::to_f32(&answer.embeddings.unwrap_or_default())?;
         let width = shape.last().copied().unwrap_or(1).max(1);
         if values.len() != batch.len() * width {
             return Err(format!("the encoder gave {shape:?} for {} pictures", batch.len()).into());
@@ -152,6 +183,28 @@ async fn embed_pending(
         bar.inc(batch.len() as u64);
     }
     Ok(())
+}
+
+/// Makes one call, and again where that helps: other builds may keep the encoder busy.
+async fn embed_batch(
+    client: &mut EncoderServiceClient<Channel>,
+    request: EmbedImageRequest,
+) -> Result<EmbedImageResponse, Status> {
+    let (begun, timeout) = (Instant::now(), TIMEOUT * (1 + request.images.len() as u32));
+    loop {
+        let answer = client.embed_image(Context::with_timeout(timeout).outgoing(request.clone())).await;
+        match answer {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status)
+                if matches!(status.code(), Code::ResourceExhausted | Code::Unavailable)
+                    && begun.elapsed() < PATIENCE =>
+            {
+                let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                tokio::time::sleep(told.unwrap_or(PAUSE)).await;
+            }
+            Err(status) => return Err(status),
+        }
+    }
 }
 
 fn rows(candidates: &[Candidate], vectors: &HashMap<String, Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {

@@ -13,6 +13,9 @@ const SEGMENTS: &str = "segments";
 /// What was embedded so far. A folder that has it and no manifest was left by a build that did not finish.
 const UNFINISHED: &str = "unfinished.vectors";
 
+/// Why a folder with a manifest cannot be one.
+const BUILT: &str = "it holds a knowledge base already, which is never overwritten; choose another folder";
+
 /// A folder that can be written to and that no other build writes to.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -41,8 +44,7 @@ impl Target {
         }
         let holds = |name: &str| found.iter().any(|found| found == name);
         if holds(MANIFEST) {
-            let why = "it holds a knowledge base already, which is never overwritten; choose another folder";
-            return Err(unusable(why.to_owned()).into());
+            return Err(unusable(BUILT.to_owned()).into());
         }
         let is_ours = |name: &String| name == UNFINISHED || (name == SEGMENTS && holds(UNFINISHED));
         if let Some(other) = found.iter().find(|name| !is_ours(name)) {
@@ -56,6 +58,11 @@ impl Target {
                 return Err(unusable("another build is writing to it".to_owned()).into());
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error.to_string()).into()),
+        }
+        if path.join(MANIFEST).exists() {
+            // Another build has just finished.
+            remove(&path.join(UNFINISHED), |path| fs::remove_file(path));
+            return Err(unusable(BUILT.to_owned()).into());
         }
         // Without a manifest nobody reads them, and they may be torn.
         if holds(SEGMENTS) {

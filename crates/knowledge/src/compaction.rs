@@ -12,6 +12,9 @@ use crate::epoch::Segment;
 const SMALL_ONES: usize = 8;
 /// A segment is small if it has fewer than this many times the entries of all that come after it.
 const SMALL: u64 = 2;
+/// Entries of a segment that is made of others, at most: writing one anew takes memory, and minutes. One with half of that is large, whatever
+/// comes after it.
+const LARGEST: u64 = 250_000;
 /// A segment of which more than this share is deleted is written anew.
 const MOSTLY_THERE: f64 = 0.7;
 
@@ -27,12 +30,21 @@ pub fn choose(segments: &[Segment]) -> Option<Range<usize>> {
     let mut first_small = sizes.len();
     for (place, &size) in sizes.iter().enumerate().rev() {
         // Of the last one nothing comes after.
+        if size >= LARGEST / 2 {
+            break;
+        }
         if place + 1 == sizes.len() || size < SMALL * after {
             first_small = place;
         }
         after += size;
     }
-    (sizes.len() - first_small > SMALL_ONES).then_some(first_small..sizes.len())
+    let mut sum = 0;
+    let fits = |size: &&u64| {
+        sum += **size;
+        sum <= LARGEST
+    };
+    let fitting = sizes[first_small..].iter().take_while(fits).count();
+    (sizes.len() - first_small > SMALL_ONES).then_some(first_small..first_small + fitting)
 }
 
 #[cfg(test)]
@@ -60,6 +72,29 @@ mod tests {
         let mut mixed = vec![segment(1_000_000, 0)];
         mixed.extend(vec![segment(5, 0); 9]);
         assert_eq!(choose(&mixed), Some(1..10));
+    }
+
+    #[test]
+    fn large_ones_are_not_written_anew_because_others_come() {
+        let large = LARGEST / 2;
+        assert_eq!(choose(&vec![segment(large, 0); 30]), None);
+        assert_eq!(choose(&vec![segment(large - 1, 0); 9]), Some(0..2));
+        let mut mixed = vec![segment(large, 0); 30];
+        mixed.extend(vec![segment(5, 0); 9]);
+        assert_eq!(choose(&mixed), Some(30..39));
+        // They are, if much of them is deleted.
+        assert_eq!(choose(&[segment(large, large / 2)]), Some(0..1));
+        // What is added by the thousand parts at once comes to an end.
+        let mut segments = vec![segment(10_000, 0); 1_000];
+        let mut written = 0;
+        while let Some(range) = choose(&segments) {
+            let merged: u64 = segments[range.clone()].iter().map(|segment| segment.entries).sum();
+            assert!(range.len() > 1 && merged <= LARGEST, "{range:?}, {merged}");
+            written += merged;
+            segments.splice(range, [segment(merged, 0)]);
+        }
+        assert!(segments.len() <= 2 * 10_000_000 / LARGEST as usize + SMALL_ONES, "{}", segments.len());
+        assert!(written <= 10_000_000, "{written}");
     }
 
     #[test]

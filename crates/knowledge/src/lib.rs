@@ -10,11 +10,13 @@ mod hit;
 #[cfg(feature = "index")]
 pub mod index;
 mod live;
+mod merge;
 mod settings;
 mod unit_vector;
 
 pub use epochs::{Commit, Epochs};
 pub use hit::Hit;
 pub use live::{Live, LoadError, NotLoaded, Read, follow, one_is_loaded};
+pub use merge::{MergeError, Merged, merge};
 pub use settings::EpochSettings;
 pub use unit_vector::UnitVector;

@@ -128,6 +128,11 @@ impl Published {
     }
 }
 
+/// Copies a file, which is at `source` in `from`, to the path in `file`, verified; one that is there already must be the same.
+pub async fn copy(from: &Folder, source: &str, to: &Folder, file: &FileDigest) -> Result<(), StorageError> {
+    write(from, source, to, file, false).await.map(drop)
+}
+
 /// Writes one file, which is at `source` now. Says whether it was not there. One that is there is believed to be the same if an earlier run of this
 /// publication can have written it and its size is right, and is read otherwise.
 async fn write(

@@ -1,6 +1,6 @@
 //! A knowledge base in memory: one epoch's entries and the indices of its captions, segment by segment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use reverie_imaging::format;
@@ -26,6 +26,8 @@ use crate::subjects::{Subjects, Tokens};
 use crate::thumbnails::Thumbnails;
 use crate::words::words;
 
+/// Segments that are new at once, up to which each of their entries is looked for in the others.
+const FEW: usize = 8;
 // The largest answer is a message between services.
 const _: () =
     assert!(MAX_NEIGHBOURS as usize * (MAX_ENCODED_BYTES + MAX_ENTRY_TEXT_BYTES) < MAX_INTERNAL_MESSAGE);
@@ -277,6 +279,16 @@ impl KnowledgeBase {
 
     /// Looks that no two entries have the same id, where one of them is in a segment that is new.
     fn check_ids(&self, are_new: &[bool]) -> Result<(), KnowledgeError> {
+        if are_new.iter().filter(|is_new| **is_new).count() > FEW {
+            let mut ids = HashSet::new();
+            let all = self.parts.iter().flat_map(|part| {
+                let present =
+                    (0..part.loaded.entries.len() as u32).filter(|&position| part.is_present(position));
+                present.map(|position| &part.loaded.entries[position as usize].id)
+            });
+            let twice = all.into_iter().find(|id| !ids.insert(id.as_str()));
+            return twice.map_or(Ok(()), |id| Err(KnowledgeError::Twice { id: id.clone() }));
+        }
         for (place, part) in self.parts.iter().enumerate().filter(|(place, _)| are_new[*place]) {
             let mut before = None;
             for &position in part.loaded.by_id.iter().filter(|&&position| part.is_present(position)) {

@@ -1,6 +1,6 @@
 //! `manifest.json`: what an epoch holds, and its identity.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub(super) const SCHEMA_WITH_KEYS: u32 = 2;
 pub(super) const SCHEMA_WITH_METADATA: u32 = 3;
 /// A version 3 reader would find what is deleted.
 pub(super) const SCHEMA_WITH_DELETIONS: u32 = 4;
+/// A version 4 writer would lose what was merged.
+const SCHEMA_WITH_MERGES: u32 = 5;
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Positions are of 32 bits.
 const MAX_ENTRIES: u64 = u32::MAX as u64;
@@ -32,8 +34,8 @@ const MAX_DIMENSION: u32 = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this format: 1, 2 if a segment has `vectors.keys`, 3 if an entry has metadata, or 4 if entries are deleted, there are
-    /// snapshots, vectors are not f32, there is no segment, or `oldest` is given.
+    /// Version of this format: 1, 2 if a segment has `vectors.keys`, 3 if an entry has metadata, 4 if entries are deleted, there are
+    /// snapshots, vectors are not f32, there is no segment, or `oldest` is given, or 5 if something was merged.
     pub schema: u32,
     /// The knowledge base's name: 1 to 64 lower-case letters, digits and hyphens.
     pub name: String,
@@ -56,6 +58,10 @@ pub struct Manifest {
     pub space_digest: String,
     /// The segments; an entry's position counts through them in this order.
     pub segments: Vec<Segment>,
+    /// What was merged into it ([`merge`](crate::merge)), so that it is not merged again after it was deleted or written anew: the identities of
+    /// the segments that were built apart.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub merged: BTreeSet<String>,
     /// Earlier epochs that can be restored, by name; see [`check_name`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub snapshots: BTreeMap<String, Snapshot>,
@@ -170,7 +176,9 @@ impl Manifest {
             || self.vectors != VectorKind::F32
             || self.oldest > 0
             || self.segments.iter().any(|segment| segment.deleted.is_some());
-        if lives {
+        if !self.merged.is_empty() {
+            SCHEMA_WITH_MERGES
+        } else if lives {
             SCHEMA_WITH_DELETIONS
         } else if has_metadata {
             SCHEMA_WITH_METADATA
@@ -183,11 +191,14 @@ impl Manifest {
 
     /// What is wrong with it.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if !(SCHEMA..=SCHEMA_WITH_DELETIONS).contains(&self.schema) {
+        if !(SCHEMA..=SCHEMA_WITH_MERGES).contains(&self.schema) {
             return Err(format!(
-                "its schema is {}, this version reads {SCHEMA} to {SCHEMA_WITH_DELETIONS}",
+                "its schema is {}, this version reads {SCHEMA} to {SCHEMA_WITH_MERGES}",
                 self.schema
             ));
+        }
+        if !self.merged.is_empty() && self.schema < SCHEMA_WITH_MERGES {
+            return Err(format!("what was merged is told from schema {SCHEMA_WITH_MERGES} on"));
         }
         check_name(&self.name)?;
         check_description(&self.description)?;

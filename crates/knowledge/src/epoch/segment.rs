@@ -94,6 +94,16 @@ impl Segment {
         format!("{epoch:06}-{:016x}", rand::random::<u64>())
     }
 
+    /// A name for a segment that comes with this epoch and has this content, given by its digest: the same for the same.
+    pub fn name_of(epoch: u64, content: &str) -> String {
+        format!("{epoch:06}-{}", &content[..content.len().min(16)])
+    }
+
+    /// The path that a file of a segment has in the segment of this name.
+    pub(crate) fn moved(path: &str, name: &str) -> String {
+        within(name, path.rsplit('/').next().unwrap_or_default())
+    }
+
     /// The epoch that a segment of that name came with; none if the name does not say it.
     pub fn came_with(name: &str) -> Option<u64> {
         name.split('-').next()?.parse().ok()

@@ -1,6 +1,6 @@
 //! Writing an epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -96,6 +96,7 @@ fn without_segments(
         vectors,
         space_digest,
         segments: Vec::new(),
+        merged: BTreeSet::new(),
         snapshots: BTreeMap::new(),
     };
     manifest.check().map_err(|why| StorageError::content(folder.describe(MANIFEST), why))?;
