@@ -129,7 +129,7 @@ impl Context {
     }
 
     /// The same context; `DEADLINE_EXCEEDED` if its deadline has passed already.
-    fn in_time(self) -> Result<Self, Status> {
+    pub fn in_time(self) -> Result<Self, Status> {
         match self.deadline {
             Some(deadline) if deadline <= Instant::now() => Err(self.out_of_time("before the call came")),
             _ => Ok(self),

@@ -72,6 +72,7 @@ impl Generation {
         permit: &Permit,
         visitor: Option<&Visitor>,
     ) -> Result<(Run, Booking, Option<InFlight>), Status> {
+        let context = context.in_time()?;
         let models = context.within("asking for the models", self.stages.models(context)).await?;
         access::resolve_memory(visitor, models.can_search(), request)?;
         let (mut run, images, booking) = self.book(models, request, context, permit).await?;

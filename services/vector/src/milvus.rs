@@ -35,6 +35,8 @@ use crate::vectors::{SegmentVectors, Terms, read_index};
 const BATCH_BYTES: usize = 1 << 20;
 /// How often it is looked whether what is waited for has come.
 const POLL: Duration = Duration::from_millis(100);
+/// How long it takes until what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How long searches may go on in an epoch of which something was forgotten.
 const ENDING: Duration = Duration::from_secs(30);
 /// How long Milvus may take to load a collection that is complete.
@@ -181,12 +183,11 @@ impl Milvus {
         dimension: u32,
     ) -> Result<MilvusSegment, CollectionError> {
         let collection = self.collection_of(knowledge_base, segment);
-        if !self.client.has(&collection).await? {
-            self.client.create(&collection, dimension).await?;
+        if self.prepare(&collection, dimension).await.is_err() {
+            // Another replica may be at the same: what fails then goes well after it.
+            tokio::time::sleep(AGAIN).await;
+            self.prepare(&collection, dimension).await?;
         }
-        // All of this is idempotent: another replica may be at the same.
-        self.client.index(&collection, self.index).await?;
-        self.load(&collection).await?;
         let equal = EqualVectors::of(segment.read_keys(folder).await?.as_deref());
         let different = segment.entries - equal.repeated();
         if self.client.count(&collection).await? != different {
@@ -200,6 +201,17 @@ impl Milvus {
             is_whole: AtomicBool::new(true),
             runtime: Handle::current(),
         })
+    }
+
+    /// Makes a collection that is not there, and loads it.
+    async fn prepare(&self, collection: &str, dimension: u32) -> Result<(), CollectionError> {
+        if !self.client.has(collection).await? {
+            self.client.create(collection, dimension).await?;
+        }
+        // Where there is the same index already, Milvus takes it for done, and Milvus Lite for an error. Without one nothing is loaded.
+        let indexed = self.client.index(collection, self.index).await;
+        let loaded = self.load(collection).await;
+        loaded.map_err(|error| indexed.err().unwrap_or(error))
     }
 
     fn lock_held(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {

@@ -107,8 +107,9 @@ async fn entries_that_make_no_sense_are_not_written() {
 
 #[tokio::test]
 async fn a_manifest_that_makes_no_sense_is_refused() {
-    let changes: [(&str, &str); 6] = [
-        ("\"schema\": 1", "\"schema\": 5"),
+    let changes: [(&str, &str); 7] = [
+        ("\"schema\": 1", "\"schema\": 6"),
+        ("\"epoch\": 1", "\"epoch\": 1, \"merged\": [\"a\"]"),
         ("\"dimension\": 4", "\"dimension\": 0"),
         ("\"name\": \"creatures\"", "\"name\": \"Creatures\""),
         ("\"entries\": 1", "\"entries\": 0"),

@@ -11,9 +11,9 @@ fn a_batch_that_is_given_up_leaves_its_turn() {
         if query == 2 {
             given_up.cancel();
         }
-        Ok(Vec::new())
+        Ok(vec![Vec::new()])
     });
     assert_eq!(while_waited_for(&given_up, batch).unwrap_err().code(), Code::Cancelled);
     assert_eq!(asked, 3);
-    assert_eq!(while_waited_for(&Shutdown::new(), (0..9).map(|_| Ok(Vec::new()))).unwrap().len(), 9);
+    assert_eq!(while_waited_for(&Shutdown::new(), (0..9).map(|_| Ok(vec![Vec::new()]))).unwrap().len(), 9);
 }
