@@ -59,7 +59,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     say!("  epoch {epoch}, {size} entries ({deleted} deleted ones are still stored)")?;
     let all: u64 = manifest.segments.iter().map(bytes).sum();
     say!("  {} segments, {:.1} MiB", manifest.segments.len(), all as f64 / f64::from(1 << 20))?;
-    say!("  vectors of {} numbers, of the encoder {}", manifest.dimension, manifest.space_digest)?;
+    let (dimension, kind, encoder) = (manifest.dimension, manifest.vectors.name(), &manifest.space_digest);
+    say!("  vectors of {dimension} numbers as {kind}, of the encoder {encoder}")?;
     for (name, snapshot) in &manifest.snapshots {
         let size: u64 = snapshot.segments.iter().map(Segment::present).sum();
         say!("  snapshot {name}: epoch {}, {size} entries", snapshot.epoch)?;
