@@ -28,6 +28,7 @@ use crate::words::words;
 
 /// Segments that are new at once, up to which each of their entries is looked for in the others.
 const FEW: usize = 8;
+
 // The largest answer is a message between services.
 const _: () =
     assert!(MAX_NEIGHBOURS as usize * (MAX_ENCODED_BYTES + MAX_ENTRY_TEXT_BYTES) < MAX_INTERNAL_MESSAGE);

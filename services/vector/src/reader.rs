@@ -133,7 +133,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Lets go of the epochs before the latest one, and of all in Milvus that it does not need.
+    /// Drops the epochs before the latest one, and all in Milvus that it does not need.
     pub(crate) async fn drop_older(&self, live: &Live<Self>) -> Result<(), CollectionError> {
         let Backend::Milvus(milvus) = &self.backend else {
             live.drop_older();
